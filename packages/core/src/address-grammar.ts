@@ -1,0 +1,243 @@
+import { domainToASCII } from 'node:url';
+
+/** One mailbox found in a list, or what is wrong with the text in its place. */
+export type ParsedEntry =
+  | { readonly name?: string; readonly address: string }
+  | { readonly part: string; readonly position: number; readonly reason: string };
+
+/** atext of RFC 5322 section 3.2.3, with the non-ASCII characters RFC 6532 adds; C1 controls stay out. */
+const atext = String.raw`[A-Za-z0-9!#$%&'*+/=?^_\x60{|}~\u00a0-\u{10ffff}-]`;
+const dotAtom = new RegExp(`^${atext}+(?:\\.${atext}+)*$`, 'u');
+export const bareName = new RegExp(`^(?:${atext}|\\.)+(?: (?:${atext}|\\.)+)*$`, 'u');
+const label = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/i;
+export const controlCharacter = /[\x00-\x08\x0a-\x1f\x7f-\x9f]/;
+
+const maxLocalOctets = 64;
+const maxAddressOctets = 254;
+
+/** Trims what the grammar calls white space; other spaces of Unicode are characters like any other. */
+const trim = (text: string): string => text.replace(/^[ \t]+|[ \t]+$/g, '');
+const needsQuotes = (local: string): boolean => !dotAtom.test(local);
+const quote = (text: string): string => `"${text.replace(/["\\]/g, '\\$&')}"`;
+
+/** The domain in ASCII (A-labels, RFC 5891), or undefined when it is not a domain. */
+export function toAsciiDomain(domain: string): string | undefined {
+  const ascii = /^[\x21-\x7e]*$/.test(domain) ? domain : domainToASCII(domain);
+  const isDomain =
+    ascii.length > 0 && ascii.length <= 253 && ascii.split('.').every((part) => label.test(part));
+  return isDomain ? ascii : undefined;
+}
+
+function isAddressLiteral(domain: string): boolean {
+  return /^\[(?:\d{1,3}(?:\.\d{1,3}){3}|IPv6:[0-9a-f:.]{2,45})\]$/i.test(domain);
+}
+
+/** Takes an addr-spec apart. Returns it in its shortest spelling, or the reason why it is none. */
+export function parseAddrSpec(text: string): { address: string } | { reason: string } {
+  if (!text.isWellFormed() || controlCharacter.test(text)) {
+    return { reason: 'it contains a line break, a control character or half a character' };
+  }
+  const at = text.lastIndexOf('@');
+  if (at < 0) return { reason: 'there is no @ in it' };
+  const domain = text.slice(at + 1);
+  let local = text.slice(0, at);
+  if (local === '') return { reason: 'there is no name before the @' };
+  if (domain === '') return { reason: 'there is no domain after the @' };
+  if (local.startsWith('"')) {
+    if (!/^"(?:[^"\\]|\\.)*"$/u.test(local)) return { reason: 'the quotes before the @ do not match' };
+    local = local.slice(1, -1).replace(/\\(.)/gu, '$1');
+    if (local === '') return { reason: 'there is no name before the @' };
+    if (needsQuotes(local)) local = quote(local);
+  } else if (needsQuotes(local)) {
+    return { reason: `"${local}" is not a valid name before the @` };
+  }
+  if (toAsciiDomain(domain) === undefined && !isAddressLiteral(domain)) {
+    return { reason: `"${domain}" is not a valid domain` };
+  }
+  const address = `${local}@${domain}`;
+  if (Buffer.byteLength(local) > maxLocalOctets)
+    return { reason: 'the name before the @ is longer than 64 octets' };
+  if (Buffer.byteLength(address) > maxAddressOctets) return { reason: 'it is longer than 254 octets' };
+  return { address };
+}
+
+/**
+ * Reads a mailbox or address list of RFC 5322 section 3.4: display names, quoted strings, comments (a comment
+ * after a bare address is its name, as in old mail), groups, domain literals; Unicode as RFC 6532 allows.
+ * Stricter than the RFC's obsolete forms: no empty entries, no routes, no folding.
+ */
+export class AddressListReader {
+  readonly #text: string;
+  readonly #entries: ParsedEntry[] = [];
+  #at = 0;
+  #inGroup = false;
+  /** The entry being read: its start, its words, its comments and what stood in angle brackets. */
+  #start = 0;
+  #words = '';
+  #comments: string[] = [];
+  #angle: string | undefined;
+  #afterAngle = false;
+  #reason: string | undefined;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  read(): ParsedEntry[] {
+    const text = this.#text;
+    const control = controlCharacter.exec(text);
+    if (control) {
+      return [
+        { part: text, position: control.index + 1, reason: 'it contains a line break or control character' },
+      ];
+    }
+    let groupJustEnded = false;
+    while (this.#at < text.length) {
+      const char = text[this.#at] as string;
+      if (char === ',') {
+        if (groupJustEnded) this.#begin(this.#at + 1);
+        else this.#finish();
+        groupJustEnded = false;
+      } else if (char === ';' && this.#inGroup) {
+        if (trim(this.#text.slice(this.#start, this.#at)) !== '') this.#finish();
+        this.#inGroup = false;
+        groupJustEnded = true;
+        this.#begin(this.#at + 1);
+      } else {
+        this.#readPart(char);
+        if (groupJustEnded && trim(char) !== '') {
+          this.#reason ??= 'a comma is missing after the group';
+          groupJustEnded = false;
+        }
+      }
+      this.#at++;
+    }
+    if (this.#inGroup) this.#reason ??= 'the group is not closed by a semicolon';
+    if (!groupJustEnded) this.#finish();
+    return this.#entries;
+  }
+
+  #begin(start: number): void {
+    this.#start = start;
+    this.#words = '';
+    this.#comments = [];
+    this.#angle = undefined;
+    this.#afterAngle = false;
+    this.#reason = undefined;
+  }
+
+  /** Reads one syntactic part and leaves the position on its last character. */
+  #readPart(char: string): void {
+    if (char === '"') this.#append(this.#delimited('"', 'the quotation mark is not closed'));
+    else if (char === '[') this.#append(this.#delimited(']', 'the bracket is not closed'));
+    else if (char === '(') this.#readComment();
+    else if (char === '<') this.#readAngle();
+    else if (char === ';') this.#reason ??= 'addresses are separated by commas, not semicolons';
+    else if (char === ':' && !this.#inGroup && !this.#words.includes('@') && this.#angle === undefined) {
+      if (trim(this.#words) === '') this.#reason ??= 'the group before the colon has no name';
+      const reason = this.#reason;
+      this.#inGroup = true;
+      this.#begin(this.#at + 1);
+      this.#reason = reason;
+    } else this.#append(char);
+  }
+
+  #append(text: string): void {
+    if (this.#afterAngle && trim(text) !== '') this.#reason ??= 'there is text after the address';
+    this.#words += text;
+  }
+
+  /** Reads up to a closing character, over quoted pairs; returns the text with its delimiters. */
+  #delimited(close: string, otherwise: string): string {
+    const from = this.#at;
+    for (let at = from + 1; at < this.#text.length; at++) {
+      if (this.#text[at] === '\\') at++;
+      else if (this.#text[at] === close) {
+        this.#at = at;
+        return this.#text.slice(from, at + 1);
+      }
+    }
+    this.#reason ??= otherwise;
+    this.#at = this.#text.length - 1;
+    return this.#text.slice(from);
+  }
+
+  #readComment(): void {
+    let depth = 0;
+    const from = this.#at;
+    for (let at = from; at < this.#text.length; at++) {
+      const char = this.#text[at];
+      if (char === '\\') at++;
+      else if (char === '(') depth++;
+      else if (char === ')' && --depth === 0) {
+        this.#comments.push(this.#text.slice(from + 1, at).replace(/\\(.)/gu, '$1'));
+        this.#at = at;
+        return;
+      }
+    }
+    this.#reason ??= 'the parenthesis is not closed';
+    this.#at = this.#text.length - 1;
+  }
+
+  #readAngle(): void {
+    const from = this.#at;
+    let quoted = false;
+    for (let at = from + 1; at < this.#text.length; at++) {
+      const char = this.#text[at];
+      if (quoted && char === '\\') at++;
+      else if (char === '"') quoted = !quoted;
+      else if (char === '>' && !quoted) {
+        if (this.#afterAngle) this.#reason ??= 'there is more than one address in angle brackets';
+        this.#angle = trim(this.#text.slice(from + 1, at));
+        this.#afterAngle = true;
+        this.#at = at;
+        return;
+      }
+    }
+    this.#reason ??= 'the angle bracket is not closed';
+    this.#at = this.#text.length - 1;
+  }
+
+  #finish(): void {
+    const raw = this.#text.slice(this.#start, this.#at);
+    const reason = this.#reason ?? this.#complete();
+    if (reason !== undefined) {
+      const leading = raw.length - raw.replace(/^[ \t]+/, '').length;
+      this.#entries.push({ part: trim(raw), position: this.#start + leading + 1, reason });
+    }
+    this.#begin(this.#at + 1);
+  }
+
+  /** Adds the entry that was read, or returns what is wrong with it. */
+  #complete(): string | undefined {
+    const words = trim(this.#words);
+    if (this.#angle === undefined && words === '') {
+      return this.#comments.length > 0 ? 'there is only a comment' : 'it is empty';
+    }
+    const spec = parseAddrSpec(this.#angle ?? words);
+    if ('reason' in spec) {
+      return this.#angle === undefined && !words.includes('@')
+        ? `${spec.reason}; a name that contains a comma must stand in quotation marks`
+        : spec.reason;
+    }
+    const name = this.#angle === undefined ? trim(this.#comments.join(' ')) : unquoteWords(words);
+    if (!name.isWellFormed()) return 'the name contains half a character';
+    this.#entries.push(name.trim() === '' ? spec : { name, address: spec.address });
+    return undefined;
+  }
+}
+
+/** A display name: words and quoted strings. White space between them becomes one space, inside quotes it stays. */
+function unquoteWords(words: string): string {
+  return words
+    .split(/("(?:[^"\\]|\\.)*")/u)
+    .map((part) =>
+      part.startsWith('"') ? part.slice(1, -1).replace(/\\(.)/gu, '$1') : part.replace(/[ \t]+/g, ' '),
+    )
+    .join('');
+}
+
+/** A display name as it is written before `<address>`: bare where the grammar allows, in quotation marks otherwise. */
+export function formatName(name: string): string {
+  return bareName.test(name) ? name : quote(name);
+}

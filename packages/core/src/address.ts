@@ -1,0 +1,170 @@
+import { z } from 'zod';
+import {
+  AddressListReader,
+  controlCharacter,
+  formatName,
+  type ParsedEntry,
+  parseAddrSpec,
+  toAsciiDomain,
+} from './address-grammar.ts';
+import { MailError } from './errors/mail-error.ts';
+
+export { toAsciiDomain };
+
+/** A mailbox: an address, with the name to show beside it. */
+export interface EmailAddress {
+  readonly name?: string;
+  /** `local@domain`. The domain may be Unicode; it is converted to A-labels where it is used. */
+  readonly address: string;
+}
+
+/** Anything addresses come as: a list in one string, one address, an object, an array, nested as one likes. */
+export type AddressInput =
+  | string
+  | { readonly name?: string | null | undefined; readonly address: string }
+  | readonly AddressInput[];
+
+/** One bad part of an address list. */
+export interface AddressProblem {
+  /** The text that is not an address. */
+  readonly part: string;
+  /** Which entry it is, counted from 1 over the whole input. */
+  readonly entry: number;
+  /** Where it begins in the string it stands in, counted from 1. */
+  readonly position: number;
+  readonly reason: string;
+}
+
+/** Most addresses are this plain; everything else takes the full grammar. */
+const plain =
+  /^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/;
+
+function readEntries(input: unknown): ParsedEntry[] {
+  if (typeof input === 'string') {
+    if (input.length <= 64 && plain.test(input)) return [{ address: input }];
+    return input.trim() === '' ? [] : new AddressListReader(input).read();
+  }
+  if (Array.isArray(input)) {
+    return input.flatMap((element) =>
+      typeof element === 'string' && element.trim() === ''
+        ? [{ part: element, position: 1, reason: 'it is empty' }]
+        : readEntries(element),
+    );
+  }
+  if (typeof input === 'object' && input !== null && 'address' in input) {
+    const { address, name } = input as { address: unknown; name?: unknown };
+    if (typeof address === 'string' && (name === undefined || name === null || typeof name === 'string')) {
+      return [readMailbox(address.trim(), name ?? undefined)];
+    }
+  }
+  const part =
+    input === null || typeof input !== 'object' ? String(input) : `a value of type ${typeof input}`;
+  return [{ part, position: 1, reason: 'it is neither text, nor a list, nor an object with an address' }];
+}
+
+function readMailbox(text: string, name: string | undefined): ParsedEntry {
+  const spec = parseAddrSpec(text);
+  if ('reason' in spec) return { part: text, position: 1, reason: spec.reason };
+  if (name === undefined || name.trim() === '') return spec;
+  if (controlCharacter.test(name) || !name.isWellFormed()) {
+    return { part: name, position: 1, reason: 'the name contains a line break or control character' };
+  }
+  return { name, address: spec.address };
+}
+
+/** Reads addresses without throwing: the mailboxes found, and every problem. */
+export function readAddresses(input: unknown): { addresses: EmailAddress[]; problems: AddressProblem[] } {
+  const addresses: EmailAddress[] = [];
+  const problems: AddressProblem[] = [];
+  readEntries(input).forEach((entry, index) => {
+    if ('reason' in entry) problems.push({ ...entry, entry: index + 1 });
+    else addresses.push(entry);
+  });
+  return { addresses, problems };
+}
+
+/** One sentence about a problem, for messages. */
+export function describeAddressProblem({ part, entry, position, reason }: AddressProblem): string {
+  return `${JSON.stringify(part)} (address ${entry}, character ${position}) is not an address: ${reason}`;
+}
+
+/**
+ * Reads addresses (RFC 5322 section 3.4, RFC 6532): a comma-separated list, one address, an object, an array,
+ * or nested mixes. Blank text means no address.
+ *
+ * @throws MailError `ADDRESS_INVALID`; `details.problems` lists every bad part with its position.
+ */
+export function parseAddresses(input: AddressInput): EmailAddress[] {
+  const { addresses, problems } = readAddresses(input);
+  if (problems.length > 0) {
+    const text = problems.map(describeAddressProblem).join('; ');
+    throw new MailError('ADDRESS_INVALID', `${text}.`, { details: { problems } });
+  }
+  return addresses;
+}
+
+/** `Name <address>`, quoted where needed, so that {@link parseAddresses} gives the same mailbox back. */
+export function formatAddress({ name, address }: EmailAddress): string {
+  return name === undefined ? address : `${formatName(name)} <${address}>`;
+}
+
+/** Whether the address needs SMTPUTF8 (RFC 6531): only when its local part is not ASCII; a domain can be converted. */
+export function needsSmtpUtf8(address: string): boolean {
+  return /[^\x00-\x7f]/.test(address.slice(0, address.lastIndexOf('@')));
+}
+
+/** The address as the wire wants it: a Unicode domain becomes A-labels, unless the local part is Unicode too. */
+export function toWireAddress(address: string): string {
+  if (/^[\x00-\x7f]*$/.test(address) || needsSmtpUtf8(address)) return address;
+  const at = address.lastIndexOf('@');
+  return `${address.slice(0, at)}@${toAsciiDomain(address.slice(at + 1)) ?? address.slice(at + 1)}`;
+}
+
+/** Providers whose users receive `user+tag@` as `user@`, and those that ignore dots. */
+const ignoresDots = new Set(['gmail.com']);
+const dropsTags = new Set(
+  'gmail.com outlook.com hotmail.com live.com icloud.com me.com fastmail.com proton.me protonmail.com'.split(
+    ' ',
+  ),
+);
+const aliasDomains: Readonly<Record<string, string>> = { 'googlemail.com': 'gmail.com' };
+
+function mailboxKey(address: string): string {
+  const at = address.lastIndexOf('@');
+  const given = address.slice(at + 1);
+  const ascii = (toAsciiDomain(given) ?? given).toLowerCase();
+  const domain = aliasDomains[ascii] ?? ascii;
+  let local = address.slice(0, at).toLowerCase();
+  if (dropsTags.has(domain)) local = local.replace(/(?!^)\+.*$/, '');
+  if (ignoresDots.has(domain)) local = local.replaceAll('.', '');
+  return `${local}@${domain}`;
+}
+
+/**
+ * Whether two addresses reach the same mailbox: case is ignored, and so are the tags and dots that known
+ * providers ignore. Made for guards, which would rather find one match too many.
+ */
+export function sameMailbox(a: string, b: string): boolean {
+  return mailboxKey(a) === mailboxKey(b);
+}
+
+function addressSchema<Out>(convert: (addresses: EmailAddress[]) => Out | string) {
+  return z.custom<AddressInput>().transform((input, context): Out => {
+    const { addresses, problems } = readAddresses(input ?? []);
+    const value =
+      problems.length === 0 ? convert(addresses) : problems.map(describeAddressProblem).join('; ');
+    if (typeof value !== 'string') return value;
+    const params = { code: problems.length > 0 ? 'ADDRESS_INVALID' : 'INPUT_INVALID', problems };
+    context.issues.push({ code: 'custom', message: value, input: undefined, params });
+    return z.NEVER;
+  });
+}
+
+/** Any number of addresses, in any {@link AddressInput} form. */
+export const addressListSchema = addressSchema<readonly EmailAddress[]>((addresses) => addresses);
+
+/** Exactly one address, in any {@link AddressInput} form. */
+export const singleAddressSchema = addressSchema<EmailAddress>(
+  (addresses) =>
+    (addresses.length === 1 && addresses[0]) || `exactly one address is needed, not ${addresses.length}`,
+);

@@ -1,0 +1,94 @@
+import { z } from 'zod';
+import { EncryptedText } from './encrypted-text.ts';
+import { SecretText } from './secret.ts';
+
+const notEmpty = 'it is empty';
+
+const encryptedText = z.instanceof(EncryptedText);
+
+/** A secret as people write it; what comes out prints as `***`. */
+export const secretSchema = z.union([
+  encryptedText,
+  z.instanceof(SecretText),
+  z
+    .string()
+    .min(1, notEmpty)
+    .transform((text) => (EncryptedText.isEncrypted(text) ? new EncryptedText(text) : new SecretText(text))),
+]);
+
+/** A value that is no secret but may be encrypted all the same. */
+export const encryptableSchema = z.union([
+  encryptedText,
+  z
+    .string()
+    .min(1, notEmpty)
+    .transform((text) => (EncryptedText.isEncrypted(text) ? new EncryptedText(text) : text)),
+]);
+
+const endpoint = z.url({ protocol: /^https?$/ });
+const clientId = encryptableSchema;
+const user = encryptableSchema;
+
+const basic = z.strictObject({
+  kind: z.literal('basic'),
+  username: encryptableSchema,
+  password: secretSchema,
+});
+
+const oauth2Refresh = z.strictObject({
+  kind: z.literal('oauth2-refresh'),
+  user,
+  clientId: clientId.optional(),
+  clientSecret: secretSchema.optional(),
+  accessToken: secretSchema.optional(),
+  refreshToken: secretSchema.optional(),
+  /** When the access token expires, in Unix milliseconds. */
+  expiresAt: z.number().int().nonnegative().optional(),
+  tokenEndpoint: endpoint.optional(),
+});
+
+const issuer = { tokenEndpoint: endpoint.optional(), tenantId: encryptableSchema.exactOptional() };
+
+const oauth2ClientCredentials = z.strictObject({
+  kind: z.literal('oauth2-client-credentials'),
+  user,
+  ...issuer,
+  clientId,
+  clientSecret: secretSchema,
+  scope: z.string().min(1).optional(),
+});
+
+const oauth2Certificate = z.strictObject({
+  kind: z.literal('oauth2-certificate'),
+  user,
+  ...issuer,
+  certificate: z.instanceof(Uint8Array).optional(),
+  certificateFile: encryptableSchema.optional(),
+  certificatePassword: secretSchema.optional(),
+  clientId,
+  scope: z.string().min(1).optional(),
+  assertion: z.enum(['entra', 'google']),
+});
+
+/** How to log in, before anything is fetched. `auth-providers` turns it into a login. */
+export const credentialSchema = z.discriminatedUnion('kind', [
+  basic,
+  oauth2Refresh,
+  oauth2ClientCredentials,
+  oauth2Certificate,
+]);
+
+export type Credential = z.output<typeof credentialSchema>;
+export type CredentialInput = z.input<typeof credentialSchema>;
+export type CredentialKind = Credential['kind'];
+export type CredentialOf<Kind extends CredentialKind> = Extract<Credential, { kind: Kind }>;
+
+/** What a credential becomes: a password for SASL PLAIN and its like, or a bearer token (RFC 6750) for XOAUTH2. */
+export type Login =
+  | { readonly kind: 'password'; readonly username: string; readonly password: SecretText }
+  | {
+      readonly kind: 'bearer';
+      readonly username: string;
+      readonly token: SecretText;
+      readonly expiresAt?: number;
+    };

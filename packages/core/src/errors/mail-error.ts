@@ -1,0 +1,96 @@
+import { isInDoubt, isRetryable, type Phase } from '../phase.ts';
+import { type ErrorCategory, type ErrorCode, errorCodes } from './error-codes.ts';
+
+const marker = Symbol.for('flowpost.mail-error');
+
+/** Plain JSON values that describe an error. Never put a secret here: it is printed, stored and logged. */
+export type ErrorDetails = Readonly<Record<string, unknown>>;
+
+export interface MailErrorOptions {
+  /** The step in which it happened. Default `validate`. */
+  readonly phase?: Phase | undefined;
+  /** The server's reply code, when there was a reply; decides `retryable` and `inDoubt`. */
+  readonly replyCode?: number | undefined;
+  /** Replaces what phase and reply code say, for the cases where more is known. */
+  readonly retryable?: boolean | undefined;
+  /** Replaces the hint of the code table with a more precise one. */
+  readonly hint?: string | undefined;
+  readonly details?: ErrorDetails | undefined;
+  readonly cause?: unknown;
+}
+
+/** What `JSON.stringify` makes of a {@link MailError}. It carries no stack, no cause and no secret. */
+export interface MailErrorJson {
+  readonly code: ErrorCode;
+  readonly category: ErrorCategory;
+  readonly phase: Phase;
+  readonly retryable: boolean;
+  readonly inDoubt: boolean;
+  readonly hint: string;
+  readonly message: string;
+  readonly details?: ErrorDetails;
+}
+
+/**
+ * Every failure of sending, as one type. `code` is stable and listed in `errorCodes`; `retryable` and `inDoubt`
+ * are decided from the phase and the reply code, never from words in a text.
+ */
+export class MailError extends Error {
+  override readonly name = 'MailError';
+  readonly code: ErrorCode;
+  readonly category: ErrorCategory;
+  readonly phase: Phase;
+  /** The same request may succeed later, and repeating it cannot deliver twice. */
+  readonly retryable: boolean;
+  /** The server may already have the message. */
+  readonly inDoubt: boolean;
+  /** What a person can do about it. */
+  readonly hint: string;
+  readonly details: ErrorDetails;
+
+  constructor(code: ErrorCode, message: string, options: MailErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    const { phase = 'validate', replyCode } = options;
+    const { category, hint } = errorCodes[code];
+    this.code = code;
+    this.category = category;
+    this.phase = phase;
+    this.inDoubt = isInDoubt(phase, replyCode);
+    this.retryable =
+      !this.inDoubt &&
+      (options.retryable ??
+        (category === 'network' || category === 'temporary' ? isRetryable(phase, replyCode) : false));
+    this.hint = options.hint ?? hint;
+    this.details = options.details ?? {};
+    Object.defineProperty(this, marker, { value: true });
+  }
+
+  toJSON(): MailErrorJson {
+    const { code, category, phase, retryable, inDoubt, hint, message, details } = this;
+    return {
+      code,
+      category,
+      phase,
+      retryable,
+      inDoubt,
+      hint,
+      message,
+      ...(Object.keys(details).length > 0 && { details }),
+    };
+  }
+}
+
+/**
+ * Whether a value is a {@link MailError}. Goes by a marker, not by `instanceof`, so that it also holds when two
+ * copies of this package are installed side by side.
+ */
+export function isMailError(value: unknown): value is MailError {
+  return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[marker] === true;
+}
+
+/** Turns anything thrown into a {@link MailError}; what is not one already is a defect and becomes `INTERNAL`. */
+export function toMailError(thrown: unknown, phase: Phase = 'validate'): MailError {
+  if (isMailError(thrown)) return thrown;
+  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  return new MailError('INTERNAL', `Unexpected failure: ${message}`, { phase, cause: thrown });
+}

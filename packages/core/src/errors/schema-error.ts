@@ -1,0 +1,67 @@
+import type { z } from 'zod';
+import type { ErrorCode } from './error-codes.ts';
+import { errorCodes } from './error-codes.ts';
+import { MailError } from './mail-error.ts';
+
+/** One field that does not fit its schema. */
+export interface SchemaIssue {
+  /** Where it stands, as in `attachments[0].filename`; empty for the whole value. */
+  readonly path: string;
+  readonly message: string;
+}
+
+function formatPath(path: readonly PropertyKey[]): string {
+  return path.reduce<string>((text, key) => {
+    if (typeof key === 'number') return `${text}[${key}]`;
+    return text === '' ? String(key) : `${text}.${String(key)}`;
+  }, '');
+}
+
+/** A union reports what each of its members found; the member that got furthest says what was meant. */
+function flatten(
+  issues: readonly z.core.$ZodIssue[],
+  prefix: readonly PropertyKey[] = [],
+): z.core.$ZodIssue[] {
+  return issues.flatMap((issue) => {
+    const path = [...prefix, ...issue.path];
+    if (issue.code === 'invalid_union') {
+      const depth = (branch: readonly z.core.$ZodIssue[]): number =>
+        Math.max(...branch.map((i) => i.path.length));
+      const best = issue.errors.filter((branch) => branch.length > 0).sort((a, b) => depth(b) - depth(a))[0];
+      if (best && depth(best) > 0) return flatten(best, path);
+    }
+    return [{ ...issue, path }];
+  });
+}
+
+function codeOf(issue: z.core.$ZodIssue): ErrorCode | undefined {
+  const code = issue.code === 'custom' ? issue.params?.code : undefined;
+  return typeof code === 'string' && Object.hasOwn(errorCodes, code) ? (code as ErrorCode) : undefined;
+}
+
+/**
+ * Checks a value against a schema.
+ *
+ * @throws MailError listing every bad field in `details.issues`, in one go. Its code is the one all issues share
+ * (such as `ADDRESS_INVALID`), otherwise `fallback`, `INPUT_INVALID` by default.
+ */
+export function parseWith<Schema extends z.ZodType>(
+  schema: Schema,
+  value: unknown,
+  fallback: ErrorCode = 'INPUT_INVALID',
+): z.output<Schema> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const found = flatten(result.error.issues);
+  const issues = found.map(({ path, message }): SchemaIssue => ({ path: formatPath(path), message }));
+  const codes = new Set(found.map(codeOf));
+  const [shared] = codes;
+  const onlyConnection = found.every(({ path }) => path[0] === 'connection');
+  const otherwise = onlyConnection ? 'CONNECTION_INVALID' : fallback;
+  const problems = found.flatMap((issue) => (issue.code === 'custom' ? (issue.params?.problems ?? []) : []));
+  throw new MailError(
+    codes.size === 1 && shared !== undefined ? shared : otherwise,
+    issues.map(({ path, message }) => (path === '' ? message : `${path}: ${message}`)).join('; '),
+    { details: { issues, ...(problems.length > 0 && { problems }) } },
+  );
+}

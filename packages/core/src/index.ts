@@ -1,0 +1,83 @@
+export {
+  type AddressInput,
+  type AddressProblem,
+  addressListSchema,
+  type EmailAddress,
+  formatAddress,
+  needsSmtpUtf8,
+  parseAddresses,
+  sameMailbox,
+  singleAddressSchema,
+  toWireAddress,
+} from './address.ts';
+export {
+  type Attachment,
+  type AttachmentInput,
+  type AttachmentKind,
+  type AttachmentOf,
+  attachmentSchema,
+} from './attachment.ts';
+export {
+  type Connection,
+  type ConnectionInput,
+  connectionSchema,
+  isLoopbackHost,
+  type Microsoft365Connection,
+  parseConnection,
+  resolveTlsMode,
+  type SmtpConnection,
+  type Timeouts,
+  type TlsMode,
+  type TlsOptions,
+  tlsModeSchema,
+} from './connection.ts';
+export {
+  type Credential,
+  type CredentialInput,
+  type CredentialKind,
+  type CredentialOf,
+  credentialSchema,
+  type Login,
+} from './credential.ts';
+export {
+  EncryptedText,
+  formatSecretKey,
+  generateSecretKey,
+  SecretBox,
+  type SecretKey,
+} from './encrypted-text.ts';
+export { type ErrorCategory, type ErrorCode, errorCodes } from './errors/error-codes.ts';
+export {
+  type ErrorDetails,
+  isMailError,
+  MailError,
+  type MailErrorJson,
+  type MailErrorOptions,
+  toMailError,
+} from './errors/mail-error.ts';
+export { parseWith, type SchemaIssue } from './errors/schema-error.ts';
+export { headerTextProblem } from './header-text.ts';
+export {
+  type EmailMessage,
+  type EmailMessageInput,
+  emailMessageSchema,
+  type Priority,
+  prioritySchema,
+  sendableMessageSchema,
+} from './message.ts';
+export { isInDoubt, isRetryable, type Phase, phases } from './phase.ts';
+export { type BackgroundRunner, InProcessRunner } from './ports/background-runner.ts';
+export { type Clock, ManualClock, systemClock } from './ports/clock.ts';
+export { type DuplicateStore, MemoryDuplicateStore, type Reservation } from './ports/duplicate-store.ts';
+export { type LogEntry, type LogFields, type Logger, MemoryLogger, silentLogger } from './ports/logger.ts';
+export { MemoryTokenStore, type StoredTokens, type TokenStore } from './ports/token-store.ts';
+export type { RejectedRecipient, SendReceipt, SendTimings } from './receipt.ts';
+export { revealSecret, type Secret, SecretText } from './secret.ts';
+export {
+  type SendPolicy,
+  type SendRequest,
+  type StoreResult,
+  sendPolicySchema,
+  storeResultSchema,
+} from './send-request.ts';
+export type { MailSender, SendOptions } from './sender.ts';

@@ -1,0 +1,88 @@
+import { z } from 'zod';
+import { addressListSchema, singleAddressSchema } from './address.ts';
+import { attachmentSchema } from './attachment.ts';
+import { headerTextSchema, headerTokenSchema } from './header-text.ts';
+
+export const prioritySchema = z.enum(['high', 'normal', 'low']);
+export type Priority = z.output<typeof prioritySchema>;
+
+/** Headers that have a field of their own, or that composing decides. */
+const reservedHeaders = new Set(
+  (
+    'from sender reply-to to cc bcc subject date message-id in-reply-to references mime-version ' +
+    'content-type content-transfer-encoding content-disposition content-id auto-submitted ' +
+    'list-unsubscribe list-unsubscribe-post dkim-signature return-path received'
+  ).split(' '),
+);
+
+const headerName = z
+  .string()
+  .regex(/^[!-9;-~]+$/, 'a header name is printable ASCII without spaces and colons')
+  .refine((name) => !reservedHeaders.has(name.toLowerCase()), {
+    error: 'this header has a field of its own, or is written when the message is composed',
+  });
+
+const messageId = headerTokenSchema(
+  /^<[^\s<>]+@[^\s<>]+>$/,
+  'a message id in angle brackets, as in <id@example.com>',
+);
+
+const calendarSchema = z.strictObject({
+  /** The iTIP method (RFC 5546). */
+  method: z.enum(['PUBLISH', 'REQUEST', 'REPLY', 'ADD', 'CANCEL', 'REFRESH', 'COUNTER', 'DECLINECOUNTER']),
+  /** The iCalendar object (RFC 5545), beginning with `BEGIN:VCALENDAR`. */
+  content: z.string().startsWith('BEGIN:VCALENDAR'),
+});
+
+const unsubscribeSchema = z
+  .strictObject({
+    /** An https URL that takes the one-click POST of RFC 8058. */
+    url: headerTokenSchema(/^https:\/\/[^\s<>]+$/, 'an https URL').optional(),
+    /** An address that takes unsubscribe requests by mail (RFC 2369). */
+    mailto: singleAddressSchema.optional(),
+  })
+  .refine(({ url, mailto }) => url !== undefined || mailto !== undefined, {
+    error: 'give url, mailto or both',
+  });
+
+/** One e-mail, as its author thinks of it. Bcc recipients get it and appear in no header. */
+export const emailMessageSchema = z.strictObject({
+  from: singleAddressSchema,
+  /** Who really sends it, when not `from` (RFC 5322 section 3.6.2); also the envelope sender. */
+  sender: singleAddressSchema.optional(),
+  replyTo: addressListSchema.default([]),
+  to: addressListSchema.default([]),
+  cc: addressListSchema.default([]),
+  bcc: addressListSchema.default([]),
+  subject: headerTextSchema.default(''),
+  html: z.string().optional(),
+  text: z.string().optional(),
+  priority: prioritySchema.default('normal'),
+  attachments: z.array(attachmentSchema).default([]),
+  /** Further headers by name; an array gives the header several times. */
+  headers: z.record(headerName, z.union([headerTextSchema, z.array(headerTextSchema)])).optional(),
+  /** Default: a new one. Give it to keep it over several attempts. */
+  messageId: messageId.optional(),
+  /** Default: now. */
+  date: z.union([z.date(), z.iso.datetime({ offset: true }).transform((text) => new Date(text))]).optional(),
+  inReplyTo: messageId.optional(),
+  references: z.array(messageId).optional(),
+  calendar: calendarSchema.optional(),
+  unsubscribe: unsubscribeSchema.optional(),
+  /** RFC 3834: what made this message, when not a person. */
+  autoSubmitted: z.enum(['no', 'auto-generated', 'auto-replied']).optional(),
+});
+
+/** The recipients are asked for apart, so that every other mistake is reported together with their absence. */
+export const sendableMessageSchema = emailMessageSchema.superRefine(({ to, cc, bcc }, context) => {
+  if (to.length + cc.length + bcc.length > 0) return;
+  context.addIssue({
+    code: 'custom',
+    path: ['to'],
+    message: 'there is no recipient in to, cc or bcc',
+    params: { code: 'RECIPIENTS_MISSING' },
+  });
+});
+
+export type EmailMessage = z.output<typeof emailMessageSchema>;
+export type EmailMessageInput = z.input<typeof emailMessageSchema>;

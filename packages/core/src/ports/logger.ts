@@ -1,0 +1,42 @@
+/** Values that go with a log line. Never a secret, never a message's content. */
+export type LogFields = Readonly<Record<string, unknown>>;
+
+/** Where the packages report what they do. Shaped so that a thin wrapper around pino or console fits. */
+export interface Logger {
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+}
+
+const ignore = (): void => undefined;
+
+/** The default: says nothing. */
+export const silentLogger: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
+
+export interface LogEntry {
+  readonly level: keyof Logger;
+  readonly message: string;
+  readonly fields: LogFields;
+}
+
+/** Keeps what was logged, for tests and for hosts that show it to a person. */
+export class MemoryLogger implements Logger {
+  readonly entries: LogEntry[] = [];
+
+  debug(message: string, fields: LogFields = {}): void {
+    this.entries.push({ level: 'debug', message, fields });
+  }
+
+  info(message: string, fields: LogFields = {}): void {
+    this.entries.push({ level: 'info', message, fields });
+  }
+
+  warn(message: string, fields: LogFields = {}): void {
+    this.entries.push({ level: 'warn', message, fields });
+  }
+
+  error(message: string, fields: LogFields = {}): void {
+    this.entries.push({ level: 'error', message, fields });
+  }
+}

@@ -1,0 +1,74 @@
+import { describe, expect, it } from 'vitest';
+import type { SendReceipt } from '../receipt.ts';
+import { SecretText } from '../secret.ts';
+import { InProcessRunner } from './background-runner.ts';
+import { ManualClock, systemClock } from './clock.ts';
+import { MemoryDuplicateStore } from './duplicate-store.ts';
+import { MemoryTokenStore } from './token-store.ts';
+
+describe('clocks', () => {
+  it('a manual clock wakes sleepers in time, and only those', async () => {
+    const clock = new ManualClock(1_000);
+    const woken: string[] = [];
+    const early = clock.sleep(10).then(() => woken.push('early'));
+    clock.sleep(1_000).then(() => woken.push('late'));
+    clock.advance(10);
+    await early;
+    expect([clock.now(), woken]).toEqual([1_010, ['early']]);
+  });
+
+  it.each([
+    ['system', systemClock],
+    ['manual', new ManualClock()],
+  ])('sleep on the %s clock ends with the signal', async (_, clock) => {
+    const controller = new AbortController();
+    const sleep = clock.sleep(60_000, controller.signal);
+    controller.abort();
+    await expect(sleep).rejects.toThrow();
+  });
+});
+
+it('MemoryTokenStore keeps, replaces and forgets', async () => {
+  const store = new MemoryTokenStore();
+  await store.set('k', { accessToken: new SecretText('t1') });
+  await store.set('k', { accessToken: new SecretText('t2'), expiresAt: 5 });
+  expect((await store.get('k'))?.accessToken?.reveal()).toBe('t2');
+  await store.delete('k');
+  expect(await store.get('k')).toBeUndefined();
+});
+
+describe('MemoryDuplicateStore', () => {
+  const receipt = { status: 'sent', messageId: '<a@b>' } as SendReceipt;
+
+  it('reserves once, remembers, and forgets after the window', async () => {
+    const clock = new ManualClock();
+    const store = new MemoryDuplicateStore(clock);
+    expect(await store.reserve('k', 'h', 100)).toEqual({ state: 'reserved' });
+    expect(await store.reserve('k', 'h', 100)).toEqual({ state: 'pending' });
+    await store.remember('k', receipt);
+    expect(await store.reserve('k', 'h', 100)).toEqual({ state: 'sent', receipt });
+    expect(await store.reserve('k', 'other', 100)).toEqual({ state: 'conflict' });
+    clock.advance(100);
+    expect(await store.reserve('k', 'other', 100)).toEqual({ state: 'reserved' });
+  });
+
+  it('a released key can be reserved again', async () => {
+    const store = new MemoryDuplicateStore(new ManualClock());
+    await store.reserve('k', 'h', 100);
+    await store.release('k');
+    expect(await store.reserve('k', 'h', 100)).toEqual({ state: 'reserved' });
+  });
+});
+
+it('InProcessRunner drains everything, failures and late starters included', async () => {
+  const runner = new InProcessRunner();
+  const ended: string[] = [];
+  runner.run(async () => {
+    ended.push('first');
+    runner.run(async () => void ended.push('second'));
+  });
+  runner.run(() => Promise.reject(new Error('its own problem')));
+  expect(ended).toEqual([]);
+  await runner.drain();
+  expect(ended).toEqual(['first', 'second']);
+});

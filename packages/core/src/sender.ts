@@ -1,0 +1,23 @@
+import type { EmailMessageInput } from './message.ts';
+import type { SendReceipt } from './receipt.ts';
+import type { SendPolicy } from './send-request.ts';
+
+/** What one send may be told, beyond the message. */
+export interface SendOptions extends Partial<Pick<SendPolicy, 'onPartial' | 'timeoutMs'>> {
+  /** Cancels the send. Before the final dot nothing is delivered; after it the outcome is in doubt. */
+  readonly signal?: AbortSignal | undefined;
+  /**
+   * Awaited after the server accepted the recipients and before the first byte of the message leaves, so that a
+   * host can record "about to commit". When it fails, nothing is delivered and the send fails with its error.
+   */
+  readonly beforeData?: (() => void | Promise<void>) | undefined;
+}
+
+/**
+ * Delivers messages. Sessions, guards and retry all implement it, so they stack. Disposing it closes what it
+ * holds, after what is in flight.
+ */
+export interface MailSender extends AsyncDisposable {
+  /** @throws MailError for anything but a message the server took. */
+  send(message: EmailMessageInput, options?: SendOptions): Promise<SendReceipt>;
+}
