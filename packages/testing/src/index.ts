@@ -1,1 +1,10 @@
-export {};
+export {
+  CertificateAuthority,
+  type CertificateOptions,
+  createSelfSigned,
+  createTestCertificates,
+  type KeyPair,
+  type TestCertificates,
+} from './certificates.ts';
+export { type ParsedAddress, type ParsedAttachment, type ParsedMail, parseMail } from './parse-mail.ts';
+export { type ReceivedMail, type Refusal, SmtpInbox, type SmtpInboxOptions } from './smtp-inbox.ts';
