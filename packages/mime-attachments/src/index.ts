@@ -1,1 +1,7 @@
-export {};
+export type { AttachmentPolicy } from './attachment-policy.ts';
+export {
+  type ComposedMessage,
+  type ComposeOptions,
+  composeMessage,
+  type Envelope,
+} from './compose/compose-message.ts';

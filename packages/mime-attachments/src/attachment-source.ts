@@ -1,0 +1,55 @@
+import { type ErrorCode, type ErrorDetails, MailError } from '@flowpost/core';
+import type { ResolvedAttachmentPolicy } from './attachment-policy.ts';
+
+/** Content too large to hold in memory: opened when its turn comes, read once. */
+export interface StreamedContent {
+  /** Its exact size; reading more or less is an error. */
+  readonly size: number;
+  open(): AsyncIterable<Uint8Array>;
+}
+
+/** What a kind makes of an attachment: its content, and what the source calls it. */
+export interface AttachmentSource {
+  readonly content: Buffer | StreamedContent;
+  /** Used when the attachment has no name of its own. */
+  readonly filename?: string;
+  /** Used when the attachment has no type of its own and its name tells none. */
+  readonly contentType?: string;
+}
+
+/** What a kind gets to know besides the attachment. */
+export interface AttachmentContext {
+  readonly policy: ResolvedAttachmentPolicy;
+  /** Which attachment it is, counted from 1, and its name if it has one: for errors. */
+  readonly position: number;
+  readonly name: string | undefined;
+}
+
+/** An error about one attachment, naming it by position and name. */
+export function attachmentError(
+  code: ErrorCode,
+  message: string,
+  { position, name }: AttachmentContext,
+  extra: { readonly details?: ErrorDetails; readonly cause?: unknown } = {},
+): MailError {
+  const label = name === undefined ? `Attachment ${position}` : `Attachment ${position} (${name})`;
+  return new MailError(code, `${label}: ${message}`, {
+    phase: 'attachments',
+    details: { position, ...(name !== undefined && { name }), ...extra.details },
+    cause: extra.cause,
+  });
+}
+
+/** @throws MailError `ATTACHMENT_TOO_LARGE` when the size is over the policy's limit. */
+export function checkSize(size: number, context: AttachmentContext): void {
+  const { maxBytes } = context.policy;
+  if (size <= maxBytes) return;
+  throw attachmentError(
+    'ATTACHMENT_TOO_LARGE',
+    `it has ${size} bytes, and ${maxBytes} are allowed.`,
+    context,
+    {
+      details: { sizeBytes: size, limitBytes: maxBytes },
+    },
+  );
+}

@@ -1,0 +1,247 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import type { EmailMessageInput } from '@flowpost/core';
+import { parseMail } from '@flowpost/testing';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type ComposedMessage, type ComposeOptions, composeMessage } from './compose-message.ts';
+
+const base = { from: 'A <a@x.org>', to: 'b@x.org', subject: 'Hi' } satisfies EmailMessageInput;
+const fixed: ComposeOptions = { uniqueId: () => 'unique', now: () => Date.UTC(2026, 10, 21, 10, 5, 9) };
+
+async function bytesOf({ body, sizeBytes }: ComposedMessage): Promise<Buffer> {
+  const bytes = Buffer.isBuffer(body) ? body : await buffer(body);
+  expect(bytes.length).toBe(sizeBytes);
+  expect(bytes.toString('latin1')).not.toMatch(/\r(?!\n)|(?<!\r)\n|\0/);
+  for (const line of bytes.toString('latin1').split('\r\n')) expect(line.length).toBeLessThanOrEqual(998);
+  return bytes;
+}
+
+async function parsed(message: Partial<EmailMessageInput>, options?: ComposeOptions) {
+  const composed = await composeMessage({ ...base, ...message }, options);
+  const raw = await bytesOf(composed);
+  return { composed, raw: raw.toString('utf8'), mail: await parseMail(raw) };
+}
+
+describe('the simplest message', () => {
+  it('is exactly these bytes', async () => {
+    const composed = await composeMessage({ ...base, text: 'Hello\nWorld' }, fixed);
+    expect((await bytesOf(composed)).toString()).toBe(
+      [
+        'From: A <a@x.org>',
+        'To: b@x.org',
+        'Subject: Hi',
+        'Date: Sat, 21 Nov 2026 10:05:09 +0000',
+        'Message-ID: <unique@x.org>',
+        'MIME-Version: 1.0',
+        'Content-Type: text/plain; charset=utf-8',
+        'Content-Transfer-Encoding: 7bit',
+        '',
+        'Hello',
+        'World',
+        '',
+      ].join('\r\n'),
+    );
+    expect(composed).toMatchObject({
+      messageId: '<unique@x.org>',
+      date: new Date(Date.UTC(2026, 10, 21, 10, 5, 9)),
+      envelope: { from: 'a@x.org', to: ['b@x.org'], smtpUtf8: false },
+    });
+  });
+});
+
+describe('structure', () => {
+  const structure = (raw: string) =>
+    [...raw.matchAll(/^Content-Type: ([a-z]+\/[a-z-]+)/gim)].map(([, type]) => type);
+  const png = Buffer.from([0x89, 0x50, 0x4e, 0x47]);
+
+  it.each<[string, Partial<EmailMessageInput>, string[]]>([
+    ['nothing', {}, ['text/plain']],
+    ['html', { html: '<p>x</p>' }, ['text/html']],
+    ['text and html', { text: 'x', html: '<p>x</p>' }, ['multipart/alternative', 'text/plain', 'text/html']],
+    [
+      'text and an attachment',
+      { text: 'x', attachments: [{ kind: 'text', content: 'y' }] },
+      ['multipart/mixed', 'text/plain', 'text/plain'],
+    ],
+    [
+      'an inline image',
+      {
+        html: '<img src="cid:logo">',
+        attachments: [{ kind: 'bytes', content: png, filename: 'l.png', contentId: 'logo' }],
+      },
+      ['multipart/related', 'text/html', 'image/png'],
+    ],
+    [
+      'everything',
+      {
+        text: 'x',
+        html: '<img src="cid:logo">',
+        calendar: { method: 'REQUEST', content: 'BEGIN:VCALENDAR\nEND:VCALENDAR' },
+        attachments: [
+          { kind: 'bytes', content: png, filename: 'l.png', contentId: 'logo' },
+          { kind: 'base64', content: 'AAEC', filename: 'a.pdf' },
+        ],
+      },
+      [
+        'multipart/mixed',
+        'multipart/alternative',
+        'text/plain',
+        'multipart/related',
+        'text/html',
+        'image/png',
+        'text/calendar',
+        'application/pdf',
+      ],
+    ],
+  ])('%s', async (_, message, types) => {
+    expect(structure((await parsed(message)).raw)).toEqual(types);
+  });
+
+  it('a content id without HTML is an ordinary attachment', async () => {
+    const { raw } = await parsed({
+      text: 'x',
+      attachments: [{ kind: 'text', content: 'y', contentId: 'z' }],
+    });
+    expect(structure(raw)).toEqual(['multipart/mixed', 'text/plain', 'text/plain']);
+  });
+});
+
+describe('headers', () => {
+  it('never name Bcc recipients, who are in the envelope once', async () => {
+    const { composed, raw } = await parsed({ cc: 'c@x.org', bcc: ['secret@x.org', 'b@x.org'] });
+    expect(composed.envelope.to).toEqual(['b@x.org', 'c@x.org', 'secret@x.org']);
+    expect(raw).not.toMatch(/bcc|secret/i);
+  });
+
+  it('say undisclosed recipients when there is only Bcc', async () => {
+    expect((await parsed({ to: [], bcc: 'secret@x.org' })).raw).toContain(
+      '\r\nTo: undisclosed-recipients:;\r\n',
+    );
+  });
+
+  it('carry priority, threading and automation', async () => {
+    const { mail } = await parsed({
+      priority: 'high',
+      sender: 's@x.org',
+      replyTo: 'R <r@x.org>',
+      inReplyTo: '<1@x.org>',
+      references: ['<0@x.org>', '<1@x.org>'],
+      autoSubmitted: 'auto-generated',
+      headers: { 'X-One': 'a', 'X-Two': ['b', 'ü'] },
+      unsubscribe: { url: 'https://x.org/u?t=1', mailto: 'off@x.org' },
+    });
+    const lines = [...mail.headers.values()].flat();
+    expect(lines).toEqual(
+      expect.arrayContaining([
+        'X-Priority: 1 (Highest)',
+        'X-MSMail-Priority: High',
+        'Importance: High',
+        'Priority: urgent',
+        'Sender: s@x.org',
+        'Reply-To: R <r@x.org>',
+        'In-Reply-To: <1@x.org>',
+        'References: <0@x.org> <1@x.org>',
+        'Auto-Submitted: auto-generated',
+        'X-One: a',
+        'X-Two: b',
+        'X-Two: =?UTF-8?B?w7w=?=',
+        'List-Unsubscribe: <https://x.org/u?t=1>, <mailto:off@x.org>',
+        'List-Unsubscribe-Post: List-Unsubscribe=One-Click',
+      ]),
+    );
+  });
+
+  it('give the sender as the envelope sender', async () => {
+    expect((await parsed({ sender: 's@x.org' })).composed.envelope.from).toBe('s@x.org');
+  });
+
+  it('write IDN domains as A-labels, and ask for SMTPUTF8 only for a local part', async () => {
+    const idn = await parsed({ to: 'Jürgen <j@münchen.de>' });
+    expect(idn.composed.envelope).toEqual({ from: 'a@x.org', to: ['j@xn--mnchen-3ya.de'], smtpUtf8: false });
+    expect(idn.raw).toContain('To: =?UTF-8?Q?J=C3=BCrgen?= <j@xn--mnchen-3ya.de>\r\n');
+    const local = await parsed({ to: 'jörg@x.org' });
+    expect(local.composed.envelope).toMatchObject({ to: ['jörg@x.org'], smtpUtf8: true });
+    expect(local.raw).toContain('To: jörg@x.org\r\n');
+  });
+
+  it('fold long lists and subjects within 76 characters', async () => {
+    const to = Array.from(
+      { length: 50 },
+      (_, index) => `Person Number ${index} <person${index}@example.com>`,
+    );
+    const { mail, raw } = await parsed({ to, subject: 'word '.repeat(60).trim() });
+    expect(mail.to).toHaveLength(50);
+    expect(mail.subject).toBe('word '.repeat(60).trim());
+    for (const line of raw.split('\r\n')) expect(line.length).toBeLessThanOrEqual(76);
+  });
+
+  it.each(['a\r\nBcc: e@x.org', 'a\nb', 'a\0b'])('refuse %j in a subject', async (subject) => {
+    await expect(composeMessage({ ...base, subject })).rejects.toMatchObject({ code: 'HEADER_INVALID' });
+  });
+});
+
+describe('bodies', () => {
+  it.each([
+    ['7bit', 'plain'],
+    ['quoted-printable', `Grüße${' und so weiter'.repeat(9)}`],
+    ['base64', 'Привет, мир'],
+    ['quoted-printable', 'x'.repeat(1_200)],
+    ['quoted-printable', 'a form feed \f here'],
+  ])('%s for %.20j', async (encoding, text) => {
+    const { mail, raw } = await parsed({ text });
+    expect(raw).toContain(`Content-Transfer-Encoding: ${encoding}\r\n`);
+    expect(mail.text).toBe(text + (encoding === 'base64' ? '' : '\n'));
+  });
+});
+
+describe('attachments', () => {
+  let folder: string;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'flowpost-'));
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  it('keep their exact bytes, names and types', async () => {
+    const { mail } = await parsed({
+      attachments: [
+        { kind: 'text', content: 'a,b\n1,2\r\n', filename: 'data.csv' },
+        { kind: 'base64', content: 'AAEC\n_w==', filename: 'Größe "1".bin' },
+        { kind: 'custom', content: 'BEGIN:VCARD', contentType: 'text/vcard', filename: 'a.vcf' },
+      ],
+    });
+    expect(
+      mail.attachments.map(({ filename, contentType, content }) => [filename, contentType, [...content]]),
+    ).toEqual([
+      ['data.csv', 'text/csv', [...Buffer.from('a,b\n1,2\r\n')]],
+      ['Größe "1".bin', 'application/octet-stream', [0, 1, 2, 255]],
+      ['a.vcf', 'text/vcard', [...Buffer.from('BEGIN:VCARD')]],
+    ]);
+  });
+
+  it('stream when they are large, with the size known before', async () => {
+    const content = Buffer.alloc(3_000_001, 'flowpost');
+    await writeFile(join(folder, 'large.bin'), content);
+    const { composed, mail } = await parsed(
+      { text: 'x', attachments: [{ kind: 'file', path: 'large.bin' }] },
+      { attachments: { baseFolder: folder, fileRoots: [folder] } },
+    );
+    expect(Buffer.isBuffer(composed.body)).toBe(false);
+    expect(mail.attachments[0]?.content.equals(content)).toBe(true);
+    expect(mail.attachments[0]?.filename).toBe('large.bin');
+  });
+
+  it('a large file that changes between composing and sending fails the stream', async () => {
+    const path = join(folder, 'changing.bin');
+    await writeFile(path, Buffer.alloc(2_000_000));
+    const options = { attachments: { fileRoots: [folder] } };
+    const composed = await composeMessage({ ...base, attachments: [{ kind: 'file', path }] }, options);
+    await writeFile(path, Buffer.alloc(1_999_999));
+    expect(Buffer.isBuffer(composed.body)).toBe(false);
+    await expect(buffer(composed.body as NodeJS.ReadableStream)).rejects.toMatchObject({
+      code: 'ATTACHMENT_CHANGED',
+      details: { position: 1, name: path },
+    });
+  });
+});

@@ -1,0 +1,147 @@
+import { headerTextProblem, MailError } from '@flowpost/core';
+
+/** RFC 5322 section 2.1.1 recommends 78 characters a line, RFC 2047 section 2 demands 76 with encoded words. */
+const lineLength = 76;
+const encodedWordLength = 75;
+const hardLimit = 998;
+const plainText = /^[\x20-\x7e\t]*$/;
+const longWord = /[^ \t]{900}/;
+
+/**
+ * Writes one header line, folded. The pieces are what may stand on a line of its own; all but the first begin
+ * with the white space that a fold goes before.
+ */
+export function foldHeader(name: string, pieces: readonly string[]): string {
+  let folded = '';
+  let line = `${name}: ${pieces[0] ?? ''}`;
+  for (let index = 1; index < pieces.length; index++) {
+    const piece = pieces[index] as string;
+    if (line.length + piece.length > lineLength) {
+      folded += `${line}\r\n`;
+      line = piece;
+    } else {
+      line += piece;
+    }
+  }
+  return `${folded}${line}\r\n`;
+}
+
+/** The last gate before the wire: whatever path a value took, no line break gets past here. */
+function assertHeaderText(name: string, text: string): void {
+  const problem = headerTextProblem(text);
+  if (problem) throw new MailError('HEADER_INVALID', `The header ${name} cannot be written: ${problem}.`);
+}
+
+const qSafe = /[A-Za-z0-9!*+/-]/;
+const qTable: readonly string[] = Array.from({ length: 256 }, (_, byte) => {
+  const char = String.fromCharCode(byte);
+  if (char === ' ') return '_';
+  return byte < 0x80 && qSafe.test(char) ? char : `=${byte.toString(16).toUpperCase().padStart(2, '0')}`;
+});
+
+function qEncode(text: string): string {
+  let encoded = '';
+  for (const byte of Buffer.from(text, 'utf8')) encoded += qTable[byte];
+  return encoded;
+}
+
+/**
+ * Encoded words of RFC 2047 in UTF-8, each at most 75 characters and split between characters, in the shorter
+ * of the two encodings. Decoders join them without the space between. The Q encoding uses the small alphabet
+ * that is allowed in a display name, so the words fit everywhere.
+ *
+ * @param firstLine how many characters the first word may have, for what stands before it on its line.
+ */
+export function encodeWords(text: string, firstLine: number = encodedWordLength): string[] {
+  const encoding = qEncode(text).length <= Math.ceil(Buffer.byteLength(text) / 3) * 4 ? 'Q' : 'B';
+  const room = (limit: number): number => limit - '=?UTF-8?Q??='.length;
+  const words: string[] = [];
+  let limit = room(Math.max(firstLine, 24));
+  let chunk = '';
+  let cost = 0;
+  const flush = (): void => {
+    const content = encoding === 'Q' ? chunk : Buffer.from(chunk, 'utf8').toString('base64');
+    words.push(`=?UTF-8?${encoding}?${content}?=`);
+    chunk = '';
+    cost = 0;
+    limit = room(encodedWordLength);
+  };
+  for (const char of text) {
+    const unit = encoding === 'Q' ? qEncode(char) : char;
+    const size = encoding === 'Q' ? unit.length : Buffer.byteLength(char);
+    const total = encoding === 'Q' ? cost + size : Math.ceil((cost + size) / 3) * 4;
+    if (total > limit && chunk !== '') flush();
+    chunk += unit;
+    cost += size;
+  }
+  flush();
+  return words;
+}
+
+/** Whether a decoder would take a text for something else than it says, so that it must be encoded. */
+export function needsEncoding(text: string): boolean {
+  return !plainText.test(text) || text.includes('=?') || /^[ \t]|[ \t]$/.test(text) || longWord.test(text);
+}
+
+/** A header of free text, such as Subject (RFC 5322 section 2.2.1). */
+export function textHeader(name: string, value: string): string {
+  assertHeaderText(name, value);
+  if (value === '') return `${name}: \r\n`;
+  if (!needsEncoding(value)) {
+    if (name.length + 2 + value.length <= lineLength) return `${name}: ${value}\r\n`;
+    return foldHeader(name, value.match(/[ \t]*[^ \t]+/g) ?? []);
+  }
+  const words = encodeWords(value, lineLength - name.length - 2);
+  return foldHeader(name, [words[0] ?? '', ...words.slice(1).map((word) => ` ${word}`)]);
+}
+
+/** A header whose value is tokens that must not be encoded, such as message ids and media types. */
+export function tokenHeader(name: string, tokens: readonly string[]): string {
+  for (const token of tokens) {
+    assertHeaderText(name, token);
+    if (token.length > hardLimit - name.length - 2) {
+      throw new MailError(
+        'HEADER_INVALID',
+        `The header ${name} has a part longer than ${hardLimit} characters.`,
+      );
+    }
+  }
+  return foldHeader(name, [tokens[0] ?? '', ...tokens.slice(1).map((token) => ` ${token}`)]);
+}
+
+const attributeChar = /[^A-Za-z0-9!#$&+.^_`|~-]/g;
+
+function percentEncode(text: string): string {
+  return encodeURIComponent(text).replace(attributeChar, (char) =>
+    char === '%' ? char : `%${char.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`,
+  );
+}
+
+/**
+ * A parameter of a structured header (RFC 2045 section 5.1), as one or more `name=value` tokens. Text that is not
+ * plain ASCII, or long, is written in the extended form of RFC 2231 (continued where it must be), after a plain
+ * fallback for readers that do not know it.
+ */
+export function parameter(name: string, value: string): string[] {
+  assertHeaderText(name, value);
+  const quoted = (text: string): string => `${name}="${text.replace(/["\\]/g, '\\$&')}"`;
+  if (/^[\x20-\x7e]*$/.test(value) && value.length <= 60 && !value.includes('=?')) return [quoted(value)];
+  const fallback = quoted(
+    value
+      .replace(/[^\x20-\x7e]+/g, '_')
+      .replaceAll('=?', '__')
+      .slice(-50),
+  );
+  const encoded = percentEncode(value);
+  const room = lineLength - name.length - '*00*=;'.length - 1;
+  if (encoded.length + "utf-8''".length <= room) return [fallback, `${name}*=utf-8''${encoded}`];
+  const chunks: string[] = [];
+  // A chunk never ends inside %XX, and the charset stands before the first one.
+  for (let rest = `utf-8''${encoded}`; rest !== ''; ) {
+    const cut =
+      rest.length <= room ? rest.length : room - (/%.?$/.exec(rest.slice(0, room))?.[0].length ?? 0);
+    chunks.push(rest.slice(0, cut));
+    rest = rest.slice(cut);
+  }
+  return [fallback, ...chunks.map((chunk, index) => `${name}*${index}*=${chunk}`)];
+}

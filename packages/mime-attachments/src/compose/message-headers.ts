@@ -1,0 +1,57 @@
+import type { EmailMessage, Priority } from '@flowpost/core';
+import { toWireAddress } from '@flowpost/core';
+import { addressHeader } from './address-header.ts';
+import { textHeader, tokenHeader } from './header.ts';
+
+const days = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat'];
+const months = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+const two = (value: number): string => (value < 10 ? `0${value}` : `${value}`);
+
+/** A date as RFC 5322 section 3.3 writes it, in UTC. */
+export function formatDate(date: Date): string {
+  const time = [date.getUTCHours(), date.getUTCMinutes(), date.getUTCSeconds()].map(two).join(':');
+  const day = `${days[date.getUTCDay()]}, ${date.getUTCDate()} ${months[date.getUTCMonth()]}`;
+  return `${day} ${date.getUTCFullYear().toString().padStart(4, '0')} ${time} +0000`;
+}
+
+/** The four headers mail programs read a priority from; `normal` needs none. */
+const priorityHeaders: Readonly<Record<Priority, string>> = {
+  high: 'X-Priority: 1 (Highest)\r\nX-MSMail-Priority: High\r\nImportance: High\r\nPriority: urgent\r\n',
+  normal: '',
+  low: 'X-Priority: 5 (Lowest)\r\nX-MSMail-Priority: Low\r\nImportance: Low\r\nPriority: non-urgent\r\n',
+};
+
+/** RFC 2369, and RFC 8058 when there is a URL that takes the one-click POST. */
+function unsubscribeHeaders({ url, mailto }: NonNullable<EmailMessage['unsubscribe']>): string {
+  const ways = [
+    ...(url === undefined ? [] : [`<${url}>`]),
+    ...(mailto === undefined
+      ? []
+      : [`<mailto:${encodeURI(toWireAddress(mailto.address)).replaceAll('?', '%3F')}>`]),
+  ];
+  const list = tokenHeader('List-Unsubscribe', ways.join(', ').split(/(?<=,) /));
+  return url === undefined ? list : `${list}List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n`;
+}
+
+/** All header lines but those about the content. Bcc is not among them, by design. */
+export function messageHeaders(message: EmailMessage, messageId: string, date: Date): string {
+  const { from, sender, replyTo, to, cc, subject, headers, inReplyTo, references, unsubscribe } = message;
+  let lines = addressHeader('From', [from]);
+  if (sender) lines += addressHeader('Sender', [sender]);
+  if (replyTo.length > 0) lines += addressHeader('Reply-To', replyTo);
+  if (to.length > 0) lines += addressHeader('To', to);
+  else if (cc.length === 0) lines += 'To: undisclosed-recipients:;\r\n';
+  if (cc.length > 0) lines += addressHeader('Cc', cc);
+  lines += textHeader('Subject', subject);
+  lines += `Date: ${formatDate(date)}\r\n`;
+  lines += tokenHeader('Message-ID', [messageId]);
+  if (inReplyTo !== undefined) lines += tokenHeader('In-Reply-To', [inReplyTo]);
+  if (references && references.length > 0) lines += tokenHeader('References', references);
+  lines += priorityHeaders[message.priority];
+  if (message.autoSubmitted !== undefined) lines += `Auto-Submitted: ${message.autoSubmitted}\r\n`;
+  if (unsubscribe) lines += unsubscribeHeaders(unsubscribe);
+  for (const [name, value] of Object.entries(headers ?? {})) {
+    for (const one of [value].flat()) lines += textHeader(name, one);
+  }
+  return lines;
+}

@@ -1,0 +1,115 @@
+import { constants, type FileHandle, open, realpath } from 'node:fs/promises';
+import { basename, isAbsolute, relative, resolve, sep } from 'node:path';
+import type { AttachmentOf } from '@flowpost/core';
+import {
+  type AttachmentContext,
+  type AttachmentSource,
+  attachmentError,
+  checkSize,
+  type StreamedContent,
+} from '../attachment-source.ts';
+
+/** Smaller files are read at once; larger ones stream, so that memory stays flat. */
+const inMemoryLimit = 1024 * 1024;
+const readSize = 192 * 1024;
+
+function isInside(folder: string, path: string): boolean {
+  const way = relative(folder, path);
+  return way === '' || !(way === '..' || way.startsWith(`..${sep}`) || isAbsolute(way));
+}
+
+function fileError(cause: unknown, context: AttachmentContext): Error {
+  const reason = (cause as NodeJS.ErrnoException).code;
+  if (reason === 'ENOENT' || reason === 'ENOTDIR') {
+    return attachmentError('ATTACHMENT_NOT_FOUND', 'there is no such file.', context, { cause });
+  }
+  if (reason === 'EACCES' || reason === 'EPERM') {
+    return attachmentError('ATTACHMENT_ACCESS_DENIED', 'it may not be read.', context, { cause });
+  }
+  return attachmentError('ATTACHMENT_UNREADABLE', `reading it failed (${reason}).`, context, {
+    details: { reason },
+    cause,
+  });
+}
+
+/** The real path, symbolic links resolved, once it is known to lie in an allowed folder. */
+async function allowedPath(path: string, context: AttachmentContext): Promise<string> {
+  const { baseFolder, fileRoots } = context.policy;
+  const outside = () =>
+    attachmentError('ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS', 'it lies outside the allowed folders.', context);
+  const named = resolve(baseFolder, path);
+  // Asked before the file system is, so that nobody learns which files exist elsewhere.
+  const roots = await Promise.all(
+    fileRoots.map(async (root) => [resolve(root), await realpath(root).catch(() => resolve(root))] as const),
+  );
+  if (!roots.flat().some((root) => isInside(root, named))) throw outside();
+  const real = await realpath(named);
+  if (!roots.some(([, root]) => isInside(root, real))) throw outside();
+  return real;
+}
+
+async function openFile(path: string): Promise<FileHandle> {
+  // O_NONBLOCK: opening a FIFO must not wait for somebody to write to it.
+  return open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+}
+
+async function* readChunks(handle: FileHandle, size: number): AsyncGenerator<Buffer> {
+  for (let read = 0; read < size; ) {
+    const { bytesRead, buffer } = await handle.read(
+      Buffer.allocUnsafe(Math.min(readSize, size - read)),
+      0,
+      null,
+      read,
+    );
+    if (bytesRead === 0) return;
+    read += bytesRead;
+    yield buffer.subarray(0, bytesRead);
+  }
+}
+
+/** A file inside the allowed folders: a regular one, within the size limit, unchanged while it is read. */
+export async function readFile(
+  { path }: AttachmentOf<'file'>,
+  context: AttachmentContext,
+): Promise<AttachmentSource> {
+  try {
+    if (path.includes('\0')) throw attachmentError('ATTACHMENT_INVALID', 'its path contains a NUL.', context);
+    const real = await allowedPath(path, context);
+    await using handle = await openFile(real);
+    const before = await handle.stat();
+    if (!before.isFile()) {
+      const what = before.isDirectory() ? 'it is a folder' : 'it is not a regular file';
+      throw attachmentError('ATTACHMENT_NOT_A_FILE', `${what}.`, context);
+    }
+    const { size, mtimeMs, ino } = before;
+    checkSize(size, context);
+    const changed = () =>
+      attachmentError('ATTACHMENT_CHANGED', 'it changed while it was being read.', context);
+    const filename = basename(real);
+
+    async function* readAll(from: FileHandle): AsyncGenerator<Buffer> {
+      yield* readChunks(from, size);
+      const after = await from.stat();
+      if (after.size !== size || after.mtimeMs !== mtimeMs || after.ino !== ino) throw changed();
+    }
+    if (size <= inMemoryLimit) {
+      const content = Buffer.concat(await Array.fromAsync(readAll(handle)));
+      if (content.length !== size) throw changed();
+      return { content, filename };
+    }
+    const content: StreamedContent = {
+      size,
+      async *open() {
+        try {
+          await using again = await openFile(real);
+          yield* readAll(again);
+        } catch (error) {
+          throw error instanceof Error && 'syscall' in error ? fileError(error, context) : error;
+        }
+      },
+    };
+    return { content, filename };
+  } catch (error) {
+    throw error instanceof Error && 'syscall' in error ? fileError(error, context) : error;
+  }
+}
