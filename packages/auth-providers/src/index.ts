@@ -1,1 +1,3 @@
-export {};
+export type { AuthProvider } from './auth-provider.ts';
+export { type AuthProviderOptions, createAuthProvider } from './create-auth-provider.ts';
+export { basicProvider } from './kinds/basic.ts';

@@ -3,7 +3,7 @@ import type { SendReceipt } from './receipt.ts';
 import type { SendPolicy } from './send-request.ts';
 
 /** What one send may be told, beyond the message. */
-export interface SendOptions extends Partial<Pick<SendPolicy, 'onPartial' | 'timeoutMs'>> {
+export interface SendOptions extends Partial<Pick<SendPolicy, 'closeSession' | 'onPartial' | 'timeoutMs'>> {
   /** Cancels the send. Before the final dot nothing is delivered; after it the outcome is in doubt. */
   readonly signal?: AbortSignal | undefined;
   /**

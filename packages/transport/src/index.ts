@@ -1,1 +1,5 @@
-export {};
+export { createSender } from './create-sender.ts';
+export { findService, type MailService } from './services/find-service.ts';
+export { connectionFingerprint } from './smtp/fingerprint.ts';
+export type { Lookup } from './smtp/open-socket.ts';
+export type { SenderOptions } from './smtp/smtp-sender.ts';

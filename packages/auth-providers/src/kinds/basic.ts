@@ -1,0 +1,15 @@
+import { type CredentialOf, revealSecret, type SecretBox, SecretText } from '@flowpost/core';
+import type { AuthProvider } from '../auth-provider.ts';
+
+/** User name and password; either may be encrypted. They are opened when a login is wanted, and not before. */
+export function basicProvider(credential: CredentialOf<'basic'>, secretBox?: SecretBox): AuthProvider {
+  return {
+    async login() {
+      return {
+        kind: 'password',
+        username: await revealSecret(credential.username, secretBox),
+        password: new SecretText(await revealSecret(credential.password, secretBox)),
+      };
+    },
+  };
+}

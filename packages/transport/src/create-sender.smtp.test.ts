@@ -1,0 +1,278 @@
+import {
+  type ConnectionInput,
+  type EmailMessageInput,
+  generateSecretKey,
+  MemoryLogger,
+  SecretBox,
+} from '@flowpost/core';
+import {
+  createTestCertificates,
+  SmtpInbox,
+  type SmtpInboxOptions,
+  type TestCertificates,
+} from '@flowpost/testing';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { createSender } from './create-sender.ts';
+import type { SenderOptions } from './smtp/smtp-sender.ts';
+
+const message = {
+  from: 'A <a@x.org>',
+  to: 'b@x.org',
+  subject: 'Hi',
+  text: 'Hello',
+} satisfies EmailMessageInput;
+let certificates: TestCertificates;
+beforeAll(async () => {
+  certificates = await createTestCertificates(['localhost', '127.0.0.1', 'mail.example.test']);
+});
+
+const users = { me: 'hunter2-secret' };
+const auth = { kind: 'basic', username: 'me', password: 'hunter2-secret' } as const;
+/** Names lead to this machine, so that a host need not look like loopback. */
+const lookup: SenderOptions['lookup'] = async () => [{ address: '127.0.0.1', family: 4 }];
+
+async function sendTo(
+  server: SmtpInboxOptions,
+  connection: Partial<Exclude<ConnectionInput, string>> & Record<string, unknown> = {},
+  change: Partial<EmailMessageInput> = {},
+) {
+  await using inbox = await SmtpInbox.start(server);
+  await using sender = createSender(
+    { host: '127.0.0.1', port: inbox.port, ...connection } as ConnectionInput,
+    { lookup },
+  );
+  const receipt = await sender.send({ ...message, ...change });
+  return { inbox, receipt, mail: inbox.messages[0] };
+}
+
+describe('a message arrives', () => {
+  it('over a plain loopback connection', async () => {
+    const { inbox, mail, receipt } = await sendTo({}, {}, { cc: 'C <c@x.org>', bcc: 'd@x.org' });
+    expect(receipt).toMatchObject({
+      status: 'sent',
+      accepted: ['b@x.org', 'c@x.org', 'd@x.org'],
+      rejected: [],
+      response: expect.stringMatching(/^250 .*received as/),
+      attempts: 1,
+      sizeBytes: mail?.raw.length,
+      messageId: mail?.messageId,
+    });
+    expect(mail).toMatchObject({
+      subject: 'Hi',
+      text: 'Hello\n',
+      envelope: { to: ['b@x.org', 'c@x.org', 'd@x.org'] },
+    });
+    expect(mail?.bcc).toEqual([]);
+    expect(inbox.messages).toHaveLength(1);
+  });
+
+  it.each(['implicit', 'starttls'] as const)('over %s TLS with a login', async (tls) => {
+    const { inbox, mail } = await sendTo(
+      { tls, certificate: certificates.valid, users },
+      { host: 'mail.example.test', tls, tlsOptions: { ca: certificates.authority.cert }, auth },
+    );
+    expect(mail).toMatchObject({ secure: true, user: 'me' });
+    expect(inbox.authAttempts).toEqual(['PLAIN']);
+  });
+
+  it('with LOGIN where PLAIN is not offered, and with encrypted credentials', async () => {
+    await using inbox = await SmtpInbox.start({ users, authMethods: ['LOGIN'] });
+    const secretBox = new SecretBox([generateSecretKey()]);
+    const { compact } = await secretBox.encrypt('hunter2-secret');
+    const connection = { host: inbox.host, port: inbox.port, auth: { ...auth, password: compact } };
+    await using sender = createSender(connection, { secretBox });
+    await sender.send(message);
+    expect([inbox.authAttempts, inbox.logins]).toEqual([['LOGIN'], ['me']]);
+  });
+
+  it('with the certificate pinned instead of trusted', async () => {
+    const { cert } = certificates.selfSigned;
+    const { X509Certificate } = await import('node:crypto');
+    const pinned = new X509Certificate(cert).fingerprint256;
+    for (const tls of ['implicit', 'starttls'] as const) {
+      const server = { tls, certificate: certificates.selfSigned, users };
+      const { mail } = await sendTo(server, { tls, auth, tlsOptions: { fingerprints: [pinned] } });
+      expect(mail?.secure).toBe(true);
+      const inbox = sendTo(server, { tls, auth, tlsOptions: { fingerprints: ['ab'.repeat(32)] } });
+      await expect(inbox).rejects.toMatchObject({
+        code: 'TLS_FINGERPRINT_MISMATCH',
+        phase: 'tls',
+        category: 'tls',
+      });
+    }
+  });
+
+  it('from the address of the connection when the message has none', async () => {
+    const { from: _, ...anonymous } = message;
+    await using inbox = await SmtpInbox.start();
+    await using sender = createSender({ host: inbox.host, port: inbox.port, from: 'Robot <r@x.org>' });
+    await sender.send(anonymous as EmailMessageInput);
+    expect(inbox.messages[0]?.from).toEqual([{ name: 'Robot', address: 'r@x.org' }]);
+  });
+
+  it('to an SMTPUTF8 address, when the server takes those', async () => {
+    const { mail } = await sendTo({}, {}, { to: 'jörg@x.org' });
+    expect(mail?.envelope.to).toEqual(['jörg@x.org']);
+    const refused = sendTo({ hide: ['SMTPUTF8'] }, {}, { to: 'jörg@x.org' });
+    await expect(refused).rejects.toMatchObject({ code: 'SMTPUTF8_NOT_OFFERED', phase: 'envelope' });
+  });
+
+  it('with and without PIPELINING, lines that begin with a dot included', async () => {
+    for (const hide of [[], ['PIPELINING']] as const) {
+      const { mail } = await sendTo({ hide }, {}, { text: '.\n..\n.end\n\n.' });
+      expect(mail?.text).toBe('.\n..\n.end\n\n.\n');
+    }
+  });
+});
+
+describe('sessions', () => {
+  it('are reused, one login for many messages, and never more than the limit', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    const connection = { host: inbox.host, port: inbox.port, auth, limits: { connections: 3 } };
+    {
+      await using sender = createSender(connection);
+      for (let index = 0; index < 5; index++) await sender.send(message);
+      expect([inbox.connections, inbox.logins.length]).toEqual([1, 1]);
+      await Promise.all(Array.from({ length: 30 }, () => sender.send(message)));
+      expect([inbox.connections, inbox.logins.length, inbox.messages.length]).toEqual([3, 3, 35]);
+      expect(inbox.openConnections).toBe(3);
+    }
+    await expect.poll(() => inbox.openConnections).toBe(0);
+  });
+
+  it('are closed after the send when asked to', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using sender = createSender({ host: inbox.host, port: inbox.port });
+    await sender.send(message, { closeSession: true });
+    await sender.send(message, { closeSession: true });
+    expect(inbox.connections).toBe(2);
+  });
+
+  it('that the server dropped while parked are replaced without an error, and nothing arrives twice', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using sender = createSender({ host: inbox.host, port: inbox.port });
+    await sender.send(message);
+    inbox.dropConnections();
+    await sender.send(message);
+    expect([inbox.connections, inbox.messages.length]).toEqual([2, 2]);
+  });
+
+  it('go on after a refusal', async () => {
+    await using inbox = await SmtpInbox.start({
+      refuse: {
+        rcptTo: (to) => (to === 'no@x.org' ? { code: 550, text: '5.1.1 unknown' } : undefined),
+        mailFrom: (from) => (from === 'evil@x.org' ? { code: 550, text: '5.7.1 no' } : undefined),
+      },
+    });
+    await using sender = createSender({ host: inbox.host, port: inbox.port });
+    await expect(sender.send({ ...message, to: 'no@x.org' })).rejects.toMatchObject({
+      code: 'RECIPIENTS_REFUSED',
+    });
+    await expect(sender.send({ ...message, from: 'evil@x.org' })).rejects.toMatchObject({
+      code: 'SENDER_REFUSED',
+    });
+    await sender.send(message);
+    expect([inbox.connections, inbox.messages.length]).toEqual([1, 1]);
+  });
+
+  it('a closed sender says so', async () => {
+    await using inbox = await SmtpInbox.start();
+    const sender = createSender({ host: inbox.host, port: inbox.port });
+    await sender[Symbol.asyncDispose]();
+    await expect(sender.send(message)).rejects.toMatchObject({ code: 'SENDER_CLOSED' });
+  });
+});
+
+describe('partial acceptance', () => {
+  const refuse: SmtpInboxOptions['refuse'] = {
+    rcptTo: (to) => (to === 'no@x.org' ? { code: 550, text: '5.1.1 No such user' } : undefined),
+  };
+  const rejected = [{ address: 'no@x.org', code: 550, reply: expect.stringContaining('5.1.1 No such user') }];
+
+  it.each([[[]], [['PIPELINING' as const]]])(
+    'is a receipt that says so, or a failure that sent nothing (hiding %j)',
+    async (hide) => {
+      const { receipt } = await sendTo({ refuse, hide }, {}, { to: 'b@x.org, no@x.org' });
+      expect(receipt).toMatchObject({ status: 'partial', accepted: ['b@x.org'], rejected });
+
+      await using inbox = await SmtpInbox.start({ refuse, hide });
+      await using sender = createSender({ host: inbox.host, port: inbox.port });
+      const strict = sender.send({ ...message, to: 'b@x.org, no@x.org' }, { onPartial: 'fail' });
+      await expect(strict).rejects.toMatchObject({
+        code: 'RECIPIENTS_REFUSED',
+        phase: 'envelope',
+        inDoubt: false,
+        details: { rejected },
+      });
+      expect(inbox.messages).toEqual([]);
+    },
+  );
+});
+
+describe('a hook before the first byte', () => {
+  it('is awaited, and its failure keeps the message back', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using sender = createSender({ host: inbox.host, port: inbox.port });
+    const seen: string[] = [];
+    await sender.send(message, {
+      beforeData: async () => {
+        await new Promise(setImmediate);
+        seen.push(`messages before: ${inbox.messages.length}`);
+      },
+    });
+    const failing = sender.send(message, { beforeData: () => Promise.reject(new Error('disk full')) });
+    await expect(failing).rejects.toThrow('disk full');
+    await sender.send(message);
+    expect([seen, inbox.messages.length]).toEqual([['messages before: 0'], 2]);
+  });
+});
+
+describe('cancelling', () => {
+  it('before the end delivers nothing', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using sender = createSender({ host: inbox.host, port: inbox.port });
+    const controller = new AbortController();
+    const sending = sender.send(message, { signal: controller.signal, beforeData: () => controller.abort() });
+    await expect(sending).rejects.toMatchObject({
+      code: 'SEND_CANCELLED',
+      category: 'cancelled',
+      inDoubt: false,
+    });
+    expect(inbox.messages).toEqual([]);
+    await expect(sender.send(message, { signal: controller.signal })).rejects.toMatchObject({
+      code: 'SEND_CANCELLED',
+    });
+  });
+
+  it('after the final dot leaves it in doubt', async () => {
+    const controller = new AbortController();
+    await using inbox = await SmtpInbox.start({
+      refuse: {
+        message: async () => {
+          controller.abort();
+          return undefined;
+        },
+      },
+    });
+    await using sender = createSender({ host: inbox.host, port: inbox.port });
+    await expect(sender.send(message, { signal: controller.signal })).rejects.toMatchObject({
+      code: 'DELIVERY_IN_DOUBT',
+      phase: 'confirm',
+      inDoubt: true,
+      retryable: false,
+    });
+  });
+});
+
+it('logs what it does, without content and secrets', async () => {
+  await using inbox = await SmtpInbox.start({ users });
+  const logger = new MemoryLogger();
+  await using sender = createSender({ host: inbox.host, port: inbox.port, auth }, { logger });
+  const { messageId } = await sender.send(message);
+  expect(logger.entries).toContainEqual({
+    level: 'info',
+    message: 'message sent',
+    fields: expect.objectContaining({ status: 'sent', messageId }),
+  });
+  expect(JSON.stringify(logger.entries)).not.toMatch(/hunter2|Hello/);
+});

@@ -1,0 +1,104 @@
+import { type ErrorCode, MailError, type Phase } from '@flowpost/core';
+
+const byReason: Readonly<Record<string, ErrorCode>> = {
+  ENOTFOUND: 'HOST_NOT_FOUND',
+  ENODATA: 'HOST_NOT_FOUND',
+  EAI_NONAME: 'HOST_NOT_FOUND',
+  EAI_AGAIN: 'DNS_UNAVAILABLE',
+  EAI_FAIL: 'DNS_UNAVAILABLE',
+  ESERVFAIL: 'DNS_UNAVAILABLE',
+  ECONNREFUSED: 'CONNECTION_REFUSED',
+  EHOSTUNREACH: 'CONNECTION_UNREACHABLE',
+  ENETUNREACH: 'CONNECTION_UNREACHABLE',
+  EADDRNOTAVAIL: 'CONNECTION_UNREACHABLE',
+  ETIMEDOUT: 'CONNECTION_TIMED_OUT',
+
+  CERT_HAS_EXPIRED: 'TLS_CERTIFICATE_EXPIRED',
+  CERT_NOT_YET_VALID: 'TLS_CERTIFICATE_NOT_YET_VALID',
+  CERT_REVOKED: 'TLS_CERTIFICATE_REVOKED',
+  ERR_TLS_CERT_ALTNAME_INVALID: 'TLS_CERTIFICATE_WRONG_HOST',
+  DEPTH_ZERO_SELF_SIGNED_CERT: 'TLS_CERTIFICATE_UNTRUSTED',
+  SELF_SIGNED_CERT_IN_CHAIN: 'TLS_CERTIFICATE_UNTRUSTED',
+  UNABLE_TO_GET_ISSUER_CERT: 'TLS_CERTIFICATE_UNTRUSTED',
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'TLS_CERTIFICATE_UNTRUSTED',
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'TLS_CERTIFICATE_UNTRUSTED',
+  CERT_UNTRUSTED: 'TLS_CERTIFICATE_UNTRUSTED',
+  CERT_REJECTED: 'TLS_CERTIFICATE_UNTRUSTED',
+  INVALID_CA: 'TLS_CERTIFICATE_UNTRUSTED',
+  INVALID_PURPOSE: 'TLS_CERTIFICATE_UNTRUSTED',
+  ERR_SSL_WRONG_VERSION_NUMBER: 'TLS_WRONG_MODE',
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: 'TLS_WRONG_MODE',
+  ERR_SSL_UNSUPPORTED_PROTOCOL: 'TLS_PROTOCOL_TOO_OLD',
+  ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: 'TLS_PROTOCOL_TOO_OLD',
+  ERR_SSL_NO_PROTOCOLS_AVAILABLE: 'TLS_PROTOCOL_TOO_OLD',
+};
+
+const messages: Partial<Record<ErrorCode, string>> = {
+  HOST_NOT_FOUND: 'there is no such host',
+  DNS_UNAVAILABLE: 'the name could not be looked up',
+  CONNECTION_REFUSED: 'the connection was refused',
+  CONNECTION_UNREACHABLE: 'the host cannot be reached',
+  CONNECTION_TIMED_OUT: 'there was no answer in time',
+  CONNECTION_LOST: 'the connection was lost',
+  TLS_CERTIFICATE_EXPIRED: "the server's certificate has expired",
+  TLS_CERTIFICATE_NOT_YET_VALID: "the server's certificate is not valid yet",
+  TLS_CERTIFICATE_REVOKED: "the server's certificate has been revoked",
+  TLS_CERTIFICATE_WRONG_HOST: "the server's certificate is for another host",
+  TLS_CERTIFICATE_UNTRUSTED: "the server's certificate is not trusted",
+  TLS_FINGERPRINT_MISMATCH: "the server's certificate is not the pinned one",
+  TLS_WRONG_MODE: 'the server does not speak TLS from the first byte on this port',
+  TLS_PROTOCOL_TOO_OLD: 'the server offers no acceptable version of TLS',
+  TLS_FAILED: 'the TLS handshake failed',
+};
+
+export interface Endpoint {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** The code a system or TLS error carries. nodemailer replaces it by its own and keeps it in `originalCode`. */
+export function reasonOf(cause: unknown): string {
+  const { code, originalCode } = cause as { code?: unknown; originalCode?: unknown };
+  const reason = originalCode ?? code;
+  return typeof reason === 'string' ? reason : 'UNKNOWN';
+}
+
+/** An error about reaching a server, with its code's own sentence unless another is given. */
+export function connectionError(
+  code: ErrorCode,
+  phase: Phase,
+  { host, port }: Endpoint,
+  options: {
+    readonly reason?: string;
+    readonly message?: string;
+    readonly details?: Record<string, unknown>;
+    readonly cause?: unknown;
+  } = {},
+): MailError {
+  const { reason, message = messages[code], details, cause } = options;
+  return new MailError(code, `${host}:${port}: ${message ?? 'the connection failed'}.`, {
+    phase,
+    details: { host, port, ...(reason !== undefined && { reason }), ...details },
+    cause,
+  });
+}
+
+/** What a failed lookup, connection or TLS handshake means, by the error's code and the phase it came in. */
+export function connectionFailure(cause: unknown, phase: Phase, endpoint: Endpoint): MailError {
+  // With several addresses Node reports all their failures at once; the first one stands for them.
+  const one = cause instanceof AggregateError && cause.errors.length > 0 ? cause.errors[0] : cause;
+  const reason = reasonOf(one);
+  const handshake = phase === 'tls' && reason.startsWith('ERR_');
+  const code = byReason[reason] ?? (handshake ? 'TLS_FAILED' : 'CONNECTION_LOST');
+  const names = code === 'TLS_CERTIFICATE_WRONG_HOST' ? certificateNames(one) : undefined;
+  return connectionError(code, phase, endpoint, {
+    reason,
+    ...(names && { details: { certificateNames: names } }),
+    cause,
+  });
+}
+
+function certificateNames(cause: unknown): string[] {
+  const { subjectaltname = '' } = (cause as { cert?: { subjectaltname?: string } }).cert ?? {};
+  return subjectaltname.split(', ').map((name) => name.replace(/^(?:DNS|IP Address):/, ''));
+}

@@ -1,0 +1,64 @@
+import { MailError, type TlsMode } from '@flowpost/core';
+import services from 'nodemailer/lib/well-known/services.json' with { type: 'json' };
+
+/** Where a known service takes mail. */
+export interface MailService {
+  /** Its name in the list, such as `Gmail`. */
+  readonly name: string;
+  readonly description: string;
+  readonly host: string;
+  readonly port: number;
+  readonly tls: TlsMode;
+}
+
+interface Entry {
+  readonly description?: string;
+  readonly aliases?: readonly string[];
+  readonly domains?: readonly string[];
+  /** Absent for development servers on this machine. */
+  readonly host?: string;
+  readonly port?: number | string;
+  readonly secure?: boolean;
+  readonly ignoreTLS?: boolean;
+}
+
+/** Names that workflow tools use for services the list knows under another. */
+const furtherNames: Readonly<Record<string, string>> = {
+  office365: 'Outlook365',
+  microsoft365: 'Outlook365',
+  m365: 'Outlook365',
+  exchangeonline: 'Outlook365',
+};
+
+const normalize = (name: string): string => name.toLowerCase().replace(/[^a-z0-9]/g, '');
+
+const entries: Readonly<Record<string, Entry>> = services;
+
+const byName = new Map<string, string>(Object.entries(furtherNames));
+for (const [name, { aliases = [], domains = [] }] of Object.entries(entries)) {
+  for (const key of [name, ...aliases, ...domains]) byName.set(normalize(key), name);
+}
+
+/**
+ * A service by its name, an alias or a mail domain; case, spaces and punctuation do not matter.
+ *
+ * @throws MailError `SERVICE_UNKNOWN`, suggesting names that begin alike.
+ */
+export function findService(name: string): MailService {
+  const key = normalize(name);
+  const found = byName.get(key);
+  const entry = found === undefined ? undefined : entries[found];
+  if (found === undefined || !entry) {
+    const similar = Object.keys(entries).filter((one) => normalize(one).startsWith(key.slice(0, 3)));
+    throw new MailError('SERVICE_UNKNOWN', `No service is known as ${JSON.stringify(name)}.`, {
+      details: { service: name, similar },
+    });
+  }
+  return {
+    name: found,
+    description: entry.description ?? found,
+    host: entry.host ?? 'localhost',
+    port: Number(entry.port ?? (entry.secure ? 465 : 587)),
+    tls: entry.secure ? 'implicit' : entry.ignoreTLS ? 'none' : 'auto',
+  };
+}

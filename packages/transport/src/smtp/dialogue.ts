@@ -1,0 +1,59 @@
+import type { ExternalLogger } from 'nodemailer/lib/shared';
+
+/**
+ * Listens to an SMTP session: what the server announced, and how it answered for each recipient before the first
+ * byte of the message leaves. Keeps no command, so it keeps no secret.
+ */
+export class SmtpDialogue {
+  /** The keywords of the last EHLO reply with their parameters, in upper case (RFC 5321 section 4.1.1.1). */
+  readonly extensions = new Map<string, readonly string[]>();
+  /** How many replies came since the session began. */
+  replies = 0;
+  /** The replies to RCPT TO of the current message, in the order of its recipients. */
+  recipientReplies: string[] = [];
+  /** Called for every reply. */
+  onReply: (() => void) | undefined;
+  readonly #awaited: string[] = [];
+
+  /** In the shape the SMTP library logs to. */
+  readonly logger: ExternalLogger = {
+    debug: ({ tnx }: { tnx?: string }, text: string) => {
+      if (tnx === 'client') this.#command(text);
+      else if (tnx === 'server') this.#reply(text);
+    },
+  };
+
+  #command(text: string): void {
+    const verb = text.slice(0, 4).toUpperCase();
+    if (verb === 'MAIL') this.recipientReplies = [];
+    this.#awaited.push(verb);
+  }
+
+  #reply(text: string): void {
+    // The greeting comes unasked.
+    const verb = this.replies++ === 0 ? undefined : this.#awaited.shift();
+    if (verb === 'EHLO' && text.startsWith('2')) this.#readExtensions(text);
+    else if (verb === 'RCPT') this.recipientReplies.push(text);
+    this.onReply?.();
+  }
+
+  #readExtensions(text: string): void {
+    this.extensions.clear();
+    for (const line of text.split('\n').slice(1)) {
+      // Some servers write AUTH=PLAIN for clients from before RFC 4954.
+      const [keyword = '', ...parameters] = line
+        .slice(4)
+        .trim()
+        .toUpperCase()
+        .split(/[\s=]+/);
+      if (keyword !== '')
+        this.extensions.set(keyword, [...(this.extensions.get(keyword) ?? []), ...parameters]);
+    }
+  }
+
+  /** The SIZE the server announced, in bytes; undefined when it named no limit. */
+  get sizeLimit(): number | undefined {
+    const limit = Number(this.extensions.get('SIZE')?.[0]);
+    return limit > 0 ? limit : undefined;
+  }
+}

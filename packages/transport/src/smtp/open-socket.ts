@@ -1,0 +1,108 @@
+import { lookup as systemLookup } from 'node:dns/promises';
+import { connect as connectTcp, isIP, type Socket } from 'node:net';
+import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
+import type { MailError, Phase } from '@flowpost/core';
+import { connectionError, connectionFailure, type Endpoint } from '../diagnosis/connection-failure.ts';
+
+/** Finds the addresses of a host. Injected, so that tests decide where names lead. */
+export type Lookup = (
+  host: string,
+) => Promise<readonly { readonly address: string; readonly family: number }[]>;
+
+const defaultLookup: Lookup = (host) => systemLookup(host, { all: true });
+
+/** Waits for one of two events, or for the time limit or the signal, whichever comes first. */
+function settled(
+  socket: Socket,
+  ready: string,
+  limitMs: number,
+  fail: (cause: unknown) => MailError,
+  timedOut: () => MailError,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const finish = (error?: unknown): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+      socket.off(ready, onReady).off('error', onError).off('close', onClose);
+      if (error === undefined) {
+        resolve();
+        return;
+      }
+      socket.on('error', () => undefined).destroy();
+      reject(error);
+    };
+    const onReady = (): void => finish();
+    const onError = (cause: unknown): void => finish(fail(cause));
+    const onClose = (): void => finish(fail(Object.assign(new Error('closed'), { code: 'ECONNRESET' })));
+    const onAbort = (): void => finish(signal?.reason);
+    const timer = setTimeout(() => finish(timedOut()), limitMs);
+    signal?.addEventListener('abort', onAbort);
+    socket.once(ready, onReady).once('error', onError).once('close', onClose);
+  });
+}
+
+async function resolveHost(endpoint: Endpoint, lookup: Lookup, limitMs: number) {
+  const { host } = endpoint;
+  const family = isIP(host);
+  if (family > 0) return [{ address: host, family }];
+  // Never exists (RFC 6761 section 6.4), so no server need be asked.
+  if (/(?:^|\.)invalid\.?$/i.test(host)) throw connectionError('HOST_NOT_FOUND', 'resolve', endpoint);
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(connectionError('DNS_UNAVAILABLE', 'resolve', endpoint)), limitMs);
+  });
+  try {
+    const found = lookup(host).catch((cause) => {
+      throw connectionFailure(cause, 'resolve', endpoint);
+    });
+    const addresses = await Promise.race([found, late]);
+    if (addresses.length === 0) throw connectionError('HOST_NOT_FOUND', 'resolve', endpoint);
+    return addresses;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+export interface OpenSocketOptions extends Endpoint {
+  /** For TLS from the first byte; absent for a plain socket. */
+  readonly tls?: ConnectionOptions | undefined;
+  readonly lookup?: Lookup | undefined;
+  /** Each for the lookup, the TCP connection and the handshake. */
+  readonly connectMs: number;
+  readonly handshakeMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Opens a socket to a server: name, TCP, and TLS when wanted. We do this ourselves, because the library that speaks
+ * SMTP reports all three alike, and each has another remedy.
+ *
+ * @throws MailError with phase `resolve`, `connect` or `tls`; the signal's reason when aborted.
+ */
+export async function openSocket(options: OpenSocketOptions): Promise<Socket | TLSSocket> {
+  const { host, port, signal, connectMs, handshakeMs } = options;
+  const endpoint = { host, port };
+  const failIn = (phase: Phase) => (cause: unknown) => connectionFailure(cause, phase, endpoint);
+  const lateIn = (phase: Phase) => () => connectionError('CONNECTION_TIMED_OUT', phase, endpoint);
+  signal?.throwIfAborted();
+  const addresses = await resolveHost(endpoint, options.lookup ?? defaultLookup, connectMs);
+  signal?.throwIfAborted();
+  const socket = connectTcp({
+    host,
+    port,
+    noDelay: true,
+    // Happy Eyeballs (RFC 8305) over the addresses just found; the name is not looked up again.
+    autoSelectFamily: addresses.length > 1,
+    lookup: (_host, { all }, done) => {
+      const [first] = addresses;
+      if (all) done(null, addresses as { address: string; family: number }[]);
+      else done(null, first?.address ?? '', first?.family ?? 4);
+    },
+  });
+  await settled(socket, 'connect', connectMs, failIn('connect'), lateIn('connect'), signal);
+  if (!options.tls) return socket;
+  const secure = connectTls({ ...options.tls, socket });
+  await settled(secure, 'secureConnect', handshakeMs, failIn('tls'), lateIn('tls'), signal);
+  return secure;
+}

@@ -1,0 +1,88 @@
+import { MailError, type Phase } from '@flowpost/core';
+import { connectionError, connectionFailure, type Endpoint } from '../diagnosis/connection-failure.ts';
+import { parseReply, type Refused, replyFailure } from '../diagnosis/reply-failure.ts';
+
+/** What is known when a step of a session fails. */
+export interface FailureContext extends Endpoint {
+  readonly signal: AbortSignal | undefined;
+  /** Takes secrets out of a text, should the server have echoed them. */
+  readonly scrub: (text: string) => string;
+}
+
+/** What the SMTP library's errors carry. Their `code` and `command` do not tell the phase; a reply does, if there is one. */
+interface LibraryError {
+  readonly code?: string;
+  readonly command?: string;
+  readonly response?: string;
+  readonly rejectedErrors?: readonly { readonly recipient?: string; readonly response?: string }[];
+}
+
+/** The negative reply behind an error. */
+function negativeReply(cause: unknown, scrub: (text: string) => string) {
+  const { response } = cause as LibraryError;
+  const reply = typeof response === 'string' ? parseReply(scrub(response)) : undefined;
+  return reply && reply.code >= 400 ? reply : undefined;
+}
+
+/** What an aborted signal means: the caller's wish, or the end of the time allowed. Nothing was delivered. */
+export function cancellation(
+  phase: Phase,
+  context: Endpoint & { readonly signal: AbortSignal | undefined },
+): MailError {
+  const reason = context.signal?.reason;
+  const timedOut = reason instanceof Error && reason.name === 'TimeoutError';
+  return connectionError(timedOut ? 'SEND_TIMED_OUT' : 'SEND_CANCELLED', phase, context, {
+    message: timedOut ? 'the time allowed for the send ran out' : 'the send was cancelled',
+    cause: reason,
+  });
+}
+
+/** A failure without a reply: what was lost depends on how far we were, and on nothing else. */
+export function describeLoss(cause: unknown, phase: Phase, context: FailureContext): MailError {
+  const cancelled = context.signal?.aborted === true;
+  if (phase === 'confirm') {
+    const why = cancelled ? 'the send was cancelled' : 'the connection was lost';
+    return connectionError('DELIVERY_IN_DOUBT', phase, context, {
+      message: `${why} after the whole message had been handed over and before the server replied`,
+      cause,
+    });
+  }
+  if (cause instanceof MailError) return cause;
+  if (cancelled) return cancellation(phase, context);
+  return connectionFailure(cause, phase, context);
+}
+
+/** A failure while the session was being opened, up to the EHLO reply that can be trusted. */
+export function describeOpening(cause: unknown, upgrading: boolean, context: FailureContext): MailError {
+  const reply = negativeReply(cause, context.scrub);
+  const { code, command } = cause as LibraryError;
+  if (reply && (code === 'ETLS' || command === 'STARTTLS')) {
+    return connectionError('TLS_NOT_OFFERED', 'tls', context, {
+      message: 'the server does not offer STARTTLS',
+      details: { reply: reply.text },
+    });
+  }
+  if (reply) return replyFailure('greeting', 'greeting', reply, { host: context.host, port: context.port });
+  if (code === 'EPROTOCOL') {
+    return connectionError('PROTOCOL_VIOLATED', 'greeting', context, {
+      message: 'this is not an SMTP server',
+    });
+  }
+  return describeLoss(cause, upgrading ? 'tls' : 'greeting', context);
+}
+
+/** Which part of the transaction a reply was about, by the command it answered. */
+const refusedBy: Readonly<Record<string, Refused>> = { 'MAIL FROM': 'sender', 'RCPT TO': 'recipients' };
+
+/** A failure while a message was being sent; `phase` is how much of it had left. */
+export function describeDelivery(cause: unknown, phase: Phase, context: FailureContext): MailError {
+  const reply = negativeReply(cause, context.scrub);
+  if (!reply) return describeLoss(cause, phase, context);
+  const { command = '', rejectedErrors } = cause as LibraryError;
+  const rejected = rejectedErrors?.map(({ recipient, response = '' }) => ({
+    address: recipient,
+    code: parseReply(response)?.code,
+    reply: context.scrub(response),
+  }));
+  return replyFailure(refusedBy[command] ?? 'message', phase, reply, rejected ? { rejected } : {});
+}

@@ -1,0 +1,122 @@
+import { MailError } from '@flowpost/core';
+import type { SmtpSession } from './smtp-session.ts';
+
+/** A session lent to one send. */
+export interface Lease {
+  readonly session: SmtpSession;
+  /** Whether it was open before, so that the server may have dropped it meanwhile. */
+  readonly reused: boolean;
+}
+
+interface Waiter {
+  grant(): void;
+  refuse(error: unknown): void;
+}
+
+/** Sessions of one connection: opened when needed, reused when open, never more than the limit at once. */
+export class SessionPool {
+  readonly #open: (signal?: AbortSignal) => Promise<SmtpSession>;
+  readonly #limit: number;
+  readonly #parked: SmtpSession[] = [];
+  readonly #waiting: Waiter[] = [];
+  #lent = 0;
+  #closed = false;
+  #onDrained: (() => void) | undefined;
+
+  constructor(limit: number, open: (signal?: AbortSignal) => Promise<SmtpSession>) {
+    this.#limit = limit;
+    this.#open = open;
+  }
+
+  /**
+   * Lends a session; waits when all are in use.
+   *
+   * @param fresh does not take one that was open before.
+   */
+  async borrow(signal?: AbortSignal, fresh = false): Promise<Lease> {
+    await this.#takeSlot(signal);
+    try {
+      while (!fresh) {
+        const parked = this.#parked.pop();
+        if (!parked) break;
+        if (!parked.usable) {
+          parked.destroy();
+          continue;
+        }
+        parked.park(false);
+        return { session: parked, reused: true };
+      }
+      // A parked session counts against the limit too, so one makes room for a fresh one.
+      if (this.#lent + this.#parked.length > this.#limit) this.#parked.pop()?.destroy();
+      return { session: await this.#open(signal), reused: false };
+    } catch (error) {
+      this.#freeSlot();
+      throw error;
+    }
+  }
+
+  /** Takes a session back: parks it, or closes it when it is not to be kept. */
+  async giveBack({ session }: Lease, keep: boolean): Promise<void> {
+    const park = keep && session.usable && !this.#closed;
+    if (park) {
+      session.park(true);
+      this.#parked.push(session);
+    }
+    this.#freeSlot();
+    if (!park) await session.close();
+  }
+
+  /** Lends nothing more, waits for what is lent, and closes every session. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const { refuse } of this.#waiting.splice(0)) refuse(this.#closedError());
+    if (this.#lent > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onDrained = resolve;
+      });
+    }
+    await Promise.all(this.#parked.splice(0).map((session) => session.close()));
+  }
+
+  #closedError(): MailError {
+    return new MailError('SENDER_CLOSED', 'The sender has been closed.');
+  }
+
+  /** Counts a session as lent, at once or when another one is given back. */
+  async #takeSlot(signal: AbortSignal | undefined): Promise<void> {
+    if (this.#closed) throw this.#closedError();
+    if (this.#lent < this.#limit) {
+      this.#lent++;
+      return;
+    }
+    await new Promise<void>((resolve, reject) => {
+      const waiter: Waiter = {
+        grant: () => {
+          signal?.removeEventListener('abort', onAbort);
+          resolve();
+        },
+        refuse: (error) => {
+          signal?.removeEventListener('abort', onAbort);
+          reject(error);
+        },
+      };
+      const onAbort = (): void => {
+        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
+        waiter.refuse(signal?.reason);
+      };
+      signal?.addEventListener('abort', onAbort);
+      this.#waiting.push(waiter);
+    });
+  }
+
+  /** The slot passes to who waits longest, or becomes free. */
+  #freeSlot(): void {
+    const next = this.#waiting.shift();
+    if (next) {
+      next.grant();
+      return;
+    }
+    this.#lent--;
+    if (this.#closed && this.#lent === 0) this.#onDrained?.();
+  }
+}

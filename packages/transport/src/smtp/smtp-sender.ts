@@ -1,0 +1,207 @@
+import { type AuthProvider, createAuthProvider } from '@flowpost/auth-providers';
+import {
+  type EmailMessageInput,
+  isMailError,
+  type Logger,
+  MailError,
+  type MailSender,
+  type RejectedRecipient,
+  resolveTlsMode,
+  type SecretBox,
+  type SendOptions,
+  type SendReceipt,
+  type SmtpConnection,
+  silentLogger,
+} from '@flowpost/core';
+import { type AttachmentPolicy, type ComposedMessage, composeMessage } from '@flowpost/mime-attachments';
+import type { Endpoint } from '../diagnosis/connection-failure.ts';
+import { parseReply } from '../diagnosis/reply-failure.ts';
+import { findService } from '../services/find-service.ts';
+import type { Lookup } from './open-socket.ts';
+import { cancellation } from './session-failure.ts';
+import { SessionPool } from './session-pool.ts';
+import { type Delivered, type DeliverOptions, SmtpSession } from './smtp-session.ts';
+
+export interface SenderOptions {
+  /** What attachments may be read. */
+  readonly attachments?: AttachmentPolicy | undefined;
+  /** Opens encrypted text in the connection. */
+  readonly secretBox?: SecretBox | undefined;
+  /** Default silent. */
+  readonly logger?: Logger | undefined;
+  /** How host names are looked up. Default the system's way. */
+  readonly lookup?: Lookup | undefined;
+}
+
+const defaultConnections = 5;
+
+/** Where a connection leads: its service's host and port, or its own. */
+function resolveServer(connection: SmtpConnection) {
+  const service = connection.service === undefined ? undefined : findService(connection.service);
+  const host = connection.host ?? service?.host ?? '';
+  const mode = connection.tls === 'auto' ? (service?.tls ?? 'auto') : connection.tls;
+  const port = connection.port ?? service?.port ?? (mode === 'implicit' ? 465 : 587);
+  return { host, port, tls: resolveTlsMode(mode, host, port) };
+}
+
+/** The server dropped a session that was parked. No reply came, no byte of the message left: a new one may be used. */
+function wasDroppedWhileParked(error: unknown): boolean {
+  return isMailError(error) && error.phase === 'envelope' && error.code === 'CONNECTION_LOST';
+}
+
+function rejectedRecipients({ rejectedErrors = [] }: Delivered): RejectedRecipient[] {
+  return rejectedErrors.map(({ recipient, response }) => {
+    const reply = String(response ?? '');
+    return { address: String(recipient ?? ''), code: parseReply(reply)?.code ?? 0, reply };
+  });
+}
+
+/** Sends over SMTP sessions that it opens when needed, keeps open between sends, and closes when disposed. */
+export class SmtpSender implements MailSender {
+  readonly #connection: SmtpConnection;
+  readonly #options: SenderOptions;
+  readonly #endpoint: Endpoint;
+  readonly #pool: SessionPool;
+  readonly #logger: Logger;
+
+  /** @throws MailError `SERVICE_UNKNOWN`, `CREDENTIAL_KIND_UNAVAILABLE`. */
+  constructor(connection: SmtpConnection, options: SenderOptions = {}) {
+    this.#connection = connection;
+    this.#options = options;
+    this.#logger = options.logger ?? silentLogger;
+    const server = resolveServer(connection);
+    this.#endpoint = server;
+    const provider = connection.auth && createAuthProvider(connection.auth, { secretBox: options.secretBox });
+    this.#pool = new SessionPool(connection.limits?.connections ?? defaultConnections, (signal) =>
+      this.#openSession(server, provider, signal),
+    );
+  }
+
+  async #openSession(
+    server: ReturnType<typeof resolveServer>,
+    provider: AuthProvider | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<SmtpSession> {
+    const { tlsOptions, timeouts, ehloName, allowPlaintextAuth } = this.#connection;
+    const login = await provider?.login(signal);
+    const { lookup } = this.#options;
+    const session = await SmtpSession.open(
+      { ...server, tlsOptions, timeouts, ehloName, allowPlaintextAuth, login, lookup },
+      signal,
+    );
+    this.#logger.debug('SMTP session opened', {
+      host: server.host,
+      port: server.port,
+      user: login?.username,
+    });
+    return session;
+  }
+
+  async send(input: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
+    const { timeoutMs, closeSession = false, onPartial = 'accept', beforeData } = options;
+    const signals = [
+      options.signal ?? [],
+      timeoutMs === undefined ? [] : AbortSignal.timeout(timeoutMs),
+    ].flat();
+    const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
+    const times = { start: performance.now(), composed: 0, borrowed: 0 };
+    const compose = (again?: ComposedMessage): Promise<ComposedMessage> =>
+      composeMessage(
+        {
+          ...input,
+          from: input.from ?? this.#connection.from,
+          ...(again && { messageId: again.messageId, date: again.date }),
+        },
+        { ...(this.#options.attachments && { attachments: this.#options.attachments }) },
+      );
+    let message = await compose();
+    this.#checkSize(message);
+    times.composed = performance.now();
+    try {
+      let lease = await this.#pool.borrow(signal);
+      times.borrowed = performance.now();
+      const deliver = async (): Promise<Delivered> => {
+        const deliverOptions: DeliverOptions = { onPartial, beforeData, signal };
+        let keep = false;
+        try {
+          const delivered = await lease.session.deliver(message, deliverOptions);
+          keep = !closeSession;
+          return delivered;
+        } catch (error) {
+          // After a negative reply the session goes on; whatever else failed, it is not to be trusted.
+          keep = !closeSession && isMailError(error) && error.details.replyCode !== undefined;
+          throw error;
+        } finally {
+          await this.#pool.giveBack(lease, keep);
+        }
+      };
+      let attempts = 1;
+      const delivered = await deliver().catch(async (error) => {
+        if (!lease.reused || !wasDroppedWhileParked(error)) throw error;
+        this.#logger.debug('parked SMTP session had been dropped; opening a new one', { ...this.#endpoint });
+        attempts++;
+        message = await compose(message);
+        lease = await this.#pool.borrow(signal, true);
+        return deliver();
+      });
+      return this.#receipt(message, delivered, attempts, times);
+    } catch (error) {
+      const failure =
+        !isMailError(error) && signal?.aborted
+          ? cancellation('connect', { ...this.#endpoint, signal })
+          : error;
+      if (isMailError(failure)) {
+        const { code, phase, inDoubt } = failure;
+        this.#logger.warn('sending failed', { code, phase, inDoubt, messageId: message.messageId });
+      }
+      throw failure;
+    } finally {
+      if (!Buffer.isBuffer(message.body)) message.body.destroy();
+    }
+  }
+
+  #checkSize({ sizeBytes }: ComposedMessage): void {
+    const limitBytes = this.#connection.limits?.messageBytes;
+    if (limitBytes === undefined || sizeBytes <= limitBytes) return;
+    throw new MailError(
+      'MESSAGE_TOO_LARGE',
+      `The message has ${sizeBytes} bytes, and ${limitBytes} are allowed.`,
+      {
+        details: { sizeBytes, limitBytes },
+      },
+    );
+  }
+
+  #receipt(
+    { messageId, sizeBytes }: ComposedMessage,
+    delivered: Delivered,
+    attempts: number,
+    times: { readonly start: number; readonly composed: number; readonly borrowed: number },
+  ): SendReceipt {
+    const rejected = rejectedRecipients(delivered);
+    const now = performance.now();
+    const status = rejected.length > 0 ? 'partial' : 'sent';
+    this.#logger.info('message sent', { status, messageId, ...this.#endpoint });
+    return {
+      status,
+      messageId,
+      accepted: delivered.accepted,
+      rejected,
+      response: delivered.response,
+      ...(delivered.serverMessageId !== undefined && { serverMessageId: delivered.serverMessageId }),
+      attempts,
+      timings: {
+        composeMs: times.composed - times.start,
+        sessionMs: times.borrowed - times.composed,
+        deliverMs: now - times.borrowed,
+        totalMs: now - times.start,
+      },
+      sizeBytes,
+    };
+  }
+
+  /** Waits for sends in flight, then closes every session. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#pool.close();
+  }
+}

@@ -1,0 +1,315 @@
+import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
+import { type ConnectionOptions, TLSSocket } from 'node:tls';
+import {
+  isLoopbackHost,
+  type Login,
+  MailError,
+  type Timeouts,
+  type TlsMode,
+  type TlsOptions,
+} from '@flowpost/core';
+import type { ComposedMessage } from '@flowpost/mime-attachments';
+import SMTPConnection, { type SMTPConnectionSendInfo } from 'nodemailer/lib/smtp-connection';
+import { connectionError, type Endpoint } from '../diagnosis/connection-failure.ts';
+import { parseReply, replyFailure } from '../diagnosis/reply-failure.ts';
+import { SmtpDialogue } from './dialogue.ts';
+import { MessageBody } from './message-body.ts';
+import { type Lookup, openSocket } from './open-socket.ts';
+import { authenticate, scrubLogin } from './sasl.ts';
+import { describeDelivery, describeLoss, describeOpening, type FailureContext } from './session-failure.ts';
+import { SessionSteps } from './session-steps.ts';
+import { TlsProbe } from './tls-probe.ts';
+import { checkFingerprint, tlsConnectOptions } from './tls-settings.ts';
+
+export interface SmtpSessionOptions extends Endpoint {
+  readonly tls: Exclude<TlsMode, 'auto'>;
+  readonly tlsOptions?: TlsOptions | undefined;
+  readonly timeouts: Timeouts;
+  readonly ehloName?: string | undefined;
+  readonly allowPlaintextAuth?: boolean;
+  /** Logs in when given. */
+  readonly login?: Login | undefined;
+  readonly lookup?: Lookup | undefined;
+}
+
+export interface DeliverOptions {
+  readonly onPartial: 'accept' | 'fail';
+  readonly beforeData?: (() => void | Promise<void>) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What the server said about one message. */
+export type Delivered = Pick<
+  SMTPConnectionSendInfo,
+  'accepted' | 'rejectedErrors' | 'response' | 'serverMessageId'
+>;
+
+const quitLimitMs = 2_000;
+
+/** One SMTP session (RFC 5321): opened, logged in, used for one message after another, closed. */
+export class SmtpSession {
+  readonly #dialogue = new SmtpDialogue();
+  readonly #steps = new SessionSteps(() => this.destroy());
+  readonly #options: SmtpSessionOptions;
+  readonly #connection: SMTPConnection;
+  readonly #socket: Socket;
+  /** The library rewrites the errors of login handlers, so our own is kept aside. */
+  #loginFailure: unknown;
+  /** A transaction was broken off, so the next one begins with RSET. */
+  #needsReset = false;
+
+  private constructor(options: SmtpSessionOptions, socket: Socket, tls: ConnectionOptions) {
+    const { host, port, timeouts } = options;
+    const implicit = options.tls === 'implicit';
+    this.#options = options;
+    this.#socket = socket;
+    this.#dialogue.onReply = () => this.#steps.progress();
+    this.#connection = new SMTPConnection({
+      connection: socket,
+      host,
+      port,
+      secure: implicit,
+      secured: implicit,
+      requireTLS: options.tls === 'starttls',
+      ignoreTLS: options.tls === 'none',
+      tls,
+      name: options.ehloName,
+      // Our limits fire first; these only keep the library from waiting for ever.
+      connectionTimeout: timeouts.greetingMs * 4,
+      greetingTimeout: timeouts.greetingMs * 2,
+      socketTimeout: timeouts.confirmMs + timeouts.dataMs + timeouts.commandMs,
+      logger: this.#dialogue.logger,
+      transactionLog: true,
+      customAuth: { FLOWPOST: (exchange) => this.#exchange(exchange) },
+    });
+    this.#connection.on('error', (error) => this.#steps.fail(error));
+    this.#connection.on('end', () =>
+      this.#steps.fail(Object.assign(new Error('closed'), { code: 'ECONNRESET' })),
+    );
+  }
+
+  /**
+   * Opens a session up to the point where messages can be sent.
+   *
+   * @throws MailError with phase `resolve`, `connect`, `tls`, `greeting` or `auth`.
+   */
+  static async open(options: SmtpSessionOptions, signal?: AbortSignal): Promise<SmtpSession> {
+    const { host, port, lookup, timeouts, tlsOptions } = options;
+    const tls = tlsConnectOptions(host, tlsOptions);
+    const reach = { host, port, lookup, connectMs: timeouts.connectMs, handshakeMs: timeouts.greetingMs };
+    const implicit = options.tls === 'implicit';
+    const socket = await openSocket({ ...reach, signal, tls: implicit ? tls : undefined });
+    const session = new SmtpSession(options, socket, tls);
+    try {
+      await session.#greet(implicit ? undefined : new TlsProbe(reach), signal);
+      await session.#authenticate(signal);
+      return session;
+    } catch (error) {
+      session.destroy();
+      throw error;
+    }
+  }
+
+  /** Whether another message can be sent over it, as far as is known without asking. */
+  get usable(): boolean {
+    return !this.#connection.destroyed;
+  }
+
+  /** A session that is parked does not keep the process alive; one in use does. */
+  park(parked: boolean): void {
+    const socket = this.#connection._socket;
+    if (!socket) return;
+    if (parked) socket.unref();
+    else socket.ref();
+  }
+
+  #context(signal: AbortSignal | undefined): FailureContext {
+    const { host, port, login } = this.#options;
+    return { host, port, signal, scrub: (text) => scrubLogin(text, login) };
+  }
+
+  #checkFingerprint(): void {
+    const socket = this.#connection._socket;
+    if (socket instanceof TLSSocket) checkFingerprint(socket, this.#options.tlsOptions, this.#options);
+  }
+
+  /** From the greeting to the EHLO reply that counts, over STARTTLS where wanted. */
+  async #greet(probe: TlsProbe | undefined, signal: AbortSignal | undefined): Promise<void> {
+    const { greetingMs } = this.#options.timeouts;
+    const connection = this.#connection;
+    try {
+      probe?.afterSilence(greetingMs, (wrongMode) => {
+        if (this.#dialogue.replies > 0) return;
+        this.#steps.fail(wrongMode);
+        this.destroy();
+      });
+      await this.#steps.run<void>(
+        signal,
+        (cause) => describeOpening(cause, connection.upgrading === true, this.#context(signal)),
+        (done) => {
+          this.#steps.limit(greetingMs);
+          connection.connect(done);
+        },
+      );
+    } catch (error) {
+      // A server that never said a word to a plain connection may be waiting for TLS.
+      const silent = this.#dialogue.replies === 0 && !signal?.aborted;
+      throw (silent && (await probe?.ask())) || error;
+    } finally {
+      probe?.stop();
+    }
+    this.#checkFingerprint();
+  }
+
+  async #authenticate(signal: AbortSignal | undefined): Promise<void> {
+    const { login, host, allowPlaintextAuth, timeouts } = this.#options;
+    const context = this.#context(signal);
+    if (!login) return;
+    if (!this.#connection.secure && !allowPlaintextAuth && !isLoopbackHost(host)) {
+      throw connectionError('AUTH_IN_CLEAR_REFUSED', 'auth', context, {
+        message: 'the connection is not encrypted, so the credentials were not sent',
+      });
+    }
+    await this.#steps.run<boolean>(
+      signal,
+      (cause) => this.#loginFailure ?? describeLoss(cause, 'auth', context),
+      (done) => {
+        this.#steps.limit(timeouts.commandMs);
+        this.#connection.login({ method: 'FLOWPOST' }, done);
+      },
+    );
+  }
+
+  #exchange(exchange: {
+    sendCommand(line: string): Promise<{ readonly response: string }>;
+    resolve(): void;
+    reject(error: Error): void;
+  }): void {
+    const { login } = this.#options;
+    if (!login) throw new Error('nothing to log in with');
+    const offered = this.#dialogue.extensions.get('AUTH');
+    authenticate(login, offered, (line) => exchange.sendCommand(line)).then(exchange.resolve, (error) => {
+      this.#loginFailure = error;
+      exchange.reject(new Error('login failed'));
+    });
+  }
+
+  /**
+   * Sends one message.
+   *
+   * @throws MailError whose phase says how far it got: `envelope`, `data` or `confirm`.
+   */
+  async deliver(message: ComposedMessage, options: DeliverOptions): Promise<Delivered> {
+    const { timeouts } = this.#options;
+    const { envelope, sizeBytes } = message;
+    const context = this.#context(options.signal);
+    let bodyFailure: unknown;
+    const body = new MessageBody(message.body, {
+      beforeData: () => {
+        if (options.onPartial === 'fail') this.#assertAllAccepted(envelope.to);
+        return options.beforeData?.();
+      },
+      onPhase: (phase) =>
+        phase === 'data'
+          ? this.#steps.limitStandstill(timeouts.dataMs, this.#connection._socket as Socket)
+          : this.#steps.limit(timeouts.confirmMs),
+      onFailure: (error) => {
+        bodyFailure = error;
+        this.#steps.fail(error);
+        this.destroy();
+      },
+    });
+    try {
+      this.#checkCapabilities(message);
+      if (this.#needsReset) await this.#reset(context);
+      this.#needsReset = true;
+      const delivered = await this.#steps.run<Delivered>(
+        options.signal,
+        (cause) => (cause === bodyFailure ? cause : describeDelivery(cause, body.phase, context)),
+        (done) => {
+          this.#steps.limit(timeouts.commandMs);
+          const { from, to } = envelope;
+          // Typed as a stream, used as something with `pipe`, which is all the library asks of it.
+          this.#connection.send({ from, to: [...to], size: sizeBytes }, body as unknown as Readable, done);
+        },
+      );
+      this.#needsReset = false;
+      return delivered;
+    } finally {
+      body.destroy();
+    }
+  }
+
+  #reset(context: FailureContext): Promise<boolean> {
+    return this.#steps.run<boolean>(
+      context.signal,
+      (cause) => describeDelivery(cause, 'envelope', context),
+      (done) => {
+        this.#steps.limit(this.#options.timeouts.commandMs);
+        this.#connection.reset(done);
+      },
+    );
+  }
+
+  /** What the server cannot carry is refused before it is asked. */
+  #checkCapabilities({ envelope, sizeBytes }: ComposedMessage): void {
+    const limit = this.#dialogue.sizeLimit;
+    if (limit !== undefined && sizeBytes > limit) {
+      throw new MailError(
+        'MESSAGE_TOO_LARGE',
+        `The message has ${sizeBytes} bytes, and the server takes ${limit}.`,
+        {
+          phase: 'envelope',
+          details: { sizeBytes, limitBytes: limit },
+        },
+      );
+    }
+    if (envelope.smtpUtf8 && !this.#dialogue.extensions.has('SMTPUTF8')) {
+      throw new MailError(
+        'SMTPUTF8_NOT_OFFERED',
+        'The server takes no addresses with non-ASCII local parts.',
+        {
+          phase: 'envelope',
+        },
+      );
+    }
+  }
+
+  /** For `onPartial: 'fail'`: called with every RCPT TO answered and no byte of the message sent. */
+  #assertAllAccepted(recipients: readonly string[]): void {
+    const rejected = this.#dialogue.recipientReplies.flatMap((text, index) => {
+      const reply = parseReply(text);
+      return reply && reply.code >= 400
+        ? [{ address: recipients[index], code: reply.code, reply: text }]
+        : [];
+    });
+    const worst = rejected.find(({ code }) => code >= 500) ?? rejected[0];
+    if (worst)
+      throw replyFailure('recipients', 'envelope', { code: worst.code, text: worst.reply }, { rejected });
+  }
+
+  /** Says QUIT and waits a little for the answer. Failing here means nothing: everything was confirmed before. */
+  async close(): Promise<void> {
+    if (this.usable) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, quitLimitMs);
+        this.#connection.once('end', () => {
+          clearTimeout(timer);
+          resolve();
+        });
+        this.#connection.quit();
+      });
+    }
+    this.destroy();
+  }
+
+  /** Cuts the connection. */
+  destroy(): void {
+    this.#steps.stop();
+    const upgraded = this.#connection._socket;
+    this.#connection.close();
+    if (upgraded) upgraded.destroy();
+    this.#socket.destroy();
+  }
+}
