@@ -111,7 +111,6 @@ describe('what cannot be a connection', () => {
   it('an unknown service names similar ones', async () => {
     expect((await failureOf({ service: 'Zohoo' })).details).toEqual({ service: 'Zohoo', similar: ['Zoho'] });
   });
-  });
 });
 
 describe('what cannot be reached', () => {
@@ -388,7 +387,8 @@ describe('a connection that breaks or falls silent', () => {
     const [lost, silent, reached] = expected[at];
     const inDoubt = reached === 'confirm';
     // A reset can overtake the end of the TCP handshake.
-    const phase = at === 'greeting' && how === 'RST' ? expect.stringMatching(/^(connect|greeting)$/) : reached;
+    const phase =
+      at === 'greeting' && how === 'RST' ? expect.stringMatching(/^(connect|greeting)$/) : reached;
     expect(error).toMatchObject({
       code: how === 'silence' ? silent : lost,
       phase,
