@@ -8,7 +8,8 @@ export default defineConfig({
   ssr: { resolve: { conditions } },
   test: {
     include: ['packages/*/src/**/*.test.ts', 'apps/*/src/**/*.test.ts', 'tools/**/*.test.ts'],
-    testTimeout: 20_000,
+    setupFiles: ['tools/vitest-setup.ts'],
+    testTimeout: process.env.FLOWPOST_SOAK ? 600_000 : 20_000,
     hookTimeout: 20_000,
   },
 });

@@ -1,5 +1,5 @@
 import { createHmac, randomBytes } from 'node:crypto';
-import { EncryptedText, SecretText, type SmtpConnection } from '@flowpost/core';
+import { type Connection, EncryptedText, SecretText } from '@flowpost/core';
 
 /** Made anew for each process, so that a fingerprint tells nothing about the secrets that went into it. */
 const processKey = randomBytes(32);
@@ -8,7 +8,7 @@ const processKey = randomBytes(32);
  * Identifies a connection: the same for two connections that may share sessions, different as soon as anything
  * differs, a password included. Holds no secret in clear and is not stable across processes.
  */
-export function connectionFingerprint(connection: SmtpConnection): string {
+export function connectionFingerprint(connection: Connection): string {
   const text = JSON.stringify(connection, function (this: Record<string, unknown>, key, value: unknown) {
     // JSON.stringify hands over what toJSON made of a secret, which is ***; the secret itself is in the holder.
     const held = this[key];

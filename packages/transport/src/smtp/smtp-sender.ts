@@ -34,6 +34,8 @@ export interface SenderOptions {
 }
 
 const defaultConnections = 5;
+/** Finer than this, a time is noise. */
+const toMicroseconds = (ms: number): number => Math.round(ms * 1_000) / 1_000;
 
 /** Where a connection leads: its service's host and port, or its own. */
 function resolveServer(connection: SmtpConnection) {
@@ -191,10 +193,10 @@ export class SmtpSender implements MailSender {
       ...(delivered.serverMessageId !== undefined && { serverMessageId: delivered.serverMessageId }),
       attempts,
       timings: {
-        composeMs: times.composed - times.start,
-        sessionMs: times.borrowed - times.composed,
-        deliverMs: now - times.borrowed,
-        totalMs: now - times.start,
+        composeMs: toMicroseconds(times.composed - times.start),
+        sessionMs: toMicroseconds(times.borrowed - times.composed),
+        deliverMs: toMicroseconds(now - times.borrowed),
+        totalMs: toMicroseconds(now - times.start),
       },
       sizeBytes,
     };

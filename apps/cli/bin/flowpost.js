@@ -1,0 +1,9 @@
+#!/usr/bin/env node
+// In this workspace the command runs from its sources, without a build. The published package runs dist/main.js.
+import { registerHooks } from 'node:module';
+
+registerHooks({
+  resolve: (specifier, context, next) =>
+    next(specifier, { ...context, conditions: [...context.conditions, '@flowpost/source'] }),
+});
+await import('../src/main.ts');

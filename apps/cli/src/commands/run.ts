@@ -1,0 +1,59 @@
+import { dirname, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { MailError } from '@flowpost/core';
+import { createFlowScope, findNode, parseFlowData, runNode } from '@flowpost/node-adapter';
+import { readConnection } from '../connection-argument.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { printJson, sayError, sayReceipt } from '../output.ts';
+import { readJson, secretBox } from '../read-input.ts';
+import { UsageError } from '../usage.ts';
+
+interface StepFile {
+  readonly node: string;
+  readonly settings: Record<string, unknown>;
+  readonly flow?: unknown;
+}
+
+async function readStep(path: string): Promise<StepFile> {
+  const step = await readJson(path);
+  const { node, settings } = (step ?? {}) as Partial<StepFile>;
+  if (typeof node === 'string' && typeof settings === 'object' && settings !== null) return step as StepFile;
+  throw new MailError('INPUT_INVALID', `${path} must hold { "node": TYPE, "settings": {...} }.`, {
+    details: {
+      path,
+      issues: [
+        { path: 'node', message: 'a text' },
+        { path: 'settings', message: 'an object' },
+      ],
+    },
+  });
+}
+
+/** `flowpost run`: one node, with settings and flow data from files. Prints the outcome and the flow's new data. */
+export async function run(argv: readonly string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    options: { flow: { type: 'string' }, connection: { type: 'string' }, json: { type: 'boolean' } },
+    allowPositionals: true,
+  });
+  const [path, ...rest] = positionals;
+  if (path === undefined || rest.length > 0) throw new UsageError('flowpost run takes one FILE.');
+  const step = await readStep(path);
+  const flow = parseFlowData(values.flow === undefined ? step.flow : await readJson(values.flow));
+  const settings =
+    values.connection === undefined
+      ? step.settings
+      : { ...step.settings, connection: await readConnection(values.connection) };
+
+  // Files may come from the folder of the step and from the working directory, relative ones from the former.
+  const folder = dirname(resolve(path));
+  const attachments = { baseFolder: folder, fileRoots: [folder, process.cwd()] };
+  await using scope = createFlowScope({ secretBox: secretBox(), attachments });
+  const { flow: after, ...outcome } = await runNode(findNode(step.node), settings, { flow, scope });
+  printJson({ outcome, flow: after });
+  if (!values.json) {
+    if ('error' in outcome) sayError(outcome.error);
+    else sayReceipt(outcome.receipt);
+  }
+  return 'error' in outcome ? exitCodes[outcome.error.category] : exitCodes.sent;
+}

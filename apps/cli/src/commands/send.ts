@@ -1,0 +1,76 @@
+import { parse } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { AttachmentInput, EmailMessageInput } from '@flowpost/core';
+import { createSender } from '@flowpost/transport';
+import { readConnection } from '../connection-argument.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { printJson, sayReceipt } from '../output.ts';
+import { readValue, secretBox } from '../read-input.ts';
+import { UsageError } from '../usage.ts';
+
+const text = { type: 'string' } as const;
+const list = { type: 'string', multiple: true } as const;
+const options = {
+  connection: text,
+  from: text,
+  to: list,
+  cc: list,
+  bcc: list,
+  'reply-to': list,
+  subject: text,
+  text,
+  html: text,
+  attach: list,
+  inline: list,
+  priority: text,
+  header: list,
+  json: { type: 'boolean' },
+} as const;
+
+function readAttachment(source: string): AttachmentInput {
+  return /^(?:https?|data):/i.test(source) ? { kind: 'url', url: source } : { kind: 'file', path: source };
+}
+
+function readInline(argument: string): AttachmentInput {
+  const equals = argument.indexOf('=');
+  if (equals < 1) throw new UsageError(`--inline takes CID=PATH, not ${JSON.stringify(argument)}.`);
+  return { ...readAttachment(argument.slice(equals + 1)), contentId: argument.slice(0, equals) };
+}
+
+function readHeaders(lines: readonly string[]): Record<string, string[]> {
+  const headers: Record<string, string[]> = {};
+  for (const line of lines) {
+    const colon = line.indexOf(':');
+    if (colon < 1) throw new UsageError(`--header takes 'Name: value', not ${JSON.stringify(line)}.`);
+    const name = line.slice(0, colon);
+    headers[name] = [...(headers[name] ?? []), line.slice(colon + 1).trim()];
+  }
+  return headers;
+}
+
+/** `flowpost send`: one message from the command line. */
+export async function send(argv: readonly string[]): Promise<number> {
+  const { values } = parseArgs({ args: [...argv], options, allowPositionals: false });
+  const connection = await readConnection(values.connection);
+  const message = {
+    from: values.from,
+    to: values.to ?? [],
+    cc: values.cc ?? [],
+    bcc: values.bcc ?? [],
+    replyTo: values['reply-to'] ?? [],
+    subject: values.subject,
+    text: values.text === undefined ? undefined : await readValue(values.text),
+    html: values.html === undefined ? undefined : await readValue(values.html),
+    priority: values.priority,
+    headers: readHeaders(values.header ?? []),
+    attachments: [...(values.attach ?? []).map(readAttachment), ...(values.inline ?? []).map(readInline)],
+    // Checked by the sender, which also knows the connection's From address.
+  } as EmailMessageInput;
+  // Whoever types a path means that file, wherever it is.
+  const attachments = { fileRoots: [parse(process.cwd()).root] };
+  await using sender = createSender(connection, { secretBox: secretBox(), attachments });
+  const receipt = await sender.send(message);
+  if (values.json) printJson(receipt);
+  else sayReceipt(receipt);
+  return exitCodes.sent;
+}

@@ -1,0 +1,23 @@
+import type { ErrorCategory } from '@flowpost/core';
+
+/** Exit codes in the manner of sysexits.h; scripts rely on them. */
+export const exitCodes = {
+  sent: 0,
+  usage: 64,
+  /** Bad message or settings. */
+  input: 65,
+  /** A missing or unusable attachment. */
+  attachment: 66,
+  /** Refused for good. */
+  refused: 69,
+  /** TLS cannot be trusted. */
+  tls: 69,
+  internal: 70,
+  /** Try again later. */
+  temporary: 75,
+  network: 75,
+  cancelled: 75,
+  'in-doubt': 76,
+  authentication: 77,
+  configuration: 78,
+} as const satisfies Record<ErrorCategory | 'sent' | 'usage', number>;

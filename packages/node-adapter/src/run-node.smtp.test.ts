@@ -1,0 +1,123 @@
+import { SmtpInbox } from '@flowpost/testing';
+import { describe, expect, it } from 'vitest';
+import { sendEmailNode } from './dialects/send-email/send-email.ts';
+import type { SendEmailSettings } from './dialects/send-email/settings.ts';
+import { parseFlowData } from './flow/flow-data.ts';
+import { createFlowScope } from './flow/flow-scope.ts';
+import { runNode } from './run-node.ts';
+
+const flow = parseFlowData({ input: { mail: { keep: 1 } }, context: { other: true } });
+const settingsFor = (url: string): SendEmailSettings => ({
+  connection: url,
+  from: 'Robot <r@x.org>',
+  to: 'Ann <a@x.org>',
+  cc: ['b@x.org', { name: 'C', address: 'c@x.org' }],
+  subject: 'Hello',
+  html: '<p>Hi</p>',
+  text: 'Hi',
+  attachments: [{ kind: 'text', content: 'x', filename: 'a.txt' }],
+});
+
+describe('send-email', () => {
+  it('sends, and stores the receipt beside what is there', async () => {
+    await using inbox = await SmtpInbox.start();
+    const settings = { ...settingsFor(inbox.url), store: { target: 'input', key: 'mail.result' } };
+    const outcome = await runNode(sendEmailNode, settings, { flow });
+    expect(outcome).toMatchObject({
+      kind: 'continue',
+      receipt: { status: 'sent', accepted: ['a@x.org', 'b@x.org', 'c@x.org'] },
+      flow: {
+        input: { mail: { keep: 1, result: { status: 'sent' } } },
+        context: { other: true },
+      },
+    });
+    expect(flow.input).toEqual({ mail: { keep: 1 } });
+    expect(inbox.messages[0]).toMatchObject({ subject: 'Hello', text: 'Hi', html: '<p>Hi</p>' });
+    expect(inbox.messages[0]?.attachments).toMatchObject([{ filename: 'a.txt', size: 1 }]);
+    // Its own scope closed with it.
+    await expect.poll(() => inbox.openConnections).toBe(0);
+  });
+
+  it('shares sessions within a scope, and closes them with it', async () => {
+    await using inbox = await SmtpInbox.start();
+    {
+      await using scope = createFlowScope();
+      for (let step = 0; step < 3; step++)
+        await runNode(sendEmailNode, settingsFor(inbox.url), { flow, scope });
+      expect([inbox.connections, inbox.openConnections]).toEqual([1, 1]);
+      await runNode(sendEmailNode, { ...settingsFor(inbox.url), closeSession: true }, { flow, scope });
+      await expect.poll(() => inbox.openConnections).toBe(0);
+    }
+    expect(inbox.messages).toHaveLength(4);
+  });
+
+  it.each([
+    [true, 'halt'],
+    [false, 'continue'],
+  ] as const)(
+    'with stopOnError %s a failure ends in %s, with the error stored',
+    async (stopOnError, kind) => {
+      await using inbox = await SmtpInbox.start({ users: { me: 'right' } });
+      const settings = {
+        ...settingsFor(`smtp://me:hunter2-wrong@127.0.0.1:${inbox.port}`),
+        stopOnError,
+        store: { target: 'context', key: 'mail' },
+      };
+      const outcome = await runNode(sendEmailNode, settings, { flow });
+      const error = {
+        code: 'AUTH_REFUSED',
+        category: 'authentication',
+        phase: 'auth',
+        hint: expect.any(String),
+      };
+      expect(outcome).toMatchObject({ kind, error, flow: { context: { other: true, mail: { error } } } });
+      expect(JSON.stringify(outcome)).not.toContain('hunter2');
+      expect(inbox.messages).toEqual([]);
+    },
+  );
+
+  it('reports every bad setting by path, and goes on when it should', async () => {
+    const settings = {
+      connection: 'smtp://127.0.0.1:2',
+      to: 'a@b, , c@',
+      subject: 'a\nb',
+      colour: 1,
+      stopOnError: false,
+    };
+    const outcome = await runNode(sendEmailNode, settings, { flow });
+    if (!('error' in outcome)) throw new Error('sent');
+    expect(outcome).toMatchObject({ kind: 'continue', error: { code: 'INPUT_INVALID', phase: 'validate' } });
+    const issues = (outcome.error.details?.issues ?? []) as { path: string }[];
+    expect(issues.map(({ path }) => path).toSorted()).toEqual(['', 'subject', 'to']);
+  });
+
+  it.each([
+    [{}, 'CONNECTION_INVALID'],
+    [null, 'INPUT_INVALID'],
+    ['text', 'INPUT_INVALID'],
+    [{ ...settingsFor('smtp://127.0.0.1:2'), to: [], cc: [] }, 'RECIPIENTS_MISSING'],
+    [{ ...settingsFor('smtp://127.0.0.1:2'), from: undefined }, 'INPUT_INVALID'],
+    [{ ...settingsFor('smtp://127.0.0.1:70000') }, 'CONNECTION_INVALID'],
+    [
+      { ...settingsFor('smtp://127.0.0.1:2'), connection: { host: '127.0.0.1', port: 70000 } },
+      'CONNECTION_INVALID',
+    ],
+    [
+      { ...settingsFor('smtp://127.0.0.1:2'), store: { target: 'input', key: 'a.__proto__.b' } },
+      'RESULT_KEY_INVALID',
+    ],
+    [
+      { ...settingsFor('smtp://127.0.0.1:2'), store: { target: 'input', key: 'mail.keep.x' } },
+      'RESULT_KEY_INVALID',
+    ],
+    [{ ...settingsFor('smtp://127.0.0.1:2'), store: { target: 'input', key: 'a..b' } }, 'RESULT_KEY_INVALID'],
+  ])('settings %#: %s', async (settings, code) => {
+    const outcome = await runNode(sendEmailNode, settings, { flow });
+    expect(outcome).toMatchObject({
+      kind: 'halt',
+      error: { code, phase: 'validate', retryable: false },
+      flow,
+    });
+    expect(({} as Record<string, unknown>).b).toBeUndefined();
+  });
+});

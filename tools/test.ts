@@ -1,0 +1,58 @@
+// Everything a change must pass, in order of how fast it fails. Each step is quiet unless it fails.
+//   --only lint,types,build,knip,tests   runs just these
+//   --soak                               runs the long forms of the property tests
+import { spawn } from 'node:child_process';
+import { mkdir, readFile } from 'node:fs/promises';
+import { parseArgs } from 'node:util';
+
+const { values } = parseArgs({ options: { only: { type: 'string' }, soak: { type: 'boolean' } } });
+const resultFile = 'node_modules/.cache/flowpost/test-results.json';
+
+interface Step {
+  readonly name: string;
+  readonly command: readonly string[];
+  /** Shown while it runs; for steps that report progress themselves. */
+  readonly live?: boolean;
+}
+
+const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${resultFile}`];
+const steps: readonly Step[] = [
+  { name: 'lint', command: ['biome', 'check', '--error-on-warnings', '.'] },
+  { name: 'types', command: ['tsc', '-p', 'tsconfig.json'] },
+  { name: 'build', command: ['turbo', 'run', 'build', '--output-logs=errors-only', '--no-color'] },
+  { name: 'knip', command: ['knip', '--no-progress'] },
+  { name: 'tests', command: ['vitest', 'run', ...reporters], live: true },
+];
+
+async function run({ name, command, live }: Step): Promise<boolean> {
+  const started = performance.now();
+  const [program = '', ...args] = command;
+  const env = { ...process.env, ...(values.soak && { FLOWPOST_SOAK: '1' }) };
+  const child = spawn(program, args, { stdio: live ? 'inherit' : ['ignore', 'pipe', 'pipe'], env });
+  const output: Buffer[] = [];
+  child.stdout?.on('data', (chunk) => output.push(chunk));
+  child.stderr?.on('data', (chunk) => output.push(chunk));
+  const code = await new Promise((resolve) => {
+    child.once('error', () => resolve(1));
+    child.once('close', resolve);
+  });
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  if (code !== 0) process.stdout.write(`${Buffer.concat(output)}\n`);
+  if (code !== 0 || !live) process.stdout.write(`${code === 0 ? 'ok    ' : 'FAILED'} ${name} (${seconds} s)\n`);
+  return code === 0;
+}
+
+async function printTotals(): Promise<void> {
+  const { numPassedTests, numFailedTests, numPendingTests } = JSON.parse(await readFile(resultFile, 'utf8'));
+  const skipped = numPendingTests > 0 ? `, ${numPendingTests} skipped` : '';
+  process.stdout.write(`\n${numPassedTests} passed, ${numFailedTests} failed${skipped}\n`);
+}
+
+const only = values.only?.split(',');
+await mkdir('node_modules/.cache/flowpost', { recursive: true });
+for (const step of steps) {
+  if (only && !only.includes(step.name)) continue;
+  const passed = await run(step);
+  if (step.name === 'tests') await printTotals();
+  if (!passed) process.exit(1);
+}
