@@ -27,14 +27,20 @@ function install() {
   if (existsSync(stampFile) && readFileSync(stampFile, 'utf8') === wanted) return;
   const { packageManager } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   process.stderr.write('Installing dependencies (this happens once and takes about half a minute)...\n');
-  const result = spawnSync('npx', ['-y', packageManager, 'install', '--frozen-lockfile', '--reporter=append-only'], {
-    cwd: root,
-    encoding: 'utf8',
-    shell: windows,
-  });
+  const result = spawnSync(
+    'npx',
+    ['-y', packageManager, 'install', '--frozen-lockfile', '--reporter=append-only'],
+    {
+      cwd: root,
+      encoding: 'utf8',
+      shell: windows,
+    },
+  );
   if (result.status !== 0) {
     process.stderr.write(`${result.stdout ?? ''}${result.stderr ?? ''}${result.error ?? ''}\n`);
-    process.stderr.write('Installing failed. The npm registry must be reachable; see above for the reason.\n');
+    process.stderr.write(
+      'Installing failed. The npm registry must be reachable; see above for the reason.\n',
+    );
     process.exit(1);
   }
   mkdirSync(dirname(stampFile), { recursive: true });

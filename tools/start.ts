@@ -12,7 +12,11 @@ interface Caught {
   readonly subject: string;
   readonly text?: string;
   readonly html?: string;
-  readonly attachments: readonly { readonly filename: string; readonly contentType: string; readonly size: number }[];
+  readonly attachments: readonly {
+    readonly filename: string;
+    readonly contentType: string;
+    readonly size: number;
+  }[];
 }
 
 const print = (line: string): boolean => process.stdout.write(`${line}\n`);
@@ -23,7 +27,9 @@ async function nextLine<Message>(lines: Interface, catcher: ChildProcess): Promi
   return JSON.parse(line);
 }
 
-const catcher = spawn('flowpost', ['catch', '--port', '0', '--json'], { stdio: ['ignore', 'pipe', 'inherit'] });
+const catcher = spawn('flowpost', ['catch', '--port', '0', '--json'], {
+  stdio: ['ignore', 'pipe', 'inherit'],
+});
 try {
   const lines = createInterface({ input: catcher.stdout });
   const { listening } = await nextLine<{ listening: { url: string } }>(lines, catcher);

@@ -38,7 +38,8 @@ async function run({ name, command, live }: Step): Promise<boolean> {
   });
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   if (code !== 0) process.stdout.write(`${Buffer.concat(output)}\n`);
-  if (code !== 0 || !live) process.stdout.write(`${code === 0 ? 'ok    ' : 'FAILED'} ${name} (${seconds} s)\n`);
+  if (code !== 0 || !live)
+    process.stdout.write(`${code === 0 ? 'ok    ' : 'FAILED'} ${name} (${seconds} s)\n`);
   return code === 0;
 }
 

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { MailError, SecretBox } from '@flowpost/core';
 
 /** @throws MailError `FILE_UNREADABLE`. */
-export async function readText(path: string): Promise<string> {
+async function readText(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8');
   } catch (cause) {

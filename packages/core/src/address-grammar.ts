@@ -8,7 +8,7 @@ export type ParsedEntry =
 /** atext of RFC 5322 section 3.2.3, with the non-ASCII characters RFC 6532 adds; C1 controls stay out. */
 const atext = String.raw`[A-Za-z0-9!#$%&'*+/=?^_\x60{|}~\u00a0-\u{10ffff}-]`;
 const dotAtom = new RegExp(`^${atext}+(?:\\.${atext}+)*$`, 'u');
-export const bareName = new RegExp(`^(?:${atext}|\\.)+(?: (?:${atext}|\\.)+)*$`, 'u');
+const bareName = new RegExp(`^(?:${atext}|\\.)+(?: (?:${atext}|\\.)+)*$`, 'u');
 const label = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/i;
 export const controlCharacter = /[\x00-\x08\x0a-\x1f\x7f-\x9f]/;
 

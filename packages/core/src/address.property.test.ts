@@ -24,7 +24,8 @@ it('parse, format, parse gives the same mailboxes', () => {
       first.forEach(({ name }, index) => {
         expect(name).toBe(mailboxes[index]?.name);
       });
-    }));
+    }),
+  );
 });
 
 it('any text is either read or refused with a typed error, and what is read survives formatting', () => {
@@ -41,5 +42,6 @@ it('any text is either read or refused with a typed error, and what is read surv
         if (!isMailError(error)) throw error;
         expect(error.code).toBe('ADDRESS_INVALID');
       }
-    }));
+    }),
+  );
 });

@@ -9,8 +9,6 @@ import {
 } from './address-grammar.ts';
 import { MailError } from './errors/mail-error.ts';
 
-export { toAsciiDomain };
-
 /** A mailbox: an address, with the name to show beside it. */
 export interface EmailAddress {
   readonly name?: string;
@@ -73,7 +71,7 @@ function readMailbox(text: string, name: string | undefined): ParsedEntry {
 }
 
 /** Reads addresses without throwing: the mailboxes found, and every problem. */
-export function readAddresses(input: unknown): { addresses: EmailAddress[]; problems: AddressProblem[] } {
+function readAddresses(input: unknown): { addresses: EmailAddress[]; problems: AddressProblem[] } {
   const addresses: EmailAddress[] = [];
   const problems: AddressProblem[] = [];
   readEntries(input).forEach((entry, index) => {
@@ -84,7 +82,7 @@ export function readAddresses(input: unknown): { addresses: EmailAddress[]; prob
 }
 
 /** One sentence about a problem, for messages. */
-export function describeAddressProblem({ part, entry, position, reason }: AddressProblem): string {
+function describeAddressProblem({ part, entry, position, reason }: AddressProblem): string {
   return `${JSON.stringify(part)} (address ${entry}, character ${position}) is not an address: ${reason}`;
 }
 

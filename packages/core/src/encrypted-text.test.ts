@@ -22,7 +22,8 @@ describe('SecretBox', () => {
           expect(encrypted.keyId).toBe(writer.id);
           expect(await new SecretBox(keys).decrypt(encrypted.compact)).toBe(text);
         },
-      ));
+      ),
+    );
   });
 
   it('fails closed when any one character changes (property)', async () => {
@@ -36,7 +37,8 @@ describe('SecretBox', () => {
         await expect(box.decrypt(changed)).rejects.toMatchObject({
           code: expect.stringMatching(/^(ENCRYPTED_TEXT_INVALID|SECRET_KEY_MISSING)$/),
         });
-      }));
+      }),
+    );
   });
 
   it('rotates: the new key encrypts, the old one still opens, nothing is encrypted twice', async () => {

@@ -50,5 +50,6 @@ it('compose, then parse with mailparser, gives back subject, names, bodies and a
           files.map((one) => [one.filename, [...one.content]]),
         );
       },
-    ));
+    ),
+  );
 });

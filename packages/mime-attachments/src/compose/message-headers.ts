@@ -8,7 +8,7 @@ const months = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', '
 const two = (value: number): string => (value < 10 ? `0${value}` : `${value}`);
 
 /** A date as RFC 5322 section 3.3 writes it, in UTC. */
-export function formatDate(date: Date): string {
+function formatDate(date: Date): string {
   const time = [date.getUTCHours(), date.getUTCMinutes(), date.getUTCSeconds()].map(two).join(':');
   const day = `${days[date.getUTCDay()]}, ${date.getUTCDate()} ${months[date.getUTCMonth()]}`;
   return `${day} ${date.getUTCFullYear().toString().padStart(4, '0')} ${time} +0000`;

@@ -4,7 +4,7 @@ import { foldHeader, parameter, tokenHeader } from './header.ts';
 import { base64Size, encodeBase64, encodeText } from './transfer-encoding.ts';
 
 /** Content that streams, to be written in base64. */
-export interface StreamedPart {
+interface StreamedPart {
   readonly stream: StreamedContent;
   /** Its size once encoded. */
   readonly size: number;

@@ -31,7 +31,8 @@ describe('quoted-printable', () => {
           expect(line.length).toBeLessThanOrEqual(76);
           expect(line).not.toMatch(/[ \t]$/);
         }
-      }));
+      }),
+    );
   });
 });
 

@@ -6,7 +6,7 @@ const encodedLine = 76;
 const rawPerLine = 57;
 
 /** Line ends become CRLF: a lone CR or LF must never leave (RFC 5321 section 2.3.8). */
-export function normalizeLineEnds(text: string): string {
+function normalizeLineEnds(text: string): string {
   return /\r(?!\n)|(?<!\r)\n/.test(text) ? text.replace(/\r\n|\r|\n/g, '\r\n') : text;
 }
 

@@ -57,7 +57,7 @@ export interface Endpoint {
 }
 
 /** The code a system or TLS error carries. nodemailer replaces it by its own and keeps it in `originalCode`. */
-export function reasonOf(cause: unknown): string {
+function reasonOf(cause: unknown): string {
   const { code, originalCode } = cause as { code?: unknown; originalCode?: unknown };
   const reason = originalCode ?? code;
   return typeof reason === 'string' ? reason : 'UNKNOWN';
