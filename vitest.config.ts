@@ -11,5 +11,7 @@ export default defineConfig({
     setupFiles: ['tools/vitest-setup.ts'],
     testTimeout: process.env.FLOWPOST_SOAK ? 600_000 : 20_000,
     hookTimeout: 20_000,
+    // How long a test takes is no news; what fails is.
+    slowTestThreshold: 60_000,
   },
 });

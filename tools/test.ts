@@ -2,11 +2,12 @@
 //   --only lint,types,build,knip,tests   runs just these
 //   --soak                               runs the long forms of the property tests
 import { spawn } from 'node:child_process';
-import { mkdir, readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 
 const { values } = parseArgs({ options: { only: { type: 'string' }, soak: { type: 'boolean' } } });
-const resultFile = 'node_modules/.cache/flowpost/test-results.json';
+
+/** Colour is for terminals; some tools would use it elsewhere too. */
+const plain = process.stdout.isTTY ? {} : { NO_COLOR: '1', FORCE_COLOR: undefined };
 
 interface Step {
   readonly name: string;
@@ -15,19 +16,22 @@ interface Step {
   readonly live?: boolean;
 }
 
-const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${resultFile}`];
 const steps: readonly Step[] = [
   { name: 'lint', command: ['biome', 'check', '--error-on-warnings', '.'] },
   { name: 'types', command: ['tsc', '-p', 'tsconfig.json'] },
   { name: 'build', command: ['turbo', 'run', 'build', '--output-logs=errors-only', '--no-color'] },
   { name: 'knip', command: ['knip', '--no-progress'] },
-  { name: 'tests', command: ['vitest', 'run', ...reporters], live: true },
+  {
+    name: 'tests',
+    command: ['vitest', 'run', '--reporter=default', '--reporter=./tools/totals-reporter.ts'],
+    live: true,
+  },
 ];
 
 async function run({ name, command, live }: Step): Promise<boolean> {
   const started = performance.now();
   const [program = '', ...args] = command;
-  const env = { ...process.env, ...(values.soak && { FLOWPOST_SOAK: '1' }) };
+  const env = { ...process.env, ...plain, ...(values.soak && { FLOWPOST_SOAK: '1' }) };
   const child = spawn(program, args, { stdio: live ? 'inherit' : ['ignore', 'pipe', 'pipe'], env });
   const output: Buffer[] = [];
   child.stdout?.on('data', (chunk) => output.push(chunk));
@@ -43,17 +47,9 @@ async function run({ name, command, live }: Step): Promise<boolean> {
   return code === 0;
 }
 
-async function printTotals(): Promise<void> {
-  const { numPassedTests, numFailedTests, numPendingTests } = JSON.parse(await readFile(resultFile, 'utf8'));
-  const skipped = numPendingTests > 0 ? `, ${numPendingTests} skipped` : '';
-  process.stdout.write(`\n${numPassedTests} passed, ${numFailedTests} failed${skipped}\n`);
-}
-
 const only = values.only?.split(',');
-await mkdir('node_modules/.cache/flowpost', { recursive: true });
 for (const step of steps) {
   if (only && !only.includes(step.name)) continue;
   const passed = await run(step);
-  if (step.name === 'tests') await printTotals();
   if (!passed) process.exit(1);
 }

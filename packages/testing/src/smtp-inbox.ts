@@ -101,7 +101,6 @@ export class SmtpInbox implements AsyncDisposable {
       hidePIPELINING: hide.includes('PIPELINING'),
       hide8BITMIME: hide.includes('8BITMIME'),
       hideSMTPUTF8: hide.includes('SMTPUTF8'),
-      hideENHANCEDSTATUSCODES: false,
       logger: false,
       closeTimeout: 100,
       onConnect: (session, done) => this.#decide(options.refuse?.connect, session, done),
