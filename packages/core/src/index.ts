@@ -46,7 +46,7 @@ export {
   SecretBox,
   type SecretKey,
 } from './encrypted-text.ts';
-export { type ErrorCategory, type ErrorCode, errorCodes } from './errors/error-codes.ts';
+export { type ErrorCategory, type ErrorCode, type ErrorCodeEntry, errorCodes } from './errors/error-codes.ts';
 export {
   type ErrorDetails,
   isMailError,

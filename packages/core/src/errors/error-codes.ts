@@ -28,265 +28,150 @@ export type ErrorCategory =
   | 'cancelled'
   | 'internal';
 
-interface ErrorCodeEntry {
+/** What to do about an error, by its category and code, in one or two sentences a person can act on. */
+const hints = {
+  input: {
+    INPUT_INVALID:
+      'Correct the fields listed in details.issues; each entry names the field and what is wrong with it.',
+    ADDRESS_INVALID:
+      'Write addresses as name@example.com or "Name" <name@example.com>, separated by commas; details.problems names each bad part and where it stands.',
+    RECIPIENTS_MISSING: 'Give at least one address in to, cc or bcc.',
+    HEADER_INVALID: 'Remove line breaks and control characters from the value; a header is one line of text.',
+    NODE_TYPE_UNKNOWN: 'Use one of the node types listed in details.known.',
+    RESULT_KEY_INVALID:
+      'Name a place such as "mail.result": parts joined by dots, none of them empty or reserved, and no part inside a value that is not an object.',
+    FILE_UNREADABLE:
+      'Check that the path is right, that the file can be read, and that its content has the expected format.',
+  },
+  attachment: {
+    ATTACHMENT_NOT_FOUND:
+      'Check the path and that the file still exists when the step runs. Nothing was sent.',
+    ATTACHMENT_NOT_A_FILE: 'Name a regular file, not a folder or device. Nothing was sent.',
+    ATTACHMENT_ACCESS_DENIED:
+      'Give the account this runs under the right to read the file. Nothing was sent.',
+    ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS:
+      'Move the file into an allowed folder, or have the host allow its folder. Nothing was sent.',
+    ATTACHMENT_TOO_LARGE:
+      'Attach a smaller file, or raise the limit where the host allows it. Nothing was sent.',
+    ATTACHMENT_CHANGED:
+      'The file changed while it was being read. Run the step again once it has been written completely.',
+    ATTACHMENT_UNREADABLE: 'Reading the attachment failed; details say how. Nothing was sent.',
+    ATTACHMENT_INVALID:
+      'Correct the attachment named in details; its content, name or type is not what its kind demands.',
+    ATTACHMENT_KIND_UNAVAILABLE:
+      'This version cannot attach this kind. Hand the content over as text, base64, bytes or a file.',
+  },
+  configuration: {
+    CONNECTION_INVALID:
+      'Correct the connection, for example smtps://user:password@smtp.example.com:465 or smtp://smtp.example.com:587.',
+    SERVICE_UNKNOWN: 'Use the name of a known service, or give host and port instead.',
+    CREDENTIAL_KIND_UNAVAILABLE:
+      'This version can log in with this kind of credential on no server. Use a kind listed in details.available.',
+    CONNECTION_KIND_UNAVAILABLE:
+      'This version cannot deliver over this kind of connection. Use an SMTP connection.',
+    SECRET_KEY_MISSING:
+      'Configure the secret key this text was encrypted with (details.keyId); keep old keys after a rotation until everything is encrypted anew.',
+    SECRET_KEY_INVALID: 'A secret key is 32 random bytes in base64url, written as KEYID:KEY.',
+    ENCRYPTED_TEXT_INVALID:
+      'Encrypt the value again: it is damaged, was changed, or is not encrypted text at all.',
+    HOST_NOT_FOUND: 'Check the spelling of the host name; no such host exists in the DNS.',
+    TLS_WRONG_MODE:
+      'Change the tls setting: implicit for a server that speaks TLS from the first byte (usually port 465), starttls for one that upgrades (usually port 587 or 25).',
+    AUTH_NOT_OFFERED:
+      'The server offers no login on this port. Remove the credentials, or use the submission port (587 or 465).',
+    AUTH_MECHANISM_UNAVAILABLE:
+      'The server takes none of the login methods this credential can use; details list both sides.',
+    AUTH_IN_CLEAR_REFUSED:
+      'The connection is not encrypted, so the credentials were not sent. Use tls implicit or starttls; only if the network itself is safe, set allowPlaintextAuth.',
+  },
+  network: {
+    DNS_UNAVAILABLE:
+      'The name server did not answer. Try again; if it lasts, check the DNS settings of this machine.',
+    CONNECTION_REFUSED:
+      'Nothing listens at this host and port, or a firewall refuses. Check the port, or try again later.',
+    CONNECTION_UNREACHABLE:
+      'There is no route to this host. Check the network and firewall, or try again later.',
+    CONNECTION_TIMED_OUT:
+      'The server did not answer in time. Check host, port and firewall, or try again later.',
+    CONNECTION_LOST:
+      'The connection broke before the message was handed over completely. Nothing was delivered; sending again is safe.',
+    PROTOCOL_VIOLATED:
+      'The server answered with something that is not SMTP. Check that host and port belong to a mail server.',
+    SEND_TIMED_OUT:
+      'The time allowed for the whole send ran out before the message was handed over. Nothing was delivered; allow more time or try again later.',
+  },
+  tls: {
+    TLS_NOT_OFFERED:
+      'The server does not offer STARTTLS, so nothing was sent. Use the port with implicit TLS (465); if a device in between strips STARTTLS, have it stopped.',
+    TLS_CERTIFICATE_EXPIRED:
+      "The server's certificate has expired. Its operator must renew it; check this machine's clock too.",
+    TLS_CERTIFICATE_NOT_YET_VALID: "The server's certificate is not valid yet. Check this machine's clock.",
+    TLS_CERTIFICATE_UNTRUSTED:
+      "No trusted authority vouches for the server's certificate. For a private authority give its certificate in tlsOptions.ca or caFile, or pin the server's fingerprint in tlsOptions.fingerprints.",
+    TLS_CERTIFICATE_WRONG_HOST:
+      'The certificate belongs to another host name. Use the name it was issued for (details.certificateNames), or set tlsOptions.serverName.',
+    TLS_CERTIFICATE_REVOKED: "The server's certificate has been revoked. Its operator must replace it.",
+    TLS_FINGERPRINT_MISMATCH:
+      'The server shows another certificate than the pinned one. If it was renewed, pin the new fingerprint after checking it with the operator.',
+    TLS_PROTOCOL_TOO_OLD:
+      'The server speaks only TLS versions below the required minimum. Its operator must enable TLS 1.2 or newer.',
+    TLS_FAILED: 'The TLS handshake failed; details carry the reason given by the TLS library.',
+  },
+  authentication: {
+    AUTH_REFUSED:
+      'Check user name and password. Many providers demand an app password or OAuth instead of the account password.',
+  },
+  temporary: {
+    AUTH_DEFERRED:
+      'The server cannot check the login at the moment (4yz). Do not change the password; try again later.',
+    GREETING_DEFERRED: 'The server is busy or limits this client. Try again later.',
+    SENDER_DEFERRED: 'The server does not take mail from this sender at the moment. Try again later.',
+    RECIPIENTS_DEFERRED: 'The server does not take mail for these recipients at the moment. Try again later.',
+    MESSAGE_DEFERRED: 'The server did not take the message this time. Try again later.',
+  },
+  refused: {
+    GREETING_REFUSED:
+      'The server refuses to talk to this machine. Its reply says why; often the address is on a block list.',
+    SENDER_REFUSED:
+      'The server does not let this login send as the From address. Use the address that belongs to the login, or have the right to send as the other one granted.',
+    RECIPIENTS_REFUSED:
+      'The server refused the recipients listed in details.rejected. Check the addresses; its replies say why.',
+    MESSAGE_REFUSED:
+      "The server refused the message itself. Its reply says why: size, content or the sender's reputation.",
+    MESSAGE_TOO_LARGE:
+      'The message is larger than this server takes (details.limitBytes). Send less, or send a link. Attachments grow by a third when encoded.',
+    SMTPUTF8_NOT_OFFERED:
+      'An address has non-ASCII characters before the @, and this server cannot carry such addresses. Use an ASCII address for these recipients.',
+  },
+  'in-doubt': {
+    DELIVERY_IN_DOUBT:
+      'The message was handed over completely, but the reply was lost: it may or may not have been delivered. Look for the Message-ID in the Sent folder or ask the recipient before sending again.',
+  },
+  cancelled: {
+    SEND_CANCELLED: 'The caller cancelled. Nothing was delivered; send again whenever you like.',
+  },
+  internal: {
+    SENDER_CLOSED: 'The sender or its scope was closed before this send. Create a new one.',
+    INTERNAL: 'This is a defect. Please report it with the code and the phase.',
+  },
+} as const satisfies Record<ErrorCategory, Readonly<Record<string, string>>>;
+
+type Hints = typeof hints;
+
+/** Stable: hosts match on it, and dialects map it to their platform's names. */
+export type ErrorCode = { [Category in ErrorCategory]: keyof Hints[Category] }[ErrorCategory] & string;
+
+export interface ErrorCodeEntry {
   readonly category: ErrorCategory;
-  /** What to do about it, in one or two sentences a person can act on. */
   readonly hint: string;
 }
 
 /**
- * The one table of error codes. A code is stable: hosts match on it, dialects map it to their platform's names.
- * Whether an error can be retried is not in the table, because it follows from the phase and the reply code
- * (see `phase.ts`).
+ * The one table of error codes. Whether an error can be retried is not in it, because that follows from the phase
+ * and the reply code (see `phase.ts`).
  */
-export const errorCodes = {
-  INPUT_INVALID: {
-    category: 'input',
-    hint: 'Correct the fields listed in details.issues; each entry names the field and what is wrong with it.',
-  },
-  ADDRESS_INVALID: {
-    category: 'input',
-    hint: 'Write addresses as name@example.com or "Name" <name@example.com>, separated by commas; details.problems names each bad part and where it stands.',
-  },
-  RECIPIENTS_MISSING: {
-    category: 'input',
-    hint: 'Give at least one address in to, cc or bcc.',
-  },
-  HEADER_INVALID: {
-    category: 'input',
-    hint: 'Remove line breaks and control characters from the value; a header is one line of text.',
-  },
-  NODE_TYPE_UNKNOWN: {
-    category: 'input',
-    hint: 'Use one of the node types listed in details.known.',
-  },
-  RESULT_KEY_INVALID: {
-    category: 'input',
-    hint: 'Name a place such as "mail.result": parts joined by dots, none of them empty or reserved, and no part inside a value that is not an object.',
-  },
-  FILE_UNREADABLE: {
-    category: 'input',
-    hint: 'Check that the path is right, that the file can be read, and that its content has the expected format.',
-  },
-
-  ATTACHMENT_NOT_FOUND: {
-    category: 'attachment',
-    hint: 'Check the path and that the file still exists when the step runs. Nothing was sent.',
-  },
-  ATTACHMENT_NOT_A_FILE: {
-    category: 'attachment',
-    hint: 'Name a regular file, not a folder or device. Nothing was sent.',
-  },
-  ATTACHMENT_ACCESS_DENIED: {
-    category: 'attachment',
-    hint: 'Give the account this runs under the right to read the file. Nothing was sent.',
-  },
-  ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS: {
-    category: 'attachment',
-    hint: 'Move the file into an allowed folder, or have the host allow its folder. Nothing was sent.',
-  },
-  ATTACHMENT_TOO_LARGE: {
-    category: 'attachment',
-    hint: 'Attach a smaller file, or raise the limit where the host allows it. Nothing was sent.',
-  },
-  ATTACHMENT_CHANGED: {
-    category: 'attachment',
-    hint: 'The file changed while it was being read. Run the step again once it has been written completely.',
-  },
-  ATTACHMENT_UNREADABLE: {
-    category: 'attachment',
-    hint: 'Reading the attachment failed; details say how. Nothing was sent.',
-  },
-  ATTACHMENT_INVALID: {
-    category: 'attachment',
-    hint: 'Correct the attachment named in details; its content, name or type is not what its kind demands.',
-  },
-  ATTACHMENT_KIND_UNAVAILABLE: {
-    category: 'attachment',
-    hint: 'This version cannot attach this kind. Hand the content over as text, base64, bytes or a file.',
-  },
-
-  CONNECTION_INVALID: {
-    category: 'configuration',
-    hint: 'Correct the connection, for example smtps://user:password@smtp.example.com:465 or smtp://smtp.example.com:587.',
-  },
-  SERVICE_UNKNOWN: {
-    category: 'configuration',
-    hint: 'Use the name of a known service, or give host and port instead.',
-  },
-  CREDENTIAL_KIND_UNAVAILABLE: {
-    category: 'configuration',
-    hint: 'This version can log in with this kind of credential on no server. Use a kind listed in details.available.',
-  },
-  CONNECTION_KIND_UNAVAILABLE: {
-    category: 'configuration',
-    hint: 'This version cannot deliver over this kind of connection. Use an SMTP connection.',
-  },
-  SECRET_KEY_MISSING: {
-    category: 'configuration',
-    hint: 'Configure the secret key this text was encrypted with (details.keyId); keep old keys after a rotation until everything is encrypted anew.',
-  },
-  SECRET_KEY_INVALID: {
-    category: 'configuration',
-    hint: 'A secret key is 32 random bytes in base64url, written as KEYID:KEY.',
-  },
-  ENCRYPTED_TEXT_INVALID: {
-    category: 'configuration',
-    hint: 'Encrypt the value again: it is damaged, was changed, or is not encrypted text at all.',
-  },
-  HOST_NOT_FOUND: {
-    category: 'configuration',
-    hint: 'Check the spelling of the host name; no such host exists in the DNS.',
-  },
-  TLS_WRONG_MODE: {
-    category: 'configuration',
-    hint: 'Change the tls setting: implicit for a server that speaks TLS from the first byte (usually port 465), starttls for one that upgrades (usually port 587 or 25).',
-  },
-  AUTH_NOT_OFFERED: {
-    category: 'configuration',
-    hint: 'The server offers no login on this port. Remove the credentials, or use the submission port (587 or 465).',
-  },
-  AUTH_MECHANISM_UNAVAILABLE: {
-    category: 'configuration',
-    hint: 'The server takes none of the login methods this credential can use; details list both sides.',
-  },
-  AUTH_IN_CLEAR_REFUSED: {
-    category: 'configuration',
-    hint: 'The connection is not encrypted, so the credentials were not sent. Use tls implicit or starttls; only if the network itself is safe, set allowPlaintextAuth.',
-  },
-
-  DNS_UNAVAILABLE: {
-    category: 'network',
-    hint: 'The name server did not answer. Try again; if it lasts, check the DNS settings of this machine.',
-  },
-  CONNECTION_REFUSED: {
-    category: 'network',
-    hint: 'Nothing listens at this host and port, or a firewall refuses. Check the port, or try again later.',
-  },
-  CONNECTION_UNREACHABLE: {
-    category: 'network',
-    hint: 'There is no route to this host. Check the network and firewall, or try again later.',
-  },
-  CONNECTION_TIMED_OUT: {
-    category: 'network',
-    hint: 'The server did not answer in time. Check host, port and firewall, or try again later.',
-  },
-  CONNECTION_LOST: {
-    category: 'network',
-    hint: 'The connection broke before the message was handed over completely. Nothing was delivered; sending again is safe.',
-  },
-  PROTOCOL_VIOLATED: {
-    category: 'network',
-    hint: 'The server answered with something that is not SMTP. Check that host and port belong to a mail server.',
-  },
-
-  TLS_NOT_OFFERED: {
-    category: 'tls',
-    hint: 'The server does not offer STARTTLS, so nothing was sent. Use the port with implicit TLS (465); if a device in between strips STARTTLS, have it stopped.',
-  },
-  TLS_CERTIFICATE_EXPIRED: {
-    category: 'tls',
-    hint: "The server's certificate has expired. Its operator must renew it; check this machine's clock too.",
-  },
-  TLS_CERTIFICATE_NOT_YET_VALID: {
-    category: 'tls',
-    hint: "The server's certificate is not valid yet. Check this machine's clock.",
-  },
-  TLS_CERTIFICATE_UNTRUSTED: {
-    category: 'tls',
-    hint: "No trusted authority vouches for the server's certificate. For a private authority give its certificate in tlsOptions.ca or caFile, or pin the server's fingerprint in tlsOptions.fingerprints.",
-  },
-  TLS_CERTIFICATE_WRONG_HOST: {
-    category: 'tls',
-    hint: 'The certificate belongs to another host name. Use the name it was issued for (details.certificateNames), or set tlsOptions.serverName.',
-  },
-  TLS_CERTIFICATE_REVOKED: {
-    category: 'tls',
-    hint: "The server's certificate has been revoked. Its operator must replace it.",
-  },
-  TLS_FINGERPRINT_MISMATCH: {
-    category: 'tls',
-    hint: 'The server shows another certificate than the pinned one. If it was renewed, pin the new fingerprint after checking it with the operator.',
-  },
-  TLS_PROTOCOL_TOO_OLD: {
-    category: 'tls',
-    hint: 'The server speaks only TLS versions below the required minimum. Its operator must enable TLS 1.2 or newer.',
-  },
-  TLS_FAILED: {
-    category: 'tls',
-    hint: 'The TLS handshake failed; details carry the reason given by the TLS library.',
-  },
-
-  AUTH_REFUSED: {
-    category: 'authentication',
-    hint: 'Check user name and password. Many providers demand an app password or OAuth instead of the account password.',
-  },
-  AUTH_DEFERRED: {
-    category: 'temporary',
-    hint: 'The server cannot check the login at the moment (4yz). Do not change the password; try again later.',
-  },
-
-  GREETING_REFUSED: {
-    category: 'refused',
-    hint: 'The server refuses to talk to this machine. Its reply says why; often the address is on a block list.',
-  },
-  GREETING_DEFERRED: {
-    category: 'temporary',
-    hint: 'The server is busy or limits this client. Try again later.',
-  },
-  SENDER_REFUSED: {
-    category: 'refused',
-    hint: 'The server does not let this login send as the From address. Use the address that belongs to the login, or have the right to send as the other one granted.',
-  },
-  SENDER_DEFERRED: {
-    category: 'temporary',
-    hint: 'The server does not take mail from this sender at the moment. Try again later.',
-  },
-  RECIPIENTS_REFUSED: {
-    category: 'refused',
-    hint: 'The server refused the recipients listed in details.rejected. Check the addresses; its replies say why.',
-  },
-  RECIPIENTS_DEFERRED: {
-    category: 'temporary',
-    hint: 'The server does not take mail for these recipients at the moment. Try again later.',
-  },
-  MESSAGE_REFUSED: {
-    category: 'refused',
-    hint: "The server refused the message itself. Its reply says why: size, content or the sender's reputation.",
-  },
-  MESSAGE_DEFERRED: {
-    category: 'temporary',
-    hint: 'The server did not take the message this time. Try again later.',
-  },
-  MESSAGE_TOO_LARGE: {
-    category: 'refused',
-    hint: 'The message is larger than this server takes (details.limitBytes). Send less, or send a link. Attachments grow by a third when encoded.',
-  },
-  SMTPUTF8_NOT_OFFERED: {
-    category: 'refused',
-    hint: 'An address has non-ASCII characters before the @, and this server cannot carry such addresses. Use an ASCII address for these recipients.',
-  },
-
-  DELIVERY_IN_DOUBT: {
-    category: 'in-doubt',
-    hint: 'The message was handed over completely, but the reply was lost: it may or may not have been delivered. Look for the Message-ID in the Sent folder or ask the recipient before sending again.',
-  },
-  SEND_CANCELLED: {
-    category: 'cancelled',
-    hint: 'The caller cancelled. Nothing was delivered; send again whenever you like.',
-  },
-  SEND_TIMED_OUT: {
-    category: 'network',
-    hint: 'The time allowed for the whole send ran out before the message was handed over. Nothing was delivered; allow more time or try again later.',
-  },
-  SENDER_CLOSED: {
-    category: 'internal',
-    hint: 'The sender or its scope was closed before this send. Create a new one.',
-  },
-  INTERNAL: {
-    category: 'internal',
-    hint: 'This is a defect. Please report it with the code and the phase.',
-  },
-} as const satisfies Record<string, ErrorCodeEntry>;
-
-export type ErrorCode = keyof typeof errorCodes;
+export const errorCodes = Object.fromEntries(
+  Object.entries(hints).flatMap(([category, codes]) =>
+    Object.entries(codes).map(([code, hint]) => [code, { category, hint }]),
+  ),
+) as unknown as Readonly<Record<ErrorCode, ErrorCodeEntry>>;
