@@ -56,17 +56,22 @@ const oauth2ClientCredentials = z.strictObject({
   clientId,
   clientSecret: secretSchema,
   scope: z.string().min(1).optional(),
+  /** When the secret expires, so that hosts can warn in time. The issuer does not tell. */
+  clientSecretExpiresAt: z.iso.datetime({ offset: true }).optional(),
 });
 
 const oauth2Certificate = z.strictObject({
   kind: z.literal('oauth2-certificate'),
   user,
   ...issuer,
+  /** The content of the certificate file: PKCS#12, PEM, or Google's JSON key. */
   certificate: z.instanceof(Uint8Array).optional(),
   certificateFile: encryptableSchema.optional(),
   certificatePassword: secretSchema.optional(),
-  clientId,
+  /** With a Google JSON key it is in the key. */
+  clientId: clientId.optional(),
   scope: z.string().min(1).optional(),
+  /** `entra`: private_key_jwt for client credentials. `google`: a service account that acts as `user`. */
   assertion: z.enum(['entra', 'google']),
 });
 

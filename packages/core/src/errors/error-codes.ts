@@ -83,6 +83,34 @@ const hints = {
       'The server takes none of the login methods this credential can use; details list both sides.',
     AUTH_IN_CLEAR_REFUSED:
       'The connection is not encrypted, so the credentials were not sent. Use tls implicit or starttls; only if the network itself is safe, set allowPlaintextAuth.',
+    TOKEN_ENDPOINT_INVALID:
+      'Give the token endpoint as an https URL, such as https://login.microsoftonline.com/TENANT/oauth2/v2.0/token.',
+    TOKEN_SCOPE_INVALID:
+      'Correct the scope. For client credentials with Microsoft it is one resource and /.default: https://outlook.office365.com/.default.',
+    TOKEN_REQUEST_INVALID:
+      'The authorization server does not take a request of this kind. Check the token endpoint and which grants the client may use.',
+    TOKEN_RESPONSE_INVALID:
+      'The answer holds no access token. Check that the URL is a token endpoint (RFC 6749 section 3.2).',
+    CREDENTIAL_INCOMPLETE: 'Fill in the parts of the credential that details.missing names.',
+    CERTIFICATE_NOT_FOUND: 'Check the path of the certificate file and that this machine has it.',
+    CERTIFICATE_NOT_A_FILE: 'Name the certificate file itself, not a folder or device.',
+    CERTIFICATE_ACCESS_DENIED: 'Give the account this runs under the right to read the certificate file.',
+    CERTIFICATE_UNREADABLE: 'Reading the certificate file failed; details.reason says how.',
+    CERTIFICATE_TOO_LARGE: 'A certificate file has a few kilobytes; check that this is the right file.',
+    CERTIFICATE_NOT_RECOGNIZED:
+      'Give a PKCS#12 file (.pfx or .p12), a PEM file with certificate and private key, or the JSON key of a Google service account.',
+    CERTIFICATE_PASSWORD_WRONG: 'Correct the password of the certificate file; upper and lower case matter.',
+    CERTIFICATE_KEY_MISSING:
+      'The file holds no private key that fits its certificate. Export it again, private key included.',
+    CERTIFICATE_CIPHER_UNSUPPORTED:
+      'The file is encrypted in a way that is no longer safe or not known. Export it again with AES-256, for example with openssl pkcs12 -export.',
+    CERTIFICATE_KEY_UNSUITABLE:
+      'The issuer takes only RSA keys of 2048 bits or more. Use a certificate with such a key.',
+    CERTIFICATE_TOO_COSTLY:
+      'The file demands more key derivation than is reasonable. Export it again with fewer iterations, such as 600000.',
+    CERTIFICATE_NOT_YET_VALID: "The certificate is not valid yet. Check its dates and this machine's clock.",
+    CERTIFICATE_EXPIRED:
+      'The certificate has expired. Make a new one, upload it to the application, and use it here.',
   },
   network: {
     DNS_UNAVAILABLE:
@@ -99,6 +127,11 @@ const hints = {
       'The server answered with something that is not SMTP. Check that host and port belong to a mail server.',
     SEND_TIMED_OUT:
       'The time allowed for the whole send ran out before the message was handed over. Nothing was delivered; allow more time or try again later.',
+    TOKEN_ENDPOINT_UNREACHABLE:
+      'The authorization server cannot be reached. Check the URL, the network and the firewall, or try again later.',
+    TOKEN_ENDPOINT_TIMED_OUT: 'The authorization server did not answer in time. Try again later.',
+    TOKEN_RESPONSE_NOT_JSON:
+      'The answer is not JSON: usually a proxy, a sign-in page of the network, or a wrong URL answered. Check the URL and what stands in between.',
   },
   tls: {
     TLS_NOT_OFFERED:
@@ -120,6 +153,18 @@ const hints = {
   authentication: {
     AUTH_REFUSED:
       'Check user name and password. Many providers demand an app password or OAuth instead of the account password.',
+    TOKEN_CLIENT_REFUSED:
+      'The authorization server does not accept the client. Check client id, tenant, and secret or certificate.',
+    TOKEN_GRANT_REFUSED:
+      'What the token was to be got with is no longer valid or never was: sign in again for a new refresh token, or check certificate, clock and user.',
+    TOKEN_CLIENT_UNAUTHORIZED:
+      'The client may not do this. Have an administrator authorise it: the grant, the scope, and for Google domain-wide delegation.',
+    TOKEN_ACCESS_DENIED:
+      'A policy of the organisation refuses the token. Ask its administrator about consent and conditional access.',
+    TOKEN_CONSENT_MISSING:
+      'The token carries no permission. Add the application permission SMTP.SendAsApp (or Mail.Send for Graph) and have an administrator grant consent.',
+    TOKEN_EXPIRED:
+      'The access token has expired and there is no refresh token. Sign in again, or use OAuth2 client credentials.',
   },
   temporary: {
     AUTH_DEFERRED:
@@ -128,6 +173,8 @@ const hints = {
     SENDER_DEFERRED: 'The server does not take mail from this sender at the moment. Try again later.',
     RECIPIENTS_DEFERRED: 'The server does not take mail for these recipients at the moment. Try again later.',
     MESSAGE_DEFERRED: 'The server did not take the message this time. Try again later.',
+    TOKEN_ENDPOINT_BUSY:
+      'The authorization server is overloaded or limits this client. Try again later, not before details.retryAfterMs.',
   },
   refused: {
     GREETING_REFUSED:

@@ -3,7 +3,8 @@ import type { SecretText } from '../secret.ts';
 /** Tokens fetched for one credential. */
 export interface StoredTokens {
   readonly accessToken?: SecretText;
-  /** Unix milliseconds. */
+  /** When the access token was got and when it expires, in Unix milliseconds. */
+  readonly obtainedAt?: number;
   readonly expiresAt?: number;
   /** The newest refresh token, when the issuer rotates them. */
   readonly refreshToken?: SecretText;
