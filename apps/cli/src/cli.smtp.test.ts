@@ -131,6 +131,22 @@ describe('send', () => {
     expect(failure).toContain('Not sent: ');
   });
 
+  it('says what became of the message even when nobody listens', async () => {
+    await using inbox = await SmtpInbox.start();
+    for (const silenced of ['stdout', 'stderr'] as const) {
+      const child = start([
+        'send',
+        '--connection',
+        inbox.url,
+        ...message,
+        ...(silenced === 'stdout' ? ['--json'] : []),
+      ]);
+      child[silenced].destroy();
+      expect(await once(child, 'close')).toEqual([0, null]);
+    }
+    expect(inbox.messages).toHaveLength(2);
+  });
+
   it('takes connections from a file, by name and from the environment, with encrypted passwords', async () => {
     await using inbox = await SmtpInbox.start({ users: { me: password } });
     const keys = (await flowpost(['secret', 'keygen', '2026'])).out.trim();
@@ -201,6 +217,12 @@ describe('bad input: exit code, error code, and nothing sent', () => {
     ],
     ['a malformed URL', ['--connection', `smtp://me:${encoded}@/x`, ...message], 78, 'CONNECTION_INVALID'],
     ['a wrong scheme', ['--connection', `https://me:${encoded}@x.org`, ...message], 78, 'CONNECTION_INVALID'],
+    [
+      'a header that is a property of every object',
+      [...nowhere, ...message, '--header', 'constructor: a\r\nb'],
+      65,
+      'HEADER_INVALID',
+    ],
     ['a missing connection file', ['--connection', 'missing.json', ...message], 65, 'FILE_UNREADABLE'],
     [
       'an unknown host',
@@ -423,9 +445,26 @@ describe('catch', () => {
     expect(await readFile(join(folder, mail.file), 'utf8')).toContain('\r\nSubject: Hi\r\n');
     const taken = await flowpost(['catch', '--port', String(listening.port)]);
     expect([taken.code, taken.err]).toEqual([64, expect.stringContaining('is taken')]);
+    const file = await flowpost(['catch', '--port', '0', '--dir', 'note.txt']);
+    expect([file.code, file.err]).toEqual([64, expect.stringContaining('cannot be a folder')]);
     catcher.kill('SIGTERM');
     expect(await once(catcher, 'close')).toEqual([0, null]);
   });
+});
+
+it('catch writes over no earlier message, and takes none it cannot keep', async () => {
+  for (const expected of ['0001.eml', '0002.eml', undefined]) {
+    const catcher = start(['catch', '--port', '0', '--dir', 'kept', '--json']);
+    const lines = createInterface({ input: catcher.stdout })[Symbol.asyncIterator]();
+    const next = async () => JSON.parse((await lines.next()).value ?? 'null');
+    const { listening } = await next();
+    if (expected === undefined) await rm(join(folder, 'kept'), { recursive: true });
+    const { code } = await flowpost(['send', '--connection', listening.url, ...message]);
+    expect(code).toBe(expected === undefined ? 75 : 0);
+    if (expected !== undefined) expect((await next()).file).toBe(join('kept', expected));
+    catcher.kill('SIGTERM');
+    await once(catcher, 'close');
+  }
 });
 
 it.each([

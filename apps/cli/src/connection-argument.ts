@@ -20,7 +20,7 @@ export async function readConnection(argument: string | undefined): Promise<Conn
 
 async function namedConnection(name: string): Promise<ConnectionInput> {
   const file = process.env.FLOWPOST_CONNECTIONS ?? connectionsFile;
-  const connections = (await readJson(file)) as Record<string, ConnectionInput>;
+  const connections = ((await readJson(file)) ?? {}) as Record<string, ConnectionInput>;
   const found = Object.hasOwn(connections, name) ? connections[name] : undefined;
   if (found !== undefined) return found;
   throw new MailError('CONNECTION_INVALID', `${file} holds no connection named ${JSON.stringify(name)}.`, {

@@ -40,7 +40,7 @@ async function main(argv: readonly string[]): Promise<number> {
     const command = await load();
     return await command(rest);
   } catch (thrown) {
-    const json = rest.includes('--json');
+    const json = rest.some((argument) => /^--json(?:=|$)/.test(argument));
     if (isUsageError(thrown)) {
       const { message } = thrown;
       const hint = 'See flowpost --help.';
@@ -63,4 +63,6 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
+// Nobody may be listening any more, or the disk may be full. The exit code still says what became of the message.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 process.exitCode = await main(process.argv.slice(2));

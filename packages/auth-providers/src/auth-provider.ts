@@ -1,11 +1,36 @@
-import type { Login } from '@flowpost/core';
+import type { Clock, Logger, Login, SecretBox, TokenStore } from '@flowpost/core';
+import type { TokenCache } from './token-cache.ts';
+import type { TokenEndpointOptions } from './token-endpoint.ts';
+
+/** When something a credential needs stops working. */
+export interface CredentialExpiry {
+  readonly what: 'certificate' | 'client secret';
+  /** Unix milliseconds. */
+  readonly expiresAt: number;
+}
 
 /** Turns one credential into logins. */
 export interface AuthProvider {
   /**
    * A login that is valid now.
    *
-   * @throws MailError of category `configuration` or `authentication`.
+   * @throws MailError with phase `token`, of category `configuration`, `authentication`, `network` or `temporary`.
    */
   login(signal?: AbortSignal): Promise<Login>;
+  /** Tells that a server refused this login. The next one comes with a new token, where there are tokens. */
+  invalidate(login: Login): Promise<void>;
+  /** When the certificate or, where known, the secret expires, so that hosts can warn in time. */
+  expiry(): Promise<CredentialExpiry | undefined>;
+}
+
+export interface AuthProviderOptions
+  extends Pick<TokenEndpointOptions, 'deadlineMs' | 'dangerouslyAllowHttp' | 'fetch'> {
+  /** Opens encrypted text in the credential. */
+  readonly secretBox?: SecretBox | undefined;
+  /** Where tokens are kept. Default in memory, for as long as the provider lives. */
+  readonly tokenStore?: TokenStore | undefined;
+  /** Shares tokens, and requests for them, between providers; takes the place of `tokenStore`. */
+  readonly tokenCache?: TokenCache | undefined;
+  readonly logger?: Logger | undefined;
+  readonly clock?: Clock | undefined;
 }

@@ -91,7 +91,7 @@ function readFailure(cause: unknown): MailError {
   );
 }
 
-const pemBlock = /-----BEGIN ([A-Z0-9 ]+)-----\r?\n([\s\S]+?)-----END \1-----/g;
+const pemBlock = /-----BEGIN ([A-Z0-9 ]+)-----\r?\n((?:(?!-----)[\s\S])+)-----END \1-----/g;
 
 async function readPemKey(
   label: string,

@@ -1,26 +1,20 @@
-import { type Credential, MailError, type SecretBox } from '@flowpost/core';
-import type { AuthProvider } from './auth-provider.ts';
+import type { Credential } from '@flowpost/core';
+import type { AuthProvider, AuthProviderOptions } from './auth-provider.ts';
 import { basicProvider } from './kinds/basic.ts';
+import { certificateProvider } from './kinds/oauth2-certificate.ts';
+import { clientCredentialsProvider } from './kinds/oauth2-client-credentials.ts';
+import { refreshTokenProvider } from './kinds/oauth2-refresh.ts';
 
-export interface AuthProviderOptions {
-  /** Opens encrypted text in the credential. */
-  readonly secretBox?: SecretBox | undefined;
-}
-
-/**
- * The provider for any credential.
- *
- * @throws MailError `CREDENTIAL_KIND_UNAVAILABLE` for a kind this version cannot log in with.
- */
+/** The provider for any credential. Nothing is opened, read or fetched before a login is wanted. */
 export function createAuthProvider(credential: Credential, options: AuthProviderOptions = {}): AuthProvider {
   switch (credential.kind) {
     case 'basic':
-      return basicProvider(credential, options.secretBox);
-    default:
-      throw new MailError(
-        'CREDENTIAL_KIND_UNAVAILABLE',
-        `Credentials of kind ${credential.kind} are not available in this version.`,
-        { details: { kind: credential.kind, available: ['basic'] } },
-      );
+      return basicProvider(credential, options);
+    case 'oauth2-client-credentials':
+      return clientCredentialsProvider(credential, options);
+    case 'oauth2-refresh':
+      return refreshTokenProvider(credential, options);
+    case 'oauth2-certificate':
+      return certificateProvider(credential, options);
   }
 }

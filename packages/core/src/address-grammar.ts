@@ -1,3 +1,4 @@
+import { isIPv4, isIPv6 } from 'node:net';
 import { domainToASCII } from 'node:url';
 
 /** One mailbox found in a list, or what is wrong with the text in its place. */
@@ -15,21 +16,42 @@ export const controlCharacter = /[\x00-\x08\x0a-\x1f\x7f-\x9f]/;
 const maxLocalOctets = 64;
 const maxAddressOctets = 254;
 
+const isWhiteSpace = (char: string | undefined): boolean => char === ' ' || char === '\t';
+
 /** Trims what the grammar calls white space; other spaces of Unicode are characters like any other. */
-const trim = (text: string): string => text.replace(/^[ \t]+|[ \t]+$/g, '');
+function trim(text: string): string {
+  let start = 0;
+  let end = text.length;
+  while (start < end && isWhiteSpace(text[start])) start++;
+  while (end > start && isWhiteSpace(text[end - 1])) end--;
+  return text.slice(start, end);
+}
+
 const needsQuotes = (local: string): boolean => !dotAtom.test(local);
 const quote = (text: string): string => `"${text.replace(/["\\]/g, '\\$&')}"`;
 
+/**
+ * What an internationalised domain is made of: letters, marks, digits, the four kinds of dot, joiners. Anything else
+ * would be understood as a URL's host, path or escape.
+ */
+const idn = /^(?:[\p{L}\p{M}\p{N}._\-\u00b7\u30fb\u3002\uff0e\uff61]|\u200c|\u200d)+$/u;
+
 /** The domain in ASCII (A-labels, RFC 5891), or undefined when it is not a domain. */
 export function toAsciiDomain(domain: string): string | undefined {
-  const ascii = /^[\x21-\x7e]*$/.test(domain) ? domain : domainToASCII(domain);
+  const isAscii = /^[\x21-\x7e]*$/.test(domain);
+  if (!isAscii && !idn.test(domain)) return undefined;
+  const labels = (isAscii ? domain : domainToASCII(domain)).split('.');
+  const ascii = labels.join('.');
+  // A last label of digits would be an IPv4 address without its brackets.
   const isDomain =
-    ascii.length > 0 && ascii.length <= 253 && ascii.split('.').every((part) => label.test(part));
+    ascii.length <= 253 && labels.every((part) => label.test(part)) && !/^\d+$/.test(labels.at(-1) ?? '');
   return isDomain ? ascii : undefined;
 }
 
+/** An address in brackets (RFC 5321 section 4.1.3). */
 function isAddressLiteral(domain: string): boolean {
-  return /^\[(?:\d{1,3}(?:\.\d{1,3}){3}|IPv6:[0-9a-f:.]{2,45})\]$/i.test(domain);
+  const [, v6, v4] = /^\[(?:IPv6:([^\]]*)|([^\]]*))\]$/i.exec(domain) ?? [];
+  return v6 === undefined ? isIPv4(v4 ?? '') : isIPv6(v6);
 }
 
 /** Takes an addr-spec apart. Returns it in its shortest spelling, or the reason why it is none. */
@@ -42,6 +64,8 @@ export function parseAddrSpec(text: string): { address: string } | { reason: str
   const domain = text.slice(at + 1);
   let local = text.slice(0, at);
   if (local === '') return { reason: 'there is no name before the @' };
+  // Legal in quotation marks, but no mail system carries them, and between < and > they would end an address.
+  if (/[<>]/.test(local)) return { reason: 'there is a < or > before the @' };
   if (domain === '') return { reason: 'there is no domain after the @' };
   if (local.startsWith('"')) {
     if (!/^"(?:[^"\\]|\\.)*"$/u.test(local)) return { reason: 'the quotes before the @ do not match' };
@@ -74,6 +98,9 @@ export class AddressListReader {
   /** The entry being read: its start, its words, its comments and what stood in angle brackets. */
   #start = 0;
   #words = '';
+  #hasAt = false;
+  /** The same as a display name: quoted strings apart from what stands between them. */
+  #name: { text: string; readonly quoted: boolean }[] = [];
   #comments: string[] = [];
   #angle: string | undefined;
   #afterAngle = false;
@@ -120,6 +147,8 @@ export class AddressListReader {
   #begin(start: number): void {
     this.#start = start;
     this.#words = '';
+    this.#hasAt = false;
+    this.#name = [];
     this.#comments = [];
     this.#angle = undefined;
     this.#afterAngle = false;
@@ -133,7 +162,7 @@ export class AddressListReader {
     else if (char === '(') this.#readComment();
     else if (char === '<') this.#readAngle();
     else if (char === ';') this.#reason ??= 'addresses are separated by commas, not semicolons';
-    else if (char === ':' && !this.#inGroup && !this.#words.includes('@') && this.#angle === undefined) {
+    else if (char === ':' && !this.#inGroup && !this.#hasAt && this.#angle === undefined) {
       if (trim(this.#words) === '') this.#reason ??= 'the group before the colon has no name';
       const reason = this.#reason;
       this.#inGroup = true;
@@ -145,6 +174,11 @@ export class AddressListReader {
   #append(text: string): void {
     if (this.#afterAngle && trim(text) !== '') this.#reason ??= 'there is text after the address';
     this.#words += text;
+    this.#hasAt ||= text.includes('@');
+    const quoted = text.startsWith('"');
+    const last = this.#name.at(-1);
+    if (quoted || !last || last.quoted) this.#name.push({ text, quoted });
+    else last.text += text;
   }
 
   /** Reads up to a closing character, over quoted pairs; returns the text with its delimiters. */
@@ -220,21 +254,23 @@ export class AddressListReader {
         ? `${spec.reason}; a name that contains a comma must stand in quotation marks`
         : spec.reason;
     }
-    const name = this.#angle === undefined ? trim(this.#comments.join(' ')) : unquoteWords(words);
+    const name = this.#angle === undefined ? trim(this.#comments.join(' ')) : this.#displayName();
     if (!name.isWellFormed()) return 'the name contains half a character';
     this.#entries.push(name.trim() === '' ? spec : { name, address: spec.address });
     return undefined;
   }
-}
 
-/** A display name: words and quoted strings. White space between them becomes one space, inside quotes it stays. */
-function unquoteWords(words: string): string {
-  return words
-    .split(/("(?:[^"\\]|\\.)*")/u)
-    .map((part) =>
-      part.startsWith('"') ? part.slice(1, -1).replace(/\\(.)/gu, '$1') : part.replace(/[ \t]+/g, ' '),
-    )
-    .join('');
+  /** Words and quoted strings. White space between them becomes one space, inside quotation marks it stays. */
+  #displayName(): string {
+    const parts = this.#name.map(({ text, quoted }) =>
+      quoted ? text.slice(1, -1).replace(/\\(.)/gu, '$1') : text.replace(/[ \t]+/g, ' '),
+    );
+    const last = this.#name.length - 1;
+    return parts
+      .map((part, index) => (index === 0 && !this.#name[0]?.quoted ? part.replace(/^ /, '') : part))
+      .map((part, index) => (index === last && !this.#name[last]?.quoted ? part.replace(/ $/, '') : part))
+      .join('');
+  }
 }
 
 /** A display name as it is written before `<address>`: bare where the grammar allows, in quotation marks otherwise. */

@@ -35,18 +35,25 @@ export interface AddressProblem {
 
 /** Most addresses are this plain; everything else takes the full grammar. */
 const plain =
-  /^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/;
+  /^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/;
 
-function readEntries(input: unknown): ParsedEntry[] {
+/** Deeper than anybody nests lists on purpose. */
+const maxDepth = 20;
+/** How much of a bad part is worth repeating. */
+const shownCharacters = 100;
+
+function readEntries(input: unknown, depth = 0): ParsedEntry[] {
   if (typeof input === 'string') {
     if (input.length <= 64 && plain.test(input)) return [{ address: input }];
     return input.trim() === '' ? [] : new AddressListReader(input).read();
   }
   if (Array.isArray(input)) {
+    if (depth === maxDepth)
+      return [{ part: '[...]', position: 1, reason: 'the lists are nested too deeply' }];
     return input.flatMap((element) =>
       typeof element === 'string' && element.trim() === ''
         ? [{ part: element, position: 1, reason: 'it is empty' }]
-        : readEntries(element),
+        : readEntries(element, depth + 1),
     );
   }
   if (typeof input === 'object' && input !== null && 'address' in input) {
@@ -70,12 +77,16 @@ function readMailbox(text: string, name: string | undefined): ParsedEntry {
   return { name, address: spec.address };
 }
 
+const shorten = (text: string): string =>
+  text.length > shownCharacters ? `${text.slice(0, shownCharacters)}...` : text;
+
 /** Reads addresses without throwing: the mailboxes found, and every problem. */
 function readAddresses(input: unknown): { addresses: EmailAddress[]; problems: AddressProblem[] } {
   const addresses: EmailAddress[] = [];
   const problems: AddressProblem[] = [];
   readEntries(input).forEach((entry, index) => {
-    if ('reason' in entry) problems.push({ ...entry, entry: index + 1 });
+    if ('reason' in entry)
+      problems.push({ ...entry, part: shorten(entry.part), reason: shorten(entry.reason), entry: index + 1 });
     else addresses.push(entry);
   });
   return { addresses, problems };
@@ -111,9 +122,9 @@ export function needsSmtpUtf8(address: string): boolean {
   return /[^\x00-\x7f]/.test(address.slice(0, address.lastIndexOf('@')));
 }
 
-/** The address as the wire wants it: a Unicode domain becomes A-labels, unless the local part is Unicode too. */
+/** The address as the wire wants it: a Unicode domain becomes A-labels, which every server understands. */
 export function toWireAddress(address: string): string {
-  if (/^[\x00-\x7f]*$/.test(address) || needsSmtpUtf8(address)) return address;
+  if (/^[\x00-\x7f]*$/.test(address)) return address;
   const at = address.lastIndexOf('@');
   return `${address.slice(0, at)}@${toAsciiDomain(address.slice(at + 1)) ?? address.slice(at + 1)}`;
 }

@@ -2,10 +2,10 @@ import { z } from 'zod';
 import { headerTextSchema, headerTokenSchema } from './header-text.ts';
 
 const token = "[A-Za-z0-9!#$%&'*+.^_`{|}~-]+";
-const parameter = `\\s*;\\s*${token}=(?:${token}|"(?:[^"\\\\]|\\\\.)*")`;
+const parameter = `\\s*;\\s*${token}=(?:${token}|"(?:[ !#-\\[\\]-~]|\\\\[ -~])*")`;
 const mediaType = headerTokenSchema(
-  new RegExp(`^${token}/${token}(?:${parameter})*$`),
-  'a media type such as text/plain or application/pdf',
+  new RegExp(`^(?!multipart/)(?=.{1,500}$)${token}/${token}(?:${parameter})*$`, 'i'),
+  'a media type such as text/plain or application/pdf, and not a multipart one',
 );
 
 const common = {
@@ -14,7 +14,10 @@ const common = {
   /** The media type, with parameters if any. Default: by the file name's extension. */
   contentType: mediaType.optional(),
   /** Makes the attachment an inline part that HTML refers to as `cid:<contentId>` (RFC 2392). */
-  contentId: headerTokenSchema(/^[^\s<>]+$/, 'an id without spaces and angle brackets').optional(),
+  contentId: headerTokenSchema(
+    /^[!-;=?-~]{1,250}$/,
+    'printable ASCII without spaces and angle brackets',
+  ).optional(),
 };
 
 const bytes = z.instanceof(Uint8Array);

@@ -23,10 +23,14 @@ function decode(text: string, what: string): string {
   }
 }
 
+/** What people forget when a part of the URL makes no sense. */
+const encodeHint = 'in a user name or password, write / ? # @ : and % as %2F %3F %23 %40 %3A and %25';
+
 function readPort(text: string): number {
   const port = Number(text);
   if (/^\d{1,5}$/.test(text) && port >= 1 && port <= 65535) return port;
-  throw invalid(`the port must be a whole number from 1 to 65535, not ${JSON.stringify(text.slice(0, 20))}`);
+  // Not shown: with an unencoded character in it, a password can end up here.
+  throw invalid(`the port must be a whole number from 1 to 65535; ${encodeHint}`);
 }
 
 function readCredential(userinfo: string): object {
@@ -42,10 +46,15 @@ function readCredential(userinfo: string): object {
 function readQuery(query: string): Record<string, unknown> {
   const connection: Record<string, unknown> = {};
   const tlsOptions: Record<string, unknown> = {};
+  const seen = new Set<string>();
   for (const [key, text] of new URLSearchParams(query)) {
     if (!fields.has(key)) {
-      throw invalid(`${JSON.stringify(key)} is not a known setting; known are ${[...fields].join(', ')}`);
+      const shown =
+        /^[A-Za-z]{1,20}$/.test(key) && !query.includes('@') ? JSON.stringify(key) : 'a part of the query';
+      throw invalid(`${shown} is not a known setting; known are ${[...fields].join(', ')}; ${encodeHint}`);
     }
+    if (seen.has(key)) throw invalid(`${key} is given twice`);
+    seen.add(key);
     const value = booleanFields.has(key) ? text === 'true' || text === '1' || text === '' : text;
     if (key === 'fingerprints') tlsOptions[key] = text.split(',');
     else if (tlsFields.has(key)) tlsOptions[key] = value;
@@ -70,12 +79,17 @@ export function readConnectionUrl(url: string): Record<string, unknown> {
   const [, scheme = '', userinfo, host = '', port, query = ''] = parts;
   if (!/^smtps?$/i.test(scheme)) throw invalid(`the scheme must be smtp or smtps, not ${scheme}`);
   if (host === '') throw invalid('there is no host name');
+  const isImplicit = scheme.toLowerCase() === 'smtps';
+  const settings = readQuery(query);
+  if (isImplicit && settings.tls !== undefined && settings.tls !== 'implicit') {
+    throw invalid('smtps means implicit TLS, and tls in the query says otherwise; use smtp instead');
+  }
   return {
     kind: 'smtp',
     host: decode(host, 'the host name').replace(/^\[(.*)\]$/, '$1'),
-    ...(scheme.toLowerCase() === 'smtps' && { tls: 'implicit' }),
+    ...(isImplicit && { tls: 'implicit' }),
     ...(port !== undefined && { port: readPort(port) }),
     ...(userinfo !== undefined && { auth: readCredential(userinfo) }),
-    ...readQuery(query),
+    ...settings,
   };
 }

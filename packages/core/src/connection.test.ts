@@ -29,11 +29,11 @@ describe('the URL form', () => {
   it('takes the other fields from the query', () => {
     expect(
       parseConnection(
-        `smtp://[::1]:587?tls=none&from=A%20%3Ca@x.org%3E&allowPlaintextAuth=true&serverName=x.org&fingerprints=${'AB:'.repeat(31)}CD`,
+        `smtp://[::1]:587?tls=starttls&from=A%20%3Ca@x.org%3E&allowPlaintextAuth=true&serverName=x.org&fingerprints=${'AB:'.repeat(31)}CD`,
       ),
     ).toMatchObject({
       host: '::1',
-      tls: 'none',
+      tls: 'starttls',
       from: { name: 'A', address: 'a@x.org' },
       allowPlaintextAuth: true,
       tlsOptions: { serverName: 'x.org', fingerprints: [`${'ab'.repeat(31)}cd`] },
@@ -56,6 +56,10 @@ describe('the URL form', () => {
     ['smtp://u:hunter2@x.org?tls=maybe', 'tls'],
     ['smtp://u:hunter2@x .org', 'host'],
     ['smtp://u:hunter2@x.org/path', 'it must look like'],
+    ['smtp://user:hunter2?x@mail:587', 'a part of the query is not a known setting'],
+    ['smtps://user:12345?hunter2@mail.example.com', 'a part of the query is not a known setting'],
+    ['smtps://u:hunter2@x.org?tls=none', 'smtps means implicit TLS'],
+    ['smtp://u:hunter2@x.org?tls=none&tls=starttls', 'tls is given twice'],
   ])('%s is refused, and the refusal repeats no password', (url, message) => {
     const error = refusal(url);
     expect(error).toMatchObject({ code: 'CONNECTION_INVALID', category: 'configuration', phase: 'validate' });
@@ -109,6 +113,11 @@ describe('the object form', () => {
     [{ host: '' }, 'host'],
     [{ host: 'x.org', port: 0 }, 'port'],
     [{ host: 'x.org', port: 25.5 }, 'port'],
+    [{ host: 'x.org', timeouts: { confirmMs: 3e9 } }, 'timeouts.confirmMs'],
+    [
+      { host: 'x.org', tls: 'none', tlsOptions: { fingerprints: ['ab'.repeat(32)] } },
+      'tlsOptions.fingerprints',
+    ],
     [{ host: 'x.org/y' }, 'host'],
     [{ host: 'x.org', auth: { kind: 'magic' } }, 'auth.kind'],
   ])('%j is refused at %s', (input, path) => {

@@ -37,7 +37,8 @@ const tlsOptionsSchema = z.strictObject({
 });
 export type TlsOptions = z.output<typeof tlsOptionsSchema>;
 
-const milliseconds = z.number().int().positive();
+/** A day at most: timers cannot hold much more, and added up these must still fit. */
+const milliseconds = z.number().int().positive().max(86_400_000);
 
 const timeoutsSchema = z.strictObject({
   /** DNS and TCP. Default 30 s. */
@@ -95,13 +96,15 @@ const smtpFields = z.strictObject({
   allowPlaintextAuth: z.boolean().default(false),
 });
 
-const smtpSchema = smtpFields.refine(
-  ({ service, host }) => (service === undefined) !== (host === undefined),
-  {
+const smtpSchema = smtpFields
+  .refine(({ tls, tlsOptions }) => tls !== 'none' || tlsOptions?.fingerprints === undefined, {
+    error: 'there is no certificate to compare without TLS',
+    path: ['tlsOptions', 'fingerprints'],
+  })
+  .refine(({ service, host }) => (service === undefined) !== (host === undefined), {
     error: 'give either service or host',
     path: ['host'],
-  },
-);
+  });
 
 const microsoft365Schema = z.strictObject({
   kind: z.literal('microsoft365'),

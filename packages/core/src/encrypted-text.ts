@@ -132,10 +132,10 @@ export class SecretBox {
       .filter((entry) => entry !== '')
       .map((entry) => {
         const colon = entry.indexOf(':');
-        return {
-          id: entry.slice(0, Math.max(colon, 0)),
-          key: Buffer.from(entry.slice(colon + 1), 'base64url'),
-        };
+        const text = entry.slice(colon + 1);
+        // What is not canonical has been cut or mistyped; no key is too short a key.
+        const key = isCanonical(text) ? Buffer.from(text, 'base64url') : Buffer.alloc(0);
+        return { id: entry.slice(0, Math.max(colon, 0)), key };
       });
     return new SecretBox(keys);
   }

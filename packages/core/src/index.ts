@@ -69,7 +69,14 @@ export { isInDoubt, isRetryable, type Phase, phases } from './phase.ts';
 export { type BackgroundRunner, InProcessRunner } from './ports/background-runner.ts';
 export { type Clock, ManualClock, systemClock } from './ports/clock.ts';
 export { type DuplicateStore, MemoryDuplicateStore, type Reservation } from './ports/duplicate-store.ts';
-export { type LogEntry, type LogFields, type Logger, MemoryLogger, silentLogger } from './ports/logger.ts';
+export {
+  guardLogger,
+  type LogEntry,
+  type LogFields,
+  type Logger,
+  MemoryLogger,
+  silentLogger,
+} from './ports/logger.ts';
 export { MemoryTokenStore, type StoredTokens, type TokenStore } from './ports/token-store.ts';
 export type { RejectedRecipient, SendReceipt, SendTimings } from './receipt.ts';
 export { revealSecret, type Secret, SecretText } from './secret.ts';

@@ -72,6 +72,20 @@ describe('sendableMessageSchema', () => {
       'attachments[0].contentType',
     ],
     ['CRLF in a message id', { messageId: '<a@b>\r\nX: y' }, 'HEADER_INVALID', 'messageId'],
+    ['a message id that is not ASCII', { inReplyTo: '<é@x>' }, 'INPUT_INVALID', 'inReplyTo'],
+    [
+      'a header name without end',
+      { headers: { [`X-${'a'.repeat(80)}`]: '1' } },
+      'INPUT_INVALID',
+      `headers.X-${'a'.repeat(80)}`,
+    ],
+    [
+      'a multipart attachment',
+      { attachments: [{ kind: 'text', content: '', contentType: 'multipart/mixed' }] },
+      'INPUT_INVALID',
+      'attachments[0].contentType',
+    ],
+    ['a year no calendar has', { date: new Date(8.64e15) }, 'INPUT_INVALID', 'date'],
     ['an unknown priority', { priority: 'urgent' }, 'INPUT_INVALID', 'priority'],
     ['an http unsubscribe URL', { unsubscribe: { url: 'http://x.org' } }, 'INPUT_INVALID', 'unsubscribe.url'],
   ])('refuses %s', (_, change, code, path) => {

@@ -17,15 +17,25 @@ const reservedHeaders = new Set(
 
 const headerName = z
   .string()
-  .regex(/^[!-9;-~]+$/, 'a header name is printable ASCII without spaces and colons')
+  .regex(
+    /^[!-9;-~]{1,76}$/,
+    'a header name is printable ASCII without spaces and colons, at most 76 characters',
+  )
   .refine((name) => !reservedHeaders.has(name.toLowerCase()), {
     error: 'this header has a field of its own, or is written when the message is composed',
   });
 
 const messageId = headerTokenSchema(
-  /^<[^\s<>]+@[^\s<>]+>$/,
+  /^<[!-;=?A-~]{1,450}@[!-;=?A-~]{1,450}>$/,
   'a message id in angle brackets, as in <id@example.com>',
 );
+
+/** Years a mail program can show. */
+const dateSchema = z
+  .union([z.date(), z.iso.datetime({ offset: true }).transform((text) => new Date(text))])
+  .refine((date) => date.getUTCFullYear() >= 1900 && date.getUTCFullYear() <= 9999, {
+    error: 'the year must be from 1900 to 9999',
+  });
 
 const calendarSchema = z.strictObject({
   /** The iTIP method (RFC 5546). */
@@ -37,7 +47,7 @@ const calendarSchema = z.strictObject({
 const unsubscribeSchema = z
   .strictObject({
     /** An https URL that takes the one-click POST of RFC 8058. */
-    url: headerTokenSchema(/^https:\/\/[^\s<>]+$/, 'an https URL').optional(),
+    url: headerTokenSchema(/^https:\/\/[!-;=?-~]{1,900}$/, 'an https URL').optional(),
     /** An address that takes unsubscribe requests by mail (RFC 2369). */
     mailto: singleAddressSchema.optional(),
   })
@@ -64,7 +74,7 @@ export const emailMessageSchema = z.strictObject({
   /** Default: a new one. Give it to keep it over several attempts. */
   messageId: messageId.optional(),
   /** Default: now. */
-  date: z.union([z.date(), z.iso.datetime({ offset: true }).transform((text) => new Date(text))]).optional(),
+  date: dateSchema.optional(),
   inReplyTo: messageId.optional(),
   references: z.array(messageId).optional(),
   calendar: calendarSchema.optional(),

@@ -19,7 +19,7 @@ export const sendPolicySchema = z.strictObject({
   /** `fail` sends to nobody when a recipient is refused; `accept` sends to the others (status `partial`). */
   onPartial: z.enum(['accept', 'fail']).default('accept'),
   /** Time for the whole send, in milliseconds; default no limit but those of its phases. */
-  timeoutMs: z.number().int().positive().optional(),
+  timeoutMs: z.number().int().positive().max(2_147_483_647).optional(),
 });
 export type SendPolicy = z.output<typeof sendPolicySchema>;
 

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { AttachmentInput } from '@flowpost/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { resolveAttachmentPolicy } from './attachment-policy.ts';
@@ -17,6 +17,7 @@ beforeAll(async () => {
   await writeFile(join(allowed, 'a.txt'), 'hello');
   await writeFile(join(folder, 'outside.txt'), 'secret');
   await symlink(join(folder, 'outside.txt'), join(allowed, 'link.txt'));
+  await symlink(join(folder, 'nothing.txt'), join(allowed, 'dangling.txt'));
   await symlink(join(allowed, 'a.txt'), join(allowed, 'inner-link.txt'));
 });
 afterAll(() => rm(folder, { recursive: true }));
@@ -32,13 +33,16 @@ const resolve = async (attachment: AttachmentInput, maxBytes?: number) => {
 };
 
 describe('files', () => {
-  it.each(['a.txt', 'sub/../a.txt', 'inner-link.txt'])('%s is read', async (path) => {
-    expect(await resolve({ kind: 'file', path })).toMatchObject({
-      filename: 'a.txt',
-      contentType: 'text/plain',
-      content: Buffer.from('hello'),
-    });
-  });
+  it.each(['a.txt', 'sub/../a.txt', 'inner-link.txt'])(
+    '%s is read, under the name it was given',
+    async (path) => {
+      expect(await resolve({ kind: 'file', path })).toMatchObject({
+        filename: basename(path),
+        contentType: 'text/plain',
+        content: Buffer.from('hello'),
+      });
+    },
+  );
 
   it.each([
     ['missing.txt', 'ATTACHMENT_NOT_FOUND'],
@@ -49,6 +53,7 @@ describe('files', () => {
     ['../missing.txt', 'ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS'],
     ['/etc/passwd', 'ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS'],
     ['link.txt', 'ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS'],
+    ['dangling.txt', 'ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS'],
     ['a\0.txt', 'ATTACHMENT_INVALID'],
   ])('%s: %s, named by position and name', async (path, code) => {
     await expect(resolve({ kind: 'file', path })).rejects.toMatchObject({

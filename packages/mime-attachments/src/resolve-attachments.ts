@@ -96,10 +96,15 @@ export function resolveAttachments(
   const pending = attachments.map((attachment, index) => {
     const name = attachment.filename ?? ('path' in attachment ? attachment.path : undefined);
     const context = { policy, position: index + 1, name };
-    const source = readSource(attachment, context);
-    return source instanceof Promise
-      ? source.then((found) => finish(attachment, found, context))
-      : finish(attachment, source, context);
+    try {
+      const source = readSource(attachment, context);
+      return source instanceof Promise
+        ? source.then((found) => finish(attachment, found, context))
+        : finish(attachment, source, context);
+    } catch (error) {
+      // Not thrown here, where it would leave the files already being read to themselves.
+      return Promise.reject(error);
+    }
   });
   return pending.every((one): one is ResolvedAttachment => !(one instanceof Promise))
     ? pending

@@ -6,7 +6,7 @@ import { parseFlowData } from './flow/flow-data.ts';
 import { createFlowScope } from './flow/flow-scope.ts';
 import { runNode } from './run-node.ts';
 
-const flow = parseFlowData({ input: { mail: { keep: 1 } }, context: { other: true } });
+const flow = parseFlowData({ input: { mail: { keep: 1 }, when: new Date(0) }, context: { other: true } });
 const settingsFor = (url: string): SendEmailSettings => ({
   connection: url,
   from: 'Robot <r@x.org>',
@@ -31,11 +31,29 @@ describe('send-email', () => {
         context: { other: true },
       },
     });
-    expect(flow.input).toEqual({ mail: { keep: 1 } });
+    expect(flow.input).toEqual({ mail: { keep: 1 }, when: new Date(0) });
     expect(inbox.messages[0]).toMatchObject({ subject: 'Hello', text: 'Hi', html: '<p>Hi</p>' });
     expect(inbox.messages[0]?.attachments).toMatchObject([{ filename: 'a.txt', size: 1 }]);
     // Its own scope closed with it.
     await expect.poll(() => inbox.openConnections).toBe(0);
+  });
+
+  it('takes a field left empty as left out', async () => {
+    await using inbox = await SmtpInbox.start();
+    const empty = {
+      from: '',
+      sender: '',
+      messageId: '',
+      date: null,
+      inReplyTo: '',
+      html: '',
+      replyTo: '',
+      cc: null,
+      bcc: '',
+    };
+    const settings = { ...settingsFor(`${inbox.url}?from=conn@x.org`), ...empty };
+    expect(await runNode(sendEmailNode, settings, { flow })).toMatchObject({ kind: 'continue' });
+    expect(inbox.messages[0]).toMatchObject({ from: [{ address: 'conn@x.org' }], html: undefined });
   });
 
   it('shares sessions within a scope, and closes them with it', async () => {
@@ -111,6 +129,10 @@ describe('send-email', () => {
       'RESULT_KEY_INVALID',
     ],
     [{ ...settingsFor('smtp://127.0.0.1:2'), store: { target: 'input', key: 'a..b' } }, 'RESULT_KEY_INVALID'],
+    [
+      { ...settingsFor('smtp://127.0.0.1:2'), store: { target: 'input', key: 'when.x' } },
+      'RESULT_KEY_INVALID',
+    ],
   ])('settings %#: %s', async (settings, code) => {
     const outcome = await runNode(sendEmailNode, settings, { flow });
     expect(outcome).toMatchObject({

@@ -7,4 +7,5 @@ export {
   type TestCertificates,
 } from './certificates.ts';
 export { type ParsedAddress, type ParsedAttachment, type ParsedMail, parseMail } from './parse-mail.ts';
+export { RawServer, speakSmtp } from './raw-server.ts';
 export { type ReceivedMail, type Refusal, SmtpInbox, type SmtpInboxOptions } from './smtp-inbox.ts';

@@ -77,6 +77,9 @@ export class SmtpInbox implements AsyncDisposable {
   readonly authAttempts: string[] = [];
   readonly #server: SMTPServer;
   readonly #sockets = new Set<Socket>();
+  /** Client ports of TLS handshakes under way, and of those to be cut when they end. */
+  readonly #handshakes = new Set<number>();
+  readonly #doomedPorts = new Set<number>();
   readonly #options: SmtpInboxOptions;
   readonly #listeners = new Set<(mail: ReceivedMail) => void>();
 
@@ -117,10 +120,22 @@ export class SmtpInbox implements AsyncDisposable {
     });
     // Clients that break off in the middle of a session are what many tests are about.
     this.#server.on('error', () => undefined);
-    this.#server.server.on('connection', (socket: Socket) => {
-      this.connections++;
+    const track = (socket: Socket): void => {
+      if (this.#doomedPorts.delete(socket.remotePort ?? 0)) socket.destroy();
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
+    };
+    this.#server.server.on('connection', (socket: Socket) => {
+      this.connections++;
+      if (tls !== 'implicit') return track(socket);
+      // Only the TLS socket on top may be destroyed: taking this one away under a handshake brings Node down.
+      const port = socket.remotePort ?? 0;
+      this.#handshakes.add(port);
+      socket.once('close', () => this.#handshakes.delete(port));
+    });
+    this.#server.server.on('secureConnection', (socket: Socket) => {
+      this.#handshakes.delete(socket.remotePort ?? 0);
+      track(socket);
     });
   }
 
@@ -177,6 +192,7 @@ export class SmtpInbox implements AsyncDisposable {
   /** Cuts every open connection, without a word. */
   dropConnections(): void {
     for (const socket of this.#sockets) socket.destroy();
+    for (const port of this.#handshakes) this.#doomedPorts.add(port);
   }
 
   async close(): Promise<void> {

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type ParsedAddress, type ReceivedMail, SmtpInbox } from '@flowpost/testing';
@@ -55,6 +55,28 @@ function saySummary({
   if (file !== undefined) say(`Saved:   ${file}`);
 }
 
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true });
+  } catch (error) {
+    throw new UsageError(`--dir ${path} cannot be a folder (${(error as NodeJS.ErrnoException).code}).`);
+  }
+}
+
+/** Writes a message under the next free number; never over another one. */
+async function save(folder: string, raw: Buffer): Promise<string> {
+  const taken = (await readdir(folder)).map((name) => Number(/^(\d+)\.eml$/.exec(name)?.[1] ?? 0));
+  for (let number = Math.max(0, ...taken) + 1; ; number++) {
+    const path = join(folder, `${String(number).padStart(4, '0')}.eml`);
+    try {
+      await writeFile(path, raw, { flag: 'wx' });
+      return path;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+  }
+}
+
 /** `flowpost catch`: a mail server on loopback that shows what it gets, until it is interrupted. */
 export async function catchMail(argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({
@@ -67,21 +89,35 @@ export async function catchMail(argv: readonly string[]): Promise<number> {
     allowPositionals: false,
   });
   const { dir, json } = values;
-  if (dir !== undefined) await mkdir(dir, { recursive: true });
+  const files = new WeakMap<Buffer, string>();
+  const requestedPort = readPort(values.port);
+  if (dir !== undefined) await makeFolder(dir);
   let inbox: SmtpInbox;
   try {
-    inbox = await SmtpInbox.start({ port: readPort(values.port) });
+    inbox = await SmtpInbox.start({
+      port: requestedPort,
+      refuse: {
+        // Kept before the sender is told that it was taken.
+        message: async (raw) => {
+          if (dir === undefined) return undefined;
+          try {
+            files.set(raw, await save(dir, raw));
+            return undefined;
+          } catch (error) {
+            say(`A message was refused, because it cannot be written to ${dir}: ${(error as Error).message}`);
+            return { code: 451, text: '4.3.0 The message cannot be stored' };
+          }
+        },
+      },
+    });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
     throw new UsageError(
       `Port ${values.port} is taken. Choose another with --port, or any free one with --port 0.`,
     );
   }
-  let count = 0;
-  inbox.onMessage(async (mail) => {
-    const file = dir === undefined ? undefined : join(dir, `${String(++count).padStart(4, '0')}.eml`);
-    if (file !== undefined) await writeFile(file, mail.raw);
-    const summary = summarize(mail, file);
+  inbox.onMessage((mail) => {
+    const summary = summarize(mail, files.get(mail.raw));
     if (json) printJson(summary, 0);
     else saySummary(summary);
   });

@@ -38,14 +38,14 @@ function readInline(argument: string): AttachmentInput {
 }
 
 function readHeaders(lines: readonly string[]): Record<string, string[]> {
-  const headers: Record<string, string[]> = {};
+  const headers = new Map<string, string[]>();
   for (const line of lines) {
     const colon = line.indexOf(':');
     if (colon < 1) throw new UsageError(`--header takes 'Name: value', not ${JSON.stringify(line)}.`);
     const name = line.slice(0, colon);
-    headers[name] = [...(headers[name] ?? []), line.slice(colon + 1).trim()];
+    headers.set(name, [...(headers.get(name) ?? []), line.slice(colon + 1).trim()]);
   }
-  return headers;
+  return Object.fromEntries(headers);
 }
 
 /** `flowpost send`: one message from the command line. */

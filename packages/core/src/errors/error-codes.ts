@@ -65,8 +65,6 @@ const hints = {
     CONNECTION_INVALID:
       'Correct the connection, for example smtps://user:password@smtp.example.com:465 or smtp://smtp.example.com:587.',
     SERVICE_UNKNOWN: 'Use the name of a known service, or give host and port instead.',
-    CREDENTIAL_KIND_UNAVAILABLE:
-      'This version can log in with this kind of credential on no server. Use a kind listed in details.available.',
     CONNECTION_KIND_UNAVAILABLE:
       'This version cannot deliver over this kind of connection. Use an SMTP connection.',
     SECRET_KEY_MISSING:

@@ -91,6 +91,7 @@ export function isMailError(value: unknown): value is MailError {
 /** Turns anything thrown into a {@link MailError}; what is not one already is a defect and becomes `INTERNAL`. */
 export function toMailError(thrown: unknown, phase: Phase = 'validate'): MailError {
   if (isMailError(thrown)) return thrown;
-  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  const message =
+    thrown instanceof Error ? thrown.message : `something that is not an error (${typeof thrown})`;
   return new MailError('INTERNAL', `Unexpected failure: ${message}`, { phase, cause: thrown });
 }

@@ -2,26 +2,30 @@ import type { SendReceipt } from '../receipt.ts';
 import { type Clock, systemClock } from './clock.ts';
 
 /**
- * What became of a reservation. `reserved`: send, then `remember` or `release`. `pending`: somebody else is
- * sending it now, or its outcome is in doubt. `sent`: it was sent; here is the receipt. `conflict`: the key was
- * used for other content.
+ * What became of a reservation. `reserved`: send, then `remember` or `release` with the token. `pending`: somebody
+ * else is sending it now, or its outcome is in doubt. `sent`: it was sent; here is the receipt. `conflict`: the key
+ * was used for other content.
  */
 export type Reservation =
-  | { readonly state: 'reserved' }
+  | { readonly state: 'reserved'; readonly token: string }
   | { readonly state: 'pending' }
   | { readonly state: 'sent'; readonly receipt: SendReceipt }
   | { readonly state: 'conflict' };
 
-/** Remembers what was sent, so that the same thing is not sent twice. Every operation is atomic. */
+/**
+ * Remembers what was sent, so that the same thing is not sent twice. Every operation is atomic. A token belongs to one
+ * reservation: whoever comes late, after the window has passed and somebody else has reserved, changes nothing.
+ */
 export interface DuplicateStore {
   /** @param contentHash tells two uses of one key apart. @param windowMs how long it is remembered. */
   reserve(key: string, contentHash: string, windowMs: number): Promise<Reservation>;
-  remember(key: string, receipt: SendReceipt): Promise<void>;
+  remember(key: string, token: string, receipt: SendReceipt): Promise<void>;
   /** Frees the key after a failure that surely delivered nothing. */
-  release(key: string): Promise<void>;
+  release(key: string, token: string): Promise<void>;
 }
 
 interface Entry {
+  readonly token: string;
   readonly contentHash: string;
   readonly expiresAt: number;
   readonly receipt?: SendReceipt;
@@ -40,19 +44,20 @@ export class MemoryDuplicateStore implements DuplicateStore {
     for (const [other, { expiresAt }] of this.#entries) if (expiresAt <= now) this.#entries.delete(other);
     const entry = this.#entries.get(key);
     if (!entry) {
-      this.#entries.set(key, { contentHash, expiresAt: now + windowMs });
-      return { state: 'reserved' };
+      const token = globalThis.crypto.randomUUID();
+      this.#entries.set(key, { token, contentHash, expiresAt: now + windowMs });
+      return { state: 'reserved', token };
     }
     if (entry.contentHash !== contentHash) return { state: 'conflict' };
     return entry.receipt ? { state: 'sent', receipt: entry.receipt } : { state: 'pending' };
   }
 
-  async remember(key: string, receipt: SendReceipt): Promise<void> {
+  async remember(key: string, token: string, receipt: SendReceipt): Promise<void> {
     const entry = this.#entries.get(key);
-    if (entry) this.#entries.set(key, { ...entry, receipt });
+    if (entry?.token === token) this.#entries.set(key, { ...entry, receipt });
   }
 
-  async release(key: string): Promise<void> {
-    this.#entries.delete(key);
+  async release(key: string, token: string): Promise<void> {
+    if (this.#entries.get(key)?.token === token) this.#entries.delete(key);
   }
 }

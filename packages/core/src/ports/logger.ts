@@ -14,6 +14,20 @@ const ignore = (): void => undefined;
 /** The default: says nothing. */
 export const silentLogger: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 
+/** The same logger, whose own failures change nothing: a message that was sent stays sent. */
+export function guardLogger(logger: Logger): Logger {
+  const guard =
+    (level: keyof Logger) =>
+    (message: string, fields?: LogFields): void => {
+      try {
+        logger[level](message, fields);
+      } catch {
+        // There is nowhere to report it.
+      }
+    };
+  return { debug: guard('debug'), info: guard('info'), warn: guard('warn'), error: guard('error') };
+}
+
 export interface LogEntry {
   readonly level: keyof Logger;
   readonly message: string;

@@ -39,24 +39,39 @@ it('MemoryTokenStore keeps, replaces and forgets', async () => {
 
 describe('MemoryDuplicateStore', () => {
   const receipt = { status: 'sent', messageId: '<a@b>' } as SendReceipt;
+  async function reserve(store: MemoryDuplicateStore): Promise<string> {
+    const reservation = await store.reserve('k', 'h', 100);
+    if (reservation.state !== 'reserved') throw new Error(reservation.state);
+    return reservation.token;
+  }
 
   it('reserves once, remembers, and forgets after the window', async () => {
     const clock = new ManualClock();
     const store = new MemoryDuplicateStore(clock);
-    expect(await store.reserve('k', 'h', 100)).toEqual({ state: 'reserved' });
+    const token = await reserve(store);
     expect(await store.reserve('k', 'h', 100)).toEqual({ state: 'pending' });
-    await store.remember('k', receipt);
+    await store.remember('k', token, receipt);
     expect(await store.reserve('k', 'h', 100)).toEqual({ state: 'sent', receipt });
     expect(await store.reserve('k', 'other', 100)).toEqual({ state: 'conflict' });
     clock.advance(100);
-    expect(await store.reserve('k', 'other', 100)).toEqual({ state: 'reserved' });
+    expect(await store.reserve('k', 'other', 100)).toMatchObject({ state: 'reserved' });
   });
 
   it('a released key can be reserved again', async () => {
     const store = new MemoryDuplicateStore(new ManualClock());
-    await store.reserve('k', 'h', 100);
-    await store.release('k');
-    expect(await store.reserve('k', 'h', 100)).toEqual({ state: 'reserved' });
+    await store.release('k', await reserve(store));
+    await reserve(store);
+  });
+
+  it('who comes late changes nothing of what another has reserved', async () => {
+    const clock = new ManualClock();
+    const store = new MemoryDuplicateStore(clock);
+    const late = await reserve(store);
+    clock.advance(100);
+    await reserve(store);
+    await store.release('k', late);
+    await store.remember('k', late, receipt);
+    expect(await store.reserve('k', 'h', 100)).toEqual({ state: 'pending' });
   });
 });
 

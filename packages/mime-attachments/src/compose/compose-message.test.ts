@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
@@ -166,6 +166,38 @@ describe('headers', () => {
     expect(local.raw).toContain('To: jörg@x.org\r\n');
   });
 
+  it('ask for SMTPUTF8 when any written address needs it', async () => {
+    for (const change of [
+      { replyTo: 'é@x.org' },
+      { from: 'é@x.org', sender: 's@x.org' },
+      { cc: 'é@x.org' },
+    ]) {
+      expect((await parsed(change)).composed.envelope.smtpUtf8).toBe(true);
+    }
+  });
+
+  it('name a recipient once, however its domain is spelled', async () => {
+    const { composed } = await parsed({
+      to: 'b@x.org, b@X.ORG',
+      cc: 'B@x.org',
+      bcc: 'c@münchen.de, c@xn--mnchen-3ya.de',
+    });
+    expect(composed.envelope.to).toEqual(['b@x.org', 'B@x.org', 'c@xn--mnchen-3ya.de']);
+  });
+
+  it.each([`a${' '.repeat(2_000)}b`, `${'x'.repeat(1_500)} y`, 'ü'.repeat(1_000)])(
+    'keep %.10j... within the line length',
+    async (value) => {
+      const { mail } = await parsed({ subject: value, headers: { [`X-${'n'.repeat(74)}`]: value } });
+      expect(mail.subject).toBe(value);
+    },
+  );
+
+  it('write a mailto URL whose address cannot be cut short', async () => {
+    const { raw } = await parsed({ unsubscribe: { mailto: 'a#b?c@x.org' } });
+    expect(raw).toContain('List-Unsubscribe: <mailto:a%23b%3Fc@x.org>\r\n');
+  });
+
   it('fold long lists and subjects within 76 characters', async () => {
     const to = Array.from(
       { length: 50 },
@@ -220,6 +252,37 @@ describe('attachments', () => {
     ]);
   });
 
+  it('a message as an attachment goes as it is, or as a file', async () => {
+    const eml = 'From: a@x.org\r\nSubject: inner\r\n\r\nHello\r\n';
+    const asIs = await parsed({
+      text: 'x',
+      attachments: [{ kind: 'text', content: eml, filename: 'a.eml' }],
+    });
+    expect(asIs.raw).toMatch(/Content-Type: message\/rfc822;[\s\S]*?Content-Transfer-Encoding: 7bit\r\n/);
+    const asFile = await parsed({
+      text: 'x',
+      attachments: [{ kind: 'text', content: `${eml}ü\n`, filename: 'a.eml' }],
+    });
+    expect(asFile.raw).toContain(
+      'Content-Type: application/octet-stream; name="a.eml"\r\nContent-Transfer-Encoding: base64',
+    );
+    expect(asFile.mail.attachments[0]?.content.toString()).toBe(`${eml}ü\n`);
+  });
+
+  it('one that fails at once leaves no other failure unhandled', async () => {
+    const unhandled: unknown[] = [];
+    const onUnhandled = (reason: unknown): unknown => unhandled.push(reason);
+    process.on('unhandledRejection', onUnhandled);
+    const attachments: EmailMessageInput['attachments'] = [
+      { kind: 'file', path: 'missing.txt' },
+      { kind: 'base64', content: '!!!' },
+    ];
+    await expect(composeMessage({ ...base, attachments })).rejects.toMatchObject({ category: 'attachment' });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    process.off('unhandledRejection', onUnhandled);
+    expect(unhandled).toEqual([]);
+  });
+
   it('stream when they are large, with the size known before', async () => {
     const content = Buffer.alloc(3_000_001, 'flowpost');
     await writeFile(join(folder, 'large.bin'), content);
@@ -230,6 +293,21 @@ describe('attachments', () => {
     expect(Buffer.isBuffer(composed.body)).toBe(false);
     expect(mail.attachments[0]?.content.equals(content)).toBe(true);
     expect(mail.attachments[0]?.filename).toBe('large.bin');
+  });
+
+  it('a large file replaced by a link gives no byte of what the link leads to', async () => {
+    const path = join(folder, 'replaced.bin');
+    const outside = join(folder, 'elsewhere.bin');
+    for (const one of [path, outside]) await writeFile(one, Buffer.alloc(2_000_000));
+    const composed = await composeMessage(
+      { ...base, attachments: [{ kind: 'file', path }] },
+      { attachments: { fileRoots: [folder] } },
+    );
+    await rm(path);
+    await symlink(outside, path);
+    await expect(buffer(composed.body as NodeJS.ReadableStream)).rejects.toMatchObject({
+      code: 'ATTACHMENT_CHANGED',
+    });
   });
 
   it('a large file that changes between composing and sending fails the stream', async () => {

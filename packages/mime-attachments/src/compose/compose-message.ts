@@ -68,11 +68,26 @@ function contentPart(
   return multipart('mixed', [body, ...attached], boundary());
 }
 
-function envelopeOf({ from, sender, to, cc, bcc }: EmailMessage): Envelope {
-  const recipients = [...to, ...cc, ...bcc].map(({ address }) => toWireAddress(address));
-  const sendingAddress = toWireAddress((sender ?? from).address);
-  const unique = [...new Set(recipients)];
-  return { from: sendingAddress, to: unique, smtpUtf8: [sendingAddress, ...unique].some(needsSmtpUtf8) };
+/** Two spellings of a domain are one recipient; two of a local part may be two. */
+function withLowerCaseDomain(address: string): string {
+  const at = address.lastIndexOf('@');
+  return address.slice(0, at) + address.slice(at).toLowerCase();
+}
+
+function envelopeOf({ from, sender, replyTo, to, cc, bcc }: EmailMessage): Envelope {
+  const recipients = new Map<string, string>();
+  for (const { address } of [...to, ...cc, ...bcc]) {
+    const wire = toWireAddress(address);
+    const key = withLowerCaseDomain(wire);
+    if (!recipients.has(key)) recipients.set(key, wire);
+  }
+  // Every address that is written counts, in the envelope or in a header (RFC 6531 section 3.1).
+  const written = [from, ...(sender ? [sender] : []), ...replyTo, ...to, ...cc, ...bcc];
+  return {
+    from: toWireAddress((sender ?? from).address),
+    to: [...recipients.values()],
+    smtpUtf8: written.some(({ address }) => needsSmtpUtf8(address)),
+  };
 }
 
 const segmentSize = (segment: Segment): number =>

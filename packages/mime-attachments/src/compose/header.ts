@@ -5,7 +5,8 @@ const lineLength = 76;
 const encodedWordLength = 75;
 const hardLimit = 998;
 const plainText = /^[\x20-\x7e\t]*$/;
-const longWord = /[^ \t]{900}/;
+/** Nowhere to fold for longer than a line may be; with the longest header name this leaves room. */
+const unfoldable = /[^ \t]{800}|[ \t]{76}/;
 
 /**
  * Writes one header line, folded. The pieces are what may stand on a line of its own; all but the first begin
@@ -80,7 +81,7 @@ export function encodeWords(text: string, firstLine: number = encodedWordLength)
 
 /** Whether a decoder would take a text for something else than it says, so that it must be encoded. */
 export function needsEncoding(text: string): boolean {
-  return !plainText.test(text) || text.includes('=?') || /^[ \t]|[ \t]$/.test(text) || longWord.test(text);
+  return !plainText.test(text) || text.includes('=?') || /^[ \t]|[ \t]$/.test(text) || unfoldable.test(text);
 }
 
 /** A header of free text, such as Subject (RFC 5322 section 2.2.1). */
@@ -99,6 +100,12 @@ export function textHeader(name: string, value: string): string {
 export function tokenHeader(name: string, tokens: readonly string[]): string {
   for (const token of tokens) {
     assertHeaderText(name, token);
+    if (/[^\x20-\x7e]/.test(token)) {
+      throw new MailError(
+        'HEADER_INVALID',
+        `The header ${name} has a part that is not ASCII and cannot be encoded.`,
+      );
+    }
     if (token.length > hardLimit - name.length - 2) {
       throw new MailError(
         'HEADER_INVALID',
@@ -117,24 +124,23 @@ function percentEncode(text: string): string {
   );
 }
 
+const isPlainParameter = (value: string): boolean =>
+  /^[\x20-\x7e]*$/.test(value) && value.length <= 60 && !value.includes('=?');
+
+const quotedParameter = (name: string, value: string): string =>
+  `${name}="${value.replace(/["\\]/g, '\\$&')}"`;
+
 /**
- * A parameter of a structured header (RFC 2045 section 5.1), as one or more `name=value` tokens. Text that is not
- * plain ASCII, or long, is written in the extended form of RFC 2231 (continued where it must be), after a plain
- * fallback for readers that do not know it.
+ * A parameter of a structured header (RFC 2045 section 5.1) as one or more tokens. Text that is not plain ASCII, or
+ * long, is written in the extended form of RFC 2231, continued where it must be. There is no plain form beside it:
+ * several parsers would take that one.
  */
 export function parameter(name: string, value: string): string[] {
   assertHeaderText(name, value);
-  const quoted = (text: string): string => `${name}="${text.replace(/["\\]/g, '\\$&')}"`;
-  if (/^[\x20-\x7e]*$/.test(value) && value.length <= 60 && !value.includes('=?')) return [quoted(value)];
-  const fallback = quoted(
-    value
-      .replace(/[^\x20-\x7e]+/g, '_')
-      .replaceAll('=?', '__')
-      .slice(-50),
-  );
+  if (isPlainParameter(value)) return [quotedParameter(name, value)];
   const encoded = percentEncode(value);
   const room = lineLength - name.length - '*00*=;'.length - 1;
-  if (encoded.length + "utf-8''".length <= room) return [fallback, `${name}*=utf-8''${encoded}`];
+  if (encoded.length + "utf-8''".length <= room) return [`${name}*=utf-8''${encoded}`];
   const chunks: string[] = [];
   // A chunk never ends inside %XX, and the charset stands before the first one.
   for (let rest = `utf-8''${encoded}`; rest !== ''; ) {
@@ -143,5 +149,12 @@ export function parameter(name: string, value: string): string[] {
     chunks.push(rest.slice(0, cut));
     rest = rest.slice(cut);
   }
-  return [fallback, ...chunks.map((chunk, index) => `${name}*${index}*=${chunk}`)];
+  return chunks.map((chunk, index) => `${name}*${index}*=${chunk}`);
+}
+
+/** The same for readers that do not know RFC 2231: encoded words, which the RFCs do not allow here and everybody reads. */
+export function legacyParameter(name: string, value: string): string[] {
+  assertHeaderText(name, value);
+  if (isPlainParameter(value)) return [quotedParameter(name, value)];
+  return `${name}="${encodeWords(value, encodedWordLength - name.length - 4).join(' ')}"`.split(' ');
 }

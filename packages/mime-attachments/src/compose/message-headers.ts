@@ -21,13 +21,18 @@ const priorityHeaders: Readonly<Record<Priority, string>> = {
   low: 'X-Priority: 5 (Lowest)\r\nX-MSMail-Priority: Low\r\nImportance: Low\r\nPriority: non-urgent\r\n',
 };
 
+/** An address as RFC 6068 writes it in a mailto URL. */
+function mailtoAddress(address: string): string {
+  const wire = toWireAddress(address);
+  const at = wire.lastIndexOf('@');
+  return `${encodeURIComponent(wire.slice(0, at))}${wire.slice(at)}`;
+}
+
 /** RFC 2369, and RFC 8058 when there is a URL that takes the one-click POST. */
 function unsubscribeHeaders({ url, mailto }: NonNullable<EmailMessage['unsubscribe']>): string {
   const ways = [
     ...(url === undefined ? [] : [`<${url}>`]),
-    ...(mailto === undefined
-      ? []
-      : [`<mailto:${encodeURI(toWireAddress(mailto.address)).replaceAll('?', '%3F')}>`]),
+    ...(mailto === undefined ? [] : [`<mailto:${mailtoAddress(mailto.address)}>`]),
   ];
   const list = tokenHeader('List-Unsubscribe', ways.join(', ').split(/(?<=,) /));
   return url === undefined ? list : `${list}List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n`;

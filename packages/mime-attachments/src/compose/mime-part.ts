@@ -1,6 +1,6 @@
 import type { StreamedContent } from '../attachment-source.ts';
 import type { ResolvedAttachment } from '../resolve-attachments.ts';
-import { foldHeader, parameter, tokenHeader } from './header.ts';
+import { foldHeader, legacyParameter, parameter, tokenHeader } from './header.ts';
 import { base64Size, encodeBase64, encodeText } from './transfer-encoding.ts';
 
 /** Content that streams, to be written in base64. */
@@ -35,15 +35,34 @@ function dispositionHeader(disposition: 'inline' | 'attachment', filename: strin
   return foldHeader('Content-Disposition', [`${disposition};`, ...pieces]);
 }
 
-/** An attachment, always in base64, so that its bytes arrive exactly. */
+/** Whether bytes can go as they are: ASCII without NUL, lines of at most 998 characters that end in CRLF. */
+function isSevenBit(bytes: Buffer): boolean {
+  const text = bytes.toString('latin1');
+  return !/[^\t\r\n\x20-\x7e]|\r(?!\n)|(?<!\r)\n/.test(text) && !/[^\r\n]{999}/.test(text);
+}
+
+/** How an attachment is sent. A message may not be in base64 (RFC 2046 section 5.2.1), so one that needs it is a file. */
+function typeAndEncoding({ content, contentType }: ResolvedAttachment): {
+  type: string;
+  encoding: '7bit' | 'base64';
+} {
+  if (!/^message\//i.test(contentType)) return { type: contentType, encoding: 'base64' };
+  if (Buffer.isBuffer(content) && isSevenBit(content)) return { type: contentType, encoding: '7bit' };
+  return { type: 'application/octet-stream', encoding: 'base64' };
+}
+
+/** An attachment, in base64 so that its bytes arrive exactly. */
 export function attachmentPart(attachment: ResolvedAttachment): MimePart {
-  const { content, contentId, contentType, filename } = attachment;
+  const { content, contentId, filename } = attachment;
+  const { type, encoding } = typeAndEncoding(attachment);
+  const named = /;\s*name=/i.test(type) ? [type] : [`${type};`, ...legacyParameter('name', filename)];
   const headers = [
-    tokenHeader('Content-Type', [contentType]),
-    'Content-Transfer-Encoding: base64\r\n',
+    tokenHeader('Content-Type', named),
+    `Content-Transfer-Encoding: ${encoding}\r\n`,
     contentId === undefined ? '' : tokenHeader('Content-ID', [`<${contentId}>`]),
     dispositionHeader(contentId === undefined ? 'attachment' : 'inline', filename),
   ].join('');
+  if (encoding === '7bit' && Buffer.isBuffer(content)) return { headers, body: [content] };
   const body = Buffer.isBuffer(content)
     ? encodeBase64(content)
     : { stream: content, size: base64Size(content.size) };
@@ -61,5 +80,8 @@ export function multipart(
   const body: Segment[] = [];
   for (const part of parts) body.push(`--${boundary}\r\n${part.headers}\r\n`, ...part.body, '\r\n');
   body.push(`--${boundary}--\r\n`);
-  return { headers: tokenHeader('Content-Type', [`multipart/${subtype};`, `boundary="${boundary}"`]), body };
+  // Related parts say which of them is the one to show (RFC 2387 section 3.1): here always the HTML.
+  const root = subtype === 'related' ? ['type="text/html";'] : [];
+  const headers = tokenHeader('Content-Type', [`multipart/${subtype};`, ...root, `boundary="${boundary}"`]);
+  return { headers, body };
 }

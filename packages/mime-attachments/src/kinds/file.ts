@@ -1,4 +1,4 @@
-import { constants, type FileHandle, open, realpath } from 'node:fs/promises';
+import { constants, type FileHandle, lstat, open, realpath } from 'node:fs/promises';
 import { basename, isAbsolute, relative, resolve, sep } from 'node:path';
 import type { AttachmentOf } from '@flowpost/core';
 import {
@@ -23,6 +23,8 @@ function fileError(cause: unknown, context: AttachmentContext): Error {
   if (reason === 'ENOENT' || reason === 'ENOTDIR') {
     return attachmentError('ATTACHMENT_NOT_FOUND', 'there is no such file.', context, { cause });
   }
+  if (reason === 'ELOOP')
+    return attachmentError('ATTACHMENT_CHANGED', 'it was replaced by a link.', context, { cause });
   if (reason === 'EACCES' || reason === 'EPERM') {
     return attachmentError('ATTACHMENT_ACCESS_DENIED', 'it may not be read.', context, { cause });
   }
@@ -43,14 +45,19 @@ async function allowedPath(path: string, context: AttachmentContext): Promise<st
     fileRoots.map(async (root) => [resolve(root), await realpath(root).catch(() => resolve(root))] as const),
   );
   if (!roots.flat().some((root) => isInside(root, named))) throw outside();
-  const real = await realpath(named);
+  const real = await realpath(named).catch(async (error) => {
+    // A link that leads nowhere: whether its target exists elsewhere is nobody's business here.
+    const isLink = (await lstat(named).catch(() => undefined))?.isSymbolicLink() === true;
+    throw isLink ? outside() : error;
+  });
   if (!roots.some(([, root]) => isInside(root, real))) throw outside();
   return real;
 }
 
 async function openFile(path: string): Promise<FileHandle> {
-  // O_NONBLOCK: opening a FIFO must not wait for somebody to write to it.
-  return open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+  // O_NONBLOCK: opening a FIFO must not wait for somebody to write to it. O_NOFOLLOW: the path is a real one, so a link
+  // there was put in its place meanwhile.
+  return open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0));
 }
 
 async function* readChunks(handle: FileHandle, size: number): AsyncGenerator<Buffer> {
@@ -81,16 +88,21 @@ export async function readFile(
       const what = before.isDirectory() ? 'it is a folder' : 'it is not a regular file';
       throw attachmentError('ATTACHMENT_NOT_A_FILE', `${what}.`, context);
     }
-    const { size, mtimeMs, ino } = before;
+    const { size } = before;
     checkSize(size, context);
     const changed = () =>
       attachmentError('ATTACHMENT_CHANGED', 'it changed while it was being read.', context);
-    const filename = basename(real);
+    const filename = basename(path);
+    const assertSame = async (from: FileHandle): Promise<void> => {
+      const now = await from.stat();
+      const isSame = (['dev', 'ino', 'size', 'mtimeMs'] as const).every((key) => now[key] === before[key]);
+      if (!isSame) throw changed();
+    };
 
     async function* readAll(from: FileHandle): AsyncGenerator<Buffer> {
+      await assertSame(from);
       yield* readChunks(from, size);
-      const after = await from.stat();
-      if (after.size !== size || after.mtimeMs !== mtimeMs || after.ino !== ino) throw changed();
+      await assertSame(from);
     }
     if (size <= inMemoryLimit) {
       const content = Buffer.concat(await Array.fromAsync(readAll(handle)));

@@ -15,7 +15,10 @@ function keyError(key: string, message: string): MailError {
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  if (typeof value !== 'object' || value === null) return false;
+  // Plain objects only: a Date or Buffer taken apart would be destroyed.
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
 }
 
 function setIn(

@@ -63,6 +63,11 @@ function reasonOf(cause: unknown): string {
   return typeof reason === 'string' ? reason : 'UNKNOWN';
 }
 
+/** A cause fit to be shown: an error of the SMTP library repeats what the server said, and a server may repeat a secret. */
+export function safeCause(cause: unknown): Error | undefined {
+  return cause instanceof Error && !('response' in cause) ? cause : undefined;
+}
+
 /** An error about reaching a server, with its code's own sentence unless another is given. */
 export function connectionError(
   code: ErrorCode,
@@ -94,7 +99,7 @@ export function connectionFailure(cause: unknown, phase: Phase, endpoint: Endpoi
   return connectionError(code, phase, endpoint, {
     reason,
     ...(names && { details: { certificateNames: names } }),
-    cause,
+    cause: safeCause(cause),
   });
 }
 

@@ -37,14 +37,18 @@ export function replyFailure(
 ): MailError {
   const { permanent, transient, what } = codes[refused];
   const { code, enhancedCode, text } = reply;
-  return new MailError(code < 500 ? transient : permanent, `The server refused ${what}: ${text}`, {
-    phase,
-    replyCode: code,
-    details: {
+  return new MailError(
+    code >= 400 && code < 500 ? transient : permanent,
+    `The server refused ${what}: ${text}`,
+    {
+      phase,
       replyCode: code,
-      ...(enhancedCode !== undefined && { enhancedCode }),
-      reply: text,
-      ...details,
+      details: {
+        replyCode: code,
+        ...(enhancedCode !== undefined && { enhancedCode }),
+        reply: text,
+        ...details,
+      },
     },
-  });
+  );
 }

@@ -1,4 +1,8 @@
+import { MailError } from '@flowpost/core';
+import type { ComposedMessage } from '@flowpost/mime-attachments';
 import type { ExternalLogger } from 'nodemailer/lib/shared';
+import { replyFailure } from '../diagnosis/reply-failure.ts';
+import { rejectedRecipients } from './session-failure.ts';
 
 /**
  * Listens to an SMTP session: what the server announced, and how it answered for each recipient before the first
@@ -51,9 +55,47 @@ export class SmtpDialogue {
     }
   }
 
-  /** The SIZE the server announced, in bytes; undefined when it named no limit. */
-  get sizeLimit(): number | undefined {
-    const limit = Number(this.extensions.get('SIZE')?.[0]);
-    return limit > 0 ? limit : undefined;
+  /**
+   * What the server cannot carry is refused before it is asked.
+   *
+   * @throws MailError `MESSAGE_TOO_LARGE` or `SMTPUTF8_NOT_OFFERED`.
+   */
+  assertCarries({ envelope, sizeBytes }: ComposedMessage): void {
+    const limitBytes = Number(this.extensions.get('SIZE')?.[0]);
+    if (limitBytes > 0 && sizeBytes > limitBytes) {
+      const message = `The message has ${sizeBytes} bytes, and the server takes ${limitBytes}.`;
+      throw new MailError('MESSAGE_TOO_LARGE', message, {
+        phase: 'envelope',
+        details: { sizeBytes, limitBytes },
+      });
+    }
+    if (envelope.smtpUtf8 && !this.extensions.has('SMTPUTF8')) {
+      throw new MailError(
+        'SMTPUTF8_NOT_OFFERED',
+        'The server takes no addresses with non-ASCII local parts.',
+        {
+          phase: 'envelope',
+        },
+      );
+    }
+  }
+
+  /**
+   * Asked once every RCPT TO is answered and no byte of the message has left.
+   *
+   * @throws MailError `RECIPIENTS_REFUSED` or `RECIPIENTS_DEFERRED` when the server did not accept all of them.
+   */
+  assertAllAccepted(recipients: readonly string[], scrub: (text: string) => string): void {
+    const answers = this.recipientReplies.map((response, index) => ({
+      recipient: recipients[index],
+      response,
+    }));
+    const rejected = rejectedRecipients(
+      answers.filter(({ response }) => !response.startsWith('2')),
+      scrub,
+    );
+    const worst = rejected.find(({ code }) => code < 400 || code >= 500) ?? rejected[0];
+    if (worst)
+      throw replyFailure('recipients', 'envelope', { code: worst.code, text: worst.reply }, { rejected });
   }
 }

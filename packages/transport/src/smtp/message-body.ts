@@ -1,7 +1,12 @@
 import { Readable, type Writable } from 'node:stream';
 
-/** How much of the message has left: nothing, some, or all of it up to the final dot. */
+/**
+ * How much of the message has been handed over: nothing, some, or everything, so that the final dot may leave at any
+ * moment.
+ */
 export type BodyPhase = 'envelope' | 'data' | 'confirm';
+
+const sliceBytes = 64 * 1024;
 
 export interface MessageBodyEvents {
   /** Awaited before the first byte; when it fails, none leaves. */
@@ -36,9 +41,7 @@ export class MessageBody {
   }
 
   /** Called by the connection once the server has answered DATA with 354. */
-  pipe(destination: Writable & Readable): void {
-    // It ends when its reader, the socket, has taken everything, the final dot included.
-    destination.once('end', () => this.#enter('confirm'));
+  pipe(destination: Writable): void {
     try {
       const waiting = this.#events.beforeData();
       if (waiting === undefined) this.#write(destination);
@@ -49,14 +52,34 @@ export class MessageBody {
   }
 
   #write(destination: Writable): void {
-    this.#enter('data');
     const content = this.#content;
     if (Buffer.isBuffer(content)) {
-      destination.end(content);
+      if (content.length > sliceBytes) this.#enter('data');
+      this.#writeSlices(destination, content, 0);
       return;
     }
+    this.#enter('data');
     content.once('error', this.#events.onFailure);
+    // Before the pipe's own listener, which ends the destination and with it writes the dot.
+    content.once('end', () => this.#enter('confirm'));
     content.pipe(destination);
+  }
+
+  /** In slices, because progress shows only from one write to the next. */
+  #writeSlices(destination: Writable, content: Buffer, from: number): void {
+    let at = from;
+    while (at + sliceBytes < content.length) {
+      const hasRoom = destination.write(content.subarray(at, at + sliceBytes));
+      at += sliceBytes;
+      if (!hasRoom) {
+        const next = at;
+        destination.once('drain', () => this.#writeSlices(destination, content, next));
+        return;
+      }
+    }
+    // Said before the end is written, never after: in between the caller may cancel.
+    this.#enter('confirm');
+    destination.end(content.subarray(at));
   }
 
   /** Releases what the content holds open. */

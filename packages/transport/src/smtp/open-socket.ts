@@ -42,15 +42,26 @@ function settled(
   });
 }
 
-async function resolveHost(endpoint: Endpoint, lookup: Lookup, limitMs: number) {
+async function resolveHost(
+  endpoint: Endpoint,
+  lookup: Lookup,
+  limitMs: number,
+  signal: AbortSignal | undefined,
+) {
   const { host } = endpoint;
   const family = isIP(host);
   if (family > 0) return [{ address: host, family }];
   // Never exists (RFC 6761 section 6.4), so no server need be asked.
   if (/(?:^|\.)invalid\.?$/i.test(host)) throw connectionError('HOST_NOT_FOUND', 'resolve', endpoint);
-  let timer: NodeJS.Timeout | undefined;
+  let stopWaiting = (): void => undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(connectionError('DNS_UNAVAILABLE', 'resolve', endpoint)), limitMs);
+    const onAbort = (): void => reject(signal?.reason);
+    const timer = setTimeout(() => reject(connectionError('DNS_UNAVAILABLE', 'resolve', endpoint)), limitMs);
+    signal?.addEventListener('abort', onAbort);
+    stopWaiting = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+    };
   });
   try {
     const found = lookup(host).catch((cause) => {
@@ -60,7 +71,7 @@ async function resolveHost(endpoint: Endpoint, lookup: Lookup, limitMs: number) 
     if (addresses.length === 0) throw connectionError('HOST_NOT_FOUND', 'resolve', endpoint);
     return addresses;
   } finally {
-    clearTimeout(timer);
+    stopWaiting();
   }
 }
 
@@ -86,7 +97,7 @@ export async function openSocket(options: OpenSocketOptions): Promise<Socket | T
   const failIn = (phase: Phase) => (cause: unknown) => connectionFailure(cause, phase, endpoint);
   const lateIn = (phase: Phase) => () => connectionError('CONNECTION_TIMED_OUT', phase, endpoint);
   signal?.throwIfAborted();
-  const addresses = await resolveHost(endpoint, options.lookup ?? defaultLookup, connectMs);
+  const addresses = await resolveHost(endpoint, options.lookup ?? defaultLookup, connectMs, signal);
   signal?.throwIfAborted();
   const socket = connectTcp({
     host,

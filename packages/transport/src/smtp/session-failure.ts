@@ -1,5 +1,10 @@
-import { MailError, type Phase } from '@flowpost/core';
-import { connectionError, connectionFailure, type Endpoint } from '../diagnosis/connection-failure.ts';
+import { MailError, type Phase, type RejectedRecipient } from '@flowpost/core';
+import {
+  connectionError,
+  connectionFailure,
+  type Endpoint,
+  safeCause,
+} from '../diagnosis/connection-failure.ts';
 import { parseReply, type Refused, replyFailure } from '../diagnosis/reply-failure.ts';
 
 /** What is known when a step of a session fails. */
@@ -14,7 +19,10 @@ interface LibraryError {
   readonly code?: string;
   readonly command?: string;
   readonly response?: string;
-  readonly rejectedErrors?: readonly { readonly recipient?: string; readonly response?: string }[];
+  readonly rejectedErrors?: readonly {
+    readonly recipient?: string | undefined;
+    readonly response?: string | undefined;
+  }[];
 }
 
 /** The negative reply behind an error. */
@@ -33,7 +41,7 @@ export function cancellation(
   const timedOut = reason instanceof Error && reason.name === 'TimeoutError';
   return connectionError(timedOut ? 'SEND_TIMED_OUT' : 'SEND_CANCELLED', phase, context, {
     message: timedOut ? 'the time allowed for the send ran out' : 'the send was cancelled',
-    cause: reason,
+    ...(reason instanceof Error && { cause: reason }),
   });
 }
 
@@ -44,12 +52,19 @@ export function describeLoss(cause: unknown, phase: Phase, context: FailureConte
     const why = cancelled ? 'the send was cancelled' : 'the connection was lost';
     return connectionError('DELIVERY_IN_DOUBT', phase, context, {
       message: `${why} after the whole message had been handed over and before the server replied`,
-      cause,
+      cause: safeCause(cause),
     });
   }
   if (cause instanceof MailError) return cause;
   if (cancelled) return cancellation(phase, context);
   return connectionFailure(cause, phase, context);
+}
+
+/** A server that said yes to a message it did not have yet: what it has is anybody's guess. */
+export function prematureConfirmation(context: FailureContext): MailError {
+  return connectionError('DELIVERY_IN_DOUBT', 'confirm', context, {
+    message: 'the server confirmed the message before it had all of it',
+  });
 }
 
 /** A failure while the session was being opened, up to the EHLO reply that can be trusted. */
@@ -71,18 +86,32 @@ export function describeOpening(cause: unknown, upgrading: boolean, context: Fai
   return describeLoss(cause, upgrading ? 'tls' : 'greeting', context);
 }
 
+/** A failure of the login that came neither from us nor in a proper reply: a last line without its end, for instance. */
+export function describeLogin(cause: unknown, context: FailureContext): MailError {
+  const reply = negativeReply(cause, context.scrub);
+  return reply ? replyFailure('auth', 'auth', reply) : describeLoss(cause, 'auth', context);
+}
+
 /** Which part of the transaction a reply was about, by the command it answered. */
 const refusedBy: Readonly<Record<string, Refused>> = { 'MAIL FROM': 'sender', 'RCPT TO': 'recipients' };
+
+/** Refused recipients with their replies, safe to show. A reply that is not SMTP has the code 0. */
+export function rejectedRecipients(
+  errors: NonNullable<LibraryError['rejectedErrors']>,
+  scrub: (text: string) => string,
+): RejectedRecipient[] {
+  return errors.map(({ recipient = '', response = '' }) => ({
+    address: recipient,
+    code: parseReply(response)?.code ?? 0,
+    reply: scrub(response),
+  }));
+}
 
 /** A failure while a message was being sent; `phase` is how much of it had left. */
 export function describeDelivery(cause: unknown, phase: Phase, context: FailureContext): MailError {
   const reply = negativeReply(cause, context.scrub);
   if (!reply) return describeLoss(cause, phase, context);
   const { command = '', rejectedErrors } = cause as LibraryError;
-  const rejected = rejectedErrors?.map(({ recipient, response = '' }) => ({
-    address: recipient,
-    code: parseReply(response)?.code,
-    reply: context.scrub(response),
-  }));
+  const rejected = rejectedErrors && rejectedRecipients(rejectedErrors, context.scrub);
   return replyFailure(refusedBy[command] ?? 'message', phase, reply, rejected ? { rejected } : {});
 }

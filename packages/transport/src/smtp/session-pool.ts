@@ -1,4 +1,3 @@
-import { MailError } from '@flowpost/core';
 import type { SmtpSession } from './smtp-session.ts';
 
 /** A session lent to one send. */
@@ -21,7 +20,6 @@ export class SessionPool {
   readonly #waiting: Waiter[] = [];
   #lent = 0;
   #closed = false;
-  #onDrained: (() => void) | undefined;
 
   constructor(limit: number, open: (signal?: AbortSignal) => Promise<SmtpSession>) {
     this.#limit = limit;
@@ -62,29 +60,23 @@ export class SessionPool {
       session.park(true);
       this.#parked.push(session);
     }
-    this.#freeSlot();
-    if (!park) await session.close();
+    try {
+      // Counted until it is closed: a server counts it until then too.
+      if (!park) await session.close();
+    } finally {
+      this.#freeSlot();
+    }
   }
 
-  /** Lends nothing more, waits for what is lent, and closes every session. */
+  /** Closes every session that is not lent; one that is lent closes when it is given back. */
   async close(): Promise<void> {
     this.#closed = true;
-    for (const { refuse } of this.#waiting.splice(0)) refuse(this.#closedError());
-    if (this.#lent > 0) {
-      await new Promise<void>((resolve) => {
-        this.#onDrained = resolve;
-      });
-    }
     await Promise.all(this.#parked.splice(0).map((session) => session.close()));
-  }
-
-  #closedError(): MailError {
-    return new MailError('SENDER_CLOSED', 'The sender has been closed.');
   }
 
   /** Counts a session as lent, at once or when another one is given back. */
   async #takeSlot(signal: AbortSignal | undefined): Promise<void> {
-    if (this.#closed) throw this.#closedError();
+    signal?.throwIfAborted();
     if (this.#lent < this.#limit) {
       this.#lent++;
       return;
@@ -117,6 +109,5 @@ export class SessionPool {
       return;
     }
     this.#lent--;
-    if (this.#closed && this.#lent === 0) this.#onDrained?.();
   }
 }

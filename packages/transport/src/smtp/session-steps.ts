@@ -36,7 +36,8 @@ export class SessionSteps {
       };
       const fail = (cause: unknown): void => end(() => reject(describe(cause)));
       const onAbort = (): void => {
-        fail(signal?.reason);
+        // The reason is the caller's and may be anything; that there is one is all that counts here.
+        fail(new Error('aborted'));
         this.#cut();
       };
       this.#fail = fail;

@@ -1,11 +1,11 @@
 import { type AuthProvider, createAuthProvider } from '@flowpost/auth-providers';
 import {
   type EmailMessageInput,
+  guardLogger,
   isMailError,
   type Logger,
   MailError,
   type MailSender,
-  type RejectedRecipient,
   resolveTlsMode,
   type SecretBox,
   type SendOptions,
@@ -15,7 +15,6 @@ import {
 } from '@flowpost/core';
 import { type AttachmentPolicy, type ComposedMessage, composeMessage } from '@flowpost/mime-attachments';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
-import { parseReply } from '../diagnosis/reply-failure.ts';
 import { findService } from '../services/find-service.ts';
 import type { Lookup } from './open-socket.ts';
 import { cancellation } from './session-failure.ts';
@@ -34,6 +33,7 @@ export interface SenderOptions {
 }
 
 const defaultConnections = 5;
+const longestTimerMs = 2_147_483_647;
 /** Finer than this, a time is noise. */
 const toMicroseconds = (ms: number): number => Math.round(ms * 1_000) / 1_000;
 
@@ -46,16 +46,11 @@ function resolveServer(connection: SmtpConnection) {
   return { host, port, tls: resolveTlsMode(mode, host, port) };
 }
 
-/** The server dropped a session that was parked. No reply came, no byte of the message left: a new one may be used. */
+/** The server ended a session that was parked. No byte of the message has left, so a new one may be used. */
 function wasDroppedWhileParked(error: unknown): boolean {
-  return isMailError(error) && error.phase === 'envelope' && error.code === 'CONNECTION_LOST';
-}
-
-function rejectedRecipients({ rejectedErrors = [] }: Delivered): RejectedRecipient[] {
-  return rejectedErrors.map(({ recipient, response }) => {
-    const reply = String(response ?? '');
-    return { address: String(recipient ?? ''), code: parseReply(reply)?.code ?? 0, reply };
-  });
+  if (!isMailError(error) || error.phase !== 'envelope') return false;
+  // RFC 5321 section 4.2.1: with 421 a server closes the session, whatever it was asked.
+  return error.code === 'CONNECTION_LOST' || error.details.replyCode === 421;
 }
 
 /** Sends over SMTP sessions that it opens when needed, keeps open between sends, and closes when disposed. */
@@ -65,12 +60,14 @@ export class SmtpSender implements MailSender {
   readonly #endpoint: Endpoint;
   readonly #pool: SessionPool;
   readonly #logger: Logger;
+  readonly #inFlight = new Set<Promise<SendReceipt>>();
+  #closing: Promise<void> | undefined;
 
   /** @throws MailError `SERVICE_UNKNOWN`, `CREDENTIAL_KIND_UNAVAILABLE`. */
   constructor(connection: SmtpConnection, options: SenderOptions = {}) {
     this.#connection = connection;
     this.#options = options;
-    this.#logger = options.logger ?? silentLogger;
+    this.#logger = guardLogger(options.logger ?? silentLogger);
     const server = resolveServer(connection);
     this.#endpoint = server;
     const provider = connection.auth && createAuthProvider(connection.auth, { secretBox: options.secretBox });
@@ -100,10 +97,21 @@ export class SmtpSender implements MailSender {
   }
 
   async send(input: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
+    if (this.#closing) throw new MailError('SENDER_CLOSED', 'The sender has been closed.');
+    const sending = this.#send(input, options);
+    this.#inFlight.add(sending);
+    try {
+      return await sending;
+    } finally {
+      this.#inFlight.delete(sending);
+    }
+  }
+
+  async #send(input: EmailMessageInput, options: SendOptions): Promise<SendReceipt> {
     const { timeoutMs, closeSession = false, onPartial = 'accept', beforeData } = options;
     const signals = [
       options.signal ?? [],
-      timeoutMs === undefined ? [] : AbortSignal.timeout(timeoutMs),
+      timeoutMs === undefined ? [] : AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs)),
     ].flat();
     const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
     const times = { start: performance.now(), composed: 0, borrowed: 0 };
@@ -180,7 +188,7 @@ export class SmtpSender implements MailSender {
     attempts: number,
     times: { readonly start: number; readonly composed: number; readonly borrowed: number },
   ): SendReceipt {
-    const rejected = rejectedRecipients(delivered);
+    const { rejected } = delivered;
     const now = performance.now();
     const status = rejected.length > 0 ? 'partial' : 'sent';
     this.#logger.info('message sent', { status, messageId, ...this.#endpoint });
@@ -202,8 +210,9 @@ export class SmtpSender implements MailSender {
     };
   }
 
-  /** Waits for sends in flight, then closes every session. */
+  /** Takes nothing more, waits for sends in flight, then closes every session. */
   [Symbol.asyncDispose](): Promise<void> {
-    return this.#pool.close();
+    this.#closing ??= Promise.allSettled(this.#inFlight).then(() => this.#pool.close());
+    return this.#closing;
   }
 }

@@ -5,6 +5,7 @@ import {
   isLoopbackHost,
   type Login,
   MailError,
+  type RejectedRecipient,
   type Timeouts,
   type TlsMode,
   type TlsOptions,
@@ -12,12 +13,19 @@ import {
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import SMTPConnection, { type SMTPConnectionSendInfo } from 'nodemailer/lib/smtp-connection';
 import { connectionError, type Endpoint } from '../diagnosis/connection-failure.ts';
-import { parseReply, replyFailure } from '../diagnosis/reply-failure.ts';
 import { SmtpDialogue } from './dialogue.ts';
 import { MessageBody } from './message-body.ts';
 import { type Lookup, openSocket } from './open-socket.ts';
 import { authenticate, scrubLogin } from './sasl.ts';
-import { describeDelivery, describeLoss, describeOpening, type FailureContext } from './session-failure.ts';
+import {
+  describeDelivery,
+  describeLogin,
+  describeLoss,
+  describeOpening,
+  type FailureContext,
+  prematureConfirmation,
+  rejectedRecipients,
+} from './session-failure.ts';
 import { SessionSteps } from './session-steps.ts';
 import { TlsProbe } from './tls-probe.ts';
 import { checkFingerprint, tlsConnectOptions } from './tls-settings.ts';
@@ -39,13 +47,17 @@ export interface DeliverOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What the server said about one message. */
-export type Delivered = Pick<
-  SMTPConnectionSendInfo,
-  'accepted' | 'rejectedErrors' | 'response' | 'serverMessageId'
->;
+/** What the server said about one message, safe to show. */
+export interface Delivered {
+  readonly accepted: readonly string[];
+  readonly rejected: readonly RejectedRecipient[];
+  readonly response: string;
+  readonly serverMessageId?: string;
+}
 
 const quitLimitMs = 2_000;
+
+const connectionClosed = (): Error => Object.assign(new Error('closed'), { code: 'ECONNRESET' });
 
 /** One SMTP session (RFC 5321): opened, logged in, used for one message after another, closed. */
 export class SmtpSession {
@@ -84,9 +96,8 @@ export class SmtpSession {
       customAuth: { FLOWPOST: (exchange) => this.#exchange(exchange) },
     });
     this.#connection.on('error', (error) => this.#steps.fail(error));
-    this.#connection.on('end', () =>
-      this.#steps.fail(Object.assign(new Error('closed'), { code: 'ECONNRESET' })),
-    );
+    // After a 421 the library says 'end' first and only then what the server had said.
+    this.#connection.on('end', () => setImmediate(() => this.#steps.fail(connectionClosed())));
   }
 
   /**
@@ -130,8 +141,15 @@ export class SmtpSession {
   }
 
   #checkFingerprint(): void {
+    const { tlsOptions } = this.#options;
     const socket = this.#connection._socket;
-    if (socket instanceof TLSSocket) checkFingerprint(socket, this.#options.tlsOptions, this.#options);
+    if (socket instanceof TLSSocket) {
+      checkFingerprint(socket, tlsOptions, this.#options);
+    } else if (tlsOptions?.fingerprints) {
+      throw connectionError('TLS_NOT_OFFERED', 'tls', this.#context(undefined), {
+        message: 'a certificate is pinned, and the server offers no TLS to show it in',
+      });
+    }
   }
 
   /** From the greeting to the EHLO reply that counts, over STARTTLS where wanted. */
@@ -155,7 +173,7 @@ export class SmtpSession {
     } catch (error) {
       // A server that never said a word to a plain connection may be waiting for TLS.
       const silent = this.#dialogue.replies === 0 && !signal?.aborted;
-      throw (silent && (await probe?.ask())) || error;
+      throw (silent && (await probe?.ask(signal))) || error;
     } finally {
       probe?.stop();
     }
@@ -173,7 +191,7 @@ export class SmtpSession {
     }
     await this.#steps.run<boolean>(
       signal,
-      (cause) => this.#loginFailure ?? describeLoss(cause, 'auth', context),
+      (cause) => this.#loginFailure ?? describeLogin(cause, context),
       (done) => {
         this.#steps.limit(timeouts.commandMs);
         this.#connection.login({ method: 'FLOWPOST' }, done);
@@ -207,7 +225,7 @@ export class SmtpSession {
     let bodyFailure: unknown;
     const body = new MessageBody(message.body, {
       beforeData: () => {
-        if (options.onPartial === 'fail') this.#assertAllAccepted(envelope.to);
+        if (options.onPartial === 'fail') this.#dialogue.assertAllAccepted(envelope.to, context.scrub);
         return options.beforeData?.();
       },
       onPhase: (phase) =>
@@ -221,72 +239,57 @@ export class SmtpSession {
       },
     });
     try {
-      this.#checkCapabilities(message);
+      this.#dialogue.assertCarries(message);
       if (this.#needsReset) await this.#reset(context);
       this.#needsReset = true;
-      const delivered = await this.#steps.run<Delivered>(
+      const info = await this.#steps.run<SMTPConnectionSendInfo>(
         options.signal,
         (cause) => (cause === bodyFailure ? cause : describeDelivery(cause, body.phase, context)),
         (done) => {
           this.#steps.limit(timeouts.commandMs);
           const { from, to } = envelope;
           // Typed as a stream, used as something with `pipe`, which is all the library asks of it.
-          this.#connection.send({ from, to: [...to], size: sizeBytes }, body as unknown as Readable, done);
+          this.#connection.send(
+            { from, to: [...to], size: sizeBytes },
+            body as unknown as Readable,
+            (error, sent) => {
+              // An answer before the end: whatever it says, no more of the message may leave, least of all its end.
+              const early = body.phase === 'data' || (this.#connection._socket as Socket).writableLength > 0;
+              if (early) this.destroy();
+              if (!error && (early || body.phase !== 'confirm')) {
+                this.#steps.fail(prematureConfirmation(context));
+              } else done(error, sent);
+            },
+          );
         },
       );
       this.#needsReset = false;
-      return delivered;
+      return {
+        accepted: info.accepted,
+        rejected: rejectedRecipients(info.rejectedErrors ?? [], context.scrub),
+        response: context.scrub(info.response),
+        ...(info.serverMessageId !== undefined && { serverMessageId: info.serverMessageId }),
+      };
     } finally {
       body.destroy();
     }
   }
 
-  #reset(context: FailureContext): Promise<boolean> {
-    return this.#steps.run<boolean>(
-      context.signal,
-      (cause) => describeDelivery(cause, 'envelope', context),
-      (done) => {
-        this.#steps.limit(this.#options.timeouts.commandMs);
-        this.#connection.reset(done);
-      },
-    );
-  }
-
-  /** What the server cannot carry is refused before it is asked. */
-  #checkCapabilities({ envelope, sizeBytes }: ComposedMessage): void {
-    const limit = this.#dialogue.sizeLimit;
-    if (limit !== undefined && sizeBytes > limit) {
-      throw new MailError(
-        'MESSAGE_TOO_LARGE',
-        `The message has ${sizeBytes} bytes, and the server takes ${limit}.`,
-        {
-          phase: 'envelope',
-          details: { sizeBytes, limitBytes: limit },
+  /** A session that cannot be reset is as good as dropped; nothing of the new message has left. */
+  async #reset(context: FailureContext): Promise<void> {
+    try {
+      await this.#steps.run<boolean>(
+        context.signal,
+        (cause) => describeLoss(cause, 'envelope', context),
+        (done) => {
+          this.#steps.limit(this.#options.timeouts.commandMs);
+          this.#connection.reset(done);
         },
       );
+    } catch (error) {
+      this.destroy();
+      throw context.signal?.aborted ? error : connectionError('CONNECTION_LOST', 'envelope', context);
     }
-    if (envelope.smtpUtf8 && !this.#dialogue.extensions.has('SMTPUTF8')) {
-      throw new MailError(
-        'SMTPUTF8_NOT_OFFERED',
-        'The server takes no addresses with non-ASCII local parts.',
-        {
-          phase: 'envelope',
-        },
-      );
-    }
-  }
-
-  /** For `onPartial: 'fail'`: called with every RCPT TO answered and no byte of the message sent. */
-  #assertAllAccepted(recipients: readonly string[]): void {
-    const rejected = this.#dialogue.recipientReplies.flatMap((text, index) => {
-      const reply = parseReply(text);
-      return reply && reply.code >= 400
-        ? [{ address: recipients[index], code: reply.code, reply: text }]
-        : [];
-    });
-    const worst = rejected.find(({ code }) => code >= 500) ?? rejected[0];
-    if (worst)
-      throw replyFailure('recipients', 'envelope', { code: worst.code, text: worst.reply }, { rejected });
   }
 
   /** Says QUIT and waits a little for the answer. Failing here means nothing: everything was confirmed before. */

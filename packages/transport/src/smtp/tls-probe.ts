@@ -12,6 +12,7 @@ const patienceMs = 5_000;
 export class TlsProbe {
   readonly #reach: OpenSocketOptions;
   #timer: NodeJS.Timeout | undefined;
+  readonly #stopped = new AbortController();
   #answer: Promise<MailError | undefined> | undefined;
 
   constructor(reach: OpenSocketOptions) {
@@ -19,8 +20,8 @@ export class TlsProbe {
   }
 
   /** Asks, once: the error to report when the server speaks TLS, undefined when it does not. */
-  ask(): Promise<MailError | undefined> {
-    this.#answer ??= this.#speaksTls().then((speaksTls) =>
+  ask(signal?: AbortSignal): Promise<MailError | undefined> {
+    this.#answer ??= this.#speaksTls(signal).then((speaksTls) =>
       speaksTls
         ? connectionError('TLS_WRONG_MODE', 'tls', this.#reach, {
             message: 'the server expects TLS from the first byte on this port',
@@ -44,14 +45,17 @@ export class TlsProbe {
   stop(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    this.#stopped.abort();
   }
 
-  async #speaksTls(): Promise<boolean> {
+  async #speaksTls(caller: AbortSignal | undefined): Promise<boolean> {
     try {
       // Nothing is sent over it, so the certificate does not matter.
       const tls = { host: this.#reach.host, rejectUnauthorized: false };
+      const signal = AbortSignal.any([this.#stopped.signal, ...(caller ? [caller] : [])]);
       const socket = await openSocket({
         ...this.#reach,
+        signal,
         tls,
         handshakeMs: Math.min(patienceMs, this.#reach.handshakeMs),
       });

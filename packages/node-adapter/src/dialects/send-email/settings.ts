@@ -1,15 +1,29 @@
 import { connectionSchema, emailMessageSchema, sendPolicySchema, singleAddressSchema } from '@flowpost/core';
 import { z } from 'zod';
 
+/** Forms hand over empty text, or null, for a field left empty. */
+function leftEmpty<Schema extends z.ZodType>(schema: Schema) {
+  return z.preprocess((value) => (value === '' || value === null ? undefined : value), schema).optional();
+}
+
+const message = emailMessageSchema.shape;
+
 /**
  * The settings of the `send-email` node: a connection, the fields of a message, and how the send is carried out,
  * side by side.
  */
 export const sendEmailSettingsSchema = z.strictObject({
   connection: connectionSchema,
-  ...emailMessageSchema.shape,
+  ...message,
   /** May be left out when the connection has a From address. */
-  from: singleAddressSchema.optional(),
+  from: leftEmpty(singleAddressSchema.optional()),
+  sender: leftEmpty(message.sender),
+  html: leftEmpty(message.html),
+  text: leftEmpty(message.text),
+  messageId: leftEmpty(message.messageId),
+  date: leftEmpty(message.date),
+  inReplyTo: leftEmpty(message.inReplyTo),
+  autoSubmitted: leftEmpty(message.autoSubmitted),
   ...sendPolicySchema.shape,
 });
 

@@ -1,0 +1,18 @@
+/** Where well-known issuers hand out tokens, and what for. */
+
+/** The scope for SMTP with Exchange Online (app-only). */
+export const exchangeOnlineScope = 'https://outlook.office365.com/.default';
+
+/** Google's scope for SMTP; gmail.send is not enough for it. */
+export const gmailScope = 'https://mail.google.com/';
+
+/** The token endpoint of Google, as its documentation names it today. */
+export const googleTokenEndpoint = 'https://oauth2.googleapis.com/token';
+
+/** The older address that workflow tools have as their default; Google still answers there. */
+export const olderGoogleTokenEndpoint = 'https://accounts.google.com/o/oauth2/token';
+
+/** The token endpoint of an Entra tenant, by its id or domain. */
+export function entraTokenEndpoint(tenant: string): string {
+  return `https://login.microsoftonline.com/${encodeURIComponent(tenant)}/oauth2/v2.0/token`;
+}

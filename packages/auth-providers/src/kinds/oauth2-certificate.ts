@@ -1,0 +1,118 @@
+import { createHash, type KeyObject, sign, type X509Certificate } from 'node:crypto';
+import { type CredentialOf, MailError, revealSecret, SecretText, systemClock } from '@flowpost/core';
+import type { AuthProvider, AuthProviderOptions, CredentialExpiry } from '../auth-provider.ts';
+import { assertRsaKey, assertValidNow, openCertificate, readCertificateFile } from '../certificate-file.ts';
+import { readGoogleKey } from '../google-key.ts';
+import { entraTokenEndpoint, exchangeOnlineScope, gmailScope, googleTokenEndpoint } from '../issuers.ts';
+import { assertEntraPermission, incomplete, type TokenSource, tokenProvider } from '../token-provider.ts';
+
+type CertificateCredential = CredentialOf<'oauth2-certificate'>;
+
+/** Google takes at most an hour. */
+const googleLifetimeSeconds = 3_600;
+
+const base64url = (value: string | Buffer): string => Buffer.from(value).toString('base64url');
+
+/** The assertion of a Google service account that acts as a user (RFC 7523 section 2.1, RS256). */
+function googleAssertion(key: KeyObject, keyId: string | undefined, claims: object): SecretText {
+  const header = { alg: 'RS256', typ: 'JWT', ...(keyId !== undefined && { kid: keyId }) };
+  const signed = `${base64url(JSON.stringify(header))}.${base64url(JSON.stringify(claims))}`;
+  return new SecretText(`${signed}.${base64url(sign('sha256', Buffer.from(signed), key))}`);
+}
+
+const certificateExpiry = ({ validToDate }: X509Certificate): CredentialExpiry => ({
+  what: 'certificate',
+  expiresAt: validToDate.getTime(),
+});
+
+/**
+ * A certificate instead of a secret. `entra`: client credentials with private_key_jwt (PS256, `x5t#S256`). `google`: a
+ * service account with domain-wide delegation that acts as `user`; its key is a .p12 file or Google's JSON key.
+ *
+ * @see https://learn.microsoft.com/entra/identity-platform/certificate-credentials
+ * @see https://developers.google.com/identity/protocols/oauth2/service-account
+ */
+export function certificateProvider(
+  credential: CertificateCredential,
+  options: AuthProviderOptions = {},
+): AuthProvider {
+  const { secretBox, clock = systemClock } = options;
+  const reveal = async (
+    secret: Parameters<typeof revealSecret>[0] | undefined,
+  ): Promise<string | undefined> => (secret === undefined ? undefined : revealSecret(secret, secretBox));
+
+  const read = async () => {
+    const path = await reveal(credential.certificateFile);
+    const file = credential.certificate ?? (path === undefined ? undefined : await readCertificateFile(path));
+    if (!file) throw incomplete('certificate', 'certificateFile');
+    return {
+      file,
+      fileHash: createHash('sha256').update(file).digest('base64url'),
+      password: await reveal(credential.certificatePassword),
+      user: (await reveal(credential.user)) ?? '',
+      clientId: await reveal(credential.clientId),
+    };
+  };
+
+  const openEntra = async (): Promise<TokenSource> => {
+    const { file, fileHash, password, user, clientId } = await read();
+    const tenant = await reveal(credential.tenantId);
+    const endpoint =
+      credential.tokenEndpoint ?? (tenant === undefined ? undefined : entraTokenEndpoint(tenant));
+    if (endpoint === undefined) throw incomplete('tokenEndpoint', 'tenantId');
+    if (clientId === undefined) throw incomplete('clientId');
+    const { certificate, privateKey } = await openCertificate(file, password);
+    assertRsaKey(privateKey);
+    const scope = credential.scope ?? exchangeOnlineScope;
+    const thumbprint = createHash('sha256').update(certificate.raw).digest('base64url');
+    return {
+      user,
+      identity: [credential.kind, 'entra', endpoint, clientId, fileHash, scope, user],
+      request: () => {
+        assertValidNow(certificate, clock.now());
+        return {
+          endpoint,
+          client: { kind: 'private-key-jwt', clientId, key: privateKey, thumbprint },
+          grant: { kind: 'client-credentials', scope },
+        };
+      },
+      check: assertEntraPermission,
+      expiry: certificateExpiry(certificate),
+    };
+  };
+
+  const openGoogle = async (): Promise<TokenSource> => {
+    const { file, fileHash, password = 'notasecret', user, clientId } = await read();
+    const json = readGoogleKey(file);
+    const opened = json ? undefined : await openCertificate(file, password);
+    const key = json?.privateKey ?? opened?.privateKey;
+    const issuer = clientId ?? json?.clientEmail;
+    if (!key || issuer === undefined) throw incomplete('clientId');
+    assertRsaKey(key);
+    const scope = credential.scope ?? gmailScope;
+    const endpoint = credential.tokenEndpoint ?? json?.tokenUri ?? googleTokenEndpoint;
+    return {
+      user,
+      identity: [credential.kind, 'google', endpoint, issuer, fileHash, scope, user],
+      request: () => {
+        if (opened) assertValidNow(opened.certificate, clock.now());
+        const iat = Math.floor(clock.now() / 1_000);
+        const claims = {
+          iss: issuer,
+          scope,
+          aud: endpoint,
+          iat,
+          exp: iat + googleLifetimeSeconds,
+          sub: user,
+        };
+        const assertion = googleAssertion(key, json?.privateKeyId, claims);
+        return { endpoint, client: { kind: 'none' }, grant: { kind: 'jwt-bearer', assertion } };
+      },
+      ...(opened && { expiry: certificateExpiry(opened.certificate) }),
+    };
+  };
+
+  const open = { entra: openEntra, google: openGoogle }[credential.assertion];
+  if (!open) throw new MailError('CREDENTIAL_INCOMPLETE', 'The credential says not whose assertion to make.');
+  return tokenProvider(open, options);
+}

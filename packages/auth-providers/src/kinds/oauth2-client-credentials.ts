@@ -1,0 +1,42 @@
+import { type CredentialOf, revealSecret, SecretText } from '@flowpost/core';
+import type { AuthProvider, AuthProviderOptions } from '../auth-provider.ts';
+import { entraTokenEndpoint, exchangeOnlineScope } from '../issuers.ts';
+import { assertEntraPermission, incomplete, tokenProvider } from '../token-provider.ts';
+
+/**
+ * OAuth 2.0 client credentials (RFC 6749 section 4.4) with a secret: the application logs in as itself and sends as
+ * `user`. With `tenantId` the token endpoint and the scope are those of Entra and Exchange Online.
+ */
+export function clientCredentialsProvider(
+  credential: CredentialOf<'oauth2-client-credentials'>,
+  options: AuthProviderOptions = {},
+): AuthProvider {
+  const open = async () => {
+    const { secretBox } = options;
+    const user = await revealSecret(credential.user, secretBox);
+    const clientId = await revealSecret(credential.clientId, secretBox);
+    const secret = await revealSecret(credential.clientSecret, secretBox);
+    const tenant =
+      credential.tenantId === undefined ? undefined : await revealSecret(credential.tenantId, secretBox);
+    const endpoint =
+      credential.tokenEndpoint ?? (tenant === undefined ? undefined : entraTokenEndpoint(tenant));
+    if (endpoint === undefined) throw incomplete('tokenEndpoint', 'tenantId');
+    const isEntra = tenant !== undefined || new URL(endpoint).hostname === 'login.microsoftonline.com';
+    const scope = credential.scope ?? (isEntra ? exchangeOnlineScope : undefined);
+    const { clientSecretExpiresAt } = credential;
+    return {
+      user,
+      identity: [credential.kind, endpoint, clientId, secret, scope, user],
+      request: () => ({
+        endpoint,
+        client: { kind: 'secret', clientId, secret: new SecretText(secret) } as const,
+        grant: { kind: 'client-credentials', scope } as const,
+      }),
+      ...(isEntra && { check: assertEntraPermission }),
+      ...(clientSecretExpiresAt !== undefined && {
+        expiry: { what: 'client secret', expiresAt: Date.parse(clientSecretExpiresAt) } as const,
+      }),
+    };
+  };
+  return tokenProvider(open, options);
+}

@@ -1,0 +1,94 @@
+import {
+  type CredentialOf,
+  MailError,
+  revealSecret,
+  SecretText,
+  type StoredTokens,
+  silentLogger,
+  systemClock,
+} from '@flowpost/core';
+import type { AuthProvider, AuthProviderOptions } from '../auth-provider.ts';
+import { olderGoogleTokenEndpoint } from '../issuers.ts';
+import type { IssuedToken, TokenRequest } from '../token-endpoint.ts';
+import { incomplete, tokenProvider } from '../token-provider.ts';
+
+/**
+ * OAuth 2.0 refresh token (RFC 6749 section 6): a person signed in once, and this keeps it alive. The access token
+ * given is used until it expires or is refused. Deprecated where there is a choice: such tokens die when the person
+ * changes the password or leaves.
+ */
+export function refreshTokenProvider(
+  credential: CredentialOf<'oauth2-refresh'>,
+  options: AuthProviderOptions = {},
+): AuthProvider {
+  const { secretBox, logger = silentLogger, clock = systemClock } = options;
+  let warned = false;
+  const reveal = async (
+    secret: Parameters<typeof revealSecret>[0] | undefined,
+  ): Promise<string | undefined> => (secret === undefined ? undefined : revealSecret(secret, secretBox));
+
+  const open = async () => {
+    const [user = '', clientId, clientSecret, accessToken, refreshToken] = await Promise.all(
+      [
+        credential.user,
+        credential.clientId,
+        credential.clientSecret,
+        credential.accessToken,
+        credential.refreshToken,
+      ].map(reveal),
+    );
+    const endpoint = credential.tokenEndpoint ?? olderGoogleTokenEndpoint;
+    if (accessToken === undefined && refreshToken === undefined)
+      throw incomplete('refreshToken', 'accessToken');
+    if (refreshToken !== undefined && clientId === undefined) throw incomplete('clientId');
+
+    const request = (stored: StoredTokens | undefined): TokenRequest | IssuedToken => {
+      const { expiresAt } = credential;
+      const stillGood = expiresAt === undefined || expiresAt > clock.now();
+      // Only at first: an entry in the store means that this token was used, and is expired or refused.
+      if (stored === undefined && accessToken !== undefined && (stillGood || refreshToken === undefined)) {
+        if (!stillGood) throw expired();
+        const token = { accessToken: new SecretText(accessToken), obtainedAt: clock.now() };
+        return { ...token, ...(expiresAt !== undefined && { expiresAt }) };
+      }
+      const newest = stored?.refreshToken?.reveal() ?? refreshToken;
+      if (newest === undefined || clientId === undefined) throw expired();
+      return {
+        endpoint,
+        client:
+          clientSecret === undefined
+            ? { kind: 'public', clientId }
+            : { kind: 'secret', clientId, secret: new SecretText(clientSecret) },
+        grant: { kind: 'refresh-token', refreshToken: new SecretText(newest) },
+      };
+    };
+    return {
+      user,
+      identity: [credential.kind, endpoint, clientId, clientSecret, accessToken, refreshToken, user],
+      request,
+    };
+  };
+  const provider = tokenProvider(open, options);
+  return {
+    ...provider,
+    login(signal) {
+      if (!warned) {
+        logger.warn('credentials of kind oauth2-refresh are deprecated', {
+          replacement: 'oauth2-client-credentials',
+        });
+        warned = true;
+      }
+      return provider.login(signal);
+    },
+  };
+}
+
+function expired(): MailError {
+  return new MailError(
+    'TOKEN_EXPIRED',
+    'The access token has expired or was refused, and there is no refresh token.',
+    {
+      phase: 'token',
+    },
+  );
+}

@@ -1,0 +1,176 @@
+import type { KeyObject } from 'node:crypto';
+import { type Clock, isLoopbackHost, MailError, SecretText, systemClock } from '@flowpost/core';
+import {
+  allowInsecureRequests,
+  type ClientAuth,
+  ClientSecretPost,
+  Configuration,
+  clientCredentialsGrant,
+  customFetch,
+  genericGrantRequest,
+  modifyAssertion,
+  None,
+  PrivateKeyJwt,
+  refreshTokenGrant,
+} from 'openid-client';
+import { type Exchange, tokenFailure } from './token/token-failure.ts';
+
+/** How the client proves who it is. */
+export type ClientAuthentication =
+  | { readonly kind: 'secret'; readonly clientId: string; readonly secret: SecretText }
+  /** RFC 7523 section 2.2, with PS256 and the certificate's SHA-256 thumbprint, as Entra wants it. */
+  | {
+      readonly kind: 'private-key-jwt';
+      readonly clientId: string;
+      readonly key: KeyObject;
+      readonly thumbprint: string;
+    }
+  | { readonly kind: 'public'; readonly clientId: string }
+  /** The grant itself says who asks, as with Google's service accounts. */
+  | { readonly kind: 'none' };
+
+export type Grant =
+  | { readonly kind: 'client-credentials'; readonly scope?: string | undefined }
+  | { readonly kind: 'refresh-token'; readonly refreshToken: SecretText }
+  /** RFC 7523 section 2.1. */
+  | { readonly kind: 'jwt-bearer'; readonly assertion: SecretText };
+
+export interface TokenRequest {
+  /** https, or http on a loopback host. */
+  readonly endpoint: string;
+  readonly client: ClientAuthentication;
+  readonly grant: Grant;
+}
+
+export interface IssuedToken {
+  readonly accessToken: SecretText;
+  /** Unix milliseconds; absent when the issuer does not say. */
+  readonly expiresAt?: number;
+  readonly obtainedAt: number;
+  /** A new refresh token, when the issuer rotates them. */
+  readonly refreshToken?: SecretText;
+}
+
+export interface TokenEndpointOptions {
+  /** For everything from the connection to the last byte of the answer. Default 30 s. */
+  readonly deadlineMs?: number | undefined;
+  /** Lets http endpoints be used on other hosts than this machine. */
+  readonly dangerouslyAllowHttp?: boolean | undefined;
+  readonly fetch?: typeof globalThis.fetch | undefined;
+  readonly clock?: Clock | undefined;
+}
+
+/** Far more than any token needs. */
+const maxResponseBytes = 256 * 1024;
+const assertionLifetimeSeconds = 300;
+
+function checkedEndpoint(endpoint: string, dangerouslyAllowHttp: boolean | undefined): URL {
+  const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined;
+  const host = url?.hostname.replace(/^\[(.*)\]$/, '$1') ?? '';
+  const httpAllowed = isLoopbackHost(host) || dangerouslyAllowHttp === true;
+  const isUsable = url && (url.protocol === 'https:' || (url.protocol === 'http:' && httpAllowed));
+  if (isUsable && url.username === '' && url.password === '') return url;
+  throw new MailError(
+    'TOKEN_ENDPOINT_INVALID',
+    'The token endpoint must be an https URL without credentials.',
+    {
+      phase: 'token',
+      details: { host },
+    },
+  );
+}
+
+async function clientAuthentication(client: ClientAuthentication, endpoint: string): Promise<ClientAuth> {
+  if (client.kind === 'secret') return ClientSecretPost(client.secret.reveal());
+  if (client.kind === 'public') return None();
+  if (client.kind === 'none') return () => undefined;
+  const { key, thumbprint } = client;
+  const signingKey = key.toCryptoKey({ name: 'RSA-PSS', hash: 'SHA-256' }, false, ['sign']);
+  return PrivateKeyJwt(signingKey, {
+    [modifyAssertion](header, payload) {
+      header.typ = 'JWT';
+      header['x5t#S256'] = thumbprint;
+      payload.aud = endpoint;
+      payload.exp = Number(payload.iat) + assertionLifetimeSeconds;
+    },
+  });
+}
+
+/** Reads a body up to the limit, whatever its Content-Length says. */
+async function readBody(response: Response): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of response.body ?? []) {
+    size += chunk.length;
+    if (size > maxResponseBytes)
+      throw Object.assign(new Error('response too large'), { code: 'RESPONSE_TOO_LARGE' });
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+/**
+ * Asks a token endpoint (RFC 6749 section 3.2) for an access token.
+ *
+ * @throws MailError with phase `token`. It holds no secret, assertion or token. The signal's reason when aborted.
+ */
+export async function requestToken(
+  request: TokenRequest,
+  options: TokenEndpointOptions = {},
+  signal?: AbortSignal,
+): Promise<IssuedToken> {
+  const { clock = systemClock, deadlineMs = 30_000, fetch = globalThis.fetch } = options;
+  const url = checkedEndpoint(request.endpoint, options.dangerouslyAllowHttp);
+  const { client, grant } = request;
+  const clientId = client.kind === 'none' ? 'none' : client.clientId;
+  const deadline = AbortSignal.timeout(deadlineMs);
+  const exchange: { -readonly [Key in keyof Exchange]: Exchange[Key] } = { host: url.host };
+
+  const server = { issuer: url.origin, token_endpoint: url.href };
+  const configuration = new Configuration(
+    server,
+    clientId,
+    undefined,
+    await clientAuthentication(client, url.href),
+  );
+  if (url.protocol === 'http:') allowInsecureRequests(configuration);
+  configuration[customFetch] = async (target, init) => {
+    const either = AbortSignal.any([deadline, ...(signal ? [signal] : [])]);
+    const response = await fetch(target, { ...(init as RequestInit), signal: either });
+    exchange.status = response.status;
+    exchange.retryAfter = response.headers.get('retry-after') ?? undefined;
+    exchange.text = await readBody(response);
+    const headers = new Headers(response.headers);
+    // With this header the library would not look into the body, where the reason stands.
+    headers.delete('www-authenticate');
+    headers.delete('content-encoding');
+    return new Response(exchange.text === '' ? null : exchange.text, { status: response.status, headers });
+  };
+
+  try {
+    const answer = await requestGrant(configuration, grant);
+    const obtainedAt = clock.now();
+    return {
+      accessToken: new SecretText(answer.access_token),
+      obtainedAt,
+      ...(answer.expires_in !== undefined && { expiresAt: obtainedAt + answer.expires_in * 1_000 }),
+      ...(answer.refresh_token !== undefined && { refreshToken: new SecretText(answer.refresh_token) }),
+    };
+  } catch (cause) {
+    if (signal?.aborted) throw signal.reason;
+    throw tokenFailure(exchange, cause, deadline.aborted, clock.now());
+  }
+}
+
+function requestGrant(configuration: Configuration, grant: Grant) {
+  switch (grant.kind) {
+    case 'client-credentials':
+      return clientCredentialsGrant(configuration, grant.scope === undefined ? {} : { scope: grant.scope });
+    case 'refresh-token':
+      return refreshTokenGrant(configuration, grant.refreshToken.reveal());
+    case 'jwt-bearer':
+      return genericGrantRequest(configuration, 'urn:ietf:params:oauth:grant-type:jwt-bearer', {
+        assertion: grant.assertion.reveal(),
+      });
+  }
+}

@@ -1,0 +1,101 @@
+import { createHash } from 'node:crypto';
+import type { StoredTokens } from '@flowpost/core';
+import { type Login, MailError, MemoryTokenStore, type SecretText } from '@flowpost/core';
+import type { AuthProvider, AuthProviderOptions, CredentialExpiry } from './auth-provider.ts';
+import { TokenCache } from './token-cache.ts';
+import { type IssuedToken, requestToken, type TokenRequest } from './token-endpoint.ts';
+
+/** A credential with everything decrypted, ready to ask for tokens. */
+export interface TokenSource {
+  /** Who the token is for: the user name of the login. */
+  readonly user: string;
+  /** Everything that matters for the token: another secret or scope is another key. */
+  readonly identity: readonly (string | undefined)[];
+  /** The request, given what is stored from earlier ones. */
+  request(stored: StoredTokens | undefined): TokenRequest | IssuedToken | Promise<TokenRequest | IssuedToken>;
+  /** Looks at a new token, and throws when it cannot work. */
+  check?(token: IssuedToken): void;
+  readonly expiry?: CredentialExpiry | undefined;
+}
+
+/** Names the tokens of a credential in a store. A hash, so that it tells nothing about the secrets in it. */
+function tokenKey(identity: TokenSource['identity']): string {
+  return createHash('sha256')
+    .update(JSON.stringify(identity.map((part) => part ?? null)))
+    .digest('base64url');
+}
+
+/** The provider for any credential that is turned into tokens. */
+export function tokenProvider(open: () => Promise<TokenSource>, options: AuthProviderOptions): AuthProvider {
+  const { clock, logger, deadlineMs, dangerouslyAllowHttp, fetch } = options;
+  const cache =
+    options.tokenCache ?? new TokenCache(options.tokenStore ?? new MemoryTokenStore(), { clock, logger });
+  let opened: Promise<TokenSource> | undefined;
+  const source = (): Promise<TokenSource> => {
+    // Opened once; a failure is not kept, because a missing file may turn up.
+    opened ??= open().catch((error) => {
+      opened = undefined;
+      throw error;
+    });
+    return opened;
+  };
+  return {
+    async login(signal): Promise<Login> {
+      const { user, identity, request, check } = await source();
+      const fetchToken = async (
+        stored: StoredTokens | undefined,
+        shared: AbortSignal,
+      ): Promise<IssuedToken> => {
+        const wanted = await request(stored);
+        const endpoint = { clock, deadlineMs, dangerouslyAllowHttp, fetch };
+        const issued = 'accessToken' in wanted ? wanted : await requestToken(wanted, endpoint, shared);
+        check?.(issued);
+        return issued;
+      };
+      const { accessToken, expiresAt } = await cache.get(tokenKey(identity), fetchToken, signal);
+      return {
+        kind: 'bearer',
+        username: user,
+        token: accessToken,
+        ...(expiresAt !== undefined && { expiresAt }),
+      };
+    },
+    async invalidate(login) {
+      if (login.kind === 'bearer')
+        await cache.invalidate(tokenKey((await source()).identity), login.token.reveal());
+    },
+    expiry: async () => (await source()).expiry,
+  };
+}
+
+/** @throws MailError `CREDENTIAL_INCOMPLETE` naming what is missing. */
+export function incomplete(...missing: string[]): MailError {
+  return new MailError('CREDENTIAL_INCOMPLETE', `The credential lacks ${missing.join(' or ')}.`, {
+    phase: 'token',
+    details: { missing },
+  });
+}
+
+/** The claims of an access token that happens to be a JWT; its signature is the resource's business. */
+export function readClaims(token: SecretText): Record<string, unknown> | undefined {
+  try {
+    const claims = JSON.parse(Buffer.from(token.reveal().split('.')[1] ?? '', 'base64url').toString('utf8'));
+    return typeof claims === 'object' && claims !== null ? claims : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Entra issues tokens without any permission when consent is missing, and the mail server then says only 535. */
+export function assertEntraPermission({ accessToken }: IssuedToken): void {
+  const claims = readClaims(accessToken);
+  if (!claims) return;
+  const { roles, scp, aud } = claims;
+  const has = (value: unknown): boolean =>
+    Array.isArray(value) ? value.length > 0 : typeof value === 'string' && value !== '';
+  if (has(roles) || has(scp)) return;
+  throw new MailError('TOKEN_CONSENT_MISSING', 'Entra issued a token without any permission.', {
+    phase: 'token',
+    details: { ...(typeof aud === 'string' && { audience: aud }) },
+  });
+}

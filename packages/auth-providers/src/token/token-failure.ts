@@ -1,0 +1,119 @@
+import { type ErrorCode, MailError } from '@flowpost/core';
+import { hintForEntraCode } from './entra-codes.ts';
+
+/** What was seen of one request to a token endpoint. */
+export interface Exchange {
+  readonly host: string;
+  /** Absent when there was no answer. */
+  readonly status?: number;
+  readonly retryAfter?: string | undefined;
+  readonly text?: string;
+}
+
+/** The error codes of RFC 6749 section 5.2, and those that Microsoft and Google add. They alone decide our code. */
+const byOAuthError: Readonly<Record<string, ErrorCode>> = {
+  invalid_client: 'TOKEN_CLIENT_REFUSED',
+  invalid_grant: 'TOKEN_GRANT_REFUSED',
+  invalid_scope: 'TOKEN_SCOPE_INVALID',
+  invalid_target: 'TOKEN_SCOPE_INVALID',
+  invalid_resource: 'TOKEN_SCOPE_INVALID',
+  invalid_request: 'TOKEN_REQUEST_INVALID',
+  unsupported_grant_type: 'TOKEN_REQUEST_INVALID',
+  unauthorized_client: 'TOKEN_CLIENT_UNAUTHORIZED',
+  access_denied: 'TOKEN_ACCESS_DENIED',
+  consent_required: 'TOKEN_ACCESS_DENIED',
+  interaction_required: 'TOKEN_ACCESS_DENIED',
+  admin_policy_enforced: 'TOKEN_ACCESS_DENIED',
+  temporarily_unavailable: 'TOKEN_ENDPOINT_BUSY',
+  server_error: 'TOKEN_ENDPOINT_BUSY',
+  slow_down: 'TOKEN_ENDPOINT_BUSY',
+};
+
+interface OAuthErrorBody {
+  readonly error: string;
+  readonly error_description?: unknown;
+  readonly error_codes?: unknown;
+  readonly correlation_id?: unknown;
+  readonly trace_id?: unknown;
+}
+
+function parseObject(text: string | undefined): Record<string, unknown> | undefined {
+  try {
+    const value = JSON.parse(text ?? '');
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Seconds or an HTTP date (RFC 9110 section 10.2.3), in milliseconds from now. */
+function retryAfterMs(value: string | undefined, now: number): number | undefined {
+  if (value === undefined) return undefined;
+  const ms = /^\d+$/.test(value) ? Number(value) * 1_000 : Date.parse(value) - now;
+  return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
+}
+
+const texts = (entries: Readonly<Record<string, unknown>>): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(entries).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+  );
+
+function oauthFailure(exchange: Exchange, body: OAuthErrorBody, now: number): MailError {
+  const { host, status } = exchange;
+  const code =
+    byOAuthError[body.error] ?? ((status ?? 0) >= 500 ? 'TOKEN_ENDPOINT_BUSY' : 'TOKEN_REQUEST_INVALID');
+  const entraCodes = Array.isArray(body.error_codes)
+    ? body.error_codes.filter((one) => typeof one === 'number')
+    : [];
+  const delay = retryAfterMs(exchange.retryAfter, now);
+  return new MailError(code, `The authorization server ${host} refused the token: ${body.error}.`, {
+    phase: 'token',
+    hint: hintForEntraCode(entraCodes),
+    details: {
+      host,
+      status,
+      error: body.error,
+      // Microsoft asks for these when one turns to its support.
+      ...texts({ correlationId: body.correlation_id, traceId: body.trace_id }),
+      ...(entraCodes.length > 0 && { entraCodes }),
+      ...(delay !== undefined && { retryAfterMs: delay }),
+    },
+  });
+}
+
+/** The system's code for a request that never got an answer. */
+function networkReason(cause: unknown): string | undefined {
+  for (let at = cause; at instanceof Error; at = at.cause) {
+    const { code } = at as NodeJS.ErrnoException;
+    if (typeof code === 'string' && !code.startsWith('OAUTH_')) return code;
+  }
+  return undefined;
+}
+
+/**
+ * What a failed token request means. The OAuth `error` decides, and without one the status; numbers such as
+ * AADSTS7000215 only choose the hint, because Microsoft says they change. Descriptions are left out of the error:
+ * some issuers repeat in them what they were sent.
+ */
+export function tokenFailure(exchange: Exchange, cause: unknown, timedOut: boolean, now: number): MailError {
+  const { host, status, text } = exchange;
+  const fail = (code: ErrorCode, message: string, details: Record<string, unknown> = {}): MailError =>
+    new MailError(code, `${host}: ${message}.`, { phase: 'token', details: { host, ...details } });
+  if (timedOut) return fail('TOKEN_ENDPOINT_TIMED_OUT', 'the authorization server did not answer in time');
+  if (status === undefined) {
+    return fail('TOKEN_ENDPOINT_UNREACHABLE', 'the authorization server cannot be reached', {
+      reason: networkReason(cause),
+    });
+  }
+  const body = parseObject(text);
+  if (typeof body?.error === 'string') return oauthFailure(exchange, body as unknown as OAuthErrorBody, now);
+  if (status === 429 || status >= 500) {
+    const delay = retryAfterMs(exchange.retryAfter, now);
+    return fail('TOKEN_ENDPOINT_BUSY', `the authorization server answered ${status}`, {
+      status,
+      ...(delay !== undefined && { retryAfterMs: delay }),
+    });
+  }
+  if (!body) return fail('TOKEN_RESPONSE_NOT_JSON', 'the answer is not JSON', { status });
+  return fail('TOKEN_RESPONSE_INVALID', `the answer (${status}) holds no usable access token`, { status });
+}
