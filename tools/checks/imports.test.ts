@@ -4,7 +4,7 @@ import { manifests, readRootFile, sources } from './repository.ts';
 /** What a package may import, beyond Node and itself. Tests may import `@flowpost/testing` and dev dependencies too. */
 const allowed: Readonly<Record<string, readonly string[]>> = {
   'packages/core': ['zod', 'jose'],
-  'packages/auth-providers': ['@flowpost/core'],
+  'packages/auth-providers': ['@flowpost/core', 'openid-client', 'asn1js', 'node-forge'],
   'packages/mime-attachments': ['@flowpost/core', 'nodemailer'],
   'packages/transport': [
     '@flowpost/core',
@@ -13,7 +13,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'nodemailer',
   ],
   'packages/node-adapter': ['@flowpost/core', '@flowpost/transport', 'zod'],
-  'packages/testing': ['smtp-server', 'mailparser', '@peculiar/x509', 'reflect-metadata'],
+  'packages/testing': ['smtp-server', 'mailparser', 'oidc-provider', '@peculiar/x509', 'reflect-metadata'],
   'apps/cli': ['@flowpost/core', '@flowpost/transport', '@flowpost/node-adapter', '@flowpost/testing'],
   'apps/server': [],
   'apps/bench': [],
@@ -23,6 +23,7 @@ const forTests = ['vitest', 'fast-check', '@flowpost/testing'];
 /** Modules that only one file may import, so that the rest does not depend on them. */
 const singleImporters: Readonly<Record<string, string>> = {
   'nodemailer/lib/smtp-connection': 'packages/transport/src/smtp/smtp-session.ts',
+  'openid-client': 'packages/auth-providers/src/token-endpoint.ts',
 };
 
 const importPattern = /^(?:import|export)\b[^;']*?\bfrom '([^']+)'|^import '([^']+)'|\bimport\('([^']+)'\)/gm;

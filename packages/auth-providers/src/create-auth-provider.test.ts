@@ -32,19 +32,3 @@ describe('basic', () => {
     await expect(provide(credential).login()).rejects.toMatchObject({ code: 'SECRET_KEY_MISSING' });
   });
 });
-
-it('a kind that is not available is refused by name', () => {
-  const credential: CredentialInput = {
-    kind: 'oauth2-client-credentials',
-    user: 'me@x.org',
-    tenantId: 't',
-    clientId: 'c',
-    clientSecret: 'hunter2',
-  };
-  expect(() => provide(credential)).toThrowError(
-    expect.objectContaining({
-      code: 'CREDENTIAL_KIND_UNAVAILABLE',
-      details: { kind: 'oauth2-client-credentials', available: ['basic'] },
-    }),
-  );
-});

@@ -77,7 +77,7 @@ export function incomplete(...missing: string[]): MailError {
 }
 
 /** The claims of an access token that happens to be a JWT; its signature is the resource's business. */
-export function readClaims(token: SecretText): Record<string, unknown> | undefined {
+function readClaims(token: SecretText): Record<string, unknown> | undefined {
   try {
     const claims = JSON.parse(Buffer.from(token.reveal().split('.')[1] ?? '', 'base64url').toString('utf8'));
     return typeof claims === 'object' && claims !== null ? claims : undefined;

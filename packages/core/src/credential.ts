@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { EncryptedText } from './encrypted-text.ts';
-import { SecretText } from './secret.ts';
+import { SecretBytes, SecretText } from './secret.ts';
 
 const notEmpty = 'it is empty';
 
@@ -47,7 +47,7 @@ const oauth2Refresh = z.strictObject({
   tokenEndpoint: endpoint.optional(),
 });
 
-const issuer = { tokenEndpoint: endpoint.optional(), tenantId: encryptableSchema.exactOptional() };
+const issuer = { tokenEndpoint: endpoint.optional(), tenantId: encryptableSchema.optional() };
 
 const oauth2ClientCredentials = z.strictObject({
   kind: z.literal('oauth2-client-credentials'),
@@ -65,7 +65,9 @@ const oauth2Certificate = z.strictObject({
   user,
   ...issuer,
   /** The content of the certificate file: PKCS#12, PEM, or Google's JSON key. */
-  certificate: z.instanceof(Uint8Array).optional(),
+  certificate: z
+    .union([z.instanceof(SecretBytes), z.instanceof(Uint8Array).transform((bytes) => new SecretBytes(bytes))])
+    .optional(),
   certificateFile: encryptableSchema.optional(),
   certificatePassword: secretSchema.optional(),
   /** With a Google JSON key it is in the key. */

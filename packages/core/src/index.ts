@@ -79,7 +79,7 @@ export {
 } from './ports/logger.ts';
 export { MemoryTokenStore, type StoredTokens, type TokenStore } from './ports/token-store.ts';
 export type { RejectedRecipient, SendReceipt, SendTimings } from './receipt.ts';
-export { revealSecret, type Secret, SecretText } from './secret.ts';
+export { revealSecret, type Secret, SecretBytes, SecretText } from './secret.ts';
 export {
   type SendPolicy,
   type SendRequest,

@@ -32,6 +32,31 @@ export class SecretText {
   }
 }
 
+/** Secret bytes, such as a certificate with its private key, held in the same way. */
+export class SecretBytes {
+  readonly #bytes: Uint8Array;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  reveal(): Uint8Array {
+    return this.#bytes;
+  }
+
+  toString(): string {
+    return '***';
+  }
+
+  toJSON(): string {
+    return '***';
+  }
+
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return '***';
+  }
+}
+
 /**
  * The clear text of a secret, decrypting it when it is encrypted.
  *

@@ -6,6 +6,8 @@ export {
   type KeyPair,
   type TestCertificates,
 } from './certificates.ts';
+export { GoogleTokenEndpoint, type GoogleTokenEndpointOptions } from './google-token-endpoint.ts';
+export { type InjectedAnswer, OAuthServer, type OAuthServerOptions } from './oauth-server.ts';
 export { type ParsedAddress, type ParsedAttachment, type ParsedMail, parseMail } from './parse-mail.ts';
 export { RawServer, speakSmtp } from './raw-server.ts';
 export { type ReceivedMail, type Refusal, SmtpInbox, type SmtpInboxOptions } from './smtp-inbox.ts';

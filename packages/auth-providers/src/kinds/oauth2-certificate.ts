@@ -43,7 +43,8 @@ export function certificateProvider(
 
   const read = async () => {
     const path = await reveal(credential.certificateFile);
-    const file = credential.certificate ?? (path === undefined ? undefined : await readCertificateFile(path));
+    const file =
+      credential.certificate?.reveal() ?? (path === undefined ? undefined : await readCertificateFile(path));
     if (!file) throw incomplete('certificate', 'certificateFile');
     return {
       file,

@@ -1,5 +1,5 @@
 import { createHmac, randomBytes } from 'node:crypto';
-import { type Connection, EncryptedText, SecretText } from '@flowpost/core';
+import { type Connection, EncryptedText, SecretBytes, SecretText } from '@flowpost/core';
 
 /** Made anew for each process, so that a fingerprint tells nothing about the secrets that went into it. */
 const processKey = randomBytes(32);
@@ -13,6 +13,7 @@ export function connectionFingerprint(connection: Connection): string {
     // JSON.stringify hands over what toJSON made of a secret, which is ***; the secret itself is in the holder.
     const held = this[key];
     if (held instanceof SecretText) return held.reveal();
+    if (held instanceof SecretBytes) return Buffer.from(held.reveal()).toString('base64');
     if (held instanceof EncryptedText) return held.compact;
     return value;
   });

@@ -1,4 +1,6 @@
+import { createHmac } from 'node:crypto';
 import { type Login, MailError } from '@flowpost/core';
+import type { Endpoint } from '../diagnosis/connection-failure.ts';
 import { parseReply, replyFailure, type SmtpReply } from '../diagnosis/reply-failure.ts';
 
 /** Sends one line of the exchange and gives the server's reply. */
@@ -8,39 +10,77 @@ const base64 = (text: string): string => Buffer.from(text, 'utf8').toString('bas
 
 interface Mechanism {
   readonly name: string;
-  /** The lines of the exchange: the AUTH command, then an answer to each 334. */
-  lines(login: Login): readonly string[];
+  /** What goes with the AUTH command, in base64; absent when the server speaks first. */
+  initial?(login: Login, server: Endpoint): string;
+  /** The answer to the server's challenges, the first one having the number 0; undefined when there is none. */
+  answer?(login: Login, challenge: string, number: number): string | undefined;
 }
-
-/** SASL mechanisms by kind of login, the preferred one first. */
-const mechanisms: Readonly<Record<Login['kind'], readonly Mechanism[]>> = {
-  password: [
-    {
-      // RFC 4616. The authorization identity stays empty: some servers refuse any.
-      name: 'PLAIN',
-      lines: (login) => [`AUTH PLAIN ${base64(`\0${login.username}\0${clearSecret(login)}`)}`],
-    },
-    {
-      name: 'LOGIN',
-      lines: (login) => ['AUTH LOGIN', base64(login.username), base64(clearSecret(login))],
-    },
-  ],
-  bearer: [],
-};
 
 function clearSecret(login: Login): string {
   return login.kind === 'password' ? login.password.reveal() : login.token.reveal();
 }
 
+/** RFC 4616. The authorization identity stays empty: some servers refuse any. */
+const plain: Mechanism = {
+  name: 'PLAIN',
+  initial: (login) => base64(`\0${login.username}\0${clearSecret(login)}`),
+};
+
+/** Never standardised, offered everywhere; Microsoft 365 offers no other for passwords. */
+const login: Mechanism = {
+  name: 'LOGIN',
+  answer: (login, _, number) => [base64(login.username), base64(clearSecret(login))][number],
+};
+
+/** RFC 2195: keeps the password off the wire, and needs the server to keep it in clear. Better than no login. */
+const cramMd5: Mechanism = {
+  name: 'CRAM-MD5',
+  answer: (login, challenge, number) => {
+    if (number > 0) return undefined;
+    const digest = createHmac('md5', clearSecret(login))
+      .update(Buffer.from(challenge, 'base64'))
+      .digest('hex');
+    return base64(`${login.username} ${digest}`);
+  },
+};
+
+/** RFC 7628. A refusal comes as a challenge with the reason, to be answered with a lone ^A. */
+const oauthBearer: Mechanism = {
+  name: 'OAUTHBEARER',
+  initial: (login, { host, port }) => {
+    const user = login.username.replaceAll('=', '=3D').replaceAll(',', '=2C');
+    return base64(
+      `n,a=${user},\x01host=${host}\x01port=${port}\x01auth=Bearer ${clearSecret(login)}\x01\x01`,
+    );
+  },
+  answer: (_login, _challenge, number) => (number === 0 ? 'AQ==' : undefined),
+};
+
+/**
+ * Google's and Microsoft's forerunner of it. Google refuses with a challenge, to be answered with an empty line;
+ * Microsoft refuses at once.
+ *
+ * @see https://developers.google.com/workspace/gmail/imap/xoauth2-protocol
+ */
+const xoauth2: Mechanism = {
+  name: 'XOAUTH2',
+  initial: (login) => base64(`user=${login.username}\x01auth=Bearer ${clearSecret(login)}\x01\x01`),
+  answer: (_login, _challenge, number) => (number === 0 ? '' : undefined),
+};
+
+/** SASL mechanisms by kind of login, the preferred one first. */
+const mechanisms: Readonly<Record<Login['kind'], readonly Mechanism[]>> = {
+  password: [plain, login, cramMd5],
+  bearer: [oauthBearer, xoauth2],
+};
+
 /** Replaces what must not be repeated, should a server echo it: the secret, and its forms on the wire. */
-export function scrubLogin(text: string, login: Login | undefined): string {
+export function scrubLogin(text: string, login: Login | undefined, server: Endpoint): string {
   if (!login) return text;
   const secret = clearSecret(login);
-  const forms = mechanisms[login.kind]
-    .flatMap(({ lines }) => lines(login))
-    .map((line) => line.split(' ').at(-1) ?? '');
-  return [secret, ...forms]
-    .filter((form) => form.length >= 4 && form !== 'LOGIN' && form !== base64(login.username))
+  const initial = mechanisms[login.kind].flatMap((mechanism) => mechanism.initial?.(login, server) ?? []);
+  return [...initial, base64(secret), secret]
+    .filter((form) => form.length >= 4)
     .reduce((clean, form) => clean.replaceAll(form, '***'), text);
 }
 
@@ -52,6 +92,7 @@ export function scrubLogin(text: string, login: Login | undefined): string {
 export async function authenticate(
   login: Login,
   offered: readonly string[] | undefined,
+  server: Endpoint,
   exchange: Exchange,
 ): Promise<void> {
   if (offered === undefined) {
@@ -74,14 +115,16 @@ export async function authenticate(
       phase: 'auth',
     });
   }
+  const initial = mechanism.initial?.(login, server);
+  let line: string | undefined = `AUTH ${mechanism.name}${initial === undefined ? '' : ` ${initial}`}`;
   let reply: SmtpReply | undefined;
-  for (const line of mechanism.lines(login)) {
+  for (let number = 0; line !== undefined; number++) {
     const { response } = await exchange(line);
-    reply = parseReply(scrubLogin(response, login));
-    if (reply?.code !== 334) break;
+    reply = parseReply(scrubLogin(response, login, server));
+    line = reply?.code === 334 ? mechanism.answer?.(login, response.slice(4).trim(), number) : undefined;
   }
   if (reply?.code === 235) return;
-  // A 334 after the last line, or no reply at all, is not SMTP; it is treated as a refusal.
+  // Another 334 at the end, or no reply at all, is not SMTP; it is treated as a refusal.
   const { code = 500, text = '500 the server broke off the exchange' } = reply ?? {};
   const negative = code >= 400 ? { ...reply, code, text } : { code: 500, text };
   throw replyFailure('auth', 'auth', negative, { mechanism: mechanism.name });

@@ -1,9 +1,10 @@
-import { type AuthProvider, createAuthProvider } from '@flowpost/auth-providers';
+import { type AuthProvider, type AuthProviderOptions, createAuthProvider } from '@flowpost/auth-providers';
 import {
   type EmailMessageInput,
   guardLogger,
   isMailError,
   type Logger,
+  type Login,
   MailError,
   type MailSender,
   resolveTlsMode,
@@ -26,6 +27,8 @@ export interface SenderOptions {
   readonly attachments?: AttachmentPolicy | undefined;
   /** Opens encrypted text in the connection. */
   readonly secretBox?: SecretBox | undefined;
+  /** Where tokens are kept, and how token endpoints are reached. */
+  readonly auth?: Omit<AuthProviderOptions, 'secretBox' | 'logger'> | undefined;
   /** Default silent. */
   readonly logger?: Logger | undefined;
   /** How host names are looked up. Default the system's way. */
@@ -70,7 +73,13 @@ export class SmtpSender implements MailSender {
     this.#logger = guardLogger(options.logger ?? silentLogger);
     const server = resolveServer(connection);
     this.#endpoint = server;
-    const provider = connection.auth && createAuthProvider(connection.auth, { secretBox: options.secretBox });
+    const provider =
+      connection.auth &&
+      createAuthProvider(connection.auth, {
+        ...options.auth,
+        logger: this.#logger,
+        secretBox: options.secretBox,
+      });
     this.#pool = new SessionPool(connection.limits?.connections ?? defaultConnections, (signal) =>
       this.#openSession(server, provider, signal),
     );
@@ -82,12 +91,21 @@ export class SmtpSender implements MailSender {
     signal: AbortSignal | undefined,
   ): Promise<SmtpSession> {
     const { tlsOptions, timeouts, ehloName, allowPlaintextAuth } = this.#connection;
-    const login = await provider?.login(signal);
     const { lookup } = this.#options;
-    const session = await SmtpSession.open(
-      { ...server, tlsOptions, timeouts, ehloName, allowPlaintextAuth, login, lookup },
-      signal,
-    );
+    const open = (login: Login | undefined): Promise<SmtpSession> =>
+      SmtpSession.open(
+        { ...server, tlsOptions, timeouts, ehloName, allowPlaintextAuth, login, lookup },
+        signal,
+      );
+    let login = await provider?.login(signal);
+    const session = await open(login).catch(async (error) => {
+      // A token can be refused before its time; a new one is tried once. A password would only lock the account.
+      const isTokenRefused = isMailError(error) && error.code === 'AUTH_REFUSED' && login?.kind === 'bearer';
+      if (!provider || !login || !isTokenRefused) throw error;
+      await provider.invalidate(login);
+      login = await provider.login(signal);
+      return open(login);
+    });
     this.#logger.debug('SMTP session opened', {
       host: server.host,
       port: server.port,

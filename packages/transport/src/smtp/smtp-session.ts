@@ -4,7 +4,6 @@ import { type ConnectionOptions, TLSSocket } from 'node:tls';
 import {
   isLoopbackHost,
   type Login,
-  MailError,
   type RejectedRecipient,
   type Timeouts,
   type TlsMode,
@@ -137,7 +136,7 @@ export class SmtpSession {
 
   #context(signal: AbortSignal | undefined): FailureContext {
     const { host, port, login } = this.#options;
-    return { host, port, signal, scrub: (text) => scrubLogin(text, login) };
+    return { host, port, signal, scrub: (text) => scrubLogin(text, login, { host, port }) };
   }
 
   #checkFingerprint(): void {
@@ -207,10 +206,13 @@ export class SmtpSession {
     const { login } = this.#options;
     if (!login) throw new Error('nothing to log in with');
     const offered = this.#dialogue.extensions.get('AUTH');
-    authenticate(login, offered, (line) => exchange.sendCommand(line)).then(exchange.resolve, (error) => {
-      this.#loginFailure = error;
-      exchange.reject(new Error('login failed'));
-    });
+    authenticate(login, offered, this.#options, (line) => exchange.sendCommand(line)).then(
+      exchange.resolve,
+      (error) => {
+        this.#loginFailure = error;
+        exchange.reject(new Error('login failed'));
+      },
+    );
   }
 
   /**

@@ -1,0 +1,581 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { inspect } from 'node:util';
+import {
+  type CredentialInput,
+  credentialSchema,
+  type Login,
+  ManualClock,
+  MemoryLogger,
+  MemoryTokenStore,
+  parseWith,
+} from '@flowpost/core';
+import { createSelfSigned, GoogleTokenEndpoint, OAuthServer } from '@flowpost/testing';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { AuthProviderOptions } from './auth-provider.ts';
+import { createAuthProvider } from './create-auth-provider.ts';
+import { expiryNotice } from './expiry-notice.ts';
+
+const secret = 's3cret~+&=%-value';
+const logger = new MemoryLogger();
+
+const provide = (credential: CredentialInput, options: AuthProviderOptions = {}) =>
+  createAuthProvider(parseWith(credentialSchema, credential), { logger, ...options });
+
+const byId = (endpoint: string, change: Partial<CredentialInput> = {}) =>
+  ({
+    kind: 'oauth2-client-credentials',
+    user: 'sender@x.org',
+    tokenEndpoint: endpoint,
+    tenantId: 'tenant',
+    clientId: 'app',
+    clientSecret: secret,
+    ...change,
+  }) as CredentialInput;
+
+const tokenOf = (login: Login): string => (login.kind === 'bearer' ? login.token.reveal() : '');
+
+/** The error of a login that must fail, after making sure that it shows no secret. */
+async function failure(
+  credential: CredentialInput,
+  options: AuthProviderOptions = {},
+  secrets: string[] = [],
+) {
+  const error = await provide(credential, options)
+    .login()
+    .then(
+      () => {
+        throw new Error('logged in');
+      },
+      (thrown) => thrown,
+    );
+  const shown =
+    inspect(error, { depth: 9, showHidden: true }) +
+    JSON.stringify(error) +
+    inspect(logger.entries, { depth: 9 });
+  for (const one of [secret, encodeURIComponent(secret), ...secrets]) expect(shown).not.toContain(one);
+  expect(error).toMatchObject({ phase: 'token', inDoubt: false });
+  return error;
+}
+
+describe('client credentials by secret', () => {
+  it('gets a token once, for any number of logins at once and later', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret } });
+    const provider = provide(byId(server.tokenEndpoint));
+    const logins = await Promise.all(Array.from({ length: 100 }, () => provider.login()));
+    expect(new Set(logins.map(tokenOf)).size).toBe(1);
+    expect(logins[0]).toMatchObject({
+      kind: 'bearer',
+      username: 'sender@x.org',
+      expiresAt: expect.any(Number),
+    });
+    await provider.login();
+    expect(server.requests).toEqual(['client_credentials']);
+    expect(new URLSearchParams(server.bodies[0]).get('scope')).toBe('https://outlook.office365.com/.default');
+  });
+
+  it('a changed secret or scope is another token', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret } });
+    const tokenStore = new MemoryTokenStore();
+    await provide(byId(server.tokenEndpoint), { tokenStore }).login();
+    await provide(byId(server.tokenEndpoint), { tokenStore }).login();
+    expect(server.requests).toHaveLength(1);
+    await provide(byId(server.tokenEndpoint, { scope: 'other/.default' } as never), { tokenStore }).login();
+    expect(server.requests).toHaveLength(2);
+    expect(
+      await failure(byId(server.tokenEndpoint, { clientSecret: 'wrong' } as never), { tokenStore }),
+    ).toMatchObject({
+      code: 'TOKEN_CLIENT_REFUSED',
+      category: 'authentication',
+      retryable: false,
+    });
+  });
+
+  it('is renewed before it expires, and when a server refused it', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret }, accessTokenSeconds: 600 });
+    const clock = new ManualClock(Date.now());
+    const provider = provide(byId(server.tokenEndpoint), { clock });
+    const first = await provider.login();
+    clock.advance(299_000);
+    expect(tokenOf(await provider.login())).toBe(tokenOf(first));
+    clock.advance(2_000);
+    const second = await provider.login();
+    expect(tokenOf(second)).not.toBe(tokenOf(first));
+    // Only the token that was refused is forgotten, and only once.
+    await provider.invalidate(first);
+    expect(tokenOf(await provider.login())).toBe(tokenOf(second));
+    await Promise.all([provider.invalidate(second), provider.invalidate(second)]);
+    const third = await Promise.all([provider.login(), provider.login()]);
+    expect(tokenOf(third[0])).not.toBe(tokenOf(second));
+    expect(server.requests).toHaveLength(3);
+  });
+
+  it('says when consent is missing', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret }, roles: [] });
+    expect(await failure(byId(server.tokenEndpoint))).toMatchObject({
+      code: 'TOKEN_CONSENT_MISSING',
+      details: { audience: 'https://outlook.office365.com' },
+      hint: expect.stringContaining('SMTP.SendAsApp'),
+    });
+  });
+
+  it('an issuer that is not Entra needs no roles and gets no default scope', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret }, roles: [] });
+    await provide(byId(server.tokenEndpoint, { tenantId: undefined } as never)).login();
+    expect(server.bodies[0]).not.toContain('scope');
+  });
+});
+
+describe('a token request that fails', () => {
+  it('is made once for all who wait, and once more after a while', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret } });
+    const clock = new ManualClock(Date.now());
+    const provider = provide(byId(server.tokenEndpoint), { clock });
+    server.inject({ status: 503, body: '<html>' });
+    const all = await Promise.allSettled(Array.from({ length: 100 }, () => provider.login()));
+    expect(all.every(({ status }) => status === 'rejected')).toBe(true);
+    expect(server.requests).toHaveLength(1);
+    const again = Promise.all(Array.from({ length: 100 }, () => provider.login()));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(server.requests).toHaveLength(1);
+    clock.advance(1_000);
+    await again;
+    expect(server.requests).toHaveLength(2);
+  });
+
+  it('one who gives up does not end it for the others', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret } });
+    const provider = provide(byId(server.tokenEndpoint));
+    const controller = new AbortController();
+    const impatient = provider.login(controller.signal);
+    const patient = provider.login();
+    controller.abort(new Error('enough'));
+    await expect(impatient).rejects.toThrow('enough');
+    expect((await patient).kind).toBe('bearer');
+    expect(server.requests).toHaveLength(1);
+  });
+
+  const json = { 'content-type': 'application/json' };
+  const oauthError = (status: number, error: string, more: object = {}) =>
+    ({
+      status,
+      headers: json,
+      body: JSON.stringify({ error, error_description: `echo ${secret}`, ...more }),
+    }) as const;
+
+  it.each([
+    [
+      'a wrong secret',
+      oauthError(401, 'invalid_client', { error_codes: [7000215] }),
+      'TOKEN_CLIENT_REFUSED',
+      false,
+      /Value, not its Secret ID/,
+    ],
+    [
+      'an expired secret',
+      oauthError(401, 'invalid_client', { error_codes: [7000222] }),
+      'TOKEN_CLIENT_REFUSED',
+      false,
+      /expired/,
+    ],
+    [
+      'a wrong client id',
+      oauthError(400, 'unauthorized_client', { error_codes: [700016] }),
+      'TOKEN_CLIENT_UNAUTHORIZED',
+      false,
+      /tenant/,
+    ],
+    [
+      'a wrong tenant',
+      oauthError(400, 'invalid_request', { error_codes: [90002] }),
+      'TOKEN_REQUEST_INVALID',
+      false,
+      /no such tenant/,
+    ],
+    [
+      'a wrong scope',
+      oauthError(400, 'invalid_scope', { error_codes: [1002012] }),
+      'TOKEN_SCOPE_INVALID',
+      false,
+      /\.default/,
+    ],
+    [
+      'a certificate not uploaded',
+      oauthError(401, 'invalid_client', { error_codes: [700027] }),
+      'TOKEN_CLIENT_REFUSED',
+      false,
+      /Upload/,
+    ],
+    [
+      'conditional access',
+      oauthError(400, 'access_denied', { error_codes: [53003] }),
+      'TOKEN_ACCESS_DENIED',
+      false,
+      /conditional access/,
+    ],
+    [
+      'a 401 with a challenge',
+      { ...oauthError(401, 'invalid_client'), headers: { ...json, 'www-authenticate': 'Basic' } },
+      'TOKEN_CLIENT_REFUSED',
+      false,
+      /client id/,
+    ],
+    [
+      'too many requests',
+      { status: 429, headers: { 'retry-after': '7' }, body: '' },
+      'TOKEN_ENDPOINT_BUSY',
+      true,
+      /later/,
+    ],
+    ['500', { status: 500, body: 'oops' }, 'TOKEN_ENDPOINT_BUSY', true, /later/],
+    [
+      '503 with a page',
+      { status: 503, headers: { 'content-type': 'text/html' }, body: '<html>' },
+      'TOKEN_ENDPOINT_BUSY',
+      true,
+      /later/,
+    ],
+    ['a passing fault', oauthError(400, 'temporarily_unavailable'), 'TOKEN_ENDPOINT_BUSY', true, /later/],
+    [
+      'a captive page',
+      { status: 200, headers: { 'content-type': 'text/html' }, body: '<html>Sign in' },
+      'TOKEN_RESPONSE_NOT_JSON',
+      true,
+      /sign-in page/,
+    ],
+    [
+      'no token in it',
+      { status: 200, headers: json, body: '{"token_type":"Bearer"}' },
+      'TOKEN_RESPONSE_INVALID',
+      false,
+      /token endpoint/,
+    ],
+    [
+      'a redirect',
+      { status: 302, headers: { location: 'http://169.254.169.254/' }, body: '' },
+      'TOKEN_RESPONSE_NOT_JSON',
+      true,
+      /URL/,
+    ],
+    [
+      'an endless answer',
+      { status: 200, headers: json, body: `{"a":"${'x'.repeat(300_000)}"}` },
+      'TOKEN_RESPONSE_NOT_JSON',
+      true,
+      /URL/,
+    ],
+    ['a reset', 'reset', 'TOKEN_ENDPOINT_UNREACHABLE', true, /cannot be reached/],
+    ['silence', 'hang', 'TOKEN_ENDPOINT_TIMED_OUT', true, /in time/],
+  ] as const)('%s', async (_, answer, code, retryable, hint) => {
+    await using server = await OAuthServer.start({ secrets: { app: secret } });
+    server.inject(answer);
+    const error = await failure(byId(server.tokenEndpoint), { deadlineMs: 500 });
+    expect(error).toMatchObject({ code, retryable, hint: expect.stringMatching(hint) });
+    if (code === 'TOKEN_ENDPOINT_BUSY' && _ === 'too many requests')
+      expect(error.details.retryAfterMs).toBe(7_000);
+  });
+
+  it('an endpoint nobody listens at, and one that is not to be trusted', async () => {
+    const { tokenEndpoint } = await OAuthServer.start().then(async (server) => {
+      const { tokenEndpoint } = server;
+      await server[Symbol.asyncDispose]();
+      return { tokenEndpoint };
+    });
+    expect(await failure(byId(tokenEndpoint))).toMatchObject({
+      code: 'TOKEN_ENDPOINT_UNREACHABLE',
+      details: { reason: 'ECONNREFUSED' },
+    });
+    for (const endpoint of ['http://login.example.com/token', 'https://u:p@login.example.com/token']) {
+      expect(await failure(byId(endpoint))).toMatchObject({
+        code: 'TOKEN_ENDPOINT_INVALID',
+        category: 'configuration',
+      });
+    }
+  });
+
+  it('a credential that lacks something names it', async () => {
+    const { tokenEndpoint: _, tenantId: __, ...bare } = byId('https://x.org') as Record<string, unknown>;
+    expect(await failure(bare as CredentialInput)).toMatchObject({
+      code: 'CREDENTIAL_INCOMPLETE',
+      details: { missing: ['tokenEndpoint', 'tenantId'] },
+    });
+  });
+});
+
+describe('refresh token', () => {
+  const credential = (server: OAuthServer, change: object) =>
+    ({
+      kind: 'oauth2-refresh',
+      user: 'me@x.org',
+      clientId: 'app',
+      clientSecret: secret,
+      tokenEndpoint: server.tokenEndpoint,
+      ...change,
+    }) as CredentialInput;
+
+  it('is rotated, and the new one is used from then on, whoever asks at once', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret } });
+    const refreshToken = await server.issueRefreshToken('app', 'me');
+    const tokenStore = new MemoryTokenStore();
+    const provider = provide(credential(server, { refreshToken }), { tokenStore });
+    for (let round = 0; round < 3; round++) {
+      const logins = await Promise.all(Array.from({ length: 20 }, () => provider.login()));
+      await Promise.all(logins.map((login) => provider.invalidate(login)));
+    }
+    expect(server.requests).toEqual(['refresh_token', 'refresh_token', 'refresh_token']);
+    expect(new Set(server.bodies.map((body) => new URLSearchParams(body).get('refresh_token'))).size).toBe(3);
+    // A new process with the same settings goes on from what is stored; the original token would kill the family.
+    await provide(credential(server, { refreshToken }), { tokenStore }).login();
+    expect(server.refusals).toEqual([]);
+    expect(server.requests).toHaveLength(4);
+  });
+
+  it('the access token given is used until it expires or is refused', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret } });
+    const refreshToken = await server.issueRefreshToken('app', 'me');
+    const clock = new ManualClock(Date.now());
+    const given = { accessToken: 'given-access-token', refreshToken, expiresAt: clock.now() + 3_600_000 };
+    const provider = provide(credential(server, given), { clock });
+    const login = await provider.login();
+    expect([tokenOf(login), server.requests]).toEqual(['given-access-token', []]);
+    await provider.invalidate(login);
+    expect(tokenOf(await provider.login())).not.toBe('given-access-token');
+    const late = provide(
+      credential(server, { ...given, refreshToken: await server.issueRefreshToken('app', 'me') }),
+      { clock },
+    );
+    clock.advance(3_600_001);
+    expect(tokenOf(await late.login())).not.toBe('given-access-token');
+    expect(server.requests).toEqual(['refresh_token', 'refresh_token']);
+  });
+
+  it('without a refresh token an expired or refused access token says so', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret } });
+    const expired = credential(server, { accessToken: 'old-access-token', expiresAt: 1 });
+    expect(await failure(expired, {}, ['old-access-token'])).toMatchObject({ code: 'TOKEN_EXPIRED' });
+    const provider = provide(credential(server, { accessToken: 'some-access-token' }));
+    await provider.invalidate(await provider.login());
+    await expect(provider.login()).rejects.toMatchObject({ code: 'TOKEN_EXPIRED' });
+    expect(await failure(credential(server, {}))).toMatchObject({ code: 'CREDENTIAL_INCOMPLETE' });
+  });
+
+  it('a revoked one says so, and the kind is deprecated with one warning naming the replacement', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret } });
+    const quiet = new MemoryLogger();
+    const provider = provide(credential(server, { refreshToken: 'revoked-refresh-token' }), {
+      logger: quiet,
+      clock: new ManualClock(Date.now()),
+    });
+    await expect(provider.login()).rejects.toMatchObject({ code: 'TOKEN_GRANT_REFUSED', retryable: false });
+    provider.login().catch(() => undefined);
+    expect(quiet.entries.filter(({ level }) => level === 'warn')).toEqual([
+      expect.objectContaining({ fields: { replacement: 'oauth2-client-credentials' } }),
+    ]);
+  });
+});
+
+const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
+describe.skipIf(!hasOpenssl)('certificate', () => {
+  let folder: string;
+  const at = (name: string): string => join(folder, name);
+  const password = 'Päßwörd';
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'flowpost-certificate-'));
+    const run = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'ignore' });
+    for (const name of ['app', 'other']) {
+      run(
+        'req',
+        '-x509',
+        '-newkey',
+        'rsa:2048',
+        '-nodes',
+        '-keyout',
+        `${name}.key`,
+        '-out',
+        `${name}.crt`,
+        '-days',
+        '20',
+        '-subj',
+        '/CN=app',
+      );
+      run(
+        'pkcs12',
+        '-export',
+        '-in',
+        `${name}.crt`,
+        '-inkey',
+        `${name}.key`,
+        '-out',
+        `${name}.pfx`,
+        '-passout',
+        `pass:${password}`,
+      );
+    }
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  const publicJwk = () => ({
+    ...createPublicKey(readFileSync(at('app.crt'))).export({ format: 'jwk' }),
+    alg: 'PS256',
+    use: 'sig',
+  });
+  const credential = (endpoint: string, change: object = {}) =>
+    ({
+      kind: 'oauth2-certificate',
+      assertion: 'entra',
+      user: 'sender@x.org',
+      clientId: 'app',
+      tenantId: 'tenant',
+      tokenEndpoint: endpoint,
+      certificateFile: at('app.pfx'),
+      certificatePassword: password,
+      ...change,
+    }) as CredentialInput;
+
+  it('signs in with private_key_jwt as Entra wants it', async () => {
+    await using server = await OAuthServer.start({ keys: { app: publicJwk() } });
+    const provider = provide(credential(server.tokenEndpoint));
+    expect((await provider.login()).username).toBe('sender@x.org');
+    const form = new URLSearchParams(server.bodies[0]);
+    const [header, claims] = (form.get('client_assertion') ?? '')
+      .split('.')
+      .slice(0, 2)
+      .map((part) => JSON.parse(Buffer.from(part, 'base64url').toString()));
+    const thumbprint = Buffer.from(
+      new X509Certificate(readFileSync(at('app.crt'))).fingerprint256.replaceAll(':', ''),
+      'hex',
+    );
+    expect(header).toEqual({ alg: 'PS256', typ: 'JWT', 'x5t#S256': thumbprint.toString('base64url') });
+    expect(claims).toMatchObject({
+      aud: server.tokenEndpoint,
+      iss: 'app',
+      sub: 'app',
+      jti: expect.any(String),
+    });
+    expect(claims.exp - claims.iat).toBe(300);
+    const expiry = await provider.expiry();
+    expect(expiry).toMatchObject({ what: 'certificate' });
+    expect(expiry && expiryNotice(expiry, Date.now())).toMatchObject({ due: 30, daysLeft: 19 });
+  });
+
+  it('takes PEM bytes too, and never shows them', async () => {
+    await using server = await OAuthServer.start({ keys: { app: publicJwk() } });
+    const certificate = Buffer.concat([readFileSync(at('app.crt')), readFileSync(at('app.key'))]);
+    const parsed = parseWith(
+      credentialSchema,
+      credential(server.tokenEndpoint, { certificate, certificateFile: undefined }),
+    );
+    expect(inspect(parsed, { depth: 9, showHidden: true }) + JSON.stringify(parsed)).not.toMatch(
+      /PRIVATE|\[45,45|2d 2d/,
+    );
+    expect((await createAuthProvider(parsed).login()).kind).toBe('bearer');
+  });
+
+  it('says what is wrong: key, password, file, dates, key type', async () => {
+    await using server = await OAuthServer.start({ keys: { app: publicJwk() } });
+    const { tokenEndpoint } = server;
+    const code = async (change: object, options: AuthProviderOptions = {}) =>
+      (await failure(credential(tokenEndpoint, change), options, [password])).code;
+    expect(await code({ certificateFile: at('other.pfx') })).toBe('TOKEN_CLIENT_REFUSED');
+    expect(await code({ certificatePassword: 'wrong' })).toBe('CERTIFICATE_PASSWORD_WRONG');
+    expect(await code({ certificateFile: at('missing.pfx') })).toBe('CERTIFICATE_NOT_FOUND');
+    expect(await code({ certificateFile: at('app.crt') })).toBe('CERTIFICATE_KEY_MISSING');
+    expect(await code({ certificateFile: undefined })).toBe('CREDENTIAL_INCOMPLETE');
+    expect(await code({}, { clock: new ManualClock(0) })).toBe('CERTIFICATE_NOT_YET_VALID');
+    expect(await code({}, { clock: new ManualClock(Date.now() + 30 * 86_400_000) })).toBe(
+      'CERTIFICATE_EXPIRED',
+    );
+    const { cert, key } = await createSelfSigned();
+    expect(await code({ certificate: Buffer.from(cert + key) })).toBe('CERTIFICATE_KEY_UNSUITABLE');
+  });
+
+  it('a missing file may turn up later', async () => {
+    await using server = await OAuthServer.start({ keys: { app: publicJwk() } });
+    const provider = provide(credential(server.tokenEndpoint, { certificateFile: at('later.pfx') }));
+    await expect(provider.login()).rejects.toMatchObject({ code: 'CERTIFICATE_NOT_FOUND' });
+    execFileSync('cp', [at('app.pfx'), at('later.pfx')]);
+    expect((await provider.login()).kind).toBe('bearer');
+  });
+});
+
+describe('a Google service account', () => {
+  const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2_048 });
+  const clientEmail = 'robot@project.iam.gserviceaccount.com';
+  const jsonKey = (tokenUri: string): Buffer =>
+    Buffer.from(
+      JSON.stringify({
+        type: 'service_account',
+        client_email: clientEmail,
+        private_key: privateKey.export({ format: 'pem', type: 'pkcs8' }),
+        private_key_id: 'key-1',
+        token_uri: tokenUri,
+      }),
+    );
+  const credential = (certificate: Buffer, change: object = {}) =>
+    ({
+      kind: 'oauth2-certificate',
+      assertion: 'google',
+      user: 'ann@x.org',
+      certificate,
+      ...change,
+    }) as CredentialInput;
+
+  it('acts as a user with the JSON key', async () => {
+    await using google = await GoogleTokenEndpoint.start({ clientEmail, publicKey, users: ['ann@x.org'] });
+    const login = await provide(credential(jsonKey(google.url))).login();
+    expect([login.username, tokenOf(login)]).toEqual(['ann@x.org', 'ya29.ann@x.org']);
+    expect(google.accepted).toMatchObject([
+      { iss: clientEmail, sub: 'ann@x.org', scope: 'https://mail.google.com/' },
+    ]);
+  });
+
+  it('a user it may not act as, another key, and a clock that is wrong', async () => {
+    await using google = await GoogleTokenEndpoint.start({ clientEmail, publicKey, users: ['ann@x.org'] });
+    const key = jsonKey(google.url);
+    expect(await failure(credential(key, { user: 'eve@x.org' }))).toMatchObject({
+      code: 'TOKEN_CLIENT_UNAUTHORIZED',
+    });
+    const stale = await failure(credential(key), { clock: new ManualClock(Date.now() - 7_200_000) });
+    expect(stale).toMatchObject({ code: 'TOKEN_GRANT_REFUSED' });
+    const other = generateKeyPairSync('rsa', { modulusLength: 2_048 }).privateKey.export({
+      format: 'pem',
+      type: 'pkcs8',
+    });
+    const forged = Buffer.from(JSON.stringify({ ...JSON.parse(key.toString()), private_key: other }));
+    expect(await failure(credential(forged))).toMatchObject({ code: 'TOKEN_GRANT_REFUSED' });
+    expect(await failure(credential(Buffer.from('{"private_key":1}')))).toMatchObject({
+      code: 'CERTIFICATE_NOT_RECOGNIZED',
+    });
+  });
+});
+
+describe('expiry notices', () => {
+  const day = 86_400_000;
+  it.each([
+    [31, undefined],
+    [30, 30],
+    [8, 30],
+    [7, 7],
+    [1.5, 7],
+    [1, 1],
+    [0, 0],
+    [-3, 0],
+  ])('%d days before: %s', (days, due) => {
+    const notice = expiryNotice({ what: 'client secret', expiresAt: 100 * day }, (100 - days) * day);
+    expect(notice?.due).toBe(due);
+  });
+
+  it('come for a secret whose end is known', async () => {
+    const credential = byId('https://x.org/token', {
+      clientSecretExpiresAt: '2027-01-01T00:00:00Z',
+    } as never);
+    expect(await provide(credential).expiry()).toEqual({
+      what: 'client secret',
+      expiresAt: Date.UTC(2027, 0, 1),
+    });
+    expect(await provide({ kind: 'basic', username: 'u', password: 'p' }).expiry()).toBeUndefined();
+  });
+});
