@@ -14,7 +14,13 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   ],
   'packages/node-adapter': ['@flowpost/core', '@flowpost/transport', 'zod'],
   'packages/testing': ['smtp-server', 'mailparser', 'oidc-provider', '@peculiar/x509', 'reflect-metadata'],
-  'apps/cli': ['@flowpost/core', '@flowpost/transport', '@flowpost/node-adapter', '@flowpost/testing'],
+  'apps/cli': [
+    '@flowpost/core',
+    '@flowpost/auth-providers',
+    '@flowpost/transport',
+    '@flowpost/node-adapter',
+    '@flowpost/testing',
+  ],
   'apps/server': [],
   'apps/bench': [],
 };

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { FileTokenStore } from '@flowpost/auth-providers';
 import { MailError, SecretBox } from '@flowpost/core';
 
 /** @throws MailError `FILE_UNREADABLE`. */
@@ -33,4 +34,15 @@ export async function readValue(value: string): Promise<string> {
 export function secretBox(): SecretBox | undefined {
   const keys = process.env.FLOWPOST_SECRET_KEYS;
   return keys ? SecretBox.fromText(keys) : undefined;
+}
+
+/** Where tokens are kept between runs: encrypted in the folder FLOWPOST_TOKENS, when it is set. */
+export function tokenStore(): FileTokenStore | undefined {
+  const folder = process.env.FLOWPOST_TOKENS;
+  if (!folder) return undefined;
+  const box = secretBox();
+  if (box) return new FileTokenStore(folder, box);
+  throw new MailError('SECRET_KEY_MISSING', 'FLOWPOST_TOKENS is set, and FLOWPOST_SECRET_KEYS is not.', {
+    hint: 'Tokens are kept encrypted. Make a key with flowpost secret keygen and put it into FLOWPOST_SECRET_KEYS.',
+  });
 }

@@ -30,6 +30,8 @@ export interface SmtpInboxOptions {
   readonly users?: Readonly<Record<string, string>>;
   /** Bearer tokens by user name, for XOAUTH2. When given, clients must log in. */
   readonly tokens?: Readonly<Record<string, string>>;
+  /** How a token is refused: `direct` with 535 as Microsoft does, `challenge` with 334 and JSON first as Google does. */
+  readonly tokenRefusal?: 'direct' | 'challenge';
   /** SASL mechanisms offered. Default PLAIN and LOGIN for users, XOAUTH2 for tokens. */
   readonly authMethods?: readonly ('PLAIN' | 'LOGIN' | 'XOAUTH2' | 'CRAM-MD5')[];
   /** EHLO keywords not to announce. */
@@ -108,7 +110,14 @@ export class SmtpInbox implements AsyncDisposable {
       closeTimeout: 100,
       onConnect: (session, done) => this.#decide(options.refuse?.connect, session, done),
       onAuth: (auth, _session, done) => {
-        this.#authenticate(auth).then((user) => done(null, { user }), done);
+        this.#authenticate(auth).then(
+          (user) => done(null, { user }),
+          (error) => {
+            const withChallenge = auth.method === 'XOAUTH2' && options.tokenRefusal === 'challenge';
+            if (withChallenge) done(null, { data: { status: '401', schemes: 'bearer' } });
+            else done(error);
+          },
+        );
       },
       onMailFrom: ({ address }, _session, done) => this.#decide(options.refuse?.mailFrom, address, done),
       onRcptTo: ({ address }, _session, done) => this.#decide(options.refuse?.rcptTo, address, done),
