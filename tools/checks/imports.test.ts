@@ -93,14 +93,14 @@ describe('imports', () => {
 it('no source file is over 320 lines', () => {
   const long = sources
     .filter(([path]) => !isTest(path))
-    .map(([path, text]) => `${path}: ${text.split('\n').length}`)
+    .map(([path, text]) => `${path}: ${text.split('\n').length - 1}`)
     .filter((line) => Number(line.split(': ')[1]) > 320);
   expect(long).toEqual([]);
 });
 
 it('packages do not write to the console', () => {
   const loud = sources.filter(
-    ([path, text]) => path.startsWith('packages/') && /\bconsole\.|process\.std/.test(text),
+    ([path, text]) => path.startsWith('packages/') && !isTest(path) && /\bconsole\.|process\.std/.test(text),
   );
   expect(loud.map(([path]) => path)).toEqual([]);
 });

@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { SmtpInbox } from '@flowpost/testing';
+import { OAuthServer, SmtpInbox } from '@flowpost/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Manifest, manifests, readRootFile, root } from './repository.ts';
 
@@ -112,10 +112,15 @@ describe.each(published)('$name', (manifest) => {
       if (example === undefined) throw new Error('the README has no example');
       await writeFile(join(project, 'example.js'), example);
       await using inbox = await SmtpInbox.start();
-      const printed = await run('node', ['example.js'], project, { SMTP_URL: inbox.url });
+      await using issuer = await OAuthServer.start({ secrets: { 'client-id': 'hunter2' } });
+      const printed = await run('node', ['example.js'], project, {
+        SMTP_URL: inbox.url,
+        TOKEN_ENDPOINT: issuer.tokenEndpoint,
+      });
       expect(printed).not.toBe('');
       expect(printed).not.toContain('hunter2');
       if (example.includes('SMTP_URL')) expect(inbox.messages).toHaveLength(1);
+      if (example.includes('TOKEN_ENDPOINT')) expect(issuer.requests).toHaveLength(1);
     },
     longEnough,
   );

@@ -80,7 +80,7 @@ function checkedEndpoint(endpoint: string, dangerouslyAllowHttp: boolean | undef
   );
 }
 
-async function clientAuthentication(client: ClientAuthentication, endpoint: string): Promise<ClientAuth> {
+function clientAuthentication(client: ClientAuthentication, endpoint: string, now: number): ClientAuth {
   if (client.kind === 'secret') return ClientSecretPost(client.secret.reveal());
   if (client.kind === 'public') return None();
   if (client.kind === 'none') return () => undefined;
@@ -90,8 +90,13 @@ async function clientAuthentication(client: ClientAuthentication, endpoint: stri
     [modifyAssertion](header, payload) {
       header.typ = 'JWT';
       header['x5t#S256'] = thumbprint;
-      payload.aud = endpoint;
-      payload.exp = Number(payload.iat) + assertionLifetimeSeconds;
+      const seconds = Math.floor(now / 1_000);
+      Object.assign(payload, {
+        aud: endpoint,
+        iat: seconds,
+        nbf: seconds,
+        exp: seconds + assertionLifetimeSeconds,
+      });
     },
   });
 }
@@ -131,7 +136,7 @@ export async function requestToken(
     server,
     clientId,
     undefined,
-    await clientAuthentication(client, url.href),
+    clientAuthentication(client, url.href, clock.now()),
   );
   if (url.protocol === 'http:') allowInsecureRequests(configuration);
   configuration[customFetch] = async (target, init) => {

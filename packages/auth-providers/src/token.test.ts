@@ -16,8 +16,10 @@ import {
 import { createSelfSigned, GoogleTokenEndpoint, OAuthServer } from '@flowpost/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { AuthProviderOptions } from './auth-provider.ts';
+import { openCertificate } from './certificate-file.ts';
 import { createAuthProvider } from './create-auth-provider.ts';
 import { expiryNotice } from './expiry-notice.ts';
+import { requestToken } from './token-endpoint.ts';
 
 const secret = 's3cret~+&=%-value';
 const logger = new MemoryLogger();
@@ -57,6 +59,8 @@ async function failure(
     JSON.stringify(error) +
     inspect(logger.entries, { depth: 9 });
   for (const one of [secret, encodeURIComponent(secret), ...secrets]) expect(shown).not.toContain(one);
+  // Neither a token nor an assertion.
+  expect(shown).not.toMatch(/eyJ[\w-]{10}/);
   expect(error).toMatchObject({ phase: 'token', inDoubt: false });
   return error;
 }
@@ -459,6 +463,38 @@ describe.skipIf(!hasOpenssl)('certificate', () => {
     const expiry = await provider.expiry();
     expect(expiry).toMatchObject({ what: 'certificate' });
     expect(expiry && expiryNotice(expiry, Date.now())).toMatchObject({ due: 30, daysLeft: 19 });
+  });
+
+  it('never says the same thing twice: a replayed or expired assertion is refused', async () => {
+    await using server = await OAuthServer.start({ keys: { app: publicJwk() } });
+    const provider = provide(credential(server.tokenEndpoint));
+    await provider.invalidate(await provider.login());
+    await provider.login();
+    const [first, second] = server.bodies.map(
+      (body) => new URLSearchParams(body).get('client_assertion') ?? '',
+    );
+    const jti = (assertion = ''): string =>
+      JSON.parse(Buffer.from(assertion.split('.')[1] ?? '', 'base64url').toString()).jti;
+    expect(jti(first)).not.toBe(jti(second));
+    const replay = await fetch(server.tokenEndpoint, {
+      method: 'POST',
+      headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      body: server.bodies[0] ?? '',
+    });
+    expect(replay.status).toBe(401);
+
+    const { certificate, privateKey } = await openCertificate(readFileSync(at('app.pfx')), password);
+    const thumbprint = certificate.fingerprint256;
+    const request = {
+      endpoint: server.tokenEndpoint,
+      client: { kind: 'private-key-jwt', clientId: 'app', key: privateKey, thumbprint } as const,
+      grant: { kind: 'client-credentials' } as const,
+    };
+    const anHourAgo = new ManualClock(Date.now() - 3_600_000);
+    await expect(requestToken(request, { clock: anHourAgo })).rejects.toMatchObject({
+      code: 'TOKEN_CLIENT_REFUSED',
+    });
+    expect(server.refusals.length).toBeGreaterThanOrEqual(2);
   });
 
   it('takes PEM bytes too, and never shows them', async () => {

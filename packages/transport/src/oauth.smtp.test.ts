@@ -3,6 +3,8 @@ import { OAuthServer, SmtpInbox } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { createSender } from './create-sender.ts';
 
+const refreshCredential = { kind: 'oauth2-refresh', user: 'me', clientId: 'app', refreshToken: 'r' } as const;
+
 const message = { from: 'me@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello' };
 const secret = 'client-secret-value';
 
@@ -88,4 +90,20 @@ describe('sending with a token', () => {
     });
     expect(inbox.connections).toBe(0);
   });
+});
+
+it.each([
+  [{ service: 'Gmail' }, 'https://oauth2.googleapis.com/token'],
+  [{ host: 'smtp.x.org' }, 'https://accounts.google.com/o/oauth2/token'],
+])('a refresh token for %j is taken to %s', async (where, endpoint) => {
+  const asked: string[] = [];
+  const fetch: typeof globalThis.fetch = async (url) => {
+    asked.push(String(url));
+    return new Response('{"error":"invalid_grant"}', { status: 400 });
+  };
+  await using sender = createSender({ ...where, auth: refreshCredential } as ConnectionInput, {
+    auth: { fetch },
+  });
+  await expect(sender.send(message)).rejects.toMatchObject({ code: 'TOKEN_GRANT_REFUSED' });
+  expect(asked).toEqual([endpoint]);
 });

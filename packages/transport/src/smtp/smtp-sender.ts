@@ -1,5 +1,11 @@
-import { type AuthProvider, type AuthProviderOptions, createAuthProvider } from '@flowpost/auth-providers';
 import {
+  type AuthProvider,
+  type AuthProviderOptions,
+  createAuthProvider,
+  googleTokenEndpoint,
+} from '@flowpost/auth-providers';
+import {
+  type Credential,
   type EmailMessageInput,
   guardLogger,
   isMailError,
@@ -18,9 +24,10 @@ import { type AttachmentPolicy, type ComposedMessage, composeMessage } from '@fl
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
 import { findService } from '../services/find-service.ts';
 import type { Lookup } from './open-socket.ts';
+import type { Delivered, DeliverOptions } from './session-contract.ts';
 import { cancellation } from './session-failure.ts';
 import { SessionPool } from './session-pool.ts';
-import { type Delivered, type DeliverOptions, SmtpSession } from './smtp-session.ts';
+import { SmtpSession } from './smtp-session.ts';
 
 export interface SenderOptions {
   /** What attachments may be read. */
@@ -49,6 +56,14 @@ function resolveServer(connection: SmtpConnection) {
   return { host, port, tls: resolveTlsMode(mode, host, port) };
 }
 
+/** A refresh token that names no issuer belongs to the one the mail server goes with. */
+function withIssuer(credential: Credential, host: string): Credential {
+  const isGoogle = /(?:^|\.)gmail\.com$/i.test(host);
+  if (credential.kind !== 'oauth2-refresh' || credential.tokenEndpoint !== undefined || !isGoogle)
+    return credential;
+  return { ...credential, tokenEndpoint: googleTokenEndpoint };
+}
+
 /** The server ended a session that was parked. No byte of the message has left, so a new one may be used. */
 function wasDroppedWhileParked(error: unknown): boolean {
   if (!isMailError(error) || error.phase !== 'envelope') return false;
@@ -73,9 +88,10 @@ export class SmtpSender implements MailSender {
     this.#logger = guardLogger(options.logger ?? silentLogger);
     const server = resolveServer(connection);
     this.#endpoint = server;
+    const auth = connection.auth && withIssuer(connection.auth, server.host);
     const provider =
-      connection.auth &&
-      createAuthProvider(connection.auth, {
+      auth &&
+      createAuthProvider(auth, {
         ...options.auth,
         logger: this.#logger,
         secretBox: options.secretBox,

@@ -1,21 +1,15 @@
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { type ConnectionOptions, TLSSocket } from 'node:tls';
-import {
-  isLoopbackHost,
-  type Login,
-  type RejectedRecipient,
-  type Timeouts,
-  type TlsMode,
-  type TlsOptions,
-} from '@flowpost/core';
+import { isLoopbackHost } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import SMTPConnection, { type SMTPConnectionSendInfo } from 'nodemailer/lib/smtp-connection';
-import { connectionError, type Endpoint } from '../diagnosis/connection-failure.ts';
+import { connectionError } from '../diagnosis/connection-failure.ts';
 import { SmtpDialogue } from './dialogue.ts';
 import { MessageBody } from './message-body.ts';
-import { type Lookup, openSocket } from './open-socket.ts';
+import { openSocket } from './open-socket.ts';
 import { authenticate, scrubLogin } from './sasl.ts';
+import type { Delivered, DeliverOptions, SmtpSessionOptions } from './session-contract.ts';
 import {
   describeDelivery,
   describeLogin,
@@ -28,31 +22,6 @@ import {
 import { SessionSteps } from './session-steps.ts';
 import { TlsProbe } from './tls-probe.ts';
 import { checkFingerprint, tlsConnectOptions } from './tls-settings.ts';
-
-export interface SmtpSessionOptions extends Endpoint {
-  readonly tls: Exclude<TlsMode, 'auto'>;
-  readonly tlsOptions?: TlsOptions | undefined;
-  readonly timeouts: Timeouts;
-  readonly ehloName?: string | undefined;
-  readonly allowPlaintextAuth?: boolean;
-  /** Logs in when given. */
-  readonly login?: Login | undefined;
-  readonly lookup?: Lookup | undefined;
-}
-
-export interface DeliverOptions {
-  readonly onPartial: 'accept' | 'fail';
-  readonly beforeData?: (() => void | Promise<void>) | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** What the server said about one message, safe to show. */
-export interface Delivered {
-  readonly accepted: readonly string[];
-  readonly rejected: readonly RejectedRecipient[];
-  readonly response: string;
-  readonly serverMessageId?: string;
-}
 
 const quitLimitMs = 2_000;
 
