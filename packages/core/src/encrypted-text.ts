@@ -1,5 +1,6 @@
 import { compactDecrypt } from 'jose/jwe/compact/decrypt';
 import { CompactEncrypt } from 'jose/jwe/compact/encrypt';
+import { Concealed } from './concealed.ts';
 import { MailError } from './errors/mail-error.ts';
 
 interface ProtectedHeader {
@@ -35,13 +36,13 @@ function isCanonical(compact: string): boolean {
  * key in `kid`. It prints as `***`, because whoever prints a credential should not have to know which of its
  * fields are encrypted; {@link EncryptedText.compact} is the text to store.
  */
-export class EncryptedText {
-  readonly #compact: string;
+export class EncryptedText extends Concealed<string> {
   /** Names the key that opens it. */
   readonly keyId: string;
 
   /** @throws MailError `ENCRYPTED_TEXT_INVALID` when the text is not such a JWE. */
   constructor(compact: string) {
+    super(compact);
     const header = readProtectedHeader(compact);
     if (!header) {
       throw new MailError(
@@ -49,7 +50,6 @@ export class EncryptedText {
         'This is not encrypted text (a compact JWE with dir and A256GCM).',
       );
     }
-    this.#compact = compact;
     this.keyId = header.kid;
   }
 
@@ -60,19 +60,7 @@ export class EncryptedText {
 
   /** The compact JWE, safe to store. */
   get compact(): string {
-    return this.#compact;
-  }
-
-  toString(): string {
-    return '***';
-  }
-
-  toJSON(): string {
-    return '***';
-  }
-
-  [Symbol.for('nodejs.util.inspect.custom')](): string {
-    return '***';
+    return this.reveal();
   }
 }
 

@@ -1,61 +1,15 @@
+import { Concealed } from './concealed.ts';
 import { EncryptedText, type SecretBox } from './encrypted-text.ts';
 import { MailError } from './errors/mail-error.ts';
 
 /** What people write where a secret is wanted: the text itself, or encrypted text. */
 export type Secret = string | EncryptedText;
 
-/**
- * A secret in clear, held so that it cannot slip out: `String()`, template strings, `JSON.stringify` and
- * `util.inspect` all show `***`. Only {@link SecretText.reveal} gives it back.
- */
-export class SecretText {
-  readonly #text: string;
+/** A secret in clear, such as a password or a token. It prints as `***`. */
+export class SecretText extends Concealed<string> {}
 
-  constructor(text: string) {
-    this.#text = text;
-  }
-
-  reveal(): string {
-    return this.#text;
-  }
-
-  toString(): string {
-    return '***';
-  }
-
-  toJSON(): string {
-    return '***';
-  }
-
-  [Symbol.for('nodejs.util.inspect.custom')](): string {
-    return '***';
-  }
-}
-
-/** Secret bytes, such as a certificate with its private key, held in the same way. */
-export class SecretBytes {
-  readonly #bytes: Uint8Array;
-
-  constructor(bytes: Uint8Array) {
-    this.#bytes = bytes;
-  }
-
-  reveal(): Uint8Array {
-    return this.#bytes;
-  }
-
-  toString(): string {
-    return '***';
-  }
-
-  toJSON(): string {
-    return '***';
-  }
-
-  [Symbol.for('nodejs.util.inspect.custom')](): string {
-    return '***';
-  }
-}
+/** Secret bytes, such as a certificate with its private key. They print as `***`. */
+export class SecretBytes extends Concealed<Uint8Array> {}
 
 /**
  * The clear text of a secret, decrypting it when it is encrypted.
