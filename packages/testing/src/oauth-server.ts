@@ -178,6 +178,7 @@ function configuration(options: OAuthServerOptions): Configuration {
     ttl: {
       AccessToken: accessTokenSeconds,
       ClientCredentials: accessTokenSeconds,
+      IdToken: 3_600,
       RefreshToken: 86_400,
       Grant: 86_400,
     },
