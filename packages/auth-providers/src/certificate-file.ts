@@ -1,7 +1,12 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
-import { constants, open } from 'node:fs/promises';
+import { constants, open, stat } from 'node:fs/promises';
 import { type ErrorCode, type ErrorDetails, MailError } from '@flowpost/core';
-import { decryptPrivateKey, TooManyIterations, UnsupportedCipher } from './certificate/decryption.ts';
+import {
+  decryptPrivateKey,
+  IterationBudget,
+  TooManyIterations,
+  UnsupportedCipher,
+} from './certificate/decryption.ts';
 import { DerError, parseDer } from './certificate/der.ts';
 import { readPkcs12, WrongPassword } from './certificate/pkcs12.ts';
 
@@ -13,7 +18,9 @@ export interface CertificateAndKey {
   readonly chain: readonly X509Certificate[];
 }
 
+/** Room for a long chain. What is parsed as DER costs more, and is never that long. */
 const maxFileBytes = 256 * 1024;
+const maxDerBytes = 64 * 1024;
 
 function certificateError(
   code: ErrorCode,
@@ -56,16 +63,19 @@ export async function readCertificateFile(path: string): Promise<Buffer> {
   }
 }
 
+function tooLarge(sizeBytes: number, limitBytes: number): MailError {
+  const message = `The certificate file has ${sizeBytes} bytes; ${limitBytes} are allowed.`;
+  return certificateError('CERTIFICATE_TOO_LARGE', message, { sizeBytes, limitBytes });
+}
+
 function assertSize(size: number): void {
-  if (size <= maxFileBytes) return;
-  throw certificateError(
-    'CERTIFICATE_TOO_LARGE',
-    `The certificate file has ${size} bytes; ${maxFileBytes} are allowed.`,
-    {
-      sizeBytes: size,
-      limitBytes: maxFileBytes,
-    },
-  );
+  if (size > maxFileBytes) throw tooLarge(size, maxFileBytes);
+}
+
+/** Tells a file from a later one in its place. */
+export async function certificateFileVersion(path: string): Promise<string> {
+  const { mtimeMs, size, ino } = await stat(path);
+  return `${mtimeMs} ${size} ${ino}`;
 }
 
 /** Which error a failure of the readers is. Their own texts are not repeated: they may show what was in the file. */
@@ -91,21 +101,24 @@ function readFailure(cause: unknown): MailError {
   );
 }
 
-const pemBlock = /-----BEGIN ([A-Z0-9 ]+)-----\r?\n((?:(?!-----)[\s\S])+)-----END \1-----/g;
+const pemBlock = /-----BEGIN ([A-Z0-9 ]+)-----[ \t]*(?:\r\n?|\n)((?:(?!-----)[\s\S])+)-----END \1-----/g;
 
 async function readPemKey(
   label: string,
   block: string,
   base64: string,
   password: string,
+  budget: IterationBudget,
 ): Promise<KeyObject> {
   if (label === 'ENCRYPTED PRIVATE KEY') {
     // Not left to createPrivateKey, which would block while it derives the key.
-    const der = await decryptPrivateKey(parseDer(Buffer.from(base64, 'base64')), password).catch((error) => {
-      throw error instanceof UnsupportedCipher || error instanceof TooManyIterations
-        ? error
-        : new WrongPassword();
-    });
+    const der = await decryptPrivateKey(parseDer(Buffer.from(base64, 'base64')), password, budget).catch(
+      (error) => {
+        throw error instanceof UnsupportedCipher || error instanceof TooManyIterations
+          ? error
+          : new WrongPassword();
+      },
+    );
     return pkcs8Key(der);
   }
   const encrypted = /^Proc-Type: 4,ENCRYPTED/m.test(base64);
@@ -125,19 +138,37 @@ function pkcs8Key(der: Buffer): KeyObject {
   }
 }
 
-async function readPem(text: string, password: string) {
-  const keys: KeyObject[] = [];
-  const certificates: X509Certificate[] = [];
-  for (const [block, label = '', base64 = ''] of text.matchAll(pemBlock)) {
-    if (label === 'CERTIFICATE') certificates.push(new X509Certificate(block));
-    else if (label.endsWith('PRIVATE KEY')) keys.push(await readPemKey(label, block, base64, password));
-  }
-  return { keys, certificates };
+interface Parts {
+  readonly keys: readonly KeyObject[];
+  readonly certificates: readonly X509Certificate[];
+  /** Why a key could not be opened; of no account when another one fits. */
+  readonly failure?: unknown;
 }
 
-async function readAny(file: Uint8Array, password: string) {
+async function readPem(text: string, password: string): Promise<Parts> {
+  const keys: KeyObject[] = [];
+  const certificates: X509Certificate[] = [];
+  const budget = new IterationBudget();
+  let failure: unknown;
+  let blocks = 0;
+  for (const [block, label = '', base64 = ''] of text.matchAll(pemBlock)) {
+    blocks++;
+    if (label === 'CERTIFICATE') certificates.push(new X509Certificate(block));
+    if (!label.endsWith('PRIVATE KEY')) continue;
+    try {
+      keys.push(await readPemKey(label, block, base64, password, budget));
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  if (blocks === 0) throw new DerError('no whole PEM block');
+  return { keys, certificates, failure };
+}
+
+async function readAny(file: Uint8Array, password: string): Promise<Parts> {
   const text = Buffer.from(file.buffer, file.byteOffset, file.byteLength).toString('latin1');
   if (text.includes('-----BEGIN ')) return readPem(text, password);
+  if (file.length > maxDerBytes) throw tooLarge(file.length, maxDerBytes);
   const { keys, certificates } = await readPkcs12(file, password);
   return { keys: keys.map(pkcs8Key), certificates: certificates.map((der) => new X509Certificate(der)) };
 }
@@ -151,7 +182,7 @@ async function readAny(file: Uint8Array, password: string) {
  */
 export async function openCertificate(file: Uint8Array, password = ''): Promise<CertificateAndKey> {
   assertSize(file.length);
-  const { keys, certificates } = await readAny(file, password).catch((cause) => {
+  const { keys, certificates, failure } = await readAny(file, password).catch((cause) => {
     throw readFailure(cause);
   });
   const pairs = keys.flatMap((privateKey) => {
@@ -163,6 +194,7 @@ export async function openCertificate(file: Uint8Array, password = ''): Promise<
     (a, b) => b.certificate.validToDate.getTime() - a.certificate.validToDate.getTime(),
   );
   if (!best) {
+    if (failure) throw readFailure(failure);
     const message =
       keys.length === 0
         ? 'The certificate file holds no private key.'
@@ -175,19 +207,27 @@ export async function openCertificate(file: Uint8Array, password = ''): Promise<
   return { ...best, chain: certificates.filter((one) => one !== best.certificate) };
 }
 
-/** @throws MailError `CERTIFICATE_NOT_YET_VALID` or `CERTIFICATE_EXPIRED`. */
-export function assertValidNow({ validFromDate, validToDate }: X509Certificate, now: number): void {
-  const dates = { validFrom: validFromDate.toISOString(), validTo: validToDate.toISOString() };
-  if (now < validFromDate.getTime()) {
+/** @throws MailError `CERTIFICATE_NOT_YET_VALID`, `CERTIFICATE_EXPIRED`, or `CERTIFICATE_NOT_RECOGNIZED` for dates that are none. */
+export function assertValidNow(certificate: X509Certificate, now: number): void {
+  const { validFrom, validTo } = certificate;
+  const [from, to] = [certificate.validFromDate.getTime(), certificate.validToDate.getTime()];
+  const dates = { validFrom, validTo };
+  if (Number.isNaN(from + to)) {
     throw certificateError(
-      'CERTIFICATE_NOT_YET_VALID',
-      `The certificate is valid only from ${dates.validFrom}.`,
+      'CERTIFICATE_NOT_RECOGNIZED',
+      'The dates of the certificate cannot be read.',
       dates,
     );
   }
-  if (now > validToDate.getTime()) {
-    throw certificateError('CERTIFICATE_EXPIRED', `The certificate expired on ${dates.validTo}.`, dates);
+  if (now < from) {
+    throw certificateError(
+      'CERTIFICATE_NOT_YET_VALID',
+      `The certificate is valid only from ${validFrom}.`,
+      dates,
+    );
   }
+  if (now > to)
+    throw certificateError('CERTIFICATE_EXPIRED', `The certificate expired on ${validTo}.`, dates);
 }
 
 /** @throws MailError `CERTIFICATE_KEY_UNSUITABLE` for anything but RSA with at least 2048 bits. */

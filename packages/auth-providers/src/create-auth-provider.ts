@@ -1,4 +1,4 @@
-import type { Credential } from '@flowpost/core';
+import { type Credential, guardLogger } from '@flowpost/core';
 import type { AuthProvider, AuthProviderOptions } from './auth-provider.ts';
 import { basicProvider } from './kinds/basic.ts';
 import { certificateProvider } from './kinds/oauth2-certificate.ts';
@@ -6,7 +6,8 @@ import { clientCredentialsProvider } from './kinds/oauth2-client-credentials.ts'
 import { refreshTokenProvider } from './kinds/oauth2-refresh.ts';
 
 /** The provider for any credential. Nothing is opened, read or fetched before a login is wanted. */
-export function createAuthProvider(credential: Credential, options: AuthProviderOptions = {}): AuthProvider {
+export function createAuthProvider(credential: Credential, given: AuthProviderOptions = {}): AuthProvider {
+  const options = given.logger ? { ...given, logger: guardLogger(given.logger) } : given;
   switch (credential.kind) {
     case 'basic':
       return basicProvider(credential, options);

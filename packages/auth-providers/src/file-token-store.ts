@@ -16,6 +16,16 @@ interface TokenFile {
   readonly obtainedAt?: number;
   readonly expiresAt?: number;
   readonly refreshToken?: string;
+  readonly variant?: string;
+}
+
+function storeFailure(what: string, path: string, cause: unknown): MailError {
+  const reason = (cause as NodeJS.ErrnoException).code;
+  return new MailError('TOKEN_STORE_FAILED', `Stored tokens cannot be ${what} (${reason}).`, {
+    phase: 'token',
+    details: { path, reason },
+    cause,
+  });
 }
 
 const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT';
@@ -39,44 +49,46 @@ export class FileTokenStore implements TokenStore {
     throw new MailError('INTERNAL', 'A token key is not usable as a file name.', { phase: 'token' });
   }
 
-  /** @throws MailError `SECRET_KEY_MISSING` or `ENCRYPTED_TEXT_INVALID` when the file cannot be opened. */
+  /** @throws MailError `SECRET_KEY_MISSING`, `ENCRYPTED_TEXT_INVALID` or `TOKEN_STORE_FAILED`. */
   async get(key: string): Promise<StoredTokens | undefined> {
-    let text: string;
-    try {
-      text = await readFile(this.#path(key), 'utf8');
-    } catch (error) {
+    const path = this.#path(key);
+    const text = await readFile(path, 'utf8').catch((error) => {
       if (isMissing(error)) return undefined;
-      throw error;
-    }
+      throw storeFailure('read', path, error);
+    });
+    if (text === undefined) return undefined;
     const file: TokenFile = JSON.parse(await this.#box.decrypt(new EncryptedText(text)));
-    const { accessToken, refreshToken, ...times } = file;
+    const { accessToken, refreshToken, ...rest } = file;
     return {
-      ...times,
+      ...rest,
       ...(accessToken !== undefined && { accessToken: new SecretText(accessToken) }),
       ...(refreshToken !== undefined && { refreshToken: new SecretText(refreshToken) }),
     };
   }
 
-  async set(key: string, tokens: StoredTokens): Promise<void> {
+  /** @throws MailError `TOKEN_STORE_FAILED`. */
+  async set(key: string, { accessToken, refreshToken, ...rest }: StoredTokens): Promise<void> {
     const file: TokenFile = {
-      ...tokens,
-      ...(tokens.accessToken && { accessToken: tokens.accessToken.reveal() }),
-      ...(tokens.refreshToken && { refreshToken: tokens.refreshToken.reveal() }),
-    } as TokenFile;
+      ...rest,
+      ...(accessToken && { accessToken: accessToken.reveal() }),
+      ...(refreshToken && { refreshToken: refreshToken.reveal() }),
+    };
     const { compact } = await this.#box.encrypt(JSON.stringify(file));
     const path = this.#path(key);
-    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     const temporary = `${path}.${randomUUID()}.tmp`;
     try {
-      await using handle = await open(temporary, 'wx', 0o600);
-      await handle.writeFile(compact);
-      await handle.sync();
+      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      {
+        await using handle = await open(temporary, 'wx', 0o600);
+        await handle.writeFile(compact);
+        await handle.sync();
+      }
+      await rename(temporary, path);
+      await this.#syncFolder();
     } catch (error) {
-      await rm(temporary, { force: true });
-      throw error;
+      await rm(temporary, { force: true }).catch(() => undefined);
+      throw storeFailure('written', path, error);
     }
-    await rename(temporary, path);
-    await this.#syncFolder();
   }
 
   async delete(key: string): Promise<void> {

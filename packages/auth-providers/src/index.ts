@@ -14,7 +14,13 @@ export { basicProvider } from './kinds/basic.ts';
 export { certificateProvider } from './kinds/oauth2-certificate.ts';
 export { clientCredentialsProvider } from './kinds/oauth2-client-credentials.ts';
 export { refreshTokenProvider } from './kinds/oauth2-refresh.ts';
-export { type FetchToken, TokenCache, type TokenCacheOptions, type ValidTokens } from './token-cache.ts';
+export {
+  type FetchToken,
+  TokenCache,
+  type TokenCacheOptions,
+  type TokenName,
+  type ValidTokens,
+} from './token-cache.ts';
 export {
   type ClientAuthentication,
   type Grant,

@@ -1,3 +1,5 @@
+import { MailError } from '@flowpost/core';
+
 /** Where well-known issuers hand out tokens, and what for. */
 
 /** The scope for SMTP with Exchange Online (app-only). */
@@ -12,7 +14,17 @@ export const googleTokenEndpoint = 'https://oauth2.googleapis.com/token';
 /** The older address that workflow tools have as their default; Google still answers there. */
 export const olderGoogleTokenEndpoint = 'https://accounts.google.com/o/oauth2/token';
 
-/** The token endpoint of an Entra tenant, by its id or domain. */
+/**
+ * The token endpoint of an Entra tenant, by its id or domain.
+ *
+ * @throws MailError `TOKEN_ENDPOINT_INVALID`.
+ */
 export function entraTokenEndpoint(tenant: string): string {
-  return `https://login.microsoftonline.com/${encodeURIComponent(tenant)}/oauth2/v2.0/token`;
+  if (!/^[A-Za-z0-9.-]{1,253}$/.test(tenant)) {
+    throw new MailError('TOKEN_ENDPOINT_INVALID', 'The tenant must be an id or a domain.', {
+      phase: 'token',
+      hint: 'Give the tenant as its id (a GUID) or as one of its domains, such as example.onmicrosoft.com.',
+    });
+  }
+  return `https://login.microsoftonline.com/${tenant}/oauth2/v2.0/token`;
 }

@@ -13,17 +13,29 @@ import type { IssuedToken } from './token-endpoint.ts';
 const expiryMarginMs = 300_000;
 const firstBackoffMs = 1_000;
 const longestBackoffMs = 30_000;
+/** What an issuer may ask for with Retry-After, and no longer. */
+const longestRetryAfterMs = 3_600_000;
 
-/** Gets a token from the issuer. `stored` is what is known of the credential so far. */
-export type FetchToken = (stored: StoredTokens | undefined, signal: AbortSignal) => Promise<IssuedToken>;
+/**
+ * Gets a token from the issuer. `stored` is what is known of the credential so far; `onRequest` is called before the
+ * issuer is asked, so that only real requests are followed by a back-off.
+ */
+export type FetchToken = (stored: StoredTokens | undefined, onRequest: () => void) => Promise<IssuedToken>;
 
 export interface TokenCacheOptions {
   readonly clock?: Clock | undefined;
   readonly logger?: Logger | undefined;
 }
 
+/** Whose tokens: `key` names the credential, `variant` its details that may change while refresh tokens stay good. */
+export interface TokenName {
+  readonly key: string;
+  readonly variant?: string | undefined;
+}
+
 interface Failures {
   readonly count: number;
+  readonly delay: number;
   readonly until: number;
   readonly error: unknown;
 }
@@ -45,10 +57,26 @@ function untilAborted<Value>(promise: Promise<Value>, signal: AbortSignal | unde
   if (!signal) return promise;
   return new Promise((resolve, reject) => {
     const onAbort = (): void => reject(signal.reason);
-    if (signal.aborted) return onAbort();
     signal.addEventListener('abort', onAbort);
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
   });
+}
+
+/** What is known of one credential, beside what the store holds. */
+class Entry {
+  /** Everybody who asks while a token is being got waits for the same one. */
+  pending: Promise<ValidTokens> | undefined;
+  failures: Failures | undefined;
+  /** Newer than the store, because writing failed. The only working refresh token may be among them. */
+  unsaved: StoredTokens | undefined;
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** Runs one piece of work after another, so that nothing is read before and written after somebody else's write. */
+  inTurn<Value>(work: () => Promise<Value>): Promise<Value> {
+    const result = this.#last.then(work, work);
+    this.#last = result.catch(() => undefined);
+    return result;
+  }
 }
 
 /**
@@ -60,8 +88,7 @@ export class TokenCache {
   readonly #store: TokenStore;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #pending = new Map<string, Promise<ValidTokens>>();
-  readonly #failures = new Map<string, Failures>();
+  readonly #entries = new Map<string, Entry>();
 
   constructor(store: TokenStore, options: TokenCacheOptions = {}) {
     this.#store = store;
@@ -69,55 +96,123 @@ export class TokenCache {
     this.#logger = options.logger ?? silentLogger;
   }
 
+  #entry(key: string): Entry {
+    const entry = this.#entries.get(key) ?? new Entry();
+    this.#entries.set(key, entry);
+    return entry;
+  }
+
   /** @throws what `fetch` throws; the signal's reason when aborted. */
-  get(key: string, fetch: FetchToken, signal?: AbortSignal): Promise<ValidTokens> {
-    let pending = this.#pending.get(key);
-    if (!pending) {
-      pending = this.#obtain(key, fetch).finally(() => this.#pending.delete(key));
-      // Everybody may have stopped waiting by the time it fails.
-      pending.catch(() => undefined);
-      this.#pending.set(key, pending);
-    }
-    return untilAborted(pending, signal);
+  async get(name: TokenName, fetch: FetchToken, signal?: AbortSignal): Promise<ValidTokens> {
+    signal?.throwIfAborted();
+    const entry = this.#entry(name.key);
+    entry.pending ??= entry
+      .inTurn(() => this.#obtain(name, entry, fetch))
+      .finally(() => {
+        entry.pending = undefined;
+      });
+    // Everybody may have stopped waiting by the time it fails.
+    entry.pending.catch(() => undefined);
+    return untilAborted(entry.pending, signal);
   }
 
   /** Forgets an access token that a server refused, unless a newer one has taken its place. */
-  async invalidate(key: string, refused: string): Promise<void> {
-    const stored = await this.#store.get(key);
-    if (stored?.accessToken?.reveal() !== refused) return;
-    const { refreshToken } = stored;
-    // The empty entry says that whatever access token the credential began with is used up.
-    await this.#store.set(key, refreshToken === undefined ? {} : { refreshToken });
+  async invalidate(name: TokenName, refused: string): Promise<void> {
+    const entry = this.#entry(name.key);
+    await entry.inTurn(async () => {
+      const stored = await this.#read(name.key, entry);
+      if (stored?.accessToken?.reveal() !== refused) return;
+      const { refreshToken, variant } = stored;
+      // The entry that stays says that whatever access token the credential began with is used up.
+      await this.#write(name.key, entry, {
+        ...(refreshToken !== undefined && { refreshToken }),
+        ...(variant !== undefined && { variant }),
+      });
+    });
   }
 
-  async #obtain(key: string, fetch: FetchToken): Promise<ValidTokens> {
-    const stored = await this.#store.get(key);
-    if (isValid(stored, this.#clock.now())) return stored;
-    await this.#backOff(key);
+  async #read(key: string, entry: Entry): Promise<StoredTokens | undefined> {
+    return entry.unsaved ?? (await this.#store.get(key));
+  }
+
+  /** A store that fails loses nothing: the tokens are kept here, and written with the next ones. */
+  async #write(key: string, entry: Entry, tokens: StoredTokens): Promise<void> {
+    entry.unsaved = tokens;
     try {
-      const issued = await fetch(stored, new AbortController().signal);
-      const refreshToken = issued.refreshToken ?? stored?.refreshToken;
-      const tokens = { ...issued, ...(refreshToken !== undefined && { refreshToken }) };
-      // A rotated refresh token is the only one that still works, so it is kept before anything else happens.
       await this.#store.set(key, tokens);
-      this.#failures.delete(key);
-      this.#logger.debug('access token obtained', { expiresAt: issued.expiresAt });
+      entry.unsaved = undefined;
+    } catch (error) {
+      const code = isMailError(error) ? error.code : (error as NodeJS.ErrnoException).code;
+      this.#logger.error('tokens could not be stored and are kept in memory', { code });
+    }
+  }
+
+  /** What is stored, as far as it is good for this variant of the credential. */
+  async #known({ key, variant }: TokenName, entry: Entry): Promise<StoredTokens | undefined> {
+    const stored = await this.#read(key, entry);
+    if (!stored || stored.variant === variant) return stored;
+    return stored.refreshToken && { refreshToken: stored.refreshToken };
+  }
+
+  async #obtain(name: TokenName, entry: Entry, fetch: FetchToken): Promise<ValidTokens> {
+    const { key, variant } = name;
+    const stored = await this.#known(name, entry);
+    if (isValid(stored, this.#clock.now())) {
+      if (entry.unsaved) await this.#write(key, entry, entry.unsaved);
+      return stored;
+    }
+    await this.#backOff(entry);
+    let asked = false;
+    try {
+      const onRequest = (): void => {
+        asked = true;
+      };
+      const issued = await fetch(stored, onRequest).catch(async (error) => {
+        // Another process may have rotated the refresh token meanwhile; then its successor is in the store.
+        const newer = await this.#known(name, entry);
+        const isStale = newer?.refreshToken?.reveal() !== stored?.refreshToken?.reveal();
+        if (!isStale || !isMailError(error) || error.code !== 'TOKEN_GRANT_REFUSED') throw error;
+        return isValid(newer, this.#clock.now()) ? newer : fetch(newer, onRequest);
+      });
+      const refreshToken = issued.refreshToken ?? stored?.refreshToken;
+      const tokens = {
+        ...issued,
+        ...(refreshToken !== undefined && { refreshToken }),
+        ...(variant !== undefined && { variant }),
+      };
+      // A rotated refresh token is the only one that still works, so it is kept before anything else happens.
+      await this.#write(key, entry, tokens);
+      entry.failures = undefined;
       return tokens;
     } catch (error) {
-      const count = (this.#failures.get(key)?.count ?? 0) + 1;
-      const asked = isMailError(error) ? Number(error.details.retryAfterMs ?? 0) : 0;
-      const delay = Math.max(asked, Math.min(firstBackoffMs * 2 ** (count - 1), longestBackoffMs));
-      this.#failures.set(key, { count, until: this.#clock.now() + delay, error });
+      if (asked) this.#remember(entry, error);
       throw error;
     }
   }
 
+  #remember(entry: Entry, error: unknown): void {
+    const count = (entry.failures?.count ?? 0) + 1;
+    const wished = isMailError(error) ? Number(error.details.retryAfterMs ?? 0) : 0;
+    const growing = Math.min(firstBackoffMs * 2 ** (count - 1), longestBackoffMs);
+    const delay = Math.max(Math.min(wished, longestRetryAfterMs), growing);
+    entry.failures = { count, delay, until: this.#clock.now() + delay, error };
+  }
+
   /** Waits until the issuer may be asked again; a wait nobody would sit through ends with the last error at once. */
-  async #backOff(key: string): Promise<void> {
-    const failures = this.#failures.get(key);
+  async #backOff({ failures }: Entry): Promise<void> {
     const wait = (failures?.until ?? 0) - this.#clock.now();
-    if (!failures || wait <= 0) return;
+    // Longer than it was meant to be: the clock was set back.
+    if (!failures || wait <= 0 || wait > failures.delay) return;
     if (wait > longestBackoffMs) throw failures.error;
     await this.#clock.sleep(wait);
   }
+}
+
+const shared = new WeakMap<TokenStore, TokenCache>();
+
+/** The cache over a store. There is one for each store, so that two providers do not use up the same refresh token. */
+export function tokenCacheFor(store: TokenStore, options: TokenCacheOptions): TokenCache {
+  const cache = shared.get(store) ?? new TokenCache(store, options);
+  shared.set(store, cache);
+  return cache;
 }

@@ -63,6 +63,7 @@ export interface TokenEndpointOptions {
 /** Far more than any token needs. */
 const maxResponseBytes = 256 * 1024;
 const assertionLifetimeSeconds = 300;
+const longestTimerMs = 2_147_483_647;
 
 function checkedEndpoint(endpoint: string, dangerouslyAllowHttp: boolean | undefined): URL {
   const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined;
@@ -114,6 +115,30 @@ async function readBody(response: Response): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
+/** The same promise, given up when the signal is aborted, whether or not what made it looks at the signal. */
+function orAborted<Value>(promise: Promise<Value>, signal: AbortSignal): Promise<Value> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason);
+    signal.addEventListener('abort', onAbort);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+    if (signal.aborted) onAbort();
+  });
+}
+
+/**
+ * Leaves out the ID token some issuers send along. Nothing here uses it, and the library would refuse the answer over
+ * an issuer name that is not the token endpoint's, as it never is with Entra and Google.
+ */
+function withoutIdToken(text: string): string {
+  if (!text.includes('"id_token"')) return text;
+  try {
+    const { id_token: _, ...rest } = JSON.parse(text);
+    return JSON.stringify(rest);
+  } catch {
+    return text;
+  }
+}
+
 /**
  * Asks a token endpoint (RFC 6749 section 3.2) for an access token.
  *
@@ -128,7 +153,7 @@ export async function requestToken(
   const url = checkedEndpoint(request.endpoint, options.dangerouslyAllowHttp);
   const { client, grant } = request;
   const clientId = client.kind === 'none' ? 'none' : client.clientId;
-  const deadline = AbortSignal.timeout(deadlineMs);
+  const deadline = AbortSignal.timeout(Math.min(deadlineMs, longestTimerMs));
   const exchange: { -readonly [Key in keyof Exchange]: Exchange[Key] } = { host: url.host };
 
   const server = { issuer: url.origin, token_endpoint: url.href };
@@ -141,15 +166,16 @@ export async function requestToken(
   if (url.protocol === 'http:') allowInsecureRequests(configuration);
   configuration[customFetch] = async (target, init) => {
     const either = AbortSignal.any([deadline, ...(signal ? [signal] : [])]);
-    const response = await fetch(target, { ...(init as RequestInit), signal: either });
+    const response = await orAborted(fetch(target, { ...(init as RequestInit), signal: either }), either);
     exchange.status = response.status;
     exchange.retryAfter = response.headers.get('retry-after') ?? undefined;
-    exchange.text = await readBody(response);
+    exchange.text = await orAborted(readBody(response), either);
     const headers = new Headers(response.headers);
     // With this header the library would not look into the body, where the reason stands.
     headers.delete('www-authenticate');
     headers.delete('content-encoding');
-    return new Response(exchange.text === '' ? null : exchange.text, { status: response.status, headers });
+    const text = withoutIdToken(exchange.text);
+    return new Response(text === '' ? null : text, { status: response.status, headers });
   };
 
   try {

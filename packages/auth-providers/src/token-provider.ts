@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { StoredTokens } from '@flowpost/core';
 import { type Login, MailError, MemoryTokenStore, type SecretText } from '@flowpost/core';
 import type { AuthProvider, AuthProviderOptions, CredentialExpiry } from './auth-provider.ts';
-import { TokenCache } from './token-cache.ts';
+import { type FetchToken, type TokenName, tokenCacheFor } from './token-cache.ts';
 import { type IssuedToken, requestToken, type TokenRequest } from './token-endpoint.ts';
 
 /** A credential with everything decrypted, ready to ask for tokens. */
@@ -11,6 +11,10 @@ export interface TokenSource {
   readonly user: string;
   /** Everything that matters for the token: another secret or scope is another key. */
   readonly identity: readonly (string | undefined)[];
+  /** Details that make another access token, but leave a rotated refresh token good. */
+  readonly variant?: readonly (string | undefined)[];
+  /** False when what was opened has changed on disk. */
+  isCurrent?(): Promise<boolean>;
   /** The request, given what is stored from earlier ones. */
   request(stored: StoredTokens | undefined): TokenRequest | IssuedToken | Promise<TokenRequest | IssuedToken>;
   /** Looks at a new token, and throws when it cannot work. */
@@ -19,50 +23,53 @@ export interface TokenSource {
 }
 
 /** Names the tokens of a credential in a store. A hash, so that it tells nothing about the secrets in it. */
-function tokenKey(identity: TokenSource['identity']): string {
+function hashParts(identity: TokenSource['identity']): string {
   return createHash('sha256')
     .update(JSON.stringify(identity.map((part) => part ?? null)))
     .digest('base64url');
 }
 
+const tokenName = ({ identity, variant }: TokenSource): TokenName => ({
+  key: hashParts(identity),
+  ...(variant && { variant: hashParts(variant) }),
+});
+
 /** The provider for any credential that is turned into tokens. */
 export function tokenProvider(open: () => Promise<TokenSource>, options: AuthProviderOptions): AuthProvider {
   const { clock, logger, deadlineMs, dangerouslyAllowHttp, fetch } = options;
-  const cache =
-    options.tokenCache ?? new TokenCache(options.tokenStore ?? new MemoryTokenStore(), { clock, logger });
+  const store = options.tokenStore ?? new MemoryTokenStore();
+  const cache = options.tokenCache ?? tokenCacheFor(store, { clock, logger });
+  const endpoint = { clock, deadlineMs, dangerouslyAllowHttp, fetch };
   let opened: Promise<TokenSource> | undefined;
-  const source = (): Promise<TokenSource> => {
-    // Opened once; a failure is not kept, because a missing file may turn up.
-    opened ??= open().catch((error) => {
+  const reopen = (): Promise<TokenSource> => {
+    // A failure is not kept, because a missing file may turn up.
+    opened = open().catch((error) => {
       opened = undefined;
       throw error;
     });
     return opened;
   };
+  /** Opened once, and again when a file it was read from has been renewed. */
+  const source = async (): Promise<TokenSource> => {
+    const current = await (opened ?? reopen());
+    return (await current.isCurrent?.()) === false ? reopen() : current;
+  };
   return {
     async login(signal): Promise<Login> {
-      const { user, identity, request, check } = await source();
-      const fetchToken = async (
-        stored: StoredTokens | undefined,
-        shared: AbortSignal,
-      ): Promise<IssuedToken> => {
-        const wanted = await request(stored);
-        const endpoint = { clock, deadlineMs, dangerouslyAllowHttp, fetch };
-        const issued = 'accessToken' in wanted ? wanted : await requestToken(wanted, endpoint, shared);
-        check?.(issued);
+      const from = await source();
+      const fetchToken: FetchToken = async (stored, onRequest) => {
+        const wanted = await from.request(stored);
+        if (!('accessToken' in wanted)) onRequest();
+        const issued = 'accessToken' in wanted ? wanted : await requestToken(wanted, endpoint);
+        from.check?.(issued);
         return issued;
       };
-      const { accessToken, expiresAt } = await cache.get(tokenKey(identity), fetchToken, signal);
-      return {
-        kind: 'bearer',
-        username: user,
-        token: accessToken,
-        ...(expiresAt !== undefined && { expiresAt }),
-      };
+      const { accessToken, expiresAt } = await cache.get(tokenName(from), fetchToken, signal);
+      const times = expiresAt === undefined ? {} : { expiresAt };
+      return { kind: 'bearer', username: from.user, token: accessToken, ...times };
     },
     async invalidate(login) {
-      if (login.kind === 'bearer')
-        await cache.invalidate(tokenKey((await source()).identity), login.token.reveal());
+      if (login.kind === 'bearer') await cache.invalidate(tokenName(await source()), login.token.reveal());
     },
     expiry: async () => (await source()).expiry,
   };

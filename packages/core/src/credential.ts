@@ -69,7 +69,8 @@ const oauth2Certificate = z.strictObject({
     .union([z.instanceof(SecretBytes), z.instanceof(Uint8Array).transform((bytes) => new SecretBytes(bytes))])
     .optional(),
   certificateFile: encryptableSchema.optional(),
-  certificatePassword: secretSchema.optional(),
+  /** May be empty, which is not the same as none. */
+  certificatePassword: z.union([z.literal('').transform(() => new SecretText('')), secretSchema]).optional(),
   /** With a Google JSON key it is in the key. */
   clientId: clientId.optional(),
   scope: z.string().min(1).optional(),

@@ -28,7 +28,7 @@ export class GoogleTokenEndpoint implements AsyncDisposable {
 
   static async start(options: GoogleTokenEndpointOptions): Promise<GoogleTokenEndpoint> {
     const server = createServer(async (request, response) => {
-      const answer = endpoint.#answer(new URLSearchParams(await text(request)), options);
+      const answer = endpoint.#answerSafely(new URLSearchParams(await text(request)), options);
       response.writeHead('error' in answer ? 400 : 200, { 'content-type': 'application/json' });
       response.end(JSON.stringify(answer));
     });
@@ -46,10 +46,21 @@ export class GoogleTokenEndpoint implements AsyncDisposable {
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
+  #answerSafely(form: URLSearchParams, options: GoogleTokenEndpointOptions): Record<string, unknown> {
+    try {
+      return this.#answer(form, options);
+    } catch {
+      return { error: 'invalid_grant', error_description: 'Bad Request' };
+    }
+  }
+
   #answer(form: URLSearchParams, options: GoogleTokenEndpointOptions): Record<string, unknown> {
     const names = [...form.keys()].toSorted().join();
     if (names !== 'assertion,grant_type')
       return { error: 'invalid_request', error_description: `fields: ${names}` };
+    if (form.get('grant_type') !== 'urn:ietf:params:oauth:grant-type:jwt-bearer') {
+      return { error: 'unsupported_grant_type' };
+    }
     const [header = '', payload = '', signature = ''] = (form.get('assertion') ?? '').split('.');
     const decode = (part: string): Record<string, unknown> =>
       JSON.parse(Buffer.from(part, 'base64url').toString());

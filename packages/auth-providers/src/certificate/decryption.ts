@@ -7,8 +7,8 @@ export class UnsupportedCipher extends Error {
   readonly algorithm: string;
 
   constructor(algorithm: string) {
-    super(`algorithm ${algorithm} is not supported`);
-    this.algorithm = algorithm;
+    super(`algorithm ${algorithm.slice(0, 64)} is not supported`);
+    this.algorithm = algorithm.slice(0, 64);
   }
 }
 
@@ -16,15 +16,16 @@ export class UnsupportedCipher extends Error {
 export class TooManyIterations extends Error {}
 
 /** Three derivations of 600,000 iterations each are usual at the most: the MAC, the certificates, the key. */
-const maxIterations = 5_000_000;
+const maxIterations = 6_000_000;
 
 /** Adds up what a file demands, so that many small demands are no way around the limit. */
 export class IterationBudget {
   #left = maxIterations;
 
-  spend(node: DerNode | undefined): number {
+  /** @param times how often that many iterations are made. */
+  spend(node: DerNode | undefined, times = 1): number {
     const iterations = integer(node);
-    this.#left -= iterations;
+    this.#left -= iterations * times;
     if (iterations < 1 || this.#left < 0) throw new TooManyIterations();
     return iterations;
   }
@@ -65,6 +66,8 @@ const legacySchemes: Readonly<Record<string, LegacyScheme>> = {
   '1.2.840.113549.1.12.1.4': { cipher: 'des-ede3-cbc', keyBytes: 16, twoKeys: true },
   '1.2.840.113549.1.12.1.6': { cipher: 'rc2', keyBytes: 5 },
 };
+
+const sha1Bytes = 20;
 
 function decipher(name: string, key: Buffer, iv: Buffer, data: Buffer): Buffer {
   const cipher = createDecipheriv(name, key, iv);
@@ -131,7 +134,7 @@ export async function decrypt(
   const scheme = legacySchemes[oid(id)];
   if (!scheme) throw new UnsupportedCipher(oid(id));
   const [salt, rounds] = children(parameters);
-  const iterations = budget.spend(rounds);
+  const iterations = budget.spend(rounds, Math.ceil(scheme.keyBytes / sha1Bytes) + 1);
   const derive = (purpose: 1 | 2, size: number): Promise<Buffer> =>
     derivePkcs12('sha1', bmpPassword(password), octets(salt), iterations, purpose, size);
   const key = await derive(1, scheme.keyBytes);
@@ -144,7 +147,7 @@ export async function decrypt(
 export async function decryptPrivateKey(
   node: DerNode | undefined,
   password: string,
-  budget: IterationBudget = new IterationBudget(),
+  budget: IterationBudget,
 ): Promise<Buffer> {
   const [algorithm, data] = children(node);
   if (!data) throw new DerError('the encrypted key is missing');

@@ -60,6 +60,7 @@ async function checkMac(
     const { salt: macSalt, iterations, algorithm: prf } = readPbkdf2(kdf, budget);
     const name = hmacName(oid(children(scheme)[0]));
     const size = integer(children(children(kdf)[1])[2]);
+    if (size < 1 || size > 64) throw new DerError('a MAC key of an impossible size');
     const key = await derivePbkdf2(prf, Buffer.from(password, 'utf8'), macSalt, iterations, size);
     if (!matches(name, key)) throw new WrongPassword();
     return;
@@ -67,7 +68,7 @@ async function checkMac(
   const digest = digests[oid(id)];
   if (!digest) throw new UnsupportedCipher(oid(id));
   const [name, size] = digest;
-  const iterations = rounds ? budget.spend(rounds) : 1;
+  const iterations = rounds ? budget.spend(rounds, password === '' ? 2 : 1) : 1;
   const derive = (bytes: Buffer): Promise<Buffer> =>
     derivePkcs12(name, bytes, octets(salt), iterations, 3, size);
   if (matches(name, await derive(bmpPassword(password)))) return;

@@ -1,7 +1,13 @@
 import { createHash, type KeyObject, sign, type X509Certificate } from 'node:crypto';
 import { type CredentialOf, MailError, revealSecret, SecretText, systemClock } from '@flowpost/core';
 import type { AuthProvider, AuthProviderOptions, CredentialExpiry } from '../auth-provider.ts';
-import { assertRsaKey, assertValidNow, openCertificate, readCertificateFile } from '../certificate-file.ts';
+import {
+  assertRsaKey,
+  assertValidNow,
+  certificateFileVersion,
+  openCertificate,
+  readCertificateFile,
+} from '../certificate-file.ts';
 import { readGoogleKey } from '../google-key.ts';
 import { entraTokenEndpoint, exchangeOnlineScope, gmailScope, googleTokenEndpoint } from '../issuers.ts';
 import { assertEntraPermission, incomplete, type TokenSource, tokenProvider } from '../token-provider.ts';
@@ -46,7 +52,14 @@ export function certificateProvider(
     const file =
       credential.certificate?.reveal() ?? (path === undefined ? undefined : await readCertificateFile(path));
     if (!file) throw incomplete('certificate', 'certificateFile');
+    const versionOf = (): Promise<string> | undefined =>
+      credential.certificate || path === undefined
+        ? undefined
+        : certificateFileVersion(path).catch(() => 'unreadable');
+    const version = await versionOf();
     return {
+      // A file that has gone is still good for what was read from it.
+      isCurrent: async () => [version, 'unreadable'].includes(await versionOf()),
       file,
       fileHash: createHash('sha256').update(file).digest('base64url'),
       password: await reveal(credential.certificatePassword),
@@ -56,7 +69,7 @@ export function certificateProvider(
   };
 
   const openEntra = async (): Promise<TokenSource> => {
-    const { file, fileHash, password, user, clientId } = await read();
+    const { file, fileHash, password, user, clientId, isCurrent } = await read();
     const tenant = await reveal(credential.tenantId);
     const endpoint =
       credential.tokenEndpoint ?? (tenant === undefined ? undefined : entraTokenEndpoint(tenant));
@@ -68,6 +81,7 @@ export function certificateProvider(
     const thumbprint = createHash('sha256').update(certificate.raw).digest('base64url');
     return {
       user,
+      isCurrent,
       identity: [credential.kind, 'entra', endpoint, clientId, fileHash, scope, user],
       request: () => {
         assertValidNow(certificate, clock.now());
@@ -83,7 +97,7 @@ export function certificateProvider(
   };
 
   const openGoogle = async (): Promise<TokenSource> => {
-    const { file, fileHash, password = 'notasecret', user, clientId } = await read();
+    const { file, fileHash, password = 'notasecret', user, clientId, isCurrent } = await read();
     const json = readGoogleKey(file);
     const opened = json ? undefined : await openCertificate(file, password);
     const key = json?.privateKey ?? opened?.privateKey;
@@ -94,6 +108,7 @@ export function certificateProvider(
     const endpoint = credential.tokenEndpoint ?? json?.tokenUri ?? googleTokenEndpoint;
     return {
       user,
+      isCurrent,
       identity: [credential.kind, 'google', endpoint, issuer, fileHash, scope, user],
       request: () => {
         if (opened) assertValidNow(opened.certificate, clock.now());

@@ -64,14 +64,16 @@ export function refreshTokenProvider(
     };
     return {
       user,
-      identity: [credential.kind, endpoint, clientId, clientSecret, accessToken, refreshToken, user],
+      // Another secret is no reason to go back to a refresh token that was rotated away.
+      identity: [credential.kind, endpoint, clientId, refreshToken ?? accessToken, user],
+      variant: [clientSecret, accessToken],
       request,
     };
   };
   const provider = tokenProvider(open, options);
   return {
     ...provider,
-    login(signal) {
+    async login(signal) {
       if (!warned) {
         logger.warn('credentials of kind oauth2-refresh are deprecated', {
           replacement: 'oauth2-client-credentials',

@@ -53,26 +53,29 @@ function retryAfterMs(value: string | undefined, now: number): number | undefine
   return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
 }
 
+/** Ids as issuers write them; anything else might be what they were sent. */
+const isId = (value: unknown): value is string => typeof value === 'string' && /^[\w.:-]{1,64}$/.test(value);
+
 const texts = (entries: Readonly<Record<string, unknown>>): Record<string, string> =>
-  Object.fromEntries(
-    Object.entries(entries).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
-  );
+  Object.fromEntries(Object.entries(entries).filter((entry): entry is [string, string] => isId(entry[1])));
 
 function oauthFailure(exchange: Exchange, body: OAuthErrorBody, now: number): MailError {
   const { host, status } = exchange;
-  const code =
-    byOAuthError[body.error] ?? ((status ?? 0) >= 500 ? 'TOKEN_ENDPOINT_BUSY' : 'TOKEN_REQUEST_INVALID');
+  const known = Object.hasOwn(byOAuthError, body.error) ? byOAuthError[body.error] : undefined;
+  const busy = status === 429 || (status ?? 0) >= 500;
+  const code = busy ? 'TOKEN_ENDPOINT_BUSY' : (known ?? 'TOKEN_REQUEST_INVALID');
+  const error = isId(body.error) ? body.error : 'an error that is no OAuth error code';
   const entraCodes = Array.isArray(body.error_codes)
     ? body.error_codes.filter((one) => typeof one === 'number')
     : [];
   const delay = retryAfterMs(exchange.retryAfter, now);
-  return new MailError(code, `The authorization server ${host} refused the token: ${body.error}.`, {
+  return new MailError(code, `The authorization server ${host} refused the token: ${error}.`, {
     phase: 'token',
     hint: hintForEntraCode(entraCodes),
     details: {
       host,
       status,
-      error: body.error,
+      error,
       // Microsoft asks for these when one turns to its support.
       ...texts({ correlationId: body.correlation_id, traceId: body.trace_id }),
       ...(entraCodes.length > 0 && { entraCodes }),
@@ -102,6 +105,11 @@ export function tokenFailure(exchange: Exchange, cause: unknown, timedOut: boole
   if (timedOut) return fail('TOKEN_ENDPOINT_TIMED_OUT', 'the authorization server did not answer in time');
   if (status === undefined) {
     return fail('TOKEN_ENDPOINT_UNREACHABLE', 'the authorization server cannot be reached', {
+      reason: networkReason(cause),
+    });
+  }
+  if (text === undefined && networkReason(cause) !== 'RESPONSE_TOO_LARGE') {
+    return fail('TOKEN_ENDPOINT_UNREACHABLE', 'the connection broke in the middle of the answer', {
       reason: networkReason(cause),
     });
   }

@@ -89,6 +89,8 @@ const hints = {
       'The authorization server does not take a request of this kind. Check the token endpoint and which grants the client may use.',
     TOKEN_RESPONSE_INVALID:
       'The answer holds no access token. Check that the URL is a token endpoint (RFC 6749 section 3.2).',
+    TOKEN_STORE_FAILED:
+      'Check that the folder for tokens exists or can be made, and that this account may read and write in it.',
     CREDENTIAL_INCOMPLETE: 'Fill in the parts of the credential that details.missing names.',
     CERTIFICATE_NOT_FOUND: 'Check the path of the certificate file and that this machine has it.',
     CERTIFICATE_NOT_A_FILE: 'Name the certificate file itself, not a folder or device.',

@@ -8,6 +8,8 @@ export interface StoredTokens {
   readonly expiresAt?: number;
   /** The newest refresh token, when the issuer rotates them. */
   readonly refreshToken?: SecretText;
+  /** Which details of the credential the access token was got with. */
+  readonly variant?: string;
 }
 
 /** Keeps tokens between sends, and between processes where the store is durable. */

@@ -110,8 +110,9 @@ export async function authenticate(
       },
     );
   }
-  if (/\0/.test(login.username + clearSecret(login))) {
-    throw new MailError('CONNECTION_INVALID', 'User name or password contain a NUL character.', {
+  // NUL separates in PLAIN, ^A in the others; no user name has any of these.
+  if (/[\x00-\x1f\x7f]/.test(login.username) || clearSecret(login).includes('\0')) {
+    throw new MailError('CONNECTION_INVALID', 'User name or password contain a control character.', {
       phase: 'auth',
     });
   }

@@ -119,7 +119,10 @@ export class SmtpSender implements MailSender {
       const isTokenRefused = isMailError(error) && error.code === 'AUTH_REFUSED' && login?.kind === 'bearer';
       if (!provider || !login || !isTokenRefused) throw error;
       await provider.invalidate(login);
-      login = await provider.login(signal);
+      login = await provider.login(signal).catch((failure) => {
+        // There was only this one token, so what the server said of it is the news.
+        throw isMailError(failure) && failure.code === 'TOKEN_EXPIRED' ? error : failure;
+      });
       return open(login);
     });
     this.#logger.debug('SMTP session opened', {
