@@ -248,6 +248,34 @@ describe.skipIf(!hasOpenssl)('PEM', () => {
     }
   });
 
+  it('as it comes out of copying: blanks, other line ends, foreign keys beside', async () => {
+    const text = pem('rsa.crt', 'rsa.key').toString();
+    await expectPair(Buffer.from(text.replaceAll('-----\n', '-----  \r\n')));
+    openssl('pkcs8', '-topk8', '-in', 'other.key', '-out', 'foreign.key', '-passout', 'pass:unknown');
+    await expectPair(pem('foreign.key', 'rsa.crt', 'rsa.key'));
+    const cut = openCertificate(Buffer.from(text.replaceAll('-----END', '-----AND')));
+    await expect(cut).rejects.toMatchObject({ code: 'CERTIFICATE_NOT_RECOGNIZED' });
+  });
+
+  it('one budget holds for all keys of a file', async () => {
+    openssl(
+      'pkcs8',
+      '-topk8',
+      '-in',
+      'rsa.key',
+      '-out',
+      'slow.key',
+      '-passout',
+      'pass:x',
+      '-iter',
+      '1000000',
+    );
+    const many = openCertificate(pem('rsa.crt', ...Array<string>(7).fill('slow.key')), 'wrong');
+    await expect(many).rejects.toMatchObject({
+      code: expect.stringMatching(/^CERTIFICATE_(PASSWORD_WRONG|TOO_COSTLY)$/),
+    });
+  });
+
   it('several keys: the pair that is valid longest', async () => {
     openssl('x509', '-in', 'rsa.crt', '-signkey', 'rsa.key', '-days', '90', '-out', 'renewed.crt');
     const { certificate } = await openCertificate(pem('other.key', 'other.crt', 'rsa.key', 'renewed.crt'));

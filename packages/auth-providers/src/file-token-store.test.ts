@@ -69,6 +69,13 @@ it('says when a file cannot be opened, and never takes it for missing', async ()
   await expect(store.get('../k')).rejects.toThrow();
 });
 
+it('a folder that cannot be used is an error that says so', async () => {
+  await writeFile(join(folder, '..', 'file'), 'x');
+  const store = new FileTokenStore(join(folder, '..', 'file'), box);
+  await expect(store.set('k', tokens)).rejects.toMatchObject({ code: 'TOKEN_STORE_FAILED', phase: 'token' });
+  await expect(store.get('k')).rejects.toMatchObject({ code: 'TOKEN_STORE_FAILED' });
+});
+
 it('writes at once by many leave one whole file', async () => {
   const store = new FileTokenStore(folder, box);
   const texts = Array.from({ length: 20 }, (_, index) => `access-${index}`);

@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
+import { createHash, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ import {
   MemoryTokenStore,
   parseWith,
 } from '@flowpost/core';
-import { createSelfSigned, GoogleTokenEndpoint, OAuthServer } from '@flowpost/testing';
+import { createSelfSigned, GoogleTokenEndpoint, OAuthServer, RawServer } from '@flowpost/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { AuthProviderOptions } from './auth-provider.ts';
 import { openCertificate } from './certificate-file.ts';
@@ -282,6 +282,58 @@ describe('a token request that fails', () => {
       expect(error.details.retryAfterMs).toBe(7_000);
   });
 
+  it.each([
+    ['the request', { error: `bad form: ${secret}`, correlation_id: `client_secret=${secret}` }],
+    ['a property of every object', { error: 'constructor' }],
+  ])('an error that repeats %s is told as far as it is one', async (_, body) => {
+    await using server = await OAuthServer.start({ secrets: { app: secret } });
+    server.inject({ status: 400, headers: json, body: JSON.stringify(body) });
+    expect(await failure(byId(server.tokenEndpoint))).toMatchObject({
+      code: 'TOKEN_REQUEST_INVALID',
+      retryable: false,
+    });
+  });
+
+  it('429 is for later, whatever else it says', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret } });
+    server.inject(oauthError(429, 'invalid_request'));
+    expect(await failure(byId(server.tokenEndpoint))).toMatchObject({
+      code: 'TOKEN_ENDPOINT_BUSY',
+      retryable: true,
+    });
+  });
+
+  it('an answer that breaks off is no sign-in page', async () => {
+    await using server = await RawServer.start((socket) => {
+      socket.once('data', () =>
+        socket.write('HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{"acc', () => socket.destroy()),
+      );
+    });
+    const error = await failure(byId(`http://127.0.0.1:${server.port}/token`));
+    expect(error).toMatchObject({ code: 'TOKEN_ENDPOINT_UNREACHABLE', retryable: true });
+  });
+
+  it('the deadline holds even for a fetch that knows no signals', async () => {
+    const fetch = (): Promise<never> => new Promise(() => undefined);
+    const error = await failure(byId('https://login.example.com/token'), { fetch, deadlineMs: 50 });
+    expect(error.code).toBe('TOKEN_ENDPOINT_TIMED_OUT');
+  });
+
+  it('an ID token that comes along is left alone', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret } });
+    const claims = Buffer.from(
+      JSON.stringify({ iss: 'https://login.microsoftonline.com/tid/v2.0' }),
+    ).toString('base64url');
+    const answer = {
+      access_token: 'opaque',
+      token_type: 'Bearer',
+      expires_in: 3600,
+      id_token: `e30.${claims}.sig`,
+    };
+    server.inject({ status: 200, headers: json, body: JSON.stringify(answer) });
+    expect(tokenOf(await provide(byId(server.tokenEndpoint)).login())).toBe('opaque');
+  });
+
   it('an endpoint nobody listens at, and one that is not to be trusted', async () => {
     const { tokenEndpoint } = await OAuthServer.start().then(async (server) => {
       const { tokenEndpoint } = server;
@@ -484,7 +536,7 @@ describe.skipIf(!hasOpenssl)('certificate', () => {
     expect(replay.status).toBe(401);
 
     const { certificate, privateKey } = await openCertificate(readFileSync(at('app.pfx')), password);
-    const thumbprint = certificate.fingerprint256;
+    const thumbprint = createHash('sha256').update(certificate.raw).digest('base64url');
     const request = {
       endpoint: server.tokenEndpoint,
       client: { kind: 'private-key-jwt', clientId: 'app', key: privateKey, thumbprint } as const,
@@ -526,6 +578,22 @@ describe.skipIf(!hasOpenssl)('certificate', () => {
     );
     const { cert, key } = await createSelfSigned();
     expect(await code({ certificate: Buffer.from(cert + key) })).toBe('CERTIFICATE_KEY_UNSUITABLE');
+  });
+
+  it('a file that is renewed on disk is read anew, and one that has gone is still good', async () => {
+    await using server = await OAuthServer.start({ keys: { app: publicJwk() } });
+    execFileSync('cp', [at('other.pfx'), at('renewed.pfx')]);
+    const provider = provide(credential(server.tokenEndpoint, { certificateFile: at('renewed.pfx') }));
+    await expect(provider.login()).rejects.toMatchObject({ code: 'TOKEN_CLIENT_REFUSED' });
+    execFileSync('cp', [at('app.pfx'), at('renewed.pfx')]);
+    await provider.login();
+    execFileSync('rm', [at('renewed.pfx')]);
+    expect((await provider.expiry())?.what).toBe('certificate');
+  });
+
+  it('a tenant that is none is refused', async () => {
+    const change = { tokenEndpoint: undefined, tenantId: 'a/../b' };
+    expect((await failure(credential('', change))).code).toBe('TOKEN_ENDPOINT_INVALID');
   });
 
   it('a missing file may turn up later', async () => {

@@ -1,0 +1,168 @@
+import {
+  MailError,
+  ManualClock,
+  MemoryLogger,
+  MemoryTokenStore,
+  SecretText,
+  type StoredTokens,
+} from '@flowpost/core';
+import { OAuthServer } from '@flowpost/testing';
+import { describe, expect, it } from 'vitest';
+import { createAuthProvider } from './create-auth-provider.ts';
+import { type FetchToken, TokenCache } from './token-cache.ts';
+import type { IssuedToken } from './token-endpoint.ts';
+
+const clockNow = 1_000_000_000;
+const token = (text: string, more: Partial<IssuedToken> = {}): IssuedToken => ({
+  accessToken: new SecretText(text),
+  obtainedAt: clockNow,
+  expiresAt: clockNow + 3_600_000,
+  ...more,
+});
+
+/** An issuer that rotates: each refresh token works once. */
+function rotatingIssuer() {
+  let current = 'R0';
+  let count = 0;
+  const used: string[] = [];
+  const fetch: FetchToken = async (stored, onRequest) => {
+    onRequest();
+    const given = stored?.refreshToken?.reveal() ?? 'R0';
+    used.push(given);
+    await new Promise(setImmediate);
+    if (given !== current) throw new MailError('TOKEN_GRANT_REFUSED', 'already used', { phase: 'token' });
+    current = `R${++count}`;
+    return token(`T${count}`, { refreshToken: new SecretText(current) });
+  };
+  return { fetch, used };
+}
+
+const name = { key: 'k' };
+
+describe('a rotated refresh token', () => {
+  it('outlives a store that fails, and is written when it works again', async () => {
+    const store = new MemoryTokenStore();
+    const logger = new MemoryLogger();
+    const { fetch, used } = rotatingIssuer();
+    const cache = new TokenCache(store, { logger, clock: new ManualClock(clockNow) });
+    const { set } = store;
+    store.set = async () => Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' }));
+    const first = await cache.get(name, fetch);
+    expect(first.accessToken.reveal()).toBe('T1');
+    expect(logger.entries).toMatchObject([{ level: 'error', fields: { code: 'ENOSPC' } }]);
+    await cache.invalidate(name, 'T1');
+    store.set = set;
+    expect((await cache.get(name, fetch)).accessToken.reveal()).toBe('T2');
+    expect([used, (await store.get('k'))?.refreshToken?.reveal()]).toEqual([['R0', 'R1'], 'R2']);
+  });
+
+  it('is not written over by an invalidation that began before it', async () => {
+    const store = new MemoryTokenStore();
+    const { fetch, used } = rotatingIssuer();
+    const cache = new TokenCache(store, { clock: new ManualClock(clockNow) });
+    const { set } = store;
+    let writes = 0;
+    store.set = async (key: string, tokens: StoredTokens) => {
+      if (++writes === 3) await new Promise((resolve) => setTimeout(resolve, 20));
+      await set.call(store, key, tokens);
+    };
+    for (let round = 1; round <= 4; round++) {
+      const { accessToken } = await cache.get(name, fetch);
+      const both = [
+        cache.invalidate(name, accessToken.reveal()),
+        cache.invalidate(name, accessToken.reveal()),
+      ];
+      await both[0];
+      await cache.get(name, fetch);
+      await both[1];
+    }
+    expect(used).toEqual(['R0', 'R1', 'R2', 'R3', 'R4']);
+  });
+
+  it('that another process rotated is found in the store', async () => {
+    const store = new MemoryTokenStore();
+    const { fetch } = rotatingIssuer();
+    const here = new TokenCache(store, { clock: new ManualClock(clockNow) });
+    await here.get(name, fetch);
+    await here.invalidate(name, 'T1');
+    const fetchWhileAnother: FetchToken = async (stored, onRequest) => {
+      if (stored?.refreshToken?.reveal() === 'R1') {
+        const newer = await fetch(stored, onRequest);
+        await store.set('k', { refreshToken: newer.refreshToken as SecretText });
+      }
+      return fetch(stored, onRequest);
+    };
+    expect((await here.get(name, fetchWhileAnother)).accessToken.reveal()).toBe('T3');
+  });
+
+  it('is shared by providers over one store', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: 'secret', 'app-2': 'x' } });
+    const tokenStore = new MemoryTokenStore();
+    const refreshToken = await server.issueRefreshToken('app', 'me');
+    const provide = (clientSecret: string) =>
+      createAuthProvider(
+        {
+          kind: 'oauth2-refresh',
+          user: 'me',
+          clientId: 'app',
+          clientSecret: new SecretText(clientSecret),
+          refreshToken: new SecretText(refreshToken),
+          tokenEndpoint: server.tokenEndpoint,
+        },
+        { tokenStore },
+      );
+    await Promise.all([provide('secret').login(), provide('secret').login()]);
+    expect([server.requests.length, server.refusals]).toEqual([1, []]);
+    // Another secret is another access token, but the refresh token goes on from where it was.
+    await expect(provide('wrong').login()).rejects.toMatchObject({ code: 'TOKEN_CLIENT_REFUSED' });
+    const sent = server.bodies.map((body) => new URLSearchParams(body).get('refresh_token'));
+    expect(sent[1]).not.toBe(refreshToken);
+  });
+});
+
+describe('back-off', () => {
+  const failing =
+    (error: MailError): FetchToken =>
+    async (_, onRequest) => {
+      onRequest();
+      throw error;
+    };
+
+  it('lasts an hour at most, whatever the issuer says, and no longer than it should when the clock is set back', async () => {
+    const clock = new ManualClock(clockNow);
+    const cache = new TokenCache(new MemoryTokenStore(), { clock });
+    const busy = new MailError('TOKEN_ENDPOINT_BUSY', 'x', {
+      phase: 'token',
+      details: { retryAfterMs: 1e12 },
+    });
+    await expect(cache.get(name, failing(busy))).rejects.toBe(busy);
+    await expect(cache.get(name, async () => token('T'))).rejects.toBe(busy);
+    clock.advance(3_600_000);
+    expect(
+      (
+        await cache.get(name, async () => token('T', { expiresAt: clock.now() + 3_600_000 }))
+      ).accessToken.reveal(),
+    ).toBe('T');
+    const other = { key: 'other' };
+    await expect(cache.get(other, failing(busy))).rejects.toBe(busy);
+    clock.advance(-86_400_000);
+    await expect(cache.get(other, async () => token('T'))).resolves.toBeDefined();
+  });
+
+  it('does not follow a failure that asked nobody', async () => {
+    const clock = new ManualClock(clockNow);
+    const cache = new TokenCache(new MemoryTokenStore(), { clock });
+    const expired = new MailError('TOKEN_EXPIRED', 'x', { phase: 'token' });
+    for (let round = 0; round < 5; round++) {
+      await expect(cache.get(name, () => Promise.reject(expired))).rejects.toBe(expired);
+    }
+  });
+});
+
+it('an aborted signal asks nobody', async () => {
+  let asked = 0;
+  const cache = new TokenCache(new MemoryTokenStore());
+  const fetch: FetchToken = async () => token(`T${++asked}`);
+  await expect(cache.get(name, fetch, AbortSignal.abort(new Error('enough')))).rejects.toThrow('enough');
+  expect(asked).toBe(0);
+});
