@@ -150,7 +150,7 @@ describe.skipIf(!hasOpenssl)('PKCS#12', () => {
   });
 
   // Other tests use the same processor, so a long turn of the event loop is not always our doing.
-  it('600,000 iterations, without holding up the event loop', { retry: 2 }, async () => {
+  it('600,000 iterations, without holding up the event loop', { retry: 4 }, async () => {
     const files = [
       pkcs12('slow', ['-iter', '600000']),
       pkcs12('slow3des', ['-iter', '600000', ...tripleDes]),

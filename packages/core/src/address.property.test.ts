@@ -6,7 +6,7 @@ import { isMailError } from './errors/mail-error.ts';
 const safeText = fc
   .string({ unit: 'binary', minLength: 1, maxLength: 30 })
   .filter((text) => text.isWellFormed() && !/[\x00-\x08\x0a-\x1f\x7f-\x9f]/.test(text) && text.trim() !== '');
-const local = safeText.filter((text) => Buffer.byteLength(JSON.stringify(text)) < 60);
+const local = safeText.filter((text) => Buffer.byteLength(JSON.stringify(text)) < 60 && !/[<>]/.test(text));
 const domain = fc.oneof(fc.domain(), fc.constantFrom('münchen.de', 'пример.рф', 'localhost', '[192.0.2.7]'));
 const mailbox = fc.record({ name: fc.option(safeText, { nil: undefined }), local, domain });
 
