@@ -30,6 +30,8 @@ async function nextLine<Message>(lines: Interface, catcher: ChildProcess): Promi
 const catcher = spawn('flowpost', ['catch', '--port', '0', '--json'], {
   stdio: ['ignore', 'pipe', 'inherit'],
 });
+// However this ends, a broken pipe included, the server does not stay behind.
+process.once('exit', () => catcher.kill());
 try {
   const lines = createInterface({ input: catcher.stdout });
   const { listening } = await nextLine<{ listening: { url: string } }>(lines, catcher);
