@@ -37,7 +37,7 @@ export function secretBox(): SecretBox | undefined {
 }
 
 /** Where tokens are kept between runs: encrypted in the folder FLOWPOST_TOKENS, when it is set. */
-export function tokenStore(): FileTokenStore | undefined {
+function tokenStore(): FileTokenStore | undefined {
   const folder = process.env.FLOWPOST_TOKENS;
   if (!folder) return undefined;
   const box = secretBox();
@@ -45,4 +45,9 @@ export function tokenStore(): FileTokenStore | undefined {
   throw new MailError('SECRET_KEY_MISSING', 'FLOWPOST_TOKENS is set, and FLOWPOST_SECRET_KEYS is not.', {
     hint: 'Tokens are kept encrypted. Make a key with flowpost secret keygen and put it into FLOWPOST_SECRET_KEYS.',
   });
+}
+
+/** What the environment says about secrets and tokens, for whatever sends. */
+export function environmentOptions() {
+  return { secretBox: secretBox(), auth: { tokenStore: tokenStore() } };
 }

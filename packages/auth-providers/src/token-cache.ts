@@ -8,6 +8,7 @@ import {
   type TokenStore,
 } from '@flowpost/core';
 import type { IssuedToken } from './token-endpoint.ts';
+import { untilAborted } from './until-aborted.ts';
 
 /** A token is replaced this long before it expires, so that it does not expire on the way. */
 const expiryMarginMs = 300_000;
@@ -50,16 +51,6 @@ function isValid(tokens: StoredTokens | undefined, now: number): tokens is Valid
   // Never more than half the lifetime, or a short-lived token would count as expired from the start.
   const lifetime = expiresAt - (obtainedAt ?? expiresAt - 2 * expiryMarginMs);
   return now < expiresAt - Math.min(expiryMarginMs, lifetime / 2);
-}
-
-/** Waits for what others wait for too; one's own signal ends one's own waiting only. */
-function untilAborted<Value>(promise: Promise<Value>, signal: AbortSignal | undefined): Promise<Value> {
-  if (!signal) return promise;
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    signal.addEventListener('abort', onAbort);
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }
 
 /** What is known of one credential, beside what the store holds. */
@@ -113,6 +104,7 @@ export class TokenCache {
       });
     // Everybody may have stopped waiting by the time it fails.
     entry.pending.catch(() => undefined);
+    // One's own signal ends one's own waiting only.
     return untilAborted(entry.pending, signal);
   }
 

@@ -1,5 +1,12 @@
 import type { KeyObject } from 'node:crypto';
-import { type Clock, isLoopbackHost, MailError, SecretText, systemClock } from '@flowpost/core';
+import {
+  type Clock,
+  isLoopbackHost,
+  longestTimerMs,
+  MailError,
+  SecretText,
+  systemClock,
+} from '@flowpost/core';
 import {
   allowInsecureRequests,
   type ClientAuth,
@@ -14,6 +21,7 @@ import {
   refreshTokenGrant,
 } from 'openid-client';
 import { type Exchange, tokenFailure } from './token/token-failure.ts';
+import { untilAborted } from './until-aborted.ts';
 
 /** How the client proves who it is. */
 export type ClientAuthentication =
@@ -63,7 +71,6 @@ export interface TokenEndpointOptions {
 /** Far more than any token needs. */
 const maxResponseBytes = 256 * 1024;
 const assertionLifetimeSeconds = 300;
-const longestTimerMs = 2_147_483_647;
 
 function checkedEndpoint(endpoint: string, dangerouslyAllowHttp: boolean | undefined): URL {
   const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined;
@@ -115,16 +122,6 @@ async function readBody(response: Response): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
-/** The same promise, given up when the signal is aborted, whether or not what made it looks at the signal. */
-function orAborted<Value>(promise: Promise<Value>, signal: AbortSignal): Promise<Value> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    signal.addEventListener('abort', onAbort);
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-    if (signal.aborted) onAbort();
-  });
-}
-
 /**
  * Leaves out the ID token some issuers send along. Nothing here uses it, and the library would refuse the answer over
  * an issuer name that is not the token endpoint's, as it never is with Entra and Google.
@@ -166,10 +163,10 @@ export async function requestToken(
   if (url.protocol === 'http:') allowInsecureRequests(configuration);
   configuration[customFetch] = async (target, init) => {
     const either = AbortSignal.any([deadline, ...(signal ? [signal] : [])]);
-    const response = await orAborted(fetch(target, { ...(init as RequestInit), signal: either }), either);
+    const response = await untilAborted(fetch(target, { ...(init as RequestInit), signal: either }), either);
     exchange.status = response.status;
     exchange.retryAfter = response.headers.get('retry-after') ?? undefined;
-    exchange.text = await orAborted(readBody(response), either);
+    exchange.text = await untilAborted(readBody(response), either);
     const headers = new Headers(response.headers);
     // With this header the library would not look into the body, where the reason stands.
     headers.delete('www-authenticate');

@@ -1,7 +1,16 @@
 import { createHash } from 'node:crypto';
-import type { StoredTokens } from '@flowpost/core';
-import { type Login, MailError, MemoryTokenStore, type SecretText } from '@flowpost/core';
+import {
+  type EncryptedText,
+  type Login,
+  MailError,
+  MemoryTokenStore,
+  revealSecret,
+  type SecretBox,
+  type SecretText,
+  type StoredTokens,
+} from '@flowpost/core';
 import type { AuthProvider, AuthProviderOptions, CredentialExpiry } from './auth-provider.ts';
+import { entraTokenEndpoint } from './issuers.ts';
 import { type FetchToken, type TokenName, tokenCacheFor } from './token-cache.ts';
 import { type IssuedToken, requestToken, type TokenRequest } from './token-endpoint.ts';
 
@@ -81,6 +90,19 @@ export function incomplete(...missing: string[]): MailError {
     phase: 'token',
     details: { missing },
   });
+}
+
+/** Opens the parts of a credential; what is not given stays so. */
+export function revealer(box: SecretBox | undefined) {
+  return async (part: string | SecretText | EncryptedText | undefined): Promise<string | undefined> =>
+    part === undefined ? undefined : revealSecret(part, box);
+}
+
+/** @throws MailError `CREDENTIAL_INCOMPLETE` when neither an endpoint nor a tenant is given. */
+export function resolveTokenEndpoint(endpoint: string | undefined, tenant: string | undefined): string {
+  if (endpoint !== undefined) return endpoint;
+  if (tenant !== undefined) return entraTokenEndpoint(tenant);
+  throw incomplete('tokenEndpoint', 'tenantId');
 }
 
 /** The claims of an access token that happens to be a JWT; its signature is the resource's business. */

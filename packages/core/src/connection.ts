@@ -55,7 +55,7 @@ const timeoutsSchema = z.strictObject({
 export type Timeouts = z.output<typeof timeoutsSchema>;
 
 const limitsSchema = z.strictObject({
-  /** Sessions open at the same time. Default: what the service allows, or 5. */
+  /** Sessions open at the same time. Default 5. */
   connections: z.number().int().min(1).max(100).optional(),
   /** Size of a message in bytes, as encoded. Default: what the server announces. */
   messageBytes: z.number().int().positive().optional(),

@@ -67,7 +67,7 @@ export {
 } from './message.ts';
 export { isInDoubt, isRetryable, type Phase, phases } from './phase.ts';
 export { type BackgroundRunner, InProcessRunner } from './ports/background-runner.ts';
-export { type Clock, ManualClock, systemClock } from './ports/clock.ts';
+export { type Clock, longestTimerMs, ManualClock, systemClock } from './ports/clock.ts';
 export { type DuplicateStore, MemoryDuplicateStore, type Reservation } from './ports/duplicate-store.ts';
 export {
   guardLogger,

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { Connection } from './connection.ts';
 import type { EmailMessage } from './message.ts';
+import { longestTimerMs } from './ports/clock.ts';
 
 /** Where the outcome is put in the flow's data: `key` is a path of names joined by dots. */
 export const storeResultSchema = z.strictObject({
@@ -19,7 +20,7 @@ export const sendPolicySchema = z.strictObject({
   /** `fail` sends to nobody when a recipient is refused; `accept` sends to the others (status `partial`). */
   onPartial: z.enum(['accept', 'fail']).default('accept'),
   /** Time for the whole send, in milliseconds; default no limit but those of its phases. */
-  timeoutMs: z.number().int().positive().max(2_147_483_647).optional(),
+  timeoutMs: z.number().int().positive().max(longestTimerMs).optional(),
 });
 export type SendPolicy = z.output<typeof sendPolicySchema>;
 

@@ -2,7 +2,7 @@ import { type MailError, type MailErrorJson, parseWith, type SendReceipt, toMail
 import type { z } from 'zod';
 import type { FlowData } from './flow/flow-data.ts';
 import { createFlowScope, type FlowScope } from './flow/flow-scope.ts';
-import { assertResultKey, storeResult } from './flow/result-storage.ts';
+import { storeResult } from './flow/result-storage.ts';
 import type { FailurePolicy, NodeDefinition, NodeOutcome } from './node.ts';
 
 /** What a host gives a node to run with. */
@@ -23,10 +23,7 @@ async function deliver<Settings extends z.ZodType>(
     flow,
   );
   // Asked first: a key that can hold no result must not be found out after the message has gone.
-  if (policy.store) {
-    assertResultKey(policy.store.key);
-    storeResult(flow, policy.store, {});
-  }
+  if (policy.store) storeResult(flow, policy.store, {});
   const { closeSession, onPartial, timeoutMs } = policy;
   return scope.sender(connection).send(message, {
     closeSession,
@@ -60,9 +57,7 @@ export async function runNode<Settings extends z.ZodType>(
   settings: unknown,
   host: NodeHost,
 ): Promise<NodeOutcome> {
-  const own = host.scope ? undefined : createFlowScope();
-  const scope = host.scope ?? own;
-  if (!scope) throw new Error('unreachable');
+  const scope = host.scope ?? createFlowScope();
   const { stopOnError, store } = definition.failurePolicy(settings);
   try {
     const receipt = await deliver(definition, settings, { ...host, scope });
@@ -72,6 +67,6 @@ export async function runNode<Settings extends z.ZodType>(
     const error = definition.describeError(failure);
     return { kind: stopOnError ? 'halt' : 'continue', error, flow: stored(host.flow, store, { error }) };
   } finally {
-    await own?.[Symbol.asyncDispose]();
+    if (!host.scope) await scope[Symbol.asyncDispose]();
   }
 }

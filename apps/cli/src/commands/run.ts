@@ -5,7 +5,7 @@ import { createFlowScope, findNode, parseFlowData, runNode } from '@flowpost/nod
 import { readConnection } from '../connection-argument.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { printJson, sayError, sayReceipt } from '../output.ts';
-import { readJson, secretBox, tokenStore } from '../read-input.ts';
+import { environmentOptions, readJson } from '../read-input.ts';
 import { UsageError } from '../usage.ts';
 
 interface StepFile {
@@ -48,11 +48,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   // Files may come from the folder of the step and from the working directory, relative ones from the former.
   const folder = dirname(resolve(path));
   const attachments = { baseFolder: folder, fileRoots: [folder, process.cwd()] };
-  await using scope = createFlowScope({
-    secretBox: secretBox(),
-    auth: { tokenStore: tokenStore() },
-    attachments,
-  });
+  await using scope = createFlowScope({ ...environmentOptions(), attachments });
   const { flow: after, ...outcome } = await runNode(findNode(step.node), settings, { flow, scope });
   printJson({ outcome, flow: after });
   if (!values.json) {

@@ -5,7 +5,7 @@ import { createSender } from '@flowpost/transport';
 import { readConnection } from '../connection-argument.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { printJson, sayReceipt } from '../output.ts';
-import { readValue, secretBox, tokenStore } from '../read-input.ts';
+import { environmentOptions, readValue } from '../read-input.ts';
 import { UsageError } from '../usage.ts';
 
 const text = { type: 'string' } as const;
@@ -68,11 +68,7 @@ export async function send(argv: readonly string[]): Promise<number> {
   } as EmailMessageInput;
   // Whoever types a path means that file, wherever it is.
   const attachments = { fileRoots: [parse(process.cwd()).root] };
-  await using sender = createSender(connection, {
-    secretBox: secretBox(),
-    auth: { tokenStore: tokenStore() },
-    attachments,
-  });
+  await using sender = createSender(connection, { ...environmentOptions(), attachments });
   const receipt = await sender.send(message);
   if (values.json) printJson(receipt);
   else sayReceipt(receipt);

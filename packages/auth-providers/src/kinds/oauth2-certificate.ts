@@ -1,5 +1,5 @@
 import { createHash, type KeyObject, sign, type X509Certificate } from 'node:crypto';
-import { type CredentialOf, MailError, revealSecret, SecretText, systemClock } from '@flowpost/core';
+import { type CredentialOf, SecretText, systemClock } from '@flowpost/core';
 import type { AuthProvider, AuthProviderOptions, CredentialExpiry } from '../auth-provider.ts';
 import {
   assertRsaKey,
@@ -9,8 +9,15 @@ import {
   readCertificateFile,
 } from '../certificate-file.ts';
 import { readGoogleKey } from '../google-key.ts';
-import { entraTokenEndpoint, exchangeOnlineScope, gmailScope, googleTokenEndpoint } from '../issuers.ts';
-import { assertEntraPermission, incomplete, type TokenSource, tokenProvider } from '../token-provider.ts';
+import { exchangeOnlineScope, gmailScope, googleTokenEndpoint } from '../issuers.ts';
+import {
+  assertEntraPermission,
+  incomplete,
+  resolveTokenEndpoint,
+  revealer,
+  type TokenSource,
+  tokenProvider,
+} from '../token-provider.ts';
 
 type CertificateCredential = CredentialOf<'oauth2-certificate'>;
 
@@ -43,9 +50,7 @@ export function certificateProvider(
   options: AuthProviderOptions = {},
 ): AuthProvider {
   const { secretBox, clock = systemClock } = options;
-  const reveal = async (
-    secret: Parameters<typeof revealSecret>[0] | undefined,
-  ): Promise<string | undefined> => (secret === undefined ? undefined : revealSecret(secret, secretBox));
+  const reveal = revealer(secretBox);
 
   const read = async () => {
     const path = await reveal(credential.certificateFile);
@@ -71,9 +76,7 @@ export function certificateProvider(
   const openEntra = async (): Promise<TokenSource> => {
     const { file, fileHash, password, user, clientId, isCurrent } = await read();
     const tenant = await reveal(credential.tenantId);
-    const endpoint =
-      credential.tokenEndpoint ?? (tenant === undefined ? undefined : entraTokenEndpoint(tenant));
-    if (endpoint === undefined) throw incomplete('tokenEndpoint', 'tenantId');
+    const endpoint = resolveTokenEndpoint(credential.tokenEndpoint, tenant);
     if (clientId === undefined) throw incomplete('clientId');
     const { certificate, privateKey } = await openCertificate(file, password);
     assertRsaKey(privateKey);
@@ -129,6 +132,5 @@ export function certificateProvider(
   };
 
   const open = { entra: openEntra, google: openGoogle }[credential.assertion];
-  if (!open) throw new MailError('CREDENTIAL_INCOMPLETE', 'The credential says not whose assertion to make.');
   return tokenProvider(open, options);
 }

@@ -1,7 +1,7 @@
 import { type CredentialOf, revealSecret, SecretText } from '@flowpost/core';
 import type { AuthProvider, AuthProviderOptions } from '../auth-provider.ts';
-import { entraTokenEndpoint, exchangeOnlineScope } from '../issuers.ts';
-import { assertEntraPermission, incomplete, tokenProvider } from '../token-provider.ts';
+import { exchangeOnlineScope } from '../issuers.ts';
+import { assertEntraPermission, resolveTokenEndpoint, revealer, tokenProvider } from '../token-provider.ts';
 
 /**
  * OAuth 2.0 client credentials (RFC 6749 section 4.4) with a secret: the application logs in as itself and sends as
@@ -16,11 +16,8 @@ export function clientCredentialsProvider(
     const user = await revealSecret(credential.user, secretBox);
     const clientId = await revealSecret(credential.clientId, secretBox);
     const secret = await revealSecret(credential.clientSecret, secretBox);
-    const tenant =
-      credential.tenantId === undefined ? undefined : await revealSecret(credential.tenantId, secretBox);
-    const endpoint =
-      credential.tokenEndpoint ?? (tenant === undefined ? undefined : entraTokenEndpoint(tenant));
-    if (endpoint === undefined) throw incomplete('tokenEndpoint', 'tenantId');
+    const tenant = await revealer(secretBox)(credential.tenantId);
+    const endpoint = resolveTokenEndpoint(credential.tokenEndpoint, tenant);
     const isEntra = tenant !== undefined || new URL(endpoint).hostname === 'login.microsoftonline.com';
     const scope = credential.scope ?? (isEntra ? exchangeOnlineScope : undefined);
     const { clientSecretExpiresAt } = credential;

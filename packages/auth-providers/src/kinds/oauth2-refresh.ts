@@ -1,7 +1,6 @@
 import {
   type CredentialOf,
   MailError,
-  revealSecret,
   SecretText,
   type StoredTokens,
   silentLogger,
@@ -10,7 +9,7 @@ import {
 import type { AuthProvider, AuthProviderOptions } from '../auth-provider.ts';
 import { olderGoogleTokenEndpoint } from '../issuers.ts';
 import type { IssuedToken, TokenRequest } from '../token-endpoint.ts';
-import { incomplete, tokenProvider } from '../token-provider.ts';
+import { incomplete, revealer, tokenProvider } from '../token-provider.ts';
 
 /**
  * OAuth 2.0 refresh token (RFC 6749 section 6): a person signed in once, and this keeps it alive. The access token
@@ -23,9 +22,7 @@ export function refreshTokenProvider(
 ): AuthProvider {
   const { secretBox, logger = silentLogger, clock = systemClock } = options;
   let warned = false;
-  const reveal = async (
-    secret: Parameters<typeof revealSecret>[0] | undefined,
-  ): Promise<string | undefined> => (secret === undefined ? undefined : revealSecret(secret, secretBox));
+  const reveal = revealer(secretBox);
 
   const open = async () => {
     const [user = '', clientId, clientSecret, accessToken, refreshToken] = await Promise.all(

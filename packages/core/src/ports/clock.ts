@@ -1,5 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
+/** What a timer can hold; a longer one would fire at once. */
+export const longestTimerMs = 2_147_483_647;
+
 /** Time, injected so that tests decide what time it is. */
 export interface Clock {
   /** Unix time in milliseconds. */

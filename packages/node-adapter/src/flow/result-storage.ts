@@ -37,7 +37,7 @@ function setIn(
 }
 
 /** @throws MailError `RESULT_KEY_INVALID` for a key that cannot name a place. */
-export function assertResultKey(key: string): void {
+function assertResultKey(key: string): void {
   const path = key.split('.');
   if (path.includes('')) throw keyError(key, 'a part of it is empty');
   const name = path.find((part) => reserved.has(part));

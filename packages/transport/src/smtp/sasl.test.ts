@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto';
 import { type Login, SecretText } from '@flowpost/core';
 import { describe, expect, it } from 'vitest';
-import { authenticate, scrubLogin } from './sasl.ts';
+import { authenticate, loginScrubber } from './sasl.ts';
 
 const server = { host: 'smtp.x.org', port: 587 };
 const password: Login = { kind: 'password', username: 'me@x.org', password: new SecretText('hunter2') };
@@ -124,6 +124,6 @@ it('what a server might repeat is taken out of its replies', () => {
       encode(`user=me@x.org\x01auth=Bearer ${secret}\x01\x01`),
     ];
     const kept = login.kind === 'password' ? forms.slice(0, 3) : [forms[0], forms[1], forms[3]];
-    expect(scrubLogin(kept.join(' '), login, server)).toBe('*** *** ***');
+    expect(loginScrubber(login, server)(kept.join(' '))).toBe('*** *** ***');
   }
 });

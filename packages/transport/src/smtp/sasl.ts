@@ -74,14 +74,13 @@ const mechanisms: Readonly<Record<Login['kind'], readonly Mechanism[]>> = {
   bearer: [oauthBearer, xoauth2],
 };
 
-/** Replaces what must not be repeated, should a server echo it: the secret, and its forms on the wire. */
-export function scrubLogin(text: string, login: Login | undefined, server: Endpoint): string {
-  if (!login) return text;
+/** Makes what takes a login's secret out of a text, in every form it has on the wire, should a server echo it. */
+export function loginScrubber(login: Login | undefined, server: Endpoint): (text: string) => string {
+  if (!login) return (text) => text;
   const secret = clearSecret(login);
   const initial = mechanisms[login.kind].flatMap((mechanism) => mechanism.initial?.(login, server) ?? []);
-  return [...initial, base64(secret), secret]
-    .filter((form) => form.length >= 4)
-    .reduce((clean, form) => clean.replaceAll(form, '***'), text);
+  const forms = [...initial, base64(secret), secret].filter((form) => form.length >= 4);
+  return (text) => forms.reduce((clean, form) => clean.replaceAll(form, '***'), text);
 }
 
 /**
@@ -116,12 +115,13 @@ export async function authenticate(
       phase: 'auth',
     });
   }
+  const scrub = loginScrubber(login, server);
   const initial = mechanism.initial?.(login, server);
   let line: string | undefined = `AUTH ${mechanism.name}${initial === undefined ? '' : ` ${initial}`}`;
   let reply: SmtpReply | undefined;
   for (let number = 0; line !== undefined; number++) {
     const { response } = await exchange(line);
-    reply = parseReply(scrubLogin(response, login, server));
+    reply = parseReply(scrub(response));
     line = reply?.code === 334 ? mechanism.answer?.(login, response.slice(4).trim(), number) : undefined;
   }
   if (reply?.code === 235) return;

@@ -7,17 +7,13 @@ export interface Lease {
   readonly reused: boolean;
 }
 
-interface Waiter {
-  grant(): void;
-  refuse(error: unknown): void;
-}
-
 /** Sessions of one connection: opened when needed, reused when open, never more than the limit at once. */
 export class SessionPool {
   readonly #open: (signal?: AbortSignal) => Promise<SmtpSession>;
   readonly #limit: number;
   readonly #parked: SmtpSession[] = [];
-  readonly #waiting: Waiter[] = [];
+  /** Called in turn, each when a session has become free for it. */
+  readonly #waiting: (() => void)[] = [];
   #lent = 0;
   #closed = false;
 
@@ -82,32 +78,23 @@ export class SessionPool {
       return;
     }
     await new Promise<void>((resolve, reject) => {
-      const waiter: Waiter = {
-        grant: () => {
-          signal?.removeEventListener('abort', onAbort);
-          resolve();
-        },
-        refuse: (error) => {
-          signal?.removeEventListener('abort', onAbort);
-          reject(error);
-        },
+      const grant = (): void => {
+        signal?.removeEventListener('abort', onAbort);
+        resolve();
       };
       const onAbort = (): void => {
-        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
-        waiter.refuse(signal?.reason);
+        this.#waiting.splice(this.#waiting.indexOf(grant), 1);
+        reject(signal?.reason);
       };
-      signal?.addEventListener('abort', onAbort);
-      this.#waiting.push(waiter);
+      signal?.addEventListener('abort', onAbort, { once: true });
+      this.#waiting.push(grant);
     });
   }
 
   /** The slot passes to who waits longest, or becomes free. */
   #freeSlot(): void {
     const next = this.#waiting.shift();
-    if (next) {
-      next.grant();
-      return;
-    }
-    this.#lent--;
+    if (next) next();
+    else this.#lent--;
   }
 }

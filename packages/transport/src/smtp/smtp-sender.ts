@@ -11,6 +11,7 @@ import {
   isMailError,
   type Logger,
   type Login,
+  longestTimerMs,
   MailError,
   type MailSender,
   resolveTlsMode,
@@ -43,7 +44,6 @@ export interface SenderOptions {
 }
 
 const defaultConnections = 5;
-const longestTimerMs = 2_147_483_647;
 /** Finer than this, a time is noise. */
 const toMicroseconds = (ms: number): number => Math.round(ms * 1_000) / 1_000;
 
@@ -81,7 +81,7 @@ export class SmtpSender implements MailSender {
   readonly #inFlight = new Set<Promise<SendReceipt>>();
   #closing: Promise<void> | undefined;
 
-  /** @throws MailError `SERVICE_UNKNOWN`, `CREDENTIAL_KIND_UNAVAILABLE`. */
+  /** @throws MailError `SERVICE_UNKNOWN`. */
   constructor(connection: SmtpConnection, options: SenderOptions = {}) {
     this.#connection = connection;
     this.#options = options;

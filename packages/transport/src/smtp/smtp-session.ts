@@ -8,7 +8,7 @@ import { connectionError } from '../diagnosis/connection-failure.ts';
 import { SmtpDialogue } from './dialogue.ts';
 import { MessageBody } from './message-body.ts';
 import { openSocket } from './open-socket.ts';
-import { authenticate, scrubLogin } from './sasl.ts';
+import { authenticate, loginScrubber } from './sasl.ts';
 import type { Delivered, DeliverOptions, SmtpSessionOptions } from './session-contract.ts';
 import {
   describeDelivery,
@@ -34,6 +34,7 @@ export class SmtpSession {
   readonly #options: SmtpSessionOptions;
   readonly #connection: SMTPConnection;
   readonly #socket: Socket;
+  readonly #scrub: (text: string) => string;
   /** The library rewrites the errors of login handlers, so our own is kept aside. */
   #loginFailure: unknown;
   /** A transaction was broken off, so the next one begins with RSET. */
@@ -44,6 +45,7 @@ export class SmtpSession {
     const implicit = options.tls === 'implicit';
     this.#options = options;
     this.#socket = socket;
+    this.#scrub = loginScrubber(options.login, options);
     this.#dialogue.onReply = () => this.#steps.progress();
     this.#connection = new SMTPConnection({
       connection: socket,
@@ -104,8 +106,8 @@ export class SmtpSession {
   }
 
   #context(signal: AbortSignal | undefined): FailureContext {
-    const { host, port, login } = this.#options;
-    return { host, port, signal, scrub: (text) => scrubLogin(text, login, { host, port }) };
+    const { host, port } = this.#options;
+    return { host, port, signal, scrub: this.#scrub };
   }
 
   #checkFingerprint(): void {
