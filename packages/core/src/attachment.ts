@@ -3,10 +3,14 @@ import { headerTextSchema, headerTokenSchema } from './header-text.ts';
 
 const token = "[A-Za-z0-9!#$%&'*+.^_`{|}~-]+";
 const parameter = `\\s*;\\s*${token}=(?:${token}|"(?:[ !#-\\[\\]-~]|\\\\[ -~])*")`;
+const mediaTypePattern = new RegExp(`^(?!multipart/)(?=.{1,500}$)${token}/${token}(?:${parameter})*$`, 'i');
 const mediaType = headerTokenSchema(
-  new RegExp(`^(?!multipart/)(?=.{1,500}$)${token}/${token}(?:${parameter})*$`, 'i'),
+  mediaTypePattern,
   'a media type such as text/plain or application/pdf, and not a multipart one',
 );
+
+/** Whether a text is a media type an attachment can have (RFC 2045 section 5.1): with parameters, but not multipart. */
+export const isMediaType = (text: string): boolean => mediaTypePattern.test(text);
 
 const common = {
   /** The name the recipient sees. Default: what the source calls it. */
@@ -25,7 +29,7 @@ const bytes = z.instanceof(Uint8Array);
 /**
  * Every kind of attachment. `text` is UTF-8 text; `base64` and `bytes` are binary content; `custom` is content
  * with a media type of one's own; `file` is a path; `url` is an http, https or data URL; `mime` is a MIME node
- * given whole, headers and body.
+ * given whole: header lines that end in CRLF, an empty line, and the body as its Content-Transfer-Encoding says.
  */
 export const attachmentSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('text'), content: z.string(), ...common }),
@@ -39,7 +43,7 @@ export const attachmentSchema = z.discriminatedUnion('kind', [
   }),
   z.strictObject({ kind: z.literal('file'), path: z.string().min(1), ...common }),
   z.strictObject({ kind: z.literal('url'), url: z.string().min(1), ...common }),
-  z.strictObject({ kind: z.literal('mime'), raw: z.string().min(1), ...common }),
+  z.strictObject({ kind: z.literal('mime'), raw: z.union([z.string().min(1), bytes]), ...common }),
 ]);
 
 export type Attachment = z.output<typeof attachmentSchema>;

@@ -16,6 +16,7 @@ export {
   type AttachmentKind,
   type AttachmentOf,
   attachmentSchema,
+  isMediaType,
 } from './attachment.ts';
 export {
   type Connection,
@@ -46,6 +47,7 @@ export {
   SecretBox,
   type SecretKey,
 } from './encrypted-text.ts';
+export { cancellationOf } from './errors/cancellation.ts';
 export { type ErrorCategory, type ErrorCode, type ErrorCodeEntry, errorCodes } from './errors/error-codes.ts';
 export {
   type ErrorDetails,

@@ -1,11 +1,13 @@
 import { type ErrorCode, type ErrorDetails, MailError } from '@flowpost/core';
 import type { ResolvedAttachmentPolicy } from './attachment-policy.ts';
 
-/** Content too large to hold in memory: opened when its turn comes, read once. */
+/** Content too large to hold in memory: opened when its turn comes, as often as it is needed. */
 export interface StreamedContent {
   /** Its exact size; reading more or less is an error. */
   readonly size: number;
   open(): AsyncIterable<Uint8Array>;
+  /** Gives up what it holds, a temporary file for instance. */
+  release?(): unknown;
 }
 
 /** What a kind makes of an attachment: its content, and what the source calls it. */
@@ -13,8 +15,10 @@ export interface AttachmentSource {
   readonly content: Buffer | StreamedContent;
   /** Used when the attachment has no name of its own. */
   readonly filename?: string;
-  /** Used when the attachment has no type of its own and its name tells none. */
+  /** What the source says it is. Used when the attachment has no type of its own, before what its name tells. */
   readonly contentType?: string;
+  /** What it is when neither source nor name tell. */
+  readonly fallbackType?: string;
 }
 
 /** What a kind gets to know besides the attachment. */
@@ -23,6 +27,8 @@ export interface AttachmentContext {
   /** Which attachment it is, counted from 1, and its name if it has one: for errors. */
   readonly position: number;
   readonly name: string | undefined;
+  /** Aborted when the caller cancels, or when another attachment has failed. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** An error about one attachment, naming it by position and name. */
@@ -30,13 +36,19 @@ export function attachmentError(
   code: ErrorCode,
   message: string,
   { position, name }: AttachmentContext,
-  extra: { readonly details?: ErrorDetails; readonly cause?: unknown } = {},
+  extra: {
+    readonly details?: ErrorDetails;
+    readonly cause?: unknown;
+    /** Whether it may be had later. Default no. */
+    readonly retryable?: boolean;
+  } = {},
 ): MailError {
   const label = name === undefined ? `Attachment ${position}` : `Attachment ${position} (${name})`;
   return new MailError(code, `${label}: ${message}`, {
     phase: 'attachments',
     details: { position, ...(name !== undefined && { name }), ...extra.details },
     cause: extra.cause,
+    retryable: extra.retryable,
   });
 }
 

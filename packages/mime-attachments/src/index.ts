@@ -1,7 +1,9 @@
-export type { AttachmentPolicy } from './attachment-policy.ts';
+export type { AttachmentPolicy, UrlPolicy } from './attachment-policy.ts';
 export {
   type ComposedMessage,
   type ComposeOptions,
   composeMessage,
   type Envelope,
 } from './compose/compose-message.ts';
+export { type DkimIdentity, DkimSigner } from './compose/dkim.ts';
+export type { Lookup } from './fetching/guarded-agent.ts';

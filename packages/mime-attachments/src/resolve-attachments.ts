@@ -1,5 +1,4 @@
-import { type Attachment, headerTextProblem } from '@flowpost/core';
-import { detectMimeType } from 'nodemailer/lib/mime-funcs/mime-types';
+import { type Attachment, cancellationOf, headerTextProblem } from '@flowpost/core';
 import type { ResolvedAttachmentPolicy } from './attachment-policy.ts';
 import {
   type AttachmentContext,
@@ -8,16 +7,17 @@ import {
   checkSize,
   type StreamedContent,
 } from './attachment-source.ts';
+import { octetStream, typeByContent, typeByName } from './content-type.ts';
 import { readBase64 } from './kinds/base64.ts';
 import { readBytes } from './kinds/bytes.ts';
 import { readCustom } from './kinds/custom.ts';
 import { readFile } from './kinds/file.ts';
+import { type MimeNode, readMime } from './kinds/mime.ts';
 import { readText } from './kinds/text.ts';
-
-const octetStream = 'application/octet-stream';
+import { readUrl } from './kinds/url.ts';
 
 /** An attachment whose content, name and type are known. */
-export interface ResolvedAttachment {
+export interface ContentAttachment {
   readonly content: Buffer | StreamedContent;
   readonly filename: string;
   readonly contentType: string;
@@ -25,8 +25,11 @@ export interface ResolvedAttachment {
   readonly contentId?: string;
 }
 
+/** What an attachment has become: content to be encoded, or a MIME entity its author wrote. */
+export type ResolvedAttachment = ContentAttachment | MimeNode;
+
 function readSource(
-  attachment: Attachment,
+  attachment: Exclude<Attachment, { kind: 'mime' }>,
   context: AttachmentContext,
 ): AttachmentSource | Promise<AttachmentSource> {
   switch (attachment.kind) {
@@ -40,13 +43,8 @@ function readSource(
       return readCustom(attachment);
     case 'file':
       return readFile(attachment, context);
-    default:
-      throw attachmentError(
-        'ATTACHMENT_KIND_UNAVAILABLE',
-        `attachments of kind ${attachment.kind} are not available in this version.`,
-        context,
-        { details: { kind: attachment.kind } },
-      );
+    case 'url':
+      return readUrl(attachment, context);
   }
 }
 
@@ -58,49 +56,113 @@ function withCharset(contentType: string, attachment: Attachment): string {
   return wantsCharset ? `${contentType}; charset=utf-8` : contentType;
 }
 
-/** The media type its name's extension stands for, if it stands for any. */
-function typeByName(filename: string): string | undefined {
-  const type = /\.[^.]+$/.test(filename) ? detectMimeType(filename) : octetStream;
-  return type === octetStream ? undefined : type;
+function assertFits(content: Buffer | StreamedContent, context: AttachmentContext): void {
+  checkSize(Buffer.isBuffer(content) ? content.length : content.size, context);
 }
 
 function finish(
   attachment: Attachment,
   source: AttachmentSource,
   context: AttachmentContext,
-): ResolvedAttachment {
+): ContentAttachment | Promise<ContentAttachment> {
   const { content } = source;
-  checkSize(Buffer.isBuffer(content) ? content.length : content.size, context);
+  assertFits(content, context);
   const filename = attachment.filename ?? source.filename ?? 'attachment.bin';
   const problem = headerTextProblem(filename);
   if (problem) throw attachmentError('HEADER_INVALID', `its file name cannot be used: ${problem}.`, context);
-  const contentType = attachment.contentType ?? typeByName(filename) ?? source.contentType ?? octetStream;
-  return {
+  const withType = (type: string): ContentAttachment => ({
     content,
     filename,
-    contentType: withCharset(contentType, attachment),
+    contentType: withCharset(type, attachment),
     ...(attachment.contentId !== undefined && { contentId: attachment.contentId }),
-  };
+  });
+  const known = attachment.contentType ?? source.contentType ?? typeByName(filename) ?? source.fallbackType;
+  return known === undefined
+    ? typeByContent(source).then((type) => withType(type ?? octetStream))
+    : withType(known);
+}
+
+/** Reads one attachment. What it holds is given up again should it turn out to be of no use. */
+async function finishLater(
+  attachment: Attachment,
+  reading: Promise<AttachmentSource>,
+  context: AttachmentContext,
+): Promise<ContentAttachment> {
+  const source = await reading;
+  try {
+    return await finish(attachment, source, context);
+  } catch (error) {
+    release(source);
+    throw error;
+  }
+}
+
+function resolveOne(
+  attachment: Attachment,
+  context: AttachmentContext,
+): ResolvedAttachment | Promise<ResolvedAttachment> {
+  if (attachment.kind === 'mime') {
+    const node = readMime(attachment, context);
+    for (const segment of node.body) {
+      if (typeof segment === 'string' || Buffer.isBuffer(segment)) checkSize(segment.length, context);
+      else assertFits(segment.content, context);
+    }
+    return node;
+  }
+  const source = readSource(attachment, context);
+  return source instanceof Promise
+    ? finishLater(attachment, source, context)
+    : finish(attachment, source, context);
+}
+
+function release({ content }: { readonly content: Buffer | StreamedContent }): void {
+  if (!Buffer.isBuffer(content)) content.release?.();
+}
+
+/** Waits for all; when one fails, the others are stopped, and what they hold is released. */
+async function settle(
+  pending: readonly (ResolvedAttachment | Promise<ResolvedAttachment>)[],
+  stop: AbortController,
+): Promise<ResolvedAttachment[]> {
+  try {
+    return await Promise.all(pending);
+  } catch (error) {
+    stop.abort();
+    for (const result of await Promise.allSettled(pending)) {
+      if (result.status === 'fulfilled' && 'content' in result.value) release(result.value);
+    }
+    throw error;
+  }
 }
 
 /**
- * Finds the content of every attachment. Stays synchronous as long as no attachment needs the file system,
- * because composing a message that is all in memory should cost no turn of the event loop.
+ * Finds the content of every attachment. Stays synchronous as long as no attachment needs the file system or the
+ * network, because composing a message that is all in memory should cost no turn of the event loop.
  *
- * @throws MailError of category `attachment`, naming the attachment by position and name.
+ * @throws MailError of category `attachment`, naming the attachment by position and name; `SEND_CANCELLED` or
+ * `SEND_TIMED_OUT` when the signal is aborted.
  */
 export function resolveAttachments(
   attachments: readonly Attachment[],
   policy: ResolvedAttachmentPolicy,
+  signal?: AbortSignal,
 ): ResolvedAttachment[] | Promise<ResolvedAttachment[]> {
+  if (attachments.length === 0) return [];
+  const stop = new AbortController();
+  const stopped = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
   const pending = attachments.map((attachment, index) => {
-    const name = attachment.filename ?? ('path' in attachment ? attachment.path : undefined);
-    const context = { policy, position: index + 1, name };
+    const source =
+      'path' in attachment ? attachment.path : 'url' in attachment ? shortUrl(attachment.url) : undefined;
+    const context = { policy, position: index + 1, name: attachment.filename ?? source, signal: stopped };
     try {
-      const source = readSource(attachment, context);
-      return source instanceof Promise
-        ? source.then((found) => finish(attachment, found, context))
-        : finish(attachment, source, context);
+      if (signal?.aborted) {
+        const { code, message, ...cause } = cancellationOf(signal);
+        throw attachmentError(code, `${message}.`, context, {
+          ...cause,
+          retryable: code === 'SEND_TIMED_OUT',
+        });
+      }
+      return resolveOne(attachment, context);
     } catch (error) {
       // Not thrown here, where it would leave the files already being read to themselves.
       return Promise.reject(error);
@@ -108,5 +170,12 @@ export function resolveAttachments(
   });
   return pending.every((one): one is ResolvedAttachment => !(one instanceof Promise))
     ? pending
-    : Promise.all(pending);
+    : settle(pending, stop);
+}
+
+/** A URL as it may be shown in an error: neither the credentials in it, nor its data, nor what stands behind the `?`. */
+function shortUrl(text: string): string {
+  if (/^\s*data:/i.test(text)) return 'data URL';
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  return url ? `${url.origin}${url.pathname}`.slice(0, 200) : 'URL';
 }

@@ -7,6 +7,7 @@ export {
   type TestCertificates,
 } from './certificates.ts';
 export { GoogleTokenEndpoint, type GoogleTokenEndpointOptions } from './google-token-endpoint.ts';
+export { type HttpHandler, HttpServer, type HttpServerOptions } from './http-server.ts';
 export { type InjectedAnswer, OAuthServer, type OAuthServerOptions } from './oauth-server.ts';
 export { type ParsedAddress, type ParsedAttachment, type ParsedMail, parseMail } from './parse-mail.ts';
 export { RawServer, speakSmtp } from './raw-server.ts';

@@ -58,8 +58,13 @@ const hints = {
     ATTACHMENT_UNREADABLE: 'Reading the attachment failed; details say how. Nothing was sent.',
     ATTACHMENT_INVALID:
       'Correct the attachment named in details; its content, name or type is not what its kind demands.',
-    ATTACHMENT_KIND_UNAVAILABLE:
-      'This version cannot attach this kind. Hand the content over as text, base64, bytes or a file.',
+    ATTACHMENT_URL_REFUSED:
+      'Use an http or https URL of a public server without user name and password in it. For a server in a private network, or on another port, have the host allow it. Nothing was sent.',
+    ATTACHMENT_UNREACHABLE:
+      'The server of the URL could not be reached or could not answer (details say how). Nothing was sent; try again later.',
+    ATTACHMENT_TIMED_OUT:
+      'Fetching the URL took longer than allowed. Nothing was sent; try again later, or raise the limit where the host allows it.',
+    ATTACHMENT_TRUNCATED: 'The server of the URL broke off in the middle. Nothing was sent; try again later.',
   },
   configuration: {
     CONNECTION_INVALID:
@@ -69,6 +74,8 @@ const hints = {
       'This version cannot deliver over this kind of connection. Use an SMTP connection.',
     SECRET_KEY_MISSING:
       'Configure the secret key this text was encrypted with (details.keyId); keep old keys after a rotation until everything is encrypted anew.',
+    DKIM_KEY_INVALID:
+      'Give the private key that belongs to the DKIM record as PEM: RSA with 1024 bits or more (2048 recommended), or Ed25519.',
     SECRET_KEY_INVALID: 'A secret key is 32 random bytes in base64url, written as KEYID:KEY.',
     ENCRYPTED_TEXT_INVALID:
       'Encrypt the value again: it is damaged, was changed, or is not encrypted text at all.',

@@ -58,7 +58,7 @@ describe('structure', () => {
 
   it.each<[string, Partial<EmailMessageInput>, string[]]>([
     ['nothing', {}, ['text/plain']],
-    ['html', { html: '<p>x</p>' }, ['text/html']],
+    ['html, which gets a text', { html: '<p>x</p>' }, ['multipart/alternative', 'text/plain', 'text/html']],
     ['text and html', { text: 'x', html: '<p>x</p>' }, ['multipart/alternative', 'text/plain', 'text/html']],
     [
       'text and an attachment',
@@ -71,7 +71,7 @@ describe('structure', () => {
         html: '<img src="cid:logo">',
         attachments: [{ kind: 'bytes', content: png, filename: 'l.png', contentId: 'logo' }],
       },
-      ['multipart/related', 'text/html', 'image/png'],
+      ['multipart/alternative', 'text/plain', 'multipart/related', 'text/html', 'image/png'],
     ],
     [
       'everything',
@@ -93,7 +93,27 @@ describe('structure', () => {
         'image/png',
         'text/calendar',
         'application/pdf',
+        'application/ics',
       ],
+    ],
+    [
+      'an invitation alone',
+      { calendar: { method: 'CANCEL', content: 'BEGIN:VCALENDAR\nEND:VCALENDAR' } },
+      ['multipart/mixed', 'text/calendar', 'application/ics'],
+    ],
+    [
+      'a MIME node',
+      { text: 'x', attachments: [{ kind: 'mime', raw: 'Content-Type: text/x-log\r\n\r\ny' }] },
+      ['multipart/mixed', 'text/plain', 'text/x-log'],
+    ],
+    [
+      'an inline MIME node',
+      {
+        text: 'x',
+        html: '<img src="cid:a">',
+        attachments: [{ kind: 'mime', raw: 'Content-Type: image/svg+xml\r\nContent-ID: <a>\r\n\r\n<svg/>' }],
+      },
+      ['multipart/alternative', 'text/plain', 'multipart/related', 'text/html', 'image/svg'],
     ],
   ])('%s', async (_, message, types) => {
     expect(structure((await parsed(message)).raw)).toEqual(types);
@@ -225,6 +245,29 @@ describe('bodies', () => {
     const { mail, raw } = await parsed({ text });
     expect(raw).toContain(`Content-Transfer-Encoding: ${encoding}\r\n`);
     expect(mail.text).toBe(text + (encoding === 'base64' ? '' : '\n'));
+  });
+});
+
+describe('text made from HTML', () => {
+  const textOf = async (html: string) => (await parsed({ html })).mail.text;
+
+  it('keeps words, links, lists and the alternative texts of pictures', async () => {
+    const html = `<h1>Hello</h1><p>Dear <b>Ann</b>,<br>see <a href="https://x.org/a?b=1&amp;c=2">the page</a> and
+      <a href="https://x.org/">https://x.org/</a>.</p><ul><li>one<li>two</ul><img src="cid:logo" alt="Our logo">
+      <style>p { color: red }</style><script>alert(1)</script>`;
+    expect(await textOf(html)).toBe(
+      'Hello\n\nDear Ann,\nsee the page [https://x.org/a?b=1&c=2] and https://x.org/.\n\n * one\n * two\n\nOur logo',
+    );
+  });
+
+  it('is not made when there is one, an empty one included', async () => {
+    const { raw } = await parsed({ html: '<p>unique</p>', text: '' });
+    expect(raw.split('unique')).toHaveLength(2);
+  });
+
+  it('takes deeply nested and very long HTML', async () => {
+    expect(await textOf(`${'<div>'.repeat(5_000)}deep${'</div>'.repeat(5_000)}`)).toBe('...');
+    expect(await textOf(`<p>${'word '.repeat(100_000)}end</p>`)).toMatch(/end$/);
   });
 });
 

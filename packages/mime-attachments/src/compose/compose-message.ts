@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import {
   type EmailMessage,
   type EmailMessageInput,
@@ -9,10 +9,21 @@ import {
   toWireAddress,
 } from '@flowpost/core';
 import { type AttachmentPolicy, resolveAttachmentPolicy } from '../attachment-policy.ts';
-import { type ResolvedAttachment, resolveAttachments } from '../resolve-attachments.ts';
+import { resolveAttachments } from '../resolve-attachments.ts';
+import { contentPart } from './content-part.ts';
+import { type DkimSigner, hashBody } from './dkim.ts';
 import { messageHeaders } from './message-headers.ts';
-import { attachmentPart, type MimePart, multipart, type Segment, textPart } from './mime-part.ts';
-import { encodeBase64Stream } from './transfer-encoding.ts';
+import { plainTextOf } from './plain-text.ts';
+import {
+  endsWithLineEnd,
+  joinSegments,
+  readSegments,
+  readUnchanged,
+  type Segment,
+  segmentSize,
+  streamBody,
+  streamedContents,
+} from './segments.ts';
 
 /** Who the server is told about (RFC 5321 section 3.3), which is not what the headers say. */
 export interface Envelope {
@@ -39,33 +50,12 @@ export interface ComposeOptions {
   readonly attachments?: AttachmentPolicy;
   /** Makes the unique part of message ids and boundaries. Default a random UUID. */
   readonly uniqueId?: () => string;
-  /** Unix milliseconds, for the Date header. Default now. */
+  /** Unix milliseconds, for the Date header and the time of signing. Default now. */
   readonly now?: () => number;
-}
-
-/** The tree of RFC 2046: alternative in related in mixed, each only where there is something to hold together. */
-function contentPart(
-  message: EmailMessage,
-  attachments: readonly ResolvedAttachment[],
-  unique: string,
-): MimePart {
-  let count = 0;
-  const boundary = (): string => `=_${unique}_${++count}`;
-  const { text, html, calendar } = message;
-  const alternatives: MimePart[] = [];
-  if (text !== undefined || (html === undefined && !calendar))
-    alternatives.push(textPart('text/plain', text ?? ''));
-
-  const inline = html === undefined ? [] : attachments.filter(({ contentId }) => contentId !== undefined);
-  if (html !== undefined) {
-    const parts = [textPart('text/html', html), ...inline.map(attachmentPart)];
-    alternatives.push(multipart('related', parts, boundary()));
-  }
-  if (calendar) alternatives.push(textPart('text/calendar', calendar.content, [`method=${calendar.method}`]));
-
-  const body = multipart('alternative', alternatives, boundary());
-  const attached = attachments.filter((attachment) => !inline.includes(attachment)).map(attachmentPart);
-  return multipart('mixed', [body, ...attached], boundary());
+  /** Sign the message, each in the name of its domain (RFC 6376). */
+  readonly dkim?: readonly DkimSigner[];
+  /** Stops fetching attachments. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Two spellings of a domain are one recipient; two of a local part may be two. */
@@ -90,64 +80,50 @@ function envelopeOf({ from, sender, replyTo, to, cc, bcc }: EmailMessage): Envel
   };
 }
 
-const segmentSize = (segment: Segment): number =>
-  typeof segment === 'string'
-    ? Buffer.byteLength(segment)
-    : Buffer.isBuffer(segment)
-      ? segment.length
-      : segment.size;
-
-function endsWithLineEnd(segment: Segment | undefined): boolean {
-  if (Buffer.isBuffer(segment)) return segment.at(-1) === 0x0a;
-  return typeof segment === 'string' && segment.endsWith('\n');
-}
-
-/** One allocation and one pass. */
-function joinInMemory(segments: readonly (string | Buffer)[], size: number): Buffer {
-  const body = Buffer.allocUnsafe(size);
-  let at = 0;
-  for (const segment of segments)
-    at += typeof segment === 'string' ? body.write(segment, at) : segment.copy(body, at);
-  return body;
-}
-
-async function* streamSegments(segments: readonly Segment[]): AsyncGenerator<Buffer> {
-  for (const segment of segments) {
-    if (typeof segment === 'string') yield Buffer.from(segment);
-    else if (Buffer.isBuffer(segment)) yield segment;
-    else yield* encodeBase64Stream(segment.stream.open());
-  }
-}
-
 /**
  * Composes the exact bytes of a message (RFC 5322, RFC 2045 and following). When everything is in memory, that is
- * one synchronous pass into one Buffer; a large file makes the body a stream with flat memory. Line ends are CRLF
- * throughout, lines have at most 998 characters, everything is 7 bit but for addresses that need SMTPUTF8.
+ * one synchronous pass into one Buffer; a large file makes the body a stream with flat memory, to be read or
+ * destroyed. Line ends are CRLF throughout, lines have at most 998 characters, everything is 7 bit but for addresses
+ * that need SMTPUTF8. HTML without a text gets one made from it.
  *
  * @throws MailError of category `input` for what the message itself gets wrong, every field in one error; of
- * category `attachment` for an attachment that cannot be had, naming it by position and name.
+ * category `attachment` for an attachment that cannot be had, naming it by position and name; `SEND_CANCELLED` or
+ * `SEND_TIMED_OUT` when the signal is aborted while attachments are being read.
  */
 export async function composeMessage(
   input: EmailMessageInput,
   options: ComposeOptions = {},
 ): Promise<ComposedMessage> {
-  const message = parseWith(sendableMessageSchema, input);
-  const uniqueId = options.uniqueId ?? randomUUID;
-  const found = resolveAttachments(message.attachments, resolveAttachmentPolicy(options.attachments));
+  const parsed = parseWith(sendableMessageSchema, input);
+  const needsText = parsed.html !== undefined && parsed.text === undefined;
+  const message = needsText ? { ...parsed, text: await plainTextOf(parsed.html ?? '') } : parsed;
+  const { uniqueId = randomUUID, dkim = [] } = options;
+  const policy = resolveAttachmentPolicy(options.attachments);
+  const found = resolveAttachments(message.attachments, policy, options.signal);
   const attachments = found instanceof Promise ? await found : found;
 
   const envelope = envelopeOf(message);
-  const date = message.date ?? new Date(options.now?.() ?? Date.now());
+  const now = options.now?.() ?? Date.now();
+  const date = message.date ?? new Date(now);
   const messageId =
     message.messageId ?? `<${uniqueId()}${envelope.from.slice(envelope.from.lastIndexOf('@'))}>`;
   const content = contentPart(message, attachments, uniqueId());
-  const head = `${messageHeaders(message, messageId, date)}MIME-Version: 1.0\r\n${content.headers}\r\n`;
-  const segments: Segment[] = [head, ...content.body];
-  if (!endsWithLineEnd(segments.at(-1))) segments.push('\r\n');
-  const sizeBytes = segments.reduce((size, segment) => size + segmentSize(segment), 0);
-  const inMemory = segments.every((segment) => typeof segment === 'string' || Buffer.isBuffer(segment));
-  const body = inMemory
-    ? joinInMemory(segments as (string | Buffer)[], sizeBytes)
-    : Readable.from(streamSegments(segments), { objectMode: false });
-  return { envelope, messageId, date, sizeBytes, body };
+  const head = `${messageHeaders(message, messageId, date)}MIME-Version: 1.0\r\n${content.headers}`;
+  const segments = endsWithLineEnd(content.body.at(-1)) ? content.body : [...content.body, '\r\n'];
+  const streamed = streamedContents(segments);
+  try {
+    // The signature stands before the body it covers, so a body that streams is read twice.
+    const bodyHash = dkim.length > 0 ? await hashBody(readSegments(segments)) : undefined;
+    const signatures = bodyHash ? dkim.map((signer) => signer.sign(head, bodyHash, now)).join('') : '';
+    const whole: Segment[] = [`${signatures}${head}\r\n`, ...segments];
+    const sizeBytes = whole.reduce((size, segment) => size + segmentSize(segment), 0);
+    if (streamed.length === 0) {
+      return { envelope, messageId, date, sizeBytes, body: joinSegments(whole, sizeBytes) };
+    }
+    const chunks = bodyHash ? readUnchanged(whole, bodyHash) : readSegments(whole);
+    return { envelope, messageId, date, sizeBytes, body: streamBody(chunks, streamed) };
+  } catch (error) {
+    for (const one of streamed) one.release?.();
+    throw error;
+  }
 }

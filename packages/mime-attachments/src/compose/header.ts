@@ -124,23 +124,40 @@ function percentEncode(text: string): string {
   );
 }
 
+const longestPlain = 60;
 const isPlainParameter = (value: string): boolean =>
-  /^[\x20-\x7e]*$/.test(value) && value.length <= 60 && !value.includes('=?');
+  /^[\x20-\x7e]*$/.test(value) && value.length <= longestPlain && !value.includes('=?');
 
 const quotedParameter = (name: string, value: string): string =>
   `${name}="${value.replace(/["\\]/g, '\\$&')}"`;
 
+/** A name in ASCII that is still readable: accents off, everything else replaced. */
+function toAscii(value: string): string {
+  return value
+    .normalize('NFKD')
+    .replace(/\p{M}+/gu, '')
+    .replaceAll('ß', 'ss')
+    .replace(/[^\x20-\x7e]+|=(?=\?)/g, '_');
+}
+
+/** What readers that do not know RFC 2231 get: the end with the extension, when the whole is too long. */
+function asciiFallback(name: string, value: string): string {
+  const ascii = toAscii(value);
+  return quotedParameter(name, ascii.length <= longestPlain ? ascii : ascii.slice(-longestPlain));
+}
+
 /**
  * A parameter of a structured header (RFC 2045 section 5.1) as one or more tokens. Text that is not plain ASCII, or
- * long, is written in the extended form of RFC 2231, continued where it must be. There is no plain form beside it:
- * several parsers would take that one.
+ * long, is written in the extended form of RFC 2231 (for one line the same as RFC 8187), continued where it must be,
+ * and once more in plain ASCII. The plain form comes last, because some parsers take what they see first.
  */
 export function parameter(name: string, value: string): string[] {
   assertHeaderText(name, value);
   if (isPlainParameter(value)) return [quotedParameter(name, value)];
+  const fallback = asciiFallback(name, value);
   const encoded = percentEncode(value);
   const room = lineLength - name.length - '*00*=;'.length - 1;
-  if (encoded.length + "utf-8''".length <= room) return [`${name}*=utf-8''${encoded}`];
+  if (encoded.length + "utf-8''".length <= room) return [`${name}*=utf-8''${encoded}`, fallback];
   const chunks: string[] = [];
   // A chunk never ends inside %XX, and the charset stands before the first one.
   for (let rest = `utf-8''${encoded}`; rest !== ''; ) {
@@ -149,7 +166,14 @@ export function parameter(name: string, value: string): string[] {
     chunks.push(rest.slice(0, cut));
     rest = rest.slice(cut);
   }
-  return chunks.map((chunk, index) => `${name}*${index}*=${chunk}`);
+  return [...chunks.map((chunk, index) => `${name}*${index}*=${chunk}`), fallback];
+}
+
+/** Content-Disposition with a file name (RFC 2183). */
+export function dispositionHeader(disposition: 'inline' | 'attachment', filename: string): string {
+  const parameters = parameter('filename', filename);
+  const pieces = parameters.map((text, index) => ` ${text}${index < parameters.length - 1 ? ';' : ''}`);
+  return foldHeader('Content-Disposition', [`${disposition};`, ...pieces]);
 }
 
 /** The same for readers that do not know RFC 2231: encoded words, which the RFCs do not allow here and everybody reads. */

@@ -1,17 +1,7 @@
-import type { StreamedContent } from '../attachment-source.ts';
-import type { ResolvedAttachment } from '../resolve-attachments.ts';
-import { foldHeader, legacyParameter, parameter, tokenHeader } from './header.ts';
-import { base64Size, encodeBase64, encodeText } from './transfer-encoding.ts';
-
-/** Content that streams, to be written in base64. */
-interface StreamedPart {
-  readonly stream: StreamedContent;
-  /** Its size once encoded. */
-  readonly size: number;
-}
-
-/** A piece of the message, in order. Strings are ASCII, but for addresses that need SMTPUTF8. */
-export type Segment = string | Buffer | StreamedPart;
+import type { ContentAttachment, ResolvedAttachment } from '../resolve-attachments.ts';
+import { dispositionHeader, legacyParameter, tokenHeader } from './header.ts';
+import { base64Segment, type Segment } from './segments.ts';
+import { encodeText, isSevenBit } from './transfer-encoding.ts';
 
 /** A MIME entity: its header lines about the content, and its body. */
 export interface MimePart {
@@ -29,20 +19,8 @@ export function textPart(contentType: string, text: string, parameters: readonly
   return { headers: `${type}Content-Transfer-Encoding: ${encoding}\r\n`, body: [content] };
 }
 
-function dispositionHeader(disposition: 'inline' | 'attachment', filename: string): string {
-  const parameters = parameter('filename', filename);
-  const pieces = parameters.map((text, index) => ` ${text}${index < parameters.length - 1 ? ';' : ''}`);
-  return foldHeader('Content-Disposition', [`${disposition};`, ...pieces]);
-}
-
-/** Whether bytes can go as they are: ASCII without NUL, lines of at most 998 characters that end in CRLF. */
-function isSevenBit(bytes: Buffer): boolean {
-  const text = bytes.toString('latin1');
-  return !/[^\t\r\n\x20-\x7e]|\r(?!\n)|(?<!\r)\n/.test(text) && !/[^\r\n]{999}/.test(text);
-}
-
 /** How an attachment is sent. A message may not be in base64 (RFC 2046 section 5.2.1), so one that needs it is a file. */
-function typeAndEncoding({ content, contentType }: ResolvedAttachment): {
+function typeAndEncoding({ content, contentType }: ContentAttachment): {
   type: string;
   encoding: '7bit' | 'base64';
 } {
@@ -51,8 +29,9 @@ function typeAndEncoding({ content, contentType }: ResolvedAttachment): {
   return { type: 'application/octet-stream', encoding: 'base64' };
 }
 
-/** An attachment, in base64 so that its bytes arrive exactly. */
+/** An attachment: in base64, so that its bytes arrive exactly, or as its author wrote it. */
 export function attachmentPart(attachment: ResolvedAttachment): MimePart {
+  if ('headers' in attachment) return attachment;
   const { content, contentId, filename } = attachment;
   const { type, encoding } = typeAndEncoding(attachment);
   const named = /;\s*name=/i.test(type) ? [type] : [`${type};`, ...legacyParameter('name', filename)];
@@ -63,10 +42,7 @@ export function attachmentPart(attachment: ResolvedAttachment): MimePart {
     dispositionHeader(contentId === undefined ? 'attachment' : 'inline', filename),
   ].join('');
   if (encoding === '7bit' && Buffer.isBuffer(content)) return { headers, body: [content] };
-  const body = Buffer.isBuffer(content)
-    ? encodeBase64(content)
-    : { stream: content, size: base64Size(content.size) };
-  return { headers, body: [body] };
+  return { headers, body: [base64Segment(content)] };
 }
 
 /** Several parts as one (RFC 2046 section 5.1). A multipart of one part is that part. */

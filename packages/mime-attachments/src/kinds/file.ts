@@ -8,10 +8,10 @@ import {
   checkSize,
   type StreamedContent,
 } from '../attachment-source.ts';
+import { readChunks } from '../read-chunks.ts';
 
 /** Smaller files are read at once; larger ones stream, so that memory stays flat. */
 const inMemoryLimit = 1024 * 1024;
-const readSize = 192 * 1024;
 
 function isInside(folder: string, path: string): boolean {
   const way = relative(folder, path);
@@ -58,20 +58,6 @@ async function openFile(path: string): Promise<FileHandle> {
   // O_NONBLOCK: opening a FIFO must not wait for somebody to write to it. O_NOFOLLOW: the path is a real one, so a link
   // there was put in its place meanwhile.
   return open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0));
-}
-
-async function* readChunks(handle: FileHandle, size: number): AsyncGenerator<Buffer> {
-  for (let read = 0; read < size; ) {
-    const { bytesRead, buffer } = await handle.read(
-      Buffer.allocUnsafe(Math.min(readSize, size - read)),
-      0,
-      null,
-      read,
-    );
-    if (bytesRead === 0) return;
-    read += bytesRead;
-    yield buffer.subarray(0, bytesRead);
-  }
 }
 
 /** A file inside the allowed folders: a regular one, within the size limit, unchanged while it is read. */

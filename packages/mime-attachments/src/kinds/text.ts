@@ -3,5 +3,5 @@ import type { AttachmentSource } from '../attachment-source.ts';
 
 /** Text, encoded as UTF-8. Its line endings stay as they are. */
 export function readText({ content }: AttachmentOf<'text'>): AttachmentSource {
-  return { content: Buffer.from(content, 'utf8'), filename: 'attachment.txt', contentType: 'text/plain' };
+  return { content: Buffer.from(content, 'utf8'), filename: 'attachment.txt', fallbackType: 'text/plain' };
 }

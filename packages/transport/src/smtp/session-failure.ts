@@ -1,4 +1,4 @@
-import { MailError, type Phase, type RejectedRecipient } from '@flowpost/core';
+import { cancellationOf, MailError, type Phase, type RejectedRecipient } from '@flowpost/core';
 import {
   connectionError,
   connectionFailure,
@@ -37,12 +37,8 @@ export function cancellation(
   phase: Phase,
   context: Endpoint & { readonly signal: AbortSignal | undefined },
 ): MailError {
-  const reason = context.signal?.reason;
-  const timedOut = reason instanceof Error && reason.name === 'TimeoutError';
-  return connectionError(timedOut ? 'SEND_TIMED_OUT' : 'SEND_CANCELLED', phase, context, {
-    message: timedOut ? 'the time allowed for the send ran out' : 'the send was cancelled',
-    ...(reason instanceof Error && { cause: reason }),
-  });
+  const { code, ...extra } = cancellationOf(context.signal);
+  return connectionError(code, phase, context, extra);
 }
 
 /** A failure without a reply: what was lost depends on how far we were, and on nothing else. */

@@ -1,0 +1,29 @@
+import { isMediaType } from '@flowpost/core';
+import { detectMimeType } from 'nodemailer/lib/mime-funcs/mime-types';
+import type { AttachmentSource, StreamedContent } from './attachment-source.ts';
+
+export const octetStream = 'application/octet-stream';
+/** As many first bytes as the formats' signatures need. */
+const sampleBytes = 4_100;
+
+/** The media type its name's extension stands for, if it stands for any. */
+export function typeByName(filename: string): string | undefined {
+  const type = /\.[^.]+$/.test(filename) ? detectMimeType(filename) : octetStream;
+  // The table has a multipart type or two, which a part without parts cannot be.
+  return type === octetStream || !isMediaType(type) ? undefined : type;
+}
+
+async function firstBytes(content: Buffer | StreamedContent): Promise<Uint8Array> {
+  if (Buffer.isBuffer(content)) return content.subarray(0, sampleBytes);
+  for await (const chunk of content.open()) return chunk.subarray(0, sampleBytes);
+  return Buffer.alloc(0);
+}
+
+/** The media type the first bytes stand for, or undefined. */
+export async function typeByContent({ content }: AttachmentSource): Promise<string | undefined> {
+  const sample = await firstBytes(content);
+  if (sample.length < 4) return undefined;
+  const { fileTypeFromBuffer } = await import('file-type');
+  // It parses what may be cut off or hostile; what it cannot make out is no news.
+  return (await fileTypeFromBuffer(sample).catch(() => undefined))?.mime;
+}

@@ -1,0 +1,47 @@
+import { isMediaType } from '@flowpost/core';
+import { type AttachmentContext, type AttachmentSource, attachmentError } from '../attachment-source.ts';
+import { readBase64Text } from '../kinds/base64.ts';
+
+/** Percent-encoded octets as bytes; everything else as UTF-8. */
+function percentDecode(text: string): Buffer {
+  if (!text.includes('%')) return Buffer.from(text, 'utf8');
+  const source = Buffer.from(text, 'utf8');
+  const out = Buffer.allocUnsafe(source.length);
+  let at = 0;
+  for (let index = 0; index < source.length; index++) {
+    const escaped = source[index] === 0x25 ? source.toString('latin1', index + 1, index + 3) : '';
+    if (/^[0-9a-f]{2}$/i.test(escaped)) {
+      out[at++] = Number.parseInt(escaped, 16);
+      index += 2;
+    } else out[at++] = source[index] as number;
+  }
+  return out.subarray(0, at);
+}
+
+/** The parameters before the comma: a media type, and a name some programs put there. */
+function readMetadata(metadata: string): { contentType?: string; filename?: string } {
+  const [type = '', ...parameters] = metadata.split(';').map((part) => part.trim());
+  const name = parameters.find((parameter) => /^(?:file)?name=/i.test(parameter));
+  const others = parameters.filter((parameter) => parameter !== name && parameter !== '');
+  // RFC 2397: without a type it is this one, and a charset may stand alone.
+  const full = [type === '' ? 'text/plain' : type, ...others].join('; ');
+  return {
+    ...(isMediaType(full) && { contentType: full }),
+    ...(name !== undefined && {
+      filename: percentDecode(name.slice(name.indexOf('=') + 1).replace(/^"|"$/g, '')).toString('utf8'),
+    }),
+  };
+}
+
+/** A data URL (RFC 2397). Base64 in it is read as strictly as anywhere else. */
+export function readDataUrl(url: string, context: AttachmentContext): AttachmentSource {
+  const comma = url.indexOf(',');
+  if (comma < 0) throw attachmentError('ATTACHMENT_INVALID', 'its data URL has no comma.', context);
+  const [, metadata = '', base64] = /^data:([\s\S]*?)(;\s*base64\s*)?$/i.exec(url.slice(0, comma)) ?? [];
+  const data = url.slice(comma + 1);
+  // Kept out of the decoder when it is not needed: this text may be very long.
+  const content = base64
+    ? readBase64Text(data.includes('%') ? percentDecode(data).toString('latin1') : data, context)
+    : percentDecode(data);
+  return { content, ...readMetadata(metadata) };
+}

@@ -1,0 +1,209 @@
+import { pipeline } from 'node:stream';
+import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
+import { cancellationOf, type ErrorCode, isLoopbackHost, isMailError, isMediaType } from '@flowpost/core';
+import type { Agent, Dispatcher } from 'undici';
+import {
+  type AttachmentContext,
+  type AttachmentSource,
+  attachmentError,
+  checkSize,
+} from '../attachment-source.ts';
+import { AddressGuard, literalAddress } from './address-guard.ts';
+import { AddressRefused, createGuardedAgent } from './guarded-agent.ts';
+import { responseName } from './response-name.ts';
+import { spool } from './spool.ts';
+
+type Response = Dispatcher.ResponseData;
+
+/** A URL as it may be shown: what stands behind the ? may be a secret. */
+const shown = (url: URL): string => `${url.origin}${url.pathname}`;
+
+/** Types that say no more than that it is a download. */
+const saysNothing =
+  /^(?:application\/(?:octet-stream|x-download|force-download|download)|binary\/octet-stream)\b/i;
+
+const decoders: Readonly<Record<string, () => NodeJS.ReadWriteStream>> = {
+  gzip: createGunzip,
+  'x-gzip': createGunzip,
+  deflate: createInflate,
+  br: createBrotliDecompress,
+};
+
+/** Parses a URL and refuses what the policy does not allow, before anything is looked up or connected. */
+function checkUrl(text: string, base: URL | undefined, guard: AddressGuard, context: AttachmentContext): URL {
+  const refuse = (why: string) => attachmentError('ATTACHMENT_URL_REFUSED', `${why}.`, context);
+  const { urls } = context.policy;
+  const where = base ? 'the URL it was redirected to' : 'its URL';
+  if (!URL.canParse(text, base?.href)) throw refuse(`${where} cannot be understood`);
+  const url = new URL(text, base);
+  if (url.protocol !== 'http:' && url.protocol !== 'https:')
+    throw refuse(`${where} is neither http nor https`);
+  if (url.username !== '' || url.password !== '') throw refuse(`${where} contains a user name or password`);
+  const port = Number(url.port) || (url.protocol === 'https:' ? 443 : 80);
+  if (!urls.allowedPorts.includes(port)) throw refuse(`port ${port} of ${where} is not allowed`);
+  // A name of this machine needs no lookup to be known as one, and an address has none that could check it.
+  const address = literalAddress(url.hostname);
+  const addresses =
+    address !== undefined ? [address] : isLoopbackHost(url.hostname) ? ['127.0.0.1', '::1'] : [];
+  if (addresses.length > 0 && !addresses.some((one) => guard.allows(url.hostname, one))) {
+    throw refuse(`${url.hostname} in ${where} is not a public address`);
+  }
+  return url;
+}
+
+const byReason: Readonly<Record<string, ErrorCode>> = {
+  ENOTFOUND: 'ATTACHMENT_NOT_FOUND',
+  UND_ERR_CONNECT_TIMEOUT: 'ATTACHMENT_TIMED_OUT',
+  UND_ERR_HEADERS_TIMEOUT: 'ATTACHMENT_TIMED_OUT',
+  UND_ERR_BODY_TIMEOUT: 'ATTACHMENT_TIMED_OUT',
+  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'ATTACHMENT_TRUNCATED',
+  Z_BUF_ERROR: 'ATTACHMENT_TRUNCATED',
+};
+const messages: Partial<Record<ErrorCode, string>> = {
+  ATTACHMENT_NOT_FOUND: 'there is no such host',
+  ATTACHMENT_TIMED_OUT: 'the server did not answer in time',
+  ATTACHMENT_TRUNCATED: 'the answer was broken off',
+};
+const worthAnotherTry = new Set<ErrorCode>([
+  'ATTACHMENT_UNREACHABLE',
+  'ATTACHMENT_TIMED_OUT',
+  'ATTACHMENT_TRUNCATED',
+  'SEND_TIMED_OUT',
+]);
+
+/** Any failure of a fetch, as an error about the attachment. */
+function describe(
+  cause: unknown,
+  url: URL,
+  started: boolean,
+  deadline: AbortSignal,
+  context: AttachmentContext,
+) {
+  if (isMailError(cause)) return cause;
+  const fail = (code: ErrorCode, message: string, details = {}) =>
+    attachmentError(code, `${message}.`, context, {
+      details: { url: shown(url), ...details },
+      retryable: worthAnotherTry.has(code),
+      cause,
+    });
+  if (context.signal?.aborted) {
+    const { code, message } = cancellationOf(context.signal);
+    return fail(code, message);
+  }
+  if (deadline.aborted) return fail('ATTACHMENT_TIMED_OUT', 'fetching it took longer than allowed');
+  if (cause instanceof AddressRefused) return fail('ATTACHMENT_URL_REFUSED', cause.message);
+  const { code: reason = 'unknown', syscall } = cause as NodeJS.ErrnoException;
+  if (syscall === 'open' || syscall === 'write') {
+    return fail('ATTACHMENT_UNREADABLE', `it could not be kept in a temporary file (${reason})`, { reason });
+  }
+  if (/^(?:CERT_|ERR_TLS_|ERR_SSL_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_)/.test(reason)) {
+    return fail('ATTACHMENT_UNREADABLE', `the TLS certificate of the server cannot be trusted (${reason})`, {
+      reason,
+    });
+  }
+  const code = byReason[reason] ?? (started ? 'ATTACHMENT_TRUNCATED' : 'ATTACHMENT_UNREACHABLE');
+  return fail(code, `${messages[code] ?? 'the server cannot be reached'} (${reason})`, { reason });
+}
+
+/** What an answer other than 200 means. */
+function refusedAnswer(status: number, url: URL, context: AttachmentContext) {
+  const isLater = status === 408 || status === 425 || status === 429 || status >= 500;
+  const code = isLater
+    ? 'ATTACHMENT_UNREACHABLE'
+    : status === 401 || status === 403
+      ? 'ATTACHMENT_ACCESS_DENIED'
+      : status === 404 || status === 410
+        ? 'ATTACHMENT_NOT_FOUND'
+        : 'ATTACHMENT_UNREADABLE';
+  return attachmentError(code, `the server answered ${status}.`, context, {
+    details: { url: shown(url), status },
+    retryable: isLater,
+  });
+}
+
+function header(response: Response, name: string): string | undefined {
+  return [response.headers[name] ?? []].flat()[0];
+}
+
+/** The content in the clear, whatever encoding the server chose although we asked for none. */
+function decoded(response: Response, url: URL, context: AttachmentContext): AsyncIterable<Uint8Array> {
+  const encoding = header(response, 'content-encoding')?.trim().toLowerCase() ?? 'identity';
+  if (encoding === 'identity' || encoding === '') return response.body;
+  const create = Object.hasOwn(decoders, encoding) ? decoders[encoding] : undefined;
+  if (!create) {
+    throw attachmentError('ATTACHMENT_UNREADABLE', 'it comes in an encoding that is not known.', context, {
+      details: { url: shown(url), encoding: encoding.slice(0, 50) },
+    });
+  }
+  return pipeline(response.body, create(), () => undefined) as NodeJS.ReadWriteStream & AsyncIterable<Buffer>;
+}
+
+async function readResponse(
+  response: Response,
+  url: URL,
+  context: AttachmentContext,
+): Promise<AttachmentSource> {
+  const chunks = decoded(response, url, context);
+  const announced = Number(header(response, 'content-length') ?? Number.NaN);
+  if (chunks === response.body && announced >= 0) checkSize(announced, context);
+  const content = await spool(chunks, context.policy.temporaryFolder, (size) => checkSize(size, context));
+  const declared = header(response, 'content-type')?.trim();
+  const contentType =
+    declared !== undefined && isMediaType(declared) && !saysNothing.test(declared) ? declared : undefined;
+  const filename = responseName(header(response, 'content-disposition'), url, contentType);
+  return {
+    content,
+    ...(filename !== undefined && { filename }),
+    ...(contentType !== undefined && { contentType }),
+  };
+}
+
+/**
+ * Downloads an attachment over http or https. Every URL on the way is checked against the policy, the first like the
+ * last; the whole of it is here before this returns, so whatever goes wrong does so before anything is sent.
+ *
+ * @throws MailError `ATTACHMENT_URL_REFUSED`, `ATTACHMENT_NOT_FOUND`, `ATTACHMENT_ACCESS_DENIED`,
+ * `ATTACHMENT_TOO_LARGE`, `ATTACHMENT_TRUNCATED`, `ATTACHMENT_TIMED_OUT`, `ATTACHMENT_UNREACHABLE`,
+ * `ATTACHMENT_UNREADABLE`, or what the caller's signal means.
+ */
+export async function fetchUrl(text: string, context: AttachmentContext): Promise<AttachmentSource> {
+  const { policy } = context;
+  const guard = new AddressGuard(policy.urls.allowedHosts ?? []);
+  let url = checkUrl(text, undefined, guard, context);
+  let started = false;
+  const deadline = AbortSignal.timeout(policy.urls.timeoutMs);
+  const signal = context.signal ? AbortSignal.any([context.signal, deadline]) : deadline;
+  const agent: Agent = await createGuardedAgent(guard, policy);
+  try {
+    for (let redirects = 0; ; redirects++) {
+      const response = await agent.request({
+        origin: url.origin,
+        path: `${url.pathname}${url.search}`,
+        method: 'GET',
+        headers: { 'accept-encoding': 'identity', accept: '*/*', 'user-agent': 'flowpost' },
+        signal,
+      });
+      started = true;
+      const { statusCode } = response;
+      const location = header(response, 'location');
+      if (statusCode === 200) return await readResponse(response, url, context);
+      response.body.on('error', () => undefined).destroy();
+      if (statusCode < 300 || statusCode > 399 || location === undefined) {
+        throw refusedAnswer(statusCode, url, context);
+      }
+      if (redirects === policy.urls.maxRedirects) {
+        throw attachmentError(
+          'ATTACHMENT_UNREADABLE',
+          `it was redirected more than ${redirects} times.`,
+          context,
+        );
+      }
+      url = checkUrl(location, url, guard, context);
+      started = false;
+    }
+  } catch (cause) {
+    throw describe(cause, url, started, deadline, context);
+  } finally {
+    await agent.destroy();
+  }
+}

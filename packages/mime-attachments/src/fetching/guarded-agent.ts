@@ -1,0 +1,62 @@
+import { lookup as systemLookup } from 'node:dns/promises';
+import type { LookupFunction } from 'node:net';
+import type { Agent } from 'undici';
+import type { ResolvedAttachmentPolicy } from '../attachment-policy.ts';
+import type { AddressGuard } from './address-guard.ts';
+
+/** Finds the addresses of a host. Injected, so that tests decide where names lead. */
+export type Lookup = (
+  host: string,
+) => Promise<readonly { readonly address: string; readonly family: number }[]>;
+
+const defaultLookup: Lookup = (host) => systemLookup(host, { all: true });
+
+/** No address of the host may be connected to. */
+export class AddressRefused extends Error {
+  constructor(host: string, addresses: readonly string[]) {
+    super(`${host} leads to ${addresses.join(', ')}, which is not public`);
+  }
+}
+
+/**
+ * An HTTP client that connects only where the policy allows. The check sits in the lookup of the connection itself, so
+ * the answer that was checked is the one that is used; asking twice would leave room for another answer in between.
+ */
+export async function createGuardedAgent(
+  guard: AddressGuard,
+  { urls }: ResolvedAttachmentPolicy,
+): Promise<Agent> {
+  const { lookup = defaultLookup, timeoutMs, ca } = urls;
+  const guardedLookup: LookupFunction = (host, { all }, done) => {
+    lookup(host).then(
+      (found) => {
+        const allowed = found.filter(({ address }) => guard.allows(host, address));
+        const [first] = allowed;
+        if (!first) {
+          done(
+            new AddressRefused(
+              host,
+              found.map(({ address }) => address),
+            ),
+            '',
+          );
+        } else if (all) done(null, [...allowed]);
+        else done(null, first.address, first.family);
+      },
+      (error) => done(error, ''),
+    );
+  };
+  // Loaded by who fetches something, not by everybody who sends a message.
+  const { Agent } = await import('undici');
+  return new Agent({
+    connect: {
+      lookup: guardedLookup,
+      timeout: timeoutMs,
+      ...(ca !== undefined && { ca: typeof ca === 'string' ? ca : [...ca] }),
+    },
+    // The deadline of the whole fetch stands above these.
+    headersTimeout: timeoutMs,
+    bodyTimeout: timeoutMs,
+    maxHeaderSize: 64 * 1024,
+  });
+}
