@@ -5,7 +5,14 @@ import { manifests, readRootFile, sources } from './repository.ts';
 const allowed: Readonly<Record<string, readonly string[]>> = {
   'packages/core': ['zod', 'jose'],
   'packages/auth-providers': ['@flowpost/core', 'openid-client', 'asn1js', 'node-forge'],
-  'packages/mime-attachments': ['@flowpost/core', 'nodemailer'],
+  'packages/mime-attachments': [
+    '@flowpost/core',
+    'content-disposition',
+    'file-type',
+    'html-to-text',
+    'nodemailer',
+    'undici',
+  ],
   'packages/transport': [
     '@flowpost/core',
     '@flowpost/auth-providers',
@@ -22,14 +29,16 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     '@flowpost/testing',
   ],
   'apps/server': [],
-  'apps/bench': [],
+  'apps/bench': ['@flowpost/mime-attachments', 'nodemailer'],
 };
-const forTests = ['vitest', 'fast-check', '@flowpost/testing'];
+const forTests = ['vitest', 'fast-check', '@flowpost/testing', 'mailauth', 'postal-mime'];
 
 /** Modules that only one file may import, so that the rest does not depend on them. */
 const singleImporters: Readonly<Record<string, string>> = {
   'nodemailer/lib/smtp-connection': 'packages/transport/src/smtp/smtp-session.ts',
   'openid-client': 'packages/auth-providers/src/token-endpoint.ts',
+  undici: 'packages/mime-attachments/src/fetching/guarded-agent.ts',
+  'html-to-text': 'packages/mime-attachments/src/compose/plain-text.ts',
 };
 
 const importPattern = /^(?:import|export)\b[^;']*?\bfrom '([^']+)'|^import '([^']+)'|\bimport\('([^']+)'\)/gm;

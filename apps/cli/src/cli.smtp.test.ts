@@ -203,10 +203,10 @@ describe('bad input: exit code, error code, and nothing sent', () => {
     ['a missing attachment', [...nowhere, ...message, '--attach', 'missing.pdf'], 66, 'ATTACHMENT_NOT_FOUND'],
     ['a folder as attachment', [...nowhere, ...message, '--attach', '.'], 66, 'ATTACHMENT_NOT_A_FILE'],
     [
-      'an attachment kind we lack',
-      [...nowhere, ...message, '--attach', 'https://x.org/a'],
+      'an attachment from a private network',
+      [...nowhere, ...message, '--attach', 'https://169.254.169.254/latest'],
       66,
-      'ATTACHMENT_KIND_UNAVAILABLE',
+      'ATTACHMENT_URL_REFUSED',
     ],
     ['port 0', ['--connection', `smtp://me:${encoded}@x.org:0`, ...message], 78, 'CONNECTION_INVALID'],
     [
@@ -341,6 +341,44 @@ describe('servers that do not fit', () => {
       true,
       false,
     ]);
+  });
+});
+
+describe('preview', () => {
+  it('prints the bytes that send hands over, and sends nothing', async () => {
+    await using inbox = await SmtpInbox.start();
+    const fixed = [
+      ...message,
+      ...['--attach', join(folder, 'note.txt'), '--attach', 'data:text/csv;name=a.csv,1,2'],
+      ...['--html', '<p>Hello</p>'],
+    ];
+    const { code, out, err } = await flowpost(['preview', '--connection', inbox.url, ...fixed]);
+    expect({ code, err, sent: inbox.messages.length }).toEqual({ code: 0, err: '', sent: 0 });
+    await flowpost(['send', '--connection', inbox.url, ...fixed]);
+    const [mail] = await inbox.waitForMessages(1);
+    // Two messages have two ids and dates; everything else is the same.
+    const withoutIds = (raw: string) =>
+      raw
+        .replace(/^Date: .*$/m, '')
+        .replace(/^Message-ID: .*$/m, '')
+        .replace(/=_[0-9a-z]+_/g, '=_');
+    expect(withoutIds(out)).toBe(withoutIds(mail?.raw.toString() ?? ''));
+    expect(mail?.attachments.map(({ filename }) => filename)).toEqual(['note.txt', 'a.csv']);
+  });
+
+  it('needs no connection, takes the file of a run too, and fails as that would', async () => {
+    expect((await flowpost(['preview', ...message])).out).toMatch(/^From: a@x\.org\r\n[\s\S]*\r\nHello\r\n$/);
+    const settings = {
+      connection: 'smtp://127.0.0.1:1',
+      from: 'a@x.org',
+      to: 'b@x.org',
+      text: 'from a file',
+    };
+    await writeFile(join(folder, 'step.json'), JSON.stringify({ node: 'send-email', settings }));
+    expect((await flowpost(['preview', 'step.json'])).out).toContain('from a file');
+    const failed = await flowpost(['preview', ...message, '--attach', 'http://127.0.0.1/secret']);
+    expect(failed).toMatchObject({ code: 66, out: '' });
+    expect(failed.err).toContain('ATTACHMENT_URL_REFUSED');
   });
 });
 

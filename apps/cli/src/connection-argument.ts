@@ -7,10 +7,16 @@ const connectionsFile = 'flowpost.connections.json';
 /**
  * A connection as the command line names it: a URL, a JSON file, or `@NAME` for an entry of
  * `flowpost.connections.json` in the working directory. Without one, FLOWPOST_CONNECTION.
+ *
+ * @param otherwise what stands in for one that is not given; without it, that is an error.
  */
-export async function readConnection(argument: string | undefined): Promise<ConnectionInput> {
+export async function readConnection(
+  argument: string | undefined,
+  otherwise?: string,
+): Promise<ConnectionInput> {
   const name = argument ?? process.env.FLOWPOST_CONNECTION;
   if (name === undefined || name === '') {
+    if (otherwise !== undefined) return otherwise;
     throw new UsageError('Which connection? Give --connection URL|FILE|@NAME, or set FLOWPOST_CONNECTION.');
   }
   if (name.startsWith('@')) return namedConnection(name.slice(1));

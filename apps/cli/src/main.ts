@@ -11,6 +11,7 @@ type Command = (argv: readonly string[]) => Promise<number>;
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   send: async () => (await import('./commands/send.ts')).send,
   run: async () => (await import('./commands/run.ts')).run,
+  preview: async () => (await import('./commands/preview.ts')).preview,
   catch: async () => (await import('./commands/catch.ts')).catchMail,
   secret: async () => (await import('./commands/secret.ts')).secret,
 };

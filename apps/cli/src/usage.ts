@@ -6,10 +6,12 @@ export class UsageError extends Error {
 export const usage = `flowpost: sends e-mail, and says what became of it
 
   flowpost send --connection URL|FILE|@NAME --from A --to A[,B] --subject S [--text T|@FILE] [--html H|@FILE]
-                [--cc A] [--bcc A] [--reply-to A] [--attach PATH ...] [--inline CID=PATH ...]
-                [--priority high|normal|low] [--header 'K: V' ...] [--json]
+                [--cc A] [--bcc A] [--reply-to A] [--attach PATH|URL|data:... ...]
+                [--inline CID=PATH ...] [--priority high|normal|low] [--header 'K: V' ...] [--json]
   flowpost run FILE [--flow FILE] [--connection URL|FILE|@NAME] [--json]
                 FILE holds { "node": TYPE, "settings": {...}, "flow": {...} }
+  flowpost preview (as send, or FILE as run)
+                the exact bytes that would be sent, on standard output; nothing is sent
   flowpost catch [--port N] [--dir FOLDER] [--json]
                 a mail server on this machine that keeps what it gets
   flowpost secret keygen [ID] | encrypt | rotate

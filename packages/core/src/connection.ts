@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { singleAddressSchema } from './address.ts';
 import { readConnectionUrl } from './connection-url.ts';
 import { credentialSchema, encryptableSchema } from './credential.ts';
+import { dkimSchema } from './dkim.ts';
 import { isMailError } from './errors/mail-error.ts';
 import { parseWith } from './errors/schema-error.ts';
 
@@ -90,6 +91,8 @@ const smtpFields = z.strictObject({
   limits: limitsSchema.optional(),
   tlsOptions: tlsOptionsSchema.optional(),
   timeouts: timeoutsSchema.prefault({}),
+  /** Signs every message, once for each entry. */
+  dkim: z.union([dkimSchema.transform((one) => [one]), z.array(dkimSchema)]).optional(),
   /** The name given in EHLO. Default: this machine's name when it is a full one, else its address. */
   ehloName: ehloName.optional(),
   /** Lets credentials travel over an unencrypted connection. On a loopback host they always may. */

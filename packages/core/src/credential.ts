@@ -7,7 +7,7 @@ const notEmpty = 'it is empty';
 const encryptedText = z.instanceof(EncryptedText);
 
 /** A secret as people write it; what comes out prints as `***`. */
-const secretSchema = z.union([
+export const secretSchema = z.union([
   encryptedText,
   z.instanceof(SecretText),
   z

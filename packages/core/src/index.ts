@@ -40,6 +40,7 @@ export {
   credentialSchema,
   type Login,
 } from './credential.ts';
+export { type Dkim, dkimSchema } from './dkim.ts';
 export {
   EncryptedText,
   formatSecretKey,

@@ -1,10 +1,12 @@
 import { type ErrorCode, type ErrorDetails, MailError } from '@flowpost/core';
 import type { ResolvedAttachmentPolicy } from './attachment-policy.ts';
 
-/** Content too large to hold in memory: opened when its turn comes, as often as it is needed. */
+/** Content too large to hold in memory: opened when its turn comes. */
 export interface StreamedContent {
   /** Its exact size; reading more or less is an error. */
   readonly size: number;
+  /** Its first bytes, where they are at hand because it can be opened only once. */
+  readonly sample?: Uint8Array;
   open(): AsyncIterable<Uint8Array>;
   /** Gives up what it holds, a temporary file for instance. */
   release?(): unknown;
@@ -29,6 +31,8 @@ export interface AttachmentContext {
   readonly name: string | undefined;
   /** Aborted when the caller cancels, or when another attachment has failed. */
   readonly signal?: AbortSignal | undefined;
+  /** Whether the content will be opened more than once. */
+  readonly rereadable?: boolean;
 }
 
 /** An error about one attachment, naming it by position and name. */

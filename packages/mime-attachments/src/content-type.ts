@@ -4,7 +4,7 @@ import type { AttachmentSource, StreamedContent } from './attachment-source.ts';
 
 export const octetStream = 'application/octet-stream';
 /** As many first bytes as the formats' signatures need. */
-const sampleBytes = 4_100;
+export const sampleBytes = 4_100;
 
 /** The media type its name's extension stands for, if it stands for any. */
 export function typeByName(filename: string): string | undefined {
@@ -15,6 +15,7 @@ export function typeByName(filename: string): string | undefined {
 
 async function firstBytes(content: Buffer | StreamedContent): Promise<Uint8Array> {
   if (Buffer.isBuffer(content)) return content.subarray(0, sampleBytes);
+  if (content.sample) return content.sample.subarray(0, sampleBytes);
   for await (const chunk of content.open()) return chunk.subarray(0, sampleBytes);
   return Buffer.alloc(0);
 }

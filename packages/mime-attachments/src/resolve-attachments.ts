@@ -139,13 +139,17 @@ async function settle(
  * Finds the content of every attachment. Stays synchronous as long as no attachment needs the file system or the
  * network, because composing a message that is all in memory should cost no turn of the event loop.
  *
+ * @param options.rereadable whether content that streams will be opened more than once.
  * @throws MailError of category `attachment`, naming the attachment by position and name; `SEND_CANCELLED` or
  * `SEND_TIMED_OUT` when the signal is aborted.
  */
 export function resolveAttachments(
   attachments: readonly Attachment[],
   policy: ResolvedAttachmentPolicy,
-  signal?: AbortSignal,
+  {
+    signal,
+    rereadable = false,
+  }: { readonly signal?: AbortSignal | undefined; readonly rereadable?: boolean } = {},
 ): ResolvedAttachment[] | Promise<ResolvedAttachment[]> {
   if (attachments.length === 0) return [];
   const stop = new AbortController();
@@ -153,7 +157,13 @@ export function resolveAttachments(
   const pending = attachments.map((attachment, index) => {
     const source =
       'path' in attachment ? attachment.path : 'url' in attachment ? shortUrl(attachment.url) : undefined;
-    const context = { policy, position: index + 1, name: attachment.filename ?? source, signal: stopped };
+    const context = {
+      policy,
+      position: index + 1,
+      name: attachment.filename ?? source,
+      signal: stopped,
+      rereadable,
+    };
     try {
       if (signal?.aborted) {
         const { code, message, ...cause } = cancellationOf(signal);

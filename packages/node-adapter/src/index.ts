@@ -12,4 +12,5 @@ export type {
   NodeOutcome,
   NodeSection,
 } from './node.ts';
+export { previewNode } from './preview-node.ts';
 export { type NodeHost, runNode } from './run-node.ts';

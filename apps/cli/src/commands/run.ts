@@ -29,15 +29,15 @@ async function readStep(path: string): Promise<StepFile> {
   });
 }
 
-/** `flowpost run`: one node, with settings and flow data from files. Prints the outcome and the flow's new data. */
-export async function run(argv: readonly string[]): Promise<number> {
+/** What the arguments of `flowpost run` and `flowpost preview` name: a node, its settings, and the flow's data. */
+export async function readRun(command: string, argv: readonly string[]) {
   const { values, positionals } = parseArgs({
     args: [...argv],
     options: { flow: { type: 'string' }, connection: { type: 'string' }, json: { type: 'boolean' } },
     allowPositionals: true,
   });
   const [path, ...rest] = positionals;
-  if (path === undefined || rest.length > 0) throw new UsageError('flowpost run takes one FILE.');
+  if (path === undefined || rest.length > 0) throw new UsageError(`flowpost ${command} takes one FILE.`);
   const step = await readStep(path);
   const flow = parseFlowData(values.flow === undefined ? step.flow : await readJson(values.flow));
   const settings =
@@ -48,10 +48,17 @@ export async function run(argv: readonly string[]): Promise<number> {
   // Files may come from the folder of the step and from the working directory, relative ones from the former.
   const folder = dirname(resolve(path));
   const attachments = { baseFolder: folder, fileRoots: [folder, process.cwd()] };
-  await using scope = createFlowScope({ ...environmentOptions(), attachments });
-  const { flow: after, ...outcome } = await runNode(findNode(step.node), settings, { flow, scope });
+  const sending = { ...environmentOptions(), attachments };
+  return { node: findNode(step.node), settings, flow, sending, json: values.json === true };
+}
+
+/** `flowpost run`: one node, with settings and flow data from files. Prints the outcome and the flow's new data. */
+export async function run(argv: readonly string[]): Promise<number> {
+  const { node, settings, flow, sending, json } = await readRun('run', argv);
+  await using scope = createFlowScope(sending);
+  const { flow: after, ...outcome } = await runNode(node, settings, { flow, scope });
   printJson({ outcome, flow: after });
-  if (!values.json) {
+  if (!json) {
     if ('error' in outcome) sayError(outcome.error);
     else sayReceipt(outcome.receipt);
   }

@@ -48,10 +48,14 @@ function readHeaders(lines: readonly string[]): Record<string, string[]> {
   return Object.fromEntries(headers);
 }
 
-/** `flowpost send`: one message from the command line. */
-export async function send(argv: readonly string[]): Promise<number> {
+/**
+ * What the options of `flowpost send` and `flowpost preview` say.
+ *
+ * @param otherwise the connection when none is given; without it, that is an error.
+ */
+export async function readMessage(argv: readonly string[], otherwise?: string) {
   const { values } = parseArgs({ args: [...argv], options, allowPositionals: false });
-  const connection = await readConnection(values.connection);
+  const connection = await readConnection(values.connection, otherwise);
   const message = {
     from: values.from,
     to: values.to ?? [],
@@ -68,9 +72,20 @@ export async function send(argv: readonly string[]): Promise<number> {
   } as EmailMessageInput;
   // Whoever types a path means that file, wherever it is.
   const attachments = { fileRoots: [parse(process.cwd()).root] };
-  await using sender = createSender(connection, { ...environmentOptions(), attachments });
+  return {
+    connection,
+    message,
+    json: values.json === true,
+    sending: { ...environmentOptions(), attachments },
+  };
+}
+
+/** `flowpost send`: one message from the command line. */
+export async function send(argv: readonly string[]): Promise<number> {
+  const { connection, message, json, sending } = await readMessage(argv);
+  await using sender = createSender(connection, sending);
   const receipt = await sender.send(message);
-  if (values.json) printJson(receipt);
+  if (json) printJson(receipt);
   else sayReceipt(receipt);
   return exitCodes.sent;
 }

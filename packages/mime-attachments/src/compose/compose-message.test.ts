@@ -51,6 +51,32 @@ describe('the simplest message', () => {
   });
 });
 
+describe('the same message', () => {
+  it('has the same bytes each time', async () => {
+    const message: EmailMessageInput = {
+      ...base,
+      messageId: '<fixed.id@x.org>',
+      date: '2026-11-21T10:05:09Z',
+      html: '<p>x</p>',
+      attachments: [{ kind: 'text', content: 'y' }],
+    };
+    const [first, second] = await Promise.all([composeMessage(message), composeMessage(message)]);
+    expect(first.body).toEqual(second.body);
+  });
+
+  it('keeps its parts together even when its text knows the boundary', async () => {
+    const text = 'x\n--=_fixedxorg_m\nContent-Type: text/html\n\nevil\n--=_1_fixedxorg_m--\n';
+    const { mail } = await parsed({
+      text,
+      messageId: '<fixed@x.org>',
+      attachments: [{ kind: 'mime', raw: 'Content-Disposition: attachment\r\n\r\n--=_2_fixedxorg_m--\r\n' }],
+    });
+    expect(mail.text).toBe(text);
+    expect(mail.html).toBeUndefined();
+    expect(mail.attachments.map(({ content }) => content.toString().trim())).toEqual(['--=_2_fixedxorg_m--']);
+  });
+});
+
 describe('structure', () => {
   const structure = (raw: string) =>
     [...raw.matchAll(/^Content-Type: ([a-z]+\/[a-z-]+)/gim)].map(([, type]) => type);

@@ -48,7 +48,7 @@ export interface ComposedMessage {
 export interface ComposeOptions {
   /** What attachments may be read. */
   readonly attachments?: AttachmentPolicy;
-  /** Makes the unique part of message ids and boundaries. Default a random UUID. */
+  /** Makes the unique part of message ids, from which boundaries are made too. Default a random UUID. */
   readonly uniqueId?: () => string;
   /** Unix milliseconds, for the Date header and the time of signing. Default now. */
   readonly now?: () => number;
@@ -99,22 +99,27 @@ export async function composeMessage(
   const message = needsText ? { ...parsed, text: await plainTextOf(parsed.html ?? '') } : parsed;
   const { uniqueId = randomUUID, dkim = [] } = options;
   const policy = resolveAttachmentPolicy(options.attachments);
-  const found = resolveAttachments(message.attachments, policy, options.signal);
+  const found = resolveAttachments(message.attachments, policy, {
+    signal: options.signal,
+    rereadable: dkim.length > 0,
+  });
   const attachments = found instanceof Promise ? await found : found;
 
   const envelope = envelopeOf(message);
   const now = options.now?.() ?? Date.now();
   const date = message.date ?? new Date(now);
+  // The same message signed again has the same bytes, unless its date lies ahead.
+  const signedAt = Math.min(now, date.getTime());
   const messageId =
     message.messageId ?? `<${uniqueId()}${envelope.from.slice(envelope.from.lastIndexOf('@'))}>`;
-  const content = contentPart(message, attachments, uniqueId());
+  const content = contentPart(message, attachments, messageId);
   const head = `${messageHeaders(message, messageId, date)}MIME-Version: 1.0\r\n${content.headers}`;
   const segments = endsWithLineEnd(content.body.at(-1)) ? content.body : [...content.body, '\r\n'];
   const streamed = streamedContents(segments);
   try {
     // The signature stands before the body it covers, so a body that streams is read twice.
     const bodyHash = dkim.length > 0 ? await hashBody(readSegments(segments)) : undefined;
-    const signatures = bodyHash ? dkim.map((signer) => signer.sign(head, bodyHash, now)).join('') : '';
+    const signatures = bodyHash ? dkim.map((signer) => signer.sign(head, bodyHash, signedAt)).join('') : '';
     const whole: Segment[] = [`${signatures}${head}\r\n`, ...segments];
     const sizeBytes = whole.reduce((size, segment) => size + segmentSize(segment), 0);
     if (streamed.length === 0) {

@@ -14,30 +14,45 @@ function invitationFile({ method, content }: NonNullable<EmailMessage['calendar'
   });
 }
 
+const writes = (part: MimePart, text: string): boolean =>
+  part.body.some((segment) =>
+    typeof segment === 'string' || Buffer.isBuffer(segment) ? segment.includes(text) : false,
+  );
+
 /**
- * The tree of RFC 2046: alternative in related in mixed, each only where there is something to hold together.
- *
- * @param unique makes the boundaries.
+ * What all boundaries of a message begin with: made from its Message-ID, so that the same message has the same bytes
+ * each time it is composed, and found in none of its parts. Neither base64 nor quoted-printable can contain `=_`.
  */
+function boundaryPrefix(messageId: string, leaves: readonly MimePart[]): string {
+  const id = messageId.replace(/[^A-Za-z0-9]+/g, '').slice(0, 48);
+  for (let attempt = 0; ; attempt++) {
+    const prefix = attempt === 0 ? `=_${id}` : `=_${attempt}_${id}`;
+    if (!leaves.some((leaf) => writes(leaf, prefix))) return prefix;
+  }
+}
+
+/** The tree of RFC 2046: alternative in related in mixed, each only where there is something to hold together. */
 export function contentPart(
   { text, html, calendar }: EmailMessage,
   attachments: readonly ResolvedAttachment[],
-  unique: string,
+  messageId: string,
 ): MimePart {
-  let count = 0;
-  const boundary = (): string => `=_${unique}_${++count}`;
   const isInline = ({ contentId }: ResolvedAttachment): boolean =>
     html !== undefined && contentId !== undefined;
-  const alternatives: MimePart[] = [];
-  if (text !== undefined || (html === undefined && !calendar))
-    alternatives.push(textPart('text/plain', text ?? ''));
-  if (html !== undefined) {
-    const parts = [textPart('text/html', html), ...attachments.filter(isInline).map(attachmentPart)];
-    alternatives.push(multipart('related', parts, boundary()));
-  }
-  if (calendar) alternatives.push(textPart('text/calendar', calendar.content, [`method=${calendar.method}`]));
+  const plain =
+    text !== undefined || (html === undefined && !calendar) ? [textPart('text/plain', text ?? '')] : [];
+  const rich = html === undefined ? [] : [textPart('text/html', html)];
+  const inline = attachments.filter(isInline).map(attachmentPart);
+  const invitation = calendar
+    ? [textPart('text/calendar', calendar.content, [`method=${calendar.method}`])]
+    : [];
+  const attached = [
+    ...attachments.filter((attachment) => !isInline(attachment)).map(attachmentPart),
+    ...(calendar ? [invitationFile(calendar)] : []),
+  ];
 
-  const attached = attachments.filter((attachment) => !isInline(attachment)).map(attachmentPart);
-  if (calendar) attached.push(invitationFile(calendar));
-  return multipart('mixed', [multipart('alternative', alternatives, boundary()), ...attached], boundary());
+  const prefix = boundaryPrefix(messageId, [...plain, ...rich, ...inline, ...invitation, ...attached]);
+  const related = rich.length > 0 ? [multipart('related', [...rich, ...inline], `${prefix}_r`)] : [];
+  const body = multipart('alternative', [...plain, ...related, ...invitation], `${prefix}_a`);
+  return multipart('mixed', [body, ...attached], `${prefix}_m`);
 }

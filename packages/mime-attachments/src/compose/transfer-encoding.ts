@@ -147,24 +147,34 @@ export function encodeBase64(bytes: Buffer): Buffer {
 export async function* encodeBase64Stream(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
   let held = Buffer.alloc(0);
   let first = true;
-  /** The lines of a piece, after the line end that ended the piece before. */
-  const encode = (bytes: Buffer): Buffer => {
-    const before = first ? 0 : 2;
-    first = false;
-    const out = Buffer.allocUnsafe(before + base64Size(bytes.length));
-    if (before > 0) out.write('\r\n');
-    writeBase64(bytes, out, before);
-    return out;
-  };
   for await (const chunk of chunks) {
-    const bytes =
-      held.length > 0
-        ? Buffer.concat([held, chunk])
-        : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    let bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    if (held.length > 0) {
+      // The line that was begun is completed by itself, so that the rest need not be copied to stand behind it.
+      const missing = rawPerLine - held.length;
+      held = Buffer.concat([held, bytes.subarray(0, missing)]);
+      bytes = bytes.subarray(missing);
+      if (held.length < rawPerLine) continue;
+    }
     const whole = bytes.length - (bytes.length % rawPerLine);
+    const pieces = [held, bytes.subarray(0, whole)].filter((piece) => piece.length > 0);
     // Copied, because the reader may reuse the memory of its chunk.
     held = Buffer.from(bytes.subarray(whole));
-    if (whole > 0) yield encode(bytes.subarray(0, whole));
+    if (pieces.length === 0) continue;
+    yield encodeLines(pieces, first);
+    first = false;
   }
-  if (held.length > 0) yield encode(held);
+  if (held.length > 0) yield encodeLines([held], first);
+}
+
+/** Pieces of whole lines, each after the line end of what stands before it. */
+function encodeLines(pieces: readonly Buffer[], first: boolean): Buffer {
+  const size = pieces.reduce((sum, piece) => sum + 2 + base64Size(piece.length), first ? -2 : 0);
+  const out = Buffer.allocUnsafe(size);
+  let at = 0;
+  for (const piece of pieces) {
+    if (at > 0 || !first) at += out.write('\r\n', at, 'latin1');
+    at = writeBase64(piece, out, at);
+  }
+  return out;
 }

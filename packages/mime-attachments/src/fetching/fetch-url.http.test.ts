@@ -20,7 +20,7 @@ const large = randomBytes(3_000_000);
 const send =
   (body: string | Buffer, headers: Record<string, string> = {}, status = 200): HttpHandler =>
   (_, response) =>
-    response.writeHead(status, headers).end(body);
+    response.writeHead(status, { 'content-length': Buffer.byteLength(body), ...headers }).end(body);
 const redirect = (location: string): HttpHandler => send('', { location }, 302);
 
 /** Writes pieces, then does something else than ending the answer. */
@@ -64,6 +64,8 @@ beforeAll(async () => {
     '/no-location': send('', {}, 302),
     '/silent': () => undefined,
     '/stalls': breakOff({}, () => undefined),
+    '/cut-large': breakOff({ 'content-length': '20000000' }, (response) => response.destroy()),
+    '/stalls-large': breakOff({ 'content-length': '20000000' }, () => undefined),
     '/cut-length': breakOff({ 'content-length': '20000' }, (response) => response.destroy()),
     '/cut-chunked': breakOff({}, (response) => response.destroy()),
     '/1': redirect('/2'),
@@ -169,6 +171,7 @@ describe('what fails names the attachment, and whether it may work later', () =>
     ['/busy', 'ATTACHMENT_UNREACHABLE', true],
     ['/throttled', 'ATTACHMENT_UNREACHABLE', true],
     ['/cut-length', 'ATTACHMENT_TRUNCATED', true],
+    ['/cut-large', 'ATTACHMENT_TRUNCATED', true],
     ['/cut-chunked', 'ATTACHMENT_TRUNCATED', true],
     ['/cut-gzip', 'ATTACHMENT_TRUNCATED', true],
     ['/to-file', 'ATTACHMENT_URL_REFUSED', false],
@@ -188,12 +191,15 @@ describe('what fails names the attachment, and whether it may work later', () =>
     expect(JSON.stringify(failed)).not.toMatch(/secret/i);
   });
 
-  it.each(['/silent', '/stalls'])('%s: the deadline is for the whole fetch', async (path) => {
-    await expect(fetched(path, open({ timeoutMs: 200 }))).rejects.toMatchObject({
-      code: 'ATTACHMENT_TIMED_OUT',
-      retryable: true,
-    });
-  });
+  it.each(['/silent', '/stalls', '/stalls-large'])(
+    '%s: the deadline is for the whole fetch',
+    async (path) => {
+      await expect(fetched(path, open({ timeoutMs: 200 }))).rejects.toMatchObject({
+        code: 'ATTACHMENT_TIMED_OUT',
+        retryable: true,
+      });
+    },
+  );
 
   it('a server that trickles is not allowed to go on for ever', async () => {
     await using slow = await HttpServer.start({
@@ -255,7 +261,7 @@ describe('what fails names the attachment, and whether it may work later', () =>
 
   it('no room for a large one', async () => {
     await expect(
-      fetched('/large.bin', open(), { temporaryFolder: join(folder, 'missing') }),
+      fetched('/large-chunked.bin', open(), { temporaryFolder: join(folder, 'missing') }),
     ).rejects.toMatchObject({
       code: 'ATTACHMENT_UNREADABLE',
       details: { reason: 'ENOENT' },
@@ -277,6 +283,16 @@ describe('what fails names the attachment, and whether it may work later', () =>
       phase: 'attachments',
       retryable: true,
     });
+  });
+
+  it('a message that is given up closes its downloads', async () => {
+    const { body } = await composeMessage(
+      { from: 'a@x.org', to: 'b@x.org', attachments: [{ kind: 'url', url: server.url('/large.bin') }] },
+      { attachments: { urls: open() } },
+    );
+    if (Buffer.isBuffer(body)) throw new Error('it should stream');
+    body.destroy();
+    await expect.poll(() => server.connections()).toBe(0);
   });
 
   it('when one fails the others are stopped, and nothing stays open', async () => {

@@ -7,11 +7,14 @@ import {
   type AttachmentSource,
   attachmentError,
   checkSize,
+  type StreamedContent,
 } from '../attachment-source.ts';
+import { sampleBytes } from '../content-type.ts';
 import { AddressGuard, literalAddress } from './address-guard.ts';
+import { FetchBudget } from './fetch-budget.ts';
 import { AddressRefused, createGuardedAgent } from './guarded-agent.ts';
 import { responseName } from './response-name.ts';
-import { spool } from './spool.ts';
+import { inMemoryLimit, spool } from './spool.ts';
 
 type Response = Dispatcher.ResponseData;
 
@@ -138,15 +141,60 @@ function decoded(response: Response, url: URL, context: AttachmentContext): Asyn
   return pipeline(response.body, create(), () => undefined) as NodeJS.ReadWriteStream & AsyncIterable<Buffer>;
 }
 
-async function readResponse(
-  response: Response,
-  url: URL,
-  context: AttachmentContext,
-): Promise<AttachmentSource> {
+/** A fetch under way: what its answer is read with, and how its failures are told. */
+interface Fetch {
+  readonly url: URL;
+  readonly agent: Agent;
+  readonly budget: FetchBudget;
+  readonly context: AttachmentContext;
+  readonly fail: (cause: unknown) => Error;
+}
+
+/** Passes an answer of known length on as it comes in. It can be read once; its first bytes are here already. */
+async function streamResponse(response: Response, size: number, fetch: Fetch): Promise<StreamedContent> {
+  const { agent, budget, fail, context } = fetch;
+  const chunks = (response.body as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+  const next = async (): Promise<Buffer | undefined> => {
+    budget.start();
+    try {
+      const { value, done } = await chunks.next();
+      return done ? undefined : value;
+    } catch (cause) {
+      throw fail(cause);
+    } finally {
+      budget.pause();
+    }
+  };
+  let sample = Buffer.alloc(0);
+  while (sample.length < Math.min(size, sampleBytes)) {
+    const chunk = await next();
+    if (!chunk) break;
+    sample = Buffer.concat([sample, chunk]);
+  }
+  const truncated = () =>
+    attachmentError('ATTACHMENT_TRUNCATED', 'the answer was broken off.', context, { retryable: true });
+  async function* open(): AsyncGenerator<Buffer> {
+    let read = 0;
+    for (let chunk: Buffer | undefined = sample; chunk; chunk = await next()) {
+      read += chunk.length;
+      yield chunk;
+    }
+    if (read !== size) throw truncated();
+  }
+  return { size, sample, open, release: () => agent.destroy() };
+}
+
+async function readResponse(response: Response, fetch: Fetch): Promise<AttachmentSource> {
+  const { url, context } = fetch;
+  const { temporaryFolder } = context.policy;
   const chunks = decoded(response, url, context);
   const announced = Number(header(response, 'content-length') ?? Number.NaN);
-  if (chunks === response.body && announced >= 0) checkSize(announced, context);
-  const content = await spool(chunks, context.policy.temporaryFolder, (size) => checkSize(size, context));
+  const isExact = chunks === response.body && announced >= 0;
+  if (isExact) checkSize(announced, context);
+  const content =
+    isExact && announced > inMemoryLimit && !context.rereadable
+      ? await streamResponse(response, announced, fetch)
+      : await spool(chunks, temporaryFolder, (size) => checkSize(size, context));
   const declared = header(response, 'content-type')?.trim();
   const contentType =
     declared !== undefined && isMediaType(declared) && !saysNothing.test(declared) ? declared : undefined;
@@ -159,8 +207,9 @@ async function readResponse(
 }
 
 /**
- * Downloads an attachment over http or https. Every URL on the way is checked against the policy, the first like the
- * last; the whole of it is here before this returns, so whatever goes wrong does so before anything is sent.
+ * Fetches an attachment over http or https. Every URL on the way is checked against the policy, the first like the
+ * last. A small one, one of unknown length, and one that must be read twice are here as a whole before this returns; a
+ * large one is passed on as it comes in, and its failures then end the message before its end was handed over.
  *
  * @throws MailError `ATTACHMENT_URL_REFUSED`, `ATTACHMENT_NOT_FOUND`, `ATTACHMENT_ACCESS_DENIED`,
  * `ATTACHMENT_TOO_LARGE`, `ATTACHMENT_TRUNCATED`, `ATTACHMENT_TIMED_OUT`, `ATTACHMENT_UNREACHABLE`,
@@ -171,11 +220,14 @@ export async function fetchUrl(text: string, context: AttachmentContext): Promis
   const guard = new AddressGuard(policy.urls.allowedHosts ?? []);
   let url = checkUrl(text, undefined, guard, context);
   let started = false;
-  const deadline = AbortSignal.timeout(policy.urls.timeoutMs);
-  const signal = context.signal ? AbortSignal.any([context.signal, deadline]) : deadline;
-  const agent: Agent = await createGuardedAgent(guard, policy);
+  const budget = new FetchBudget(policy.urls.timeoutMs);
+  const signal = context.signal ? AbortSignal.any([context.signal, budget.signal]) : budget.signal;
+  const fail = (cause: unknown) => describe(cause, url, started, budget.signal, context);
+  const agent = await createGuardedAgent(guard, policy);
+  let isOpen = false;
   try {
     for (let redirects = 0; ; redirects++) {
+      budget.start();
       const response = await agent.request({
         origin: url.origin,
         path: `${url.pathname}${url.search}`,
@@ -186,24 +238,26 @@ export async function fetchUrl(text: string, context: AttachmentContext): Promis
       started = true;
       const { statusCode } = response;
       const location = header(response, 'location');
-      if (statusCode === 200) return await readResponse(response, url, context);
+      if (statusCode === 200) {
+        const source = await readResponse(response, { url, agent, budget, context, fail });
+        isOpen = !Buffer.isBuffer(source.content) && source.content.sample !== undefined;
+        return source;
+      }
       response.body.on('error', () => undefined).destroy();
       if (statusCode < 300 || statusCode > 399 || location === undefined) {
         throw refusedAnswer(statusCode, url, context);
       }
       if (redirects === policy.urls.maxRedirects) {
-        throw attachmentError(
-          'ATTACHMENT_UNREADABLE',
-          `it was redirected more than ${redirects} times.`,
-          context,
-        );
+        const message = `it was redirected more than ${redirects} times.`;
+        throw attachmentError('ATTACHMENT_UNREADABLE', message, context);
       }
       url = checkUrl(location, url, guard, context);
       started = false;
     }
   } catch (cause) {
-    throw describe(cause, url, started, deadline, context);
+    throw fail(cause);
   } finally {
-    await agent.destroy();
+    budget.pause();
+    if (!isOpen) await agent.destroy();
   }
 }

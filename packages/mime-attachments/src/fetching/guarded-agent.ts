@@ -26,7 +26,7 @@ export async function createGuardedAgent(
   guard: AddressGuard,
   { urls }: ResolvedAttachmentPolicy,
 ): Promise<Agent> {
-  const { lookup = defaultLookup, timeoutMs, ca } = urls;
+  const { lookup = defaultLookup, ca } = urls;
   const guardedLookup: LookupFunction = (host, { all }, done) => {
     lookup(host).then(
       (found) => {
@@ -51,12 +51,12 @@ export async function createGuardedAgent(
   return new Agent({
     connect: {
       lookup: guardedLookup,
-      timeout: timeoutMs,
+      timeout: 0,
       ...(ca !== undefined && { ca: typeof ca === 'string' ? ca : [...ca] }),
     },
-    // The deadline of the whole fetch stands above these.
-    headersTimeout: timeoutMs,
-    bodyTimeout: timeoutMs,
+    // The fetch has a deadline of its own for all of this together.
+    headersTimeout: 0,
+    bodyTimeout: 0,
     maxHeaderSize: 64 * 1024,
   });
 }

@@ -5,7 +5,7 @@ import type { StreamedContent } from '../attachment-source.ts';
 import { readChunks } from '../read-chunks.ts';
 
 /** Up to here a download stays in memory. */
-const inMemoryLimit = 1024 * 1024;
+export const inMemoryLimit = 1024 * 1024;
 
 /** A file nobody else can open, gone with its handle. */
 async function openUnnamed(folder: string): Promise<FileHandle> {

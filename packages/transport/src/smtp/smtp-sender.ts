@@ -15,14 +15,14 @@ import {
   MailError,
   type MailSender,
   resolveTlsMode,
-  type SecretBox,
   type SendOptions,
   type SendReceipt,
   type SmtpConnection,
   silentLogger,
 } from '@flowpost/core';
-import { type AttachmentPolicy, type ComposedMessage, composeMessage } from '@flowpost/mime-attachments';
+import type { ComposedMessage } from '@flowpost/mime-attachments';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
+import { type ComposerOptions, MessageComposer } from '../message-composer.ts';
 import { findService } from '../services/find-service.ts';
 import type { Lookup } from './open-socket.ts';
 import type { Delivered, DeliverOptions } from './session-contract.ts';
@@ -30,11 +30,7 @@ import { cancellation } from './session-failure.ts';
 import { SessionPool } from './session-pool.ts';
 import { SmtpSession } from './smtp-session.ts';
 
-export interface SenderOptions {
-  /** What attachments may be read. */
-  readonly attachments?: AttachmentPolicy | undefined;
-  /** Opens encrypted text in the connection. */
-  readonly secretBox?: SecretBox | undefined;
+export interface SenderOptions extends ComposerOptions {
   /** Where tokens are kept, and how token endpoints are reached. */
   readonly auth?: Omit<AuthProviderOptions, 'secretBox' | 'logger'> | undefined;
   /** Default silent. */
@@ -76,6 +72,7 @@ export class SmtpSender implements MailSender {
   readonly #connection: SmtpConnection;
   readonly #options: SenderOptions;
   readonly #endpoint: Endpoint;
+  readonly #composer: MessageComposer;
   readonly #pool: SessionPool;
   readonly #logger: Logger;
   readonly #inFlight = new Set<Promise<SendReceipt>>();
@@ -85,6 +82,7 @@ export class SmtpSender implements MailSender {
   constructor(connection: SmtpConnection, options: SenderOptions = {}) {
     this.#connection = connection;
     this.#options = options;
+    this.#composer = new MessageComposer(connection, options);
     this.#logger = guardLogger(options.logger ?? silentLogger);
     const server = resolveServer(connection);
     this.#endpoint = server;
@@ -152,17 +150,7 @@ export class SmtpSender implements MailSender {
     ].flat();
     const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
     const times = { start: performance.now(), composed: 0, borrowed: 0 };
-    const compose = (again?: ComposedMessage): Promise<ComposedMessage> =>
-      composeMessage(
-        {
-          ...input,
-          from: input.from ?? this.#connection.from,
-          ...(again && { messageId: again.messageId, date: again.date }),
-        },
-        { ...(this.#options.attachments && { attachments: this.#options.attachments }) },
-      );
-    let message = await compose();
-    this.#checkSize(message);
+    let message = await this.#composer.compose(input, signal);
     times.composed = performance.now();
     try {
       let lease = await this.#pool.borrow(signal);
@@ -187,7 +175,7 @@ export class SmtpSender implements MailSender {
         if (!lease.reused || !wasDroppedWhileParked(error)) throw error;
         this.#logger.debug('parked SMTP session had been dropped; opening a new one', { ...this.#endpoint });
         attempts++;
-        message = await compose(message);
+        message = await this.#composer.compose(input, signal, message);
         lease = await this.#pool.borrow(signal, true);
         return deliver();
       });
@@ -205,18 +193,6 @@ export class SmtpSender implements MailSender {
     } finally {
       if (!Buffer.isBuffer(message.body)) message.body.destroy();
     }
-  }
-
-  #checkSize({ sizeBytes }: ComposedMessage): void {
-    const limitBytes = this.#connection.limits?.messageBytes;
-    if (limitBytes === undefined || sizeBytes <= limitBytes) return;
-    throw new MailError(
-      'MESSAGE_TOO_LARGE',
-      `The message has ${sizeBytes} bytes, and ${limitBytes} are allowed.`,
-      {
-        details: { sizeBytes, limitBytes },
-      },
-    );
   }
 
   #receipt(

@@ -1,0 +1,101 @@
+import { readFile } from 'node:fs/promises';
+import {
+  type Dkim,
+  type EmailMessageInput,
+  MailError,
+  revealSecret,
+  type SecretBox,
+  type SmtpConnection,
+} from '@flowpost/core';
+import {
+  type AttachmentPolicy,
+  type ComposedMessage,
+  composeMessage,
+  DkimSigner,
+} from '@flowpost/mime-attachments';
+
+export interface ComposerOptions {
+  /** What attachments may be read. */
+  readonly attachments?: AttachmentPolicy | undefined;
+  /** Opens encrypted text in the connection. */
+  readonly secretBox?: SecretBox | undefined;
+}
+
+async function readKey(
+  { privateKey, privateKeyFile = '' }: Dkim,
+  box: SecretBox | undefined,
+): Promise<string> {
+  if (privateKey !== undefined) return revealSecret(privateKey, box);
+  try {
+    return await readFile(privateKeyFile, 'utf8');
+  } catch (cause) {
+    throw new MailError('DKIM_KEY_INVALID', `The file of the DKIM key cannot be read: ${privateKeyFile}.`, {
+      details: { path: privateKeyFile, reason: (cause as NodeJS.ErrnoException).code },
+      cause,
+    });
+  }
+}
+
+/** Composes messages for a connection: with its From address, signed by its keys, within its size limit. */
+export class MessageComposer {
+  readonly #connection: Pick<SmtpConnection, 'from' | 'limits' | 'dkim'>;
+  readonly #options: ComposerOptions;
+  #signers: Promise<DkimSigner[]> | undefined;
+
+  constructor(connection: Pick<SmtpConnection, 'from' | 'limits' | 'dkim'>, options: ComposerOptions = {}) {
+    this.#connection = connection;
+    this.#options = options;
+  }
+
+  /**
+   * @param again the message as it was composed before, whose Message-ID and Date are kept.
+   * @throws MailError as `composeMessage` does; `DKIM_KEY_INVALID`; `MESSAGE_TOO_LARGE`.
+   */
+  async compose(
+    input: EmailMessageInput,
+    signal?: AbortSignal,
+    again?: Pick<ComposedMessage, 'messageId' | 'date'>,
+  ): Promise<ComposedMessage> {
+    const { attachments } = this.#options;
+    const dkim = this.#connection.dkim && (await this.#openKeys(this.#connection.dkim));
+    const message = await composeMessage(
+      {
+        ...input,
+        from: input.from ?? this.#connection.from,
+        ...(again && { messageId: again.messageId, date: again.date }),
+      },
+      { signal, ...(attachments && { attachments }), ...(dkim && { dkim }) },
+    );
+    this.#assertFits(message);
+    return message;
+  }
+
+  /** Keys are read once; one that could not be read is tried anew. */
+  #openKeys(identities: readonly Dkim[]): Promise<DkimSigner[]> {
+    this.#signers ??= Promise.all(
+      identities.map(async (identity) => {
+        const { domain, selector } = identity;
+        return new DkimSigner({
+          domain,
+          selector,
+          privateKey: await readKey(identity, this.#options.secretBox),
+        });
+      }),
+    );
+    this.#signers.catch(() => {
+      this.#signers = undefined;
+    });
+    return this.#signers;
+  }
+
+  #assertFits({ sizeBytes, body }: ComposedMessage): void {
+    const limitBytes = this.#connection.limits?.messageBytes;
+    if (limitBytes === undefined || sizeBytes <= limitBytes) return;
+    if (!Buffer.isBuffer(body)) body.destroy();
+    throw new MailError(
+      'MESSAGE_TOO_LARGE',
+      `The message has ${sizeBytes} bytes, and ${limitBytes} are allowed.`,
+      { details: { sizeBytes, limitBytes } },
+    );
+  }
+}

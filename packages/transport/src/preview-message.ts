@@ -1,0 +1,19 @@
+import { type ConnectionInput, type EmailMessageInput, parseConnection } from '@flowpost/core';
+import type { ComposedMessage } from '@flowpost/mime-attachments';
+import { type ComposerOptions, MessageComposer } from './message-composer.ts';
+
+/**
+ * The message a send over this connection would hand to the server, byte for byte, without sending it. A send of the
+ * same message with the Message-ID and Date of the preview has the same bytes. A body that streams must be read or
+ * destroyed.
+ *
+ * @throws MailError as a send would before it connects.
+ */
+export async function previewMessage(
+  message: EmailMessageInput,
+  connection: ConnectionInput,
+  options: ComposerOptions & { readonly signal?: AbortSignal } = {},
+): Promise<ComposedMessage> {
+  const parsed = parseConnection(connection);
+  return new MessageComposer(parsed, options).compose(message, options.signal);
+}
