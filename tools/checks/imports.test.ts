@@ -35,7 +35,6 @@ const forTests = ['vitest', 'fast-check', '@flowpost/testing', 'mailauth', 'post
 
 /** Modules that only one file may import, so that the rest does not depend on them. */
 const singleImporters: Readonly<Record<string, string>> = {
-  'nodemailer/lib/smtp-connection': 'packages/transport/src/smtp/smtp-session.ts',
   'openid-client': 'packages/auth-providers/src/token-endpoint.ts',
   undici: 'packages/mime-attachments/src/fetching/guarded-agent.ts',
   'html-to-text': 'packages/mime-attachments/src/compose/plain-text.ts',

@@ -80,10 +80,13 @@ export {
   MemoryLogger,
   silentLogger,
 } from './ports/logger.ts';
+export type { Lookup } from './ports/lookup.ts';
 export { MemoryTokenStore, type StoredTokens, type TokenStore } from './ports/token-store.ts';
 export type { RejectedRecipient, SendReceipt, SendTimings } from './receipt.ts';
 export { revealSecret, type Secret, SecretBytes, SecretText } from './secret.ts';
 export {
+  type DeliveryNotification,
+  deliveryNotificationSchema,
   type SendPolicy,
   type SendRequest,
   type StoreResult,

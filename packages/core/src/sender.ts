@@ -3,7 +3,8 @@ import type { SendReceipt } from './receipt.ts';
 import type { SendPolicy } from './send-request.ts';
 
 /** What one send may be told, beyond the message. */
-export interface SendOptions extends Partial<Pick<SendPolicy, 'closeSession' | 'onPartial' | 'timeoutMs'>> {
+export interface SendOptions
+  extends Partial<Pick<SendPolicy, 'closeSession' | 'onPartial' | 'timeoutMs' | 'dsn' | 'requireTls'>> {
   /** Cancels the send. Before the final dot nothing is delivered; after it the outcome is in doubt. */
   readonly signal?: AbortSignal | undefined;
   /**
@@ -11,6 +12,10 @@ export interface SendOptions extends Partial<Pick<SendPolicy, 'closeSession' | '
    * host can record "about to commit". When it fails, nothing is delivered and the send fails with its error.
    */
   readonly beforeData?: (() => void | Promise<void>) | undefined;
+  /** Hears the dialogue with the server, line by line, with everything secret and the message itself replaced. */
+  readonly transcript?:
+    | ((line: { readonly from: 'client' | 'server'; readonly text: string }) => void)
+    | undefined;
 }
 
 /**

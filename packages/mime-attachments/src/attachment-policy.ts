@@ -1,5 +1,5 @@
 import { tmpdir } from 'node:os';
-import type { Lookup } from './fetching/guarded-agent.ts';
+import type { Lookup } from '@flowpost/core';
 
 /** What URLs may be fetched, and how. Private networks are out of reach unless named here. */
 export interface UrlPolicy {

@@ -6,4 +6,3 @@ export {
   type Envelope,
 } from './compose/compose-message.ts';
 export { type DkimIdentity, DkimSigner } from './compose/dkim.ts';
-export type { Lookup } from './fetching/guarded-agent.ts';

@@ -155,6 +155,8 @@ const hints = {
       'The server shows another certificate than the pinned one. If it was renewed, pin the new fingerprint after checking it with the operator.',
     TLS_PROTOCOL_TOO_OLD:
       'The server speaks only TLS versions below the required minimum. Its operator must enable TLS 1.2 or newer.',
+    TLS_INJECTION:
+      'Somebody in between, or a broken server, said something in clear before encryption began. Nothing was trusted, nothing was sent. Have the network checked, or use the port with implicit TLS (465).',
     TLS_FAILED: 'The TLS handshake failed; details carry the reason given by the TLS library.',
   },
   authentication: {
@@ -194,6 +196,8 @@ const hints = {
       "The server refused the message itself. Its reply says why: size, content or the sender's reputation.",
     MESSAGE_TOO_LARGE:
       'The message is larger than this server takes (details.limitBytes). Send less, or send a link. Attachments grow by a third when encoded.',
+    REQUIRETLS_NOT_OFFERED:
+      'The server cannot promise TLS for the whole way (REQUIRETLS). Send over another server, or without requireTls.',
     SMTPUTF8_NOT_OFFERED:
       'An address has non-ASCII characters before the @, and this server cannot carry such addresses. Use an ASCII address for these recipients.',
   },

@@ -151,7 +151,7 @@ function asciiFallback(name: string, value: string): string {
  * long, is written in the extended form of RFC 2231 (for one line the same as RFC 8187), continued where it must be,
  * and once more in plain ASCII. The plain form comes last, because some parsers take what they see first.
  */
-export function parameter(name: string, value: string): string[] {
+function parameter(name: string, value: string): string[] {
   assertHeaderText(name, value);
   if (isPlainParameter(value)) return [quotedParameter(name, value)];
   const fallback = asciiFallback(name, value);

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib';
+import type { Lookup } from '@flowpost/core';
 import {
   createTestCertificates,
   type HttpHandler,
@@ -14,7 +15,6 @@ import {
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { AttachmentPolicy, UrlPolicy } from '../attachment-policy.ts';
 import { composeMessage } from '../compose/compose-message.ts';
-import type { Lookup } from './guarded-agent.ts';
 
 const large = randomBytes(3_000_000);
 const send =

@@ -1,7 +1,6 @@
 import { pipeline } from 'node:stream';
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
 import { cancellationOf, type ErrorCode, isLoopbackHost, isMailError, isMediaType } from '@flowpost/core';
-import type { Agent, Dispatcher } from 'undici';
 import {
   type AttachmentContext,
   type AttachmentSource,
@@ -12,11 +11,9 @@ import {
 import { sampleBytes } from '../content-type.ts';
 import { AddressGuard, literalAddress } from './address-guard.ts';
 import { FetchBudget } from './fetch-budget.ts';
-import { AddressRefused, createGuardedAgent } from './guarded-agent.ts';
+import { AddressRefused, createGuardedAgent, type GuardedAgent, type Response } from './guarded-agent.ts';
 import { responseName } from './response-name.ts';
 import { inMemoryLimit, spool } from './spool.ts';
-
-type Response = Dispatcher.ResponseData;
 
 /** A URL as it may be shown: what stands behind the ? may be a secret. */
 const shown = (url: URL): string => `${url.origin}${url.pathname}`;
@@ -144,7 +141,7 @@ function decoded(response: Response, url: URL, context: AttachmentContext): Asyn
 /** A fetch under way: what its answer is read with, and how its failures are told. */
 interface Fetch {
   readonly url: URL;
-  readonly agent: Agent;
+  readonly agent: GuardedAgent;
   readonly budget: FetchBudget;
   readonly context: AttachmentContext;
   readonly fail: (cause: unknown) => Error;

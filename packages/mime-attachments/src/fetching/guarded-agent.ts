@@ -1,15 +1,14 @@
 import { lookup as systemLookup } from 'node:dns/promises';
 import type { LookupFunction } from 'node:net';
-import type { Agent } from 'undici';
+import type { Lookup } from '@flowpost/core';
+import type { Agent, Dispatcher } from 'undici';
 import type { ResolvedAttachmentPolicy } from '../attachment-policy.ts';
 import type { AddressGuard } from './address-guard.ts';
 
-/** Finds the addresses of a host. Injected, so that tests decide where names lead. */
-export type Lookup = (
-  host: string,
-) => Promise<readonly { readonly address: string; readonly family: number }[]>;
-
 const defaultLookup: Lookup = (host) => systemLookup(host, { all: true });
+
+export type GuardedAgent = Agent;
+export type Response = Dispatcher.ResponseData;
 
 /** No address of the host may be connected to. */
 export class AddressRefused extends Error {
@@ -25,7 +24,7 @@ export class AddressRefused extends Error {
 export async function createGuardedAgent(
   guard: AddressGuard,
   { urls }: ResolvedAttachmentPolicy,
-): Promise<Agent> {
+): Promise<GuardedAgent> {
   const { lookup = defaultLookup, ca } = urls;
   const guardedLookup: LookupFunction = (host, { all }, done) => {
     lookup(host).then(

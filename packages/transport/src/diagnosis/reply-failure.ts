@@ -29,7 +29,7 @@ const codes: Readonly<
 };
 
 /** A negative reply as an error. Whether it is final is in its first digit, and nowhere else. */
-export function replyFailure(
+export function refusal(
   refused: Refused,
   phase: Phase,
   reply: SmtpReply,

@@ -1,18 +1,13 @@
 import { lookup as systemLookup } from 'node:dns/promises';
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
-import type { MailError, Phase } from '@flowpost/core';
+import type { Lookup, MailError, Phase } from '@flowpost/core';
 import { connectionError, connectionFailure, type Endpoint } from '../diagnosis/connection-failure.ts';
-
-/** Finds the addresses of a host. Injected, so that tests decide where names lead. */
-export type Lookup = (
-  host: string,
-) => Promise<readonly { readonly address: string; readonly family: number }[]>;
 
 const defaultLookup: Lookup = (host) => systemLookup(host, { all: true });
 
 /** Waits for one of two events, or for the time limit or the signal, whichever comes first. */
-function settled(
+export function settled(
   socket: Socket,
   ready: string,
   limitMs: number,

@@ -1,6 +1,7 @@
 import { createHmac } from 'node:crypto';
 import { type Login, SecretText } from '@flowpost/core';
 import { describe, expect, it } from 'vitest';
+import { parseReply } from '../diagnosis/reply-failure.ts';
 import { authenticate, loginScrubber } from './sasl.ts';
 
 const server = { host: 'smtp.x.org', port: 587 };
@@ -14,7 +15,8 @@ async function exchange(login: Login, offered: string[] | undefined, replies: st
   const lines: string[] = [];
   const error = await authenticate(login, offered, server, async (line) => {
     lines.push(line);
-    return { response: replies.shift() ?? '500 enough' };
+    const text = replies.shift() ?? '500 enough';
+    return parseReply(text) ?? { code: 0, text };
   }).then(
     () => undefined,
     (thrown) => thrown,

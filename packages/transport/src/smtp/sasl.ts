@@ -1,10 +1,10 @@
 import { createHmac } from 'node:crypto';
 import { type Login, MailError } from '@flowpost/core';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
-import { parseReply, replyFailure, type SmtpReply } from '../diagnosis/reply-failure.ts';
+import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
 
 /** Sends one line of the exchange and gives the server's reply. */
-export type Exchange = (line: string) => Promise<{ readonly response: string }>;
+export type Exchange = (line: string) => Promise<SmtpReply>;
 
 const base64 = (text: string): string => Buffer.from(text, 'utf8').toString('base64');
 
@@ -120,13 +120,13 @@ export async function authenticate(
   let line: string | undefined = `AUTH ${mechanism.name}${initial === undefined ? '' : ` ${initial}`}`;
   let reply: SmtpReply | undefined;
   for (let number = 0; line !== undefined; number++) {
-    const { response } = await exchange(line);
-    reply = parseReply(scrub(response));
-    line = reply?.code === 334 ? mechanism.answer?.(login, response.slice(4).trim(), number) : undefined;
+    const answer = await exchange(line);
+    reply = { ...answer, text: scrub(answer.text) };
+    line = reply.code === 334 ? mechanism.answer?.(login, answer.text.slice(4).trim(), number) : undefined;
   }
   if (reply?.code === 235) return;
   // Another 334 at the end, or no reply at all, is not SMTP; it is treated as a refusal.
   const { code = 500, text = '500 the server broke off the exchange' } = reply ?? {};
   const negative = code >= 400 ? { ...reply, code, text } : { code: 500, text };
-  throw replyFailure('auth', 'auth', negative, { mechanism: mechanism.name });
+  throw refusal('auth', 'auth', negative, { mechanism: mechanism.name });
 }

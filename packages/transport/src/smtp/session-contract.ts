@@ -1,6 +1,14 @@
-import type { Login, RejectedRecipient, Timeouts, TlsMode, TlsOptions } from '@flowpost/core';
+import type {
+  DeliveryNotification,
+  Login,
+  Lookup,
+  RejectedRecipient,
+  Timeouts,
+  TlsMode,
+  TlsOptions,
+} from '@flowpost/core';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
-import type { Lookup } from './open-socket.ts';
+import type { TranscriptListener } from './transcript.ts';
 
 /** What a session is opened with. */
 export interface SmtpSessionOptions extends Endpoint {
@@ -12,12 +20,20 @@ export interface SmtpSessionOptions extends Endpoint {
   /** Logs in when given. */
   readonly login?: Login | undefined;
   readonly lookup?: Lookup | undefined;
+  /** Speak LMTP (RFC 2033). */
+  readonly lmtp?: boolean;
+  /** Hears the opening of the session. */
+  readonly transcript?: TranscriptListener | undefined;
 }
 
 export interface DeliverOptions {
   readonly onPartial: 'accept' | 'fail';
   readonly beforeData?: (() => void | Promise<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
+  readonly dsn?: DeliveryNotification | undefined;
+  readonly requireTls?: boolean | undefined;
+  /** Hears the dialogue about this message. */
+  readonly transcript?: TranscriptListener | undefined;
 }
 
 /** What the server said about one message, safe to show. */

@@ -1,35 +1,20 @@
-import { cancellationOf, MailError, type Phase, type RejectedRecipient } from '@flowpost/core';
+import { cancellationOf, MailError, type Phase } from '@flowpost/core';
 import {
   connectionError,
   connectionFailure,
   type Endpoint,
   safeCause,
 } from '../diagnosis/connection-failure.ts';
-import { parseReply, type Refused, replyFailure } from '../diagnosis/reply-failure.ts';
+import { refusal } from '../diagnosis/reply-failure.ts';
+import { EarlyAnswer } from './message-writer.ts';
+import { ProtocolViolation, type SmtpChannel } from './smtp-channel.ts';
+import { SessionDropped } from './transaction.ts';
 
 /** What is known when a step of a session fails. */
 export interface FailureContext extends Endpoint {
   readonly signal: AbortSignal | undefined;
   /** Takes secrets out of a text, should the server have echoed them. */
   readonly scrub: (text: string) => string;
-}
-
-/** What the SMTP library's errors carry. Their `code` and `command` do not tell the phase; a reply does, if there is one. */
-interface LibraryError {
-  readonly code?: string;
-  readonly command?: string;
-  readonly response?: string;
-  readonly rejectedErrors?: readonly {
-    readonly recipient?: string | undefined;
-    readonly response?: string | undefined;
-  }[];
-}
-
-/** The negative reply behind an error. */
-function negativeReply(cause: unknown, scrub: (text: string) => string) {
-  const { response } = cause as LibraryError;
-  const reply = typeof response === 'string' ? parseReply(scrub(response)) : undefined;
-  return reply && reply.code >= 400 ? reply : undefined;
 }
 
 /** What an aborted signal means: the caller's wish, or the end of the time allowed. Nothing was delivered. */
@@ -43,6 +28,7 @@ export function cancellation(
 
 /** A failure without a reply: what was lost depends on how far we were, and on nothing else. */
 export function describeLoss(cause: unknown, phase: Phase, context: FailureContext): MailError {
+  if (cause instanceof MailError) return cause;
   const cancelled = context.signal?.aborted === true;
   if (phase === 'confirm') {
     const why = cancelled ? 'the send was cancelled' : 'the connection was lost';
@@ -51,63 +37,39 @@ export function describeLoss(cause: unknown, phase: Phase, context: FailureConte
       cause: safeCause(cause),
     });
   }
-  if (cause instanceof MailError) return cause;
   if (cancelled) return cancellation(phase, context);
+  if (cause instanceof ProtocolViolation) {
+    return connectionError('PROTOCOL_VIOLATED', phase, context, { message: 'what came in is not SMTP' });
+  }
   return connectionFailure(cause, phase, context);
 }
 
-/** A server that said yes to a message it did not have yet: what it has is anybody's guess. */
-export function prematureConfirmation(context: FailureContext): MailError {
+/** A failure while a message was being sent; `phase` is how much of it had left. */
+export function describeDelivery(
+  cause: unknown,
+  phase: Phase,
+  context: FailureContext,
+  channel: SmtpChannel,
+): unknown {
+  if (cause instanceof SessionDropped) return connectionError('CONNECTION_LOST', 'envelope', context);
+  if (cause instanceof EarlyAnswer) return describeEarlyAnswer(phase, context, channel);
+  const isOurs = cause instanceof ProtocolViolation || channel.causedBy(cause);
+  // What the caller's hook or an attachment's stream threw is theirs.
+  return isOurs ? describeLoss(cause, phase, context) : cause;
+}
+
+/**
+ * An answer before the end: whatever it says, the rest of the message has not left. A "no" is one all the same; a "yes"
+ * to a message the server did not have leaves it to anybody's guess what it has.
+ */
+function describeEarlyAnswer(phase: Phase, context: FailureContext, channel: SmtpChannel): MailError {
+  const reply = channel.takeUnread();
+  if (reply && reply.code >= 400 && phase !== 'confirm') {
+    return refusal('message', phase, { ...reply, text: context.scrub(reply.text) });
+  }
+  if (phase === 'envelope')
+    return describeLoss(new ProtocolViolation('an answer nobody asked for'), phase, context);
   return connectionError('DELIVERY_IN_DOUBT', 'confirm', context, {
     message: 'the server confirmed the message before it had all of it',
   });
-}
-
-/** A failure while the session was being opened, up to the EHLO reply that can be trusted. */
-export function describeOpening(cause: unknown, upgrading: boolean, context: FailureContext): MailError {
-  const reply = negativeReply(cause, context.scrub);
-  const { code, command } = cause as LibraryError;
-  if (reply && (code === 'ETLS' || command === 'STARTTLS')) {
-    return connectionError('TLS_NOT_OFFERED', 'tls', context, {
-      message: 'the server does not offer STARTTLS',
-      details: { reply: reply.text },
-    });
-  }
-  if (reply) return replyFailure('greeting', 'greeting', reply, { host: context.host, port: context.port });
-  if (code === 'EPROTOCOL') {
-    return connectionError('PROTOCOL_VIOLATED', 'greeting', context, {
-      message: 'this is not an SMTP server',
-    });
-  }
-  return describeLoss(cause, upgrading ? 'tls' : 'greeting', context);
-}
-
-/** A failure of the login that came neither from us nor in a proper reply: a last line without its end, for instance. */
-export function describeLogin(cause: unknown, context: FailureContext): MailError {
-  const reply = negativeReply(cause, context.scrub);
-  return reply ? replyFailure('auth', 'auth', reply) : describeLoss(cause, 'auth', context);
-}
-
-/** Which part of the transaction a reply was about, by the command it answered. */
-const refusedBy: Readonly<Record<string, Refused>> = { 'MAIL FROM': 'sender', 'RCPT TO': 'recipients' };
-
-/** Refused recipients with their replies, safe to show. A reply that is not SMTP has the code 0. */
-export function rejectedRecipients(
-  errors: NonNullable<LibraryError['rejectedErrors']>,
-  scrub: (text: string) => string,
-): RejectedRecipient[] {
-  return errors.map(({ recipient = '', response = '' }) => ({
-    address: recipient,
-    code: parseReply(response)?.code ?? 0,
-    reply: scrub(response),
-  }));
-}
-
-/** A failure while a message was being sent; `phase` is how much of it had left. */
-export function describeDelivery(cause: unknown, phase: Phase, context: FailureContext): MailError {
-  const reply = negativeReply(cause, context.scrub);
-  if (!reply) return describeLoss(cause, phase, context);
-  const { command = '', rejectedErrors } = cause as LibraryError;
-  const rejected = rejectedErrors && rejectedRecipients(rejectedErrors, context.scrub);
-  return replyFailure(refusedBy[command] ?? 'message', phase, reply, rejected ? { rejected } : {});
 }

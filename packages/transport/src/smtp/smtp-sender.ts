@@ -11,6 +11,7 @@ import {
   isMailError,
   type Logger,
   type Login,
+  type Lookup,
   longestTimerMs,
   MailError,
   type MailSender,
@@ -24,7 +25,6 @@ import type { ComposedMessage } from '@flowpost/mime-attachments';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
 import { type ComposerOptions, MessageComposer } from '../message-composer.ts';
 import { findService } from '../services/find-service.ts';
-import type { Lookup } from './open-socket.ts';
 import type { Delivered, DeliverOptions } from './session-contract.ts';
 import { cancellation } from './session-failure.ts';
 import { SessionPool } from './session-pool.ts';
@@ -143,7 +143,7 @@ export class SmtpSender implements MailSender {
   }
 
   async #send(input: EmailMessageInput, options: SendOptions): Promise<SendReceipt> {
-    const { timeoutMs, closeSession = false, onPartial = 'accept', beforeData } = options;
+    const { timeoutMs, closeSession = false, onPartial = 'accept' } = options;
     const signals = [
       options.signal ?? [],
       timeoutMs === undefined ? [] : AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs)),
@@ -156,7 +156,8 @@ export class SmtpSender implements MailSender {
       let lease = await this.#pool.borrow(signal);
       times.borrowed = performance.now();
       const deliver = async (): Promise<Delivered> => {
-        const deliverOptions: DeliverOptions = { onPartial, beforeData, signal };
+        const { beforeData, dsn, requireTls, transcript } = options;
+        const deliverOptions: DeliverOptions = { onPartial, beforeData, signal, dsn, requireTls, transcript };
         let keep = false;
         try {
           const delivered = await lease.session.deliver(message, deliverOptions);

@@ -1,73 +1,44 @@
-import type { Socket } from 'node:net';
-import type { Readable } from 'node:stream';
-import { type ConnectionOptions, TLSSocket } from 'node:tls';
+import { isIP, isIPv6 } from 'node:net';
+import { hostname } from 'node:os';
+import { connect as connectTls, TLSSocket } from 'node:tls';
 import { isLoopbackHost } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
-import SMTPConnection, { type SMTPConnectionSendInfo } from 'nodemailer/lib/smtp-connection';
-import { connectionError } from '../diagnosis/connection-failure.ts';
-import { SmtpDialogue } from './dialogue.ts';
-import { MessageBody } from './message-body.ts';
-import { openSocket } from './open-socket.ts';
+import { connectionError, connectionFailure } from '../diagnosis/connection-failure.ts';
+import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
+import { assertCarries, type Extensions, readExtensions } from './extensions.ts';
+import { openSocket, settled } from './open-socket.ts';
 import { authenticate, loginScrubber } from './sasl.ts';
 import type { Delivered, DeliverOptions, SmtpSessionOptions } from './session-contract.ts';
-import {
-  describeDelivery,
-  describeLogin,
-  describeLoss,
-  describeOpening,
-  type FailureContext,
-  prematureConfirmation,
-  rejectedRecipients,
-} from './session-failure.ts';
-import { SessionSteps } from './session-steps.ts';
+import { describeDelivery, describeLoss, type FailureContext } from './session-failure.ts';
+import { ProtocolViolation, SmtpChannel } from './smtp-channel.ts';
 import { TlsProbe } from './tls-probe.ts';
 import { checkFingerprint, tlsConnectOptions } from './tls-settings.ts';
+import { Transaction } from './transaction.ts';
+import { Transcript } from './transcript.ts';
 
 const quitLimitMs = 2_000;
 
-const connectionClosed = (): Error => Object.assign(new Error('closed'), { code: 'ECONNRESET' });
-
-/** One SMTP session (RFC 5321): opened, logged in, used for one message after another, closed. */
+/** One SMTP or LMTP session (RFC 5321, RFC 2033): opened, logged in, used for one message after another, closed. */
 export class SmtpSession {
-  readonly #dialogue = new SmtpDialogue();
-  readonly #steps = new SessionSteps(() => this.destroy());
   readonly #options: SmtpSessionOptions;
-  readonly #connection: SMTPConnection;
-  readonly #socket: Socket;
+  readonly #channel: SmtpChannel;
+  readonly #transcript: Transcript;
   readonly #scrub: (text: string) => string;
-  /** The library rewrites the errors of login handlers, so our own is kept aside. */
-  #loginFailure: unknown;
+  #extensions: Extensions = new Map();
   /** A transaction was broken off, so the next one begins with RSET. */
   #needsReset = false;
+  #greeting = '';
 
-  private constructor(options: SmtpSessionOptions, socket: Socket, tls: ConnectionOptions) {
-    const { host, port, timeouts } = options;
-    const implicit = options.tls === 'implicit';
+  private constructor(
+    options: SmtpSessionOptions,
+    channel: SmtpChannel,
+    transcript: Transcript,
+    scrub: (text: string) => string,
+  ) {
     this.#options = options;
-    this.#socket = socket;
-    this.#scrub = loginScrubber(options.login, options);
-    this.#dialogue.onReply = () => this.#steps.progress();
-    this.#connection = new SMTPConnection({
-      connection: socket,
-      host,
-      port,
-      secure: implicit,
-      secured: implicit,
-      requireTLS: options.tls === 'starttls',
-      ignoreTLS: options.tls === 'none',
-      tls,
-      name: options.ehloName,
-      // Our limits fire first; these only keep the library from waiting for ever.
-      connectionTimeout: timeouts.greetingMs * 4,
-      greetingTimeout: timeouts.greetingMs * 2,
-      socketTimeout: timeouts.confirmMs + timeouts.dataMs + timeouts.commandMs,
-      logger: this.#dialogue.logger,
-      transactionLog: true,
-      customAuth: { FLOWPOST: (exchange) => this.#exchange(exchange) },
-    });
-    this.#connection.on('error', (error) => this.#steps.fail(error));
-    // After a 421 the library says 'end' first and only then what the server had said.
-    this.#connection.on('end', () => setImmediate(() => this.#steps.fail(connectionClosed())));
+    this.#channel = channel;
+    this.#transcript = transcript;
+    this.#scrub = scrub;
   }
 
   /**
@@ -76,15 +47,30 @@ export class SmtpSession {
    * @throws MailError with phase `resolve`, `connect`, `tls`, `greeting` or `auth`.
    */
   static async open(options: SmtpSessionOptions, signal?: AbortSignal): Promise<SmtpSession> {
+    const session = await SmtpSession.connect(options, signal);
+    try {
+      await session.login(signal);
+      return session;
+    } catch (error) {
+      session.destroy();
+      throw error;
+    }
+  }
+
+  /** The same without the login: up to the EHLO reply that counts. */
+  static async connect(options: SmtpSessionOptions, signal?: AbortSignal): Promise<SmtpSession> {
     const { host, port, lookup, timeouts, tlsOptions } = options;
     const tls = tlsConnectOptions(host, tlsOptions);
     const reach = { host, port, lookup, connectMs: timeouts.connectMs, handshakeMs: timeouts.greetingMs };
     const implicit = options.tls === 'implicit';
+    const scrub = loginScrubber(options.login, options);
+    const transcript = new Transcript(scrub);
+    transcript.listener = options.transcript;
     const socket = await openSocket({ ...reach, signal, tls: implicit ? tls : undefined });
-    const session = new SmtpSession(options, socket, tls);
+    transcript.note(`connected to ${host}:${port}${implicit ? ' over TLS' : ''}`);
+    const session = new SmtpSession(options, new SmtpChannel(socket, transcript), transcript, scrub);
     try {
       await session.#greet(implicit ? undefined : new TlsProbe(reach), signal);
-      await session.#authenticate(signal);
       return session;
     } catch (error) {
       session.destroy();
@@ -94,15 +80,28 @@ export class SmtpSession {
 
   /** Whether another message can be sent over it, as far as is known without asking. */
   get usable(): boolean {
-    return !this.#connection.destroyed;
+    return !this.#channel.failed && !this.#channel.hasUnread;
+  }
+
+  /** What the server announced. */
+  get extensions(): Extensions {
+    return this.#extensions;
+  }
+
+  get greeting(): string {
+    return this.#greeting;
+  }
+
+  get encrypted(): TLSSocket | undefined {
+    const { socket } = this.#channel;
+    return socket instanceof TLSSocket ? socket : undefined;
   }
 
   /** A session that is parked does not keep the process alive; one in use does. */
   park(parked: boolean): void {
-    const socket = this.#connection._socket;
-    if (!socket) return;
-    if (parked) socket.unref();
-    else socket.ref();
+    if (parked) this.#channel.socket.unref();
+    else this.#channel.socket.ref();
+    this.#transcript.listener = undefined;
   }
 
   #context(signal: AbortSignal | undefined): FailureContext {
@@ -110,11 +109,102 @@ export class SmtpSession {
     return { host, port, signal, scrub: this.#scrub };
   }
 
+  /** Does a step; an aborted signal ends it and the channel with it. */
+  async #step<Result>(signal: AbortSignal | undefined, work: () => Promise<Result>): Promise<Result> {
+    // The reason is the caller's and may be anything; that there is one is all that counts here.
+    const onAbort = (): void => this.#channel.fail(new Error('aborted'));
+    if (signal?.aborted) onAbort();
+    signal?.addEventListener('abort', onAbort);
+    try {
+      return await work();
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** From the greeting to the EHLO reply that counts, over STARTTLS where wanted. */
+  async #greet(probe: TlsProbe | undefined, signal: AbortSignal | undefined): Promise<void> {
+    const { greetingMs } = this.#options.timeouts;
+    try {
+      probe?.afterSilence(greetingMs, (wrongMode) => {
+        if (this.#channel.replies === 0) this.#channel.fail(wrongMode);
+      });
+      await this.#step(signal, async () => {
+        const greeting = await this.#channel.read(greetingMs);
+        if (greeting.code === 0) throw new ProtocolViolation('this is not an SMTP server');
+        if (greeting.code !== 220) throw this.#refused('greeting', greeting);
+        this.#greeting = greeting.text;
+        await this.#hello();
+        if (this.#options.tls === 'starttls' || this.#options.tls === 'starttls-if-offered')
+          await this.#startTls(signal);
+      });
+    } catch (cause) {
+      // A server that never said a word to a plain connection may be waiting for TLS.
+      const silent = this.#channel.replies === 0 && !signal?.aborted;
+      throw (silent && (await probe?.ask(signal))) || describeLoss(cause, 'greeting', this.#context(signal));
+    } finally {
+      probe?.stop();
+    }
+    this.#checkFingerprint();
+  }
+
+  #refused(what: 'greeting' | 'auth', reply: SmtpReply) {
+    const { host, port } = this.#options;
+    return refusal(what, what, { ...reply, text: this.#scrub(reply.text) }, { host, port });
+  }
+
+  async #hello(): Promise<void> {
+    const { greetingMs } = this.#options.timeouts;
+    const name = this.#options.ehloName ?? ownName(this.#channel.socket.localAddress);
+    const verb = this.#options.lmtp ? 'LHLO' : 'EHLO';
+    this.#channel.send(`${verb} ${name}\r\n`);
+    let reply = await this.#channel.read(greetingMs);
+    if (reply.code === 0) throw new ProtocolViolation('no reply to EHLO');
+    // A server from before 1995 knows no EHLO, and offers nothing (RFC 5321 section 3.2).
+    if (reply.code >= 500 && !this.#options.lmtp) {
+      this.#channel.send(`HELO ${name}\r\n`);
+      reply = await this.#channel.read(greetingMs);
+    }
+    if (reply.code < 200 || reply.code > 299) throw this.#refused('greeting', reply);
+    this.#extensions = readExtensions(reply.text);
+  }
+
+  /** RFC 3207. What was said in clear counts for nothing afterwards, and nothing may have been said too early. */
+  async #startTls(signal: AbortSignal | undefined): Promise<void> {
+    const { host, tls: mode, timeouts, tlsOptions } = this.#options;
+    const context = this.#context(signal);
+    const notOffered = (details = {}) =>
+      connectionError('TLS_NOT_OFFERED', 'tls', context, {
+        message: 'the server does not offer STARTTLS',
+        details,
+      });
+    if (!this.#extensions.has('STARTTLS')) {
+      if (mode === 'starttls') throw notOffered();
+      return;
+    }
+    this.#channel.send('STARTTLS\r\n');
+    const reply = await this.#channel.read(timeouts.commandMs).catch((cause) => {
+      throw describeLoss(cause, 'tls', context);
+    });
+    if (reply.code !== 220) throw notOffered({ reply: this.#scrub(reply.text) });
+    if (this.#channel.hasUnread) {
+      throw connectionError('TLS_INJECTION', 'tls', context, {
+        message: 'bytes in clear came in after the server had agreed to TLS',
+      });
+    }
+    const secure = connectTls({ ...tlsConnectOptions(host, tlsOptions), socket: this.#channel.release() });
+    const fail = (cause: unknown) => connectionFailure(cause, 'tls', context);
+    const late = () => connectionError('CONNECTION_TIMED_OUT', 'tls', context);
+    await settled(secure, 'secureConnect', timeouts.greetingMs, fail, late, signal);
+    this.#transcript.note(`now over ${secure.getProtocol()}`);
+    this.#channel.attach(secure);
+    await this.#hello();
+  }
+
   #checkFingerprint(): void {
     const { tlsOptions } = this.#options;
-    const socket = this.#connection._socket;
-    if (socket instanceof TLSSocket) {
-      checkFingerprint(socket, tlsOptions, this.#options);
+    if (this.encrypted) {
+      checkFingerprint(this.encrypted, tlsOptions, this.#options);
     } else if (tlsOptions?.fingerprints) {
       throw connectionError('TLS_NOT_OFFERED', 'tls', this.#context(undefined), {
         message: 'a certificate is pinned, and the server offers no TLS to show it in',
@@ -122,68 +212,26 @@ export class SmtpSession {
     }
   }
 
-  /** From the greeting to the EHLO reply that counts, over STARTTLS where wanted. */
-  async #greet(probe: TlsProbe | undefined, signal: AbortSignal | undefined): Promise<void> {
-    const { greetingMs } = this.#options.timeouts;
-    const connection = this.#connection;
-    try {
-      probe?.afterSilence(greetingMs, (wrongMode) => {
-        if (this.#dialogue.replies > 0) return;
-        this.#steps.fail(wrongMode);
-        this.destroy();
-      });
-      await this.#steps.run<void>(
-        signal,
-        (cause) => describeOpening(cause, connection.upgrading === true, this.#context(signal)),
-        (done) => {
-          this.#steps.limit(greetingMs);
-          connection.connect(done);
-        },
-      );
-    } catch (error) {
-      // A server that never said a word to a plain connection may be waiting for TLS.
-      const silent = this.#dialogue.replies === 0 && !signal?.aborted;
-      throw (silent && (await probe?.ask(signal))) || error;
-    } finally {
-      probe?.stop();
-    }
-    this.#checkFingerprint();
-  }
-
-  async #authenticate(signal: AbortSignal | undefined): Promise<void> {
+  /** Logs in, when there is a login. */
+  async login(signal?: AbortSignal): Promise<void> {
     const { login, host, allowPlaintextAuth, timeouts } = this.#options;
     const context = this.#context(signal);
     if (!login) return;
-    if (!this.#connection.secure && !allowPlaintextAuth && !isLoopbackHost(host)) {
+    if (!this.encrypted && !allowPlaintextAuth && !isLoopbackHost(host)) {
       throw connectionError('AUTH_IN_CLEAR_REFUSED', 'auth', context, {
         message: 'the connection is not encrypted, so the credentials were not sent',
       });
     }
-    await this.#steps.run<boolean>(
-      signal,
-      (cause) => this.#loginFailure ?? describeLogin(cause, context),
-      (done) => {
-        this.#steps.limit(timeouts.commandMs);
-        this.#connection.login({ method: 'FLOWPOST' }, done);
-      },
-    );
-  }
-
-  #exchange(exchange: {
-    sendCommand(line: string): Promise<{ readonly response: string }>;
-    resolve(): void;
-    reject(error: Error): void;
-  }): void {
-    const { login } = this.#options;
-    if (!login) throw new Error('nothing to log in with');
-    const offered = this.#dialogue.extensions.get('AUTH');
-    authenticate(login, offered, this.#options, (line) => exchange.sendCommand(line)).then(
-      exchange.resolve,
-      (error) => {
-        this.#loginFailure = error;
-        exchange.reject(new Error('login failed'));
-      },
-    );
+    try {
+      await this.#step(signal, () =>
+        authenticate(login, this.#extensions.get('AUTH'), this.#options, (line) => {
+          this.#channel.send(`${line}\r\n`);
+          return this.#channel.read(timeouts.commandMs);
+        }),
+      );
+    } catch (cause) {
+      throw describeLoss(cause, 'auth', context);
+    }
   }
 
   /**
@@ -192,100 +240,69 @@ export class SmtpSession {
    * @throws MailError whose phase says how far it got: `envelope`, `data` or `confirm`.
    */
   async deliver(message: ComposedMessage, options: DeliverOptions): Promise<Delivered> {
-    const { timeouts } = this.#options;
-    const { envelope, sizeBytes } = message;
-    const context = this.#context(options.signal);
-    let bodyFailure: unknown;
-    const body = new MessageBody(message.body, {
-      beforeData: () => {
-        if (options.onPartial === 'fail') this.#dialogue.assertAllAccepted(envelope.to, context.scrub);
-        return options.beforeData?.();
+    assertCarries(this.#extensions, message, options.requireTls === true);
+    this.#transcript.listener = options.transcript;
+    const { timeouts, lmtp = false } = this.#options;
+    const transaction = new Transaction(
+      {
+        channel: this.#channel,
+        extensions: this.#extensions,
+        timeouts,
+        lmtp,
+        reset: this.#needsReset,
+        scrub: this.#scrub,
       },
-      onPhase: (phase) =>
-        phase === 'data'
-          ? this.#steps.limitStandstill(timeouts.dataMs, this.#connection._socket as Socket)
-          : this.#steps.limit(timeouts.confirmMs),
-      onFailure: (error) => {
-        bodyFailure = error;
-        this.#steps.fail(error);
-        this.destroy();
-      },
-    });
+      message,
+      options,
+    );
+    this.#needsReset = true;
     try {
-      this.#dialogue.assertCarries(message);
-      if (this.#needsReset) await this.#reset(context);
-      this.#needsReset = true;
-      const info = await this.#steps.run<SMTPConnectionSendInfo>(
-        options.signal,
-        (cause) => (cause === bodyFailure ? cause : describeDelivery(cause, body.phase, context)),
-        (done) => {
-          this.#steps.limit(timeouts.commandMs);
-          const { from, to } = envelope;
-          // Typed as a stream, used as something with `pipe`, which is all the library asks of it.
-          this.#connection.send(
-            { from, to: [...to], size: sizeBytes },
-            body as unknown as Readable,
-            (error, sent) => {
-              // An answer before the end: whatever it says, no more of the message may leave, least of all its end.
-              const early = body.phase === 'data' || (this.#connection._socket as Socket).writableLength > 0;
-              if (early) this.destroy();
-              if (!error && (early || body.phase !== 'confirm')) {
-                this.#steps.fail(prematureConfirmation(context));
-              } else done(error, sent);
-            },
-          );
-        },
-      );
+      const delivered = await this.#step(options.signal, () => transaction.run());
       this.#needsReset = false;
-      return {
-        accepted: info.accepted,
-        rejected: rejectedRecipients(info.rejectedErrors ?? [], context.scrub),
-        response: context.scrub(info.response),
-        ...(info.serverMessageId !== undefined && { serverMessageId: info.serverMessageId }),
-      };
-    } finally {
-      body.destroy();
+      return delivered;
+    } catch (cause) {
+      if (!transaction.canContinue) this.destroy();
+      throw describeDelivery(cause, transaction.phase, this.#context(options.signal), this.#channel);
     }
   }
 
-  /** A session that cannot be reset is as good as dropped; nothing of the new message has left. */
-  async #reset(context: FailureContext): Promise<void> {
+  /** Asks whether mail from an address would be taken, and takes the question back; nothing is sent. */
+  async askSender(from: string, signal?: AbortSignal): Promise<void> {
+    const { timeouts } = this.#options;
     try {
-      await this.#steps.run<boolean>(
-        context.signal,
-        (cause) => describeLoss(cause, 'envelope', context),
-        (done) => {
-          this.#steps.limit(this.#options.timeouts.commandMs);
-          this.#connection.reset(done);
-        },
-      );
-    } catch (error) {
-      this.destroy();
-      throw context.signal?.aborted ? error : connectionError('CONNECTION_LOST', 'envelope', context);
+      await this.#step(signal, async () => {
+        this.#channel.send(`MAIL FROM:<${from}>\r\n`);
+        const reply = await this.#channel.read(timeouts.commandMs);
+        if (reply.code === 0) throw new ProtocolViolation('no reply to MAIL');
+        if (reply.code > 299)
+          throw refusal('sender', 'envelope', { ...reply, text: this.#scrub(reply.text) });
+        this.#channel.send('RSET\r\n');
+        await this.#channel.read(timeouts.commandMs);
+      });
+    } catch (cause) {
+      throw describeLoss(cause, 'envelope', this.#context(signal));
     }
   }
 
   /** Says QUIT and waits a little for the answer. Failing here means nothing: everything was confirmed before. */
   async close(): Promise<void> {
     if (this.usable) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, quitLimitMs);
-        this.#connection.once('end', () => {
-          clearTimeout(timer);
-          resolve();
-        });
-        this.#connection.quit();
-      });
+      this.#channel.send('QUIT\r\n');
+      await this.#channel.read(quitLimitMs).catch(() => undefined);
     }
     this.destroy();
   }
 
   /** Cuts the connection. */
   destroy(): void {
-    this.#steps.stop();
-    const upgraded = this.#connection._socket;
-    this.#connection.close();
-    if (upgraded) upgraded.destroy();
-    this.#socket.destroy();
+    this.#channel.fail(new Error('closed'));
   }
+}
+
+/** RFC 5321 section 4.1.4: this machine's full name, or its address when it has none. */
+function ownName(address: string | undefined): string {
+  const name = hostname();
+  if (/^[a-z0-9-]+(?:\.[a-z0-9-]+)+$/i.test(name) && isIP(name) === 0) return name;
+  const plain = (address ?? '127.0.0.1').replace(/^::ffff:/, '').replace(/%.*$/, '');
+  return isIPv6(plain) ? `[IPv6:${plain}]` : `[${plain}]`;
 }

@@ -1,0 +1,4 @@
+/** Finds the addresses of a host name. Injected, so that hosts and tests decide where names lead. */
+export type Lookup = (
+  host: string,
+) => Promise<readonly { readonly address: string; readonly family: number }[]>;

@@ -1,0 +1,38 @@
+import type { ComposedMessage } from '@flowpost/mime-attachments';
+import type { Extensions } from './extensions.ts';
+import type { DeliverOptions } from './session-contract.ts';
+
+/** RFC 3461 section 4: what cannot stand in a parameter is written as + and two hexadecimal digits. */
+const xtext = (text: string): string =>
+  text.replace(/[^!-*,-<>-~]/g, (char) =>
+    [...Buffer.from(char)].map((byte) => `+${byte.toString(16).toUpperCase().padStart(2, '0')}`).join(''),
+  );
+
+/** MAIL FROM with the parameters the server knows: SIZE, BODY, SMTPUTF8, REQUIRETLS, RET and ENVID. */
+export function mailCommand(
+  { envelope, sizeBytes }: ComposedMessage,
+  extensions: Extensions,
+  { dsn, requireTls }: Pick<DeliverOptions, 'dsn' | 'requireTls'>,
+): string {
+  let command = `MAIL FROM:<${envelope.from}>`;
+  if (extensions.has('SIZE')) command += ` SIZE=${sizeBytes}`;
+  // Everything is 7 bit but for addresses, and those come with this pair (RFC 6531 section 3.4).
+  if (envelope.smtpUtf8) command += `${extensions.has('8BITMIME') ? ' BODY=8BITMIME' : ''} SMTPUTF8`;
+  if (requireTls) command += ' REQUIRETLS';
+  if (dsn && extensions.has('DSN')) {
+    if (dsn.return) command += ` RET=${dsn.return === 'full' ? 'FULL' : 'HDRS'}`;
+    if (dsn.envelopeId) command += ` ENVID=${xtext(dsn.envelopeId)}`;
+  }
+  return `${command}\r\n`;
+}
+
+/** RCPT TO, with what the recipient's notifications should be. */
+export function rcptCommand(
+  to: string,
+  extensions: Extensions,
+  { dsn }: Pick<DeliverOptions, 'dsn'>,
+): string {
+  if (!dsn?.notify || !extensions.has('DSN')) return `RCPT TO:<${to}>\r\n`;
+  const notify = dsn.notify === 'never' ? 'NEVER' : dsn.notify.map((one) => one.toUpperCase()).join(',');
+  return `RCPT TO:<${to}> NOTIFY=${notify} ORCPT=rfc822;${xtext(to)}\r\n`;
+}

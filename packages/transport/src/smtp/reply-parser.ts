@@ -1,0 +1,52 @@
+import { parseReply, type SmtpReply } from '../diagnosis/reply-failure.ts';
+
+/** RFC 5321 section 4.5.3.1.5 allows 512 octets a line; servers with a lot to say use more. */
+const longestLine = 8 * 1024;
+const mostLines = 200;
+
+/** More than any server has to say: something else is at the other end, or means harm. */
+export class ReplyTooLong extends Error {}
+
+/**
+ * Takes a server's bytes apart into replies (RFC 5321 section 4.2), however they come in: whole, in pieces, several
+ * at once. A line that is no reply becomes one with the code 0.
+ */
+export class ReplyParser {
+  #pending = '';
+  #lines: string[] = [];
+
+  /**
+   * @returns the replies that are complete now.
+   * @throws ReplyTooLong
+   */
+  feed(chunk: Buffer): SmtpReply[] {
+    const text = this.#pending + chunk.toString('utf8');
+    const lines = text.split('\n');
+    this.#pending = lines.pop() ?? '';
+    if (this.#pending.length > longestLine) throw new ReplyTooLong('a line without end');
+    return lines.flatMap((line) => this.#take(line.replace(/\r$/, '')));
+  }
+
+  /** What is left when the server has closed: a last line may lack its end. */
+  end(): SmtpReply[] {
+    const rest = this.#pending;
+    this.#pending = '';
+    return rest === '' ? [] : this.#take(rest);
+  }
+
+  /** Whether bytes are here that are not a whole reply yet. */
+  get hasPartial(): boolean {
+    return this.#pending !== '' || this.#lines.length > 0;
+  }
+
+  #take(line: string): SmtpReply[] {
+    if (line.length > longestLine || this.#lines.length >= mostLines) throw new ReplyTooLong('too much text');
+    this.#lines.push(line);
+    if (/^\d{3}-/.test(line)) return [];
+    const text = this.#lines.join('\n');
+    const codes = new Set(this.#lines.map((one) => one.slice(0, 3)));
+    this.#lines = [];
+    const reply = codes.size === 1 ? parseReply(line) : undefined;
+    return [reply ? { ...reply, text } : { code: 0, text }];
+  }
+}

@@ -1,0 +1,190 @@
+import type { Socket } from 'node:net';
+import type { SmtpReply } from '../diagnosis/reply-failure.ts';
+import { ReplyParser } from './reply-parser.ts';
+import type { Transcript } from './transcript.ts';
+
+const standstillCheckMs = 1_000;
+
+/** The other side does not keep to SMTP. */
+export class ProtocolViolation extends Error {}
+
+const systemError = (code: string): Error => Object.assign(new Error(code), { code });
+
+interface Waiter {
+  resolve(reply: SmtpReply): void;
+  reject(cause: unknown): void;
+}
+
+/** Commands out, replies in, over one socket; in order, with a time limit for each wait. */
+export class SmtpChannel {
+  #socket: Socket;
+  readonly #transcript: Transcript;
+  #parser = new ReplyParser();
+  #unread: SmtpReply[] = [];
+  #waiter: Waiter | undefined;
+  #failure: { readonly cause: unknown } | undefined;
+  #onFailure: (() => void) | undefined;
+  /** How many replies came since the channel began. */
+  replies = 0;
+
+  constructor(socket: Socket, transcript: Transcript) {
+    this.#socket = socket;
+    this.#transcript = transcript;
+    this.#listen();
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    try {
+      for (const reply of this.#parser.feed(chunk)) this.#receive(reply);
+    } catch {
+      this.fail(new ProtocolViolation('a reply without end'));
+    }
+  };
+  readonly #onError = (error: Error): void => this.fail(error);
+  readonly #onClose = (): void => {
+    // A last reply may lack its line end, and is a reply all the same.
+    if (!this.#failure) for (const reply of this.#parser.end()) this.#receive(reply);
+    this.fail(systemError('ECONNRESET'));
+  };
+
+  #listen(): void {
+    this.#socket.on('data', this.#onData).on('error', this.#onError);
+    this.#socket.once('end', this.#onClose).once('close', this.#onClose);
+  }
+
+  get socket(): Socket {
+    return this.#socket;
+  }
+
+  /** Takes a socket out, to be wrapped in TLS. Nothing may have come in that was not asked for. */
+  release(): Socket {
+    this.#socket.off('data', this.#onData).off('error', this.#onError);
+    this.#socket.off('end', this.#onClose).off('close', this.#onClose);
+    return this.#socket;
+  }
+
+  /** Goes on over another socket, with nothing left of what was said before. */
+  attach(socket: Socket): void {
+    this.#socket = socket;
+    this.#parser = new ReplyParser();
+    this.#unread = [];
+    this.#listen();
+  }
+
+  /** Whether something came in that nobody has read. */
+  get hasUnread(): boolean {
+    return this.#unread.length > 0 || this.#parser.hasPartial;
+  }
+
+  /** The oldest reply that nobody has read. */
+  takeUnread(): SmtpReply | undefined {
+    return this.#unread.shift();
+  }
+
+  /** Whether an error is what ended the channel. */
+  causedBy(cause: unknown): boolean {
+    return this.#failure?.cause === cause;
+  }
+
+  /** @throws whatever ended the channel. */
+  assertOpen(): void {
+    if (this.#failure) throw this.#failure.cause;
+  }
+
+  get failed(): boolean {
+    return this.#failure !== undefined;
+  }
+
+  #receive(reply: SmtpReply): void {
+    this.replies++;
+    this.#transcript.received(reply.code, reply.text);
+    const waiter = this.#waiter;
+    this.#waiter = undefined;
+    if (waiter) waiter.resolve(reply);
+    else this.#unread.push(reply);
+  }
+
+  /** Ends the channel. Whoever waits gets the cause; so does everybody after. */
+  fail(cause: unknown): void {
+    if (this.#failure) return;
+    this.#failure = { cause };
+    this.#socket.destroy();
+    this.#waiter?.reject(cause);
+    this.#waiter = undefined;
+    this.#onFailure?.();
+  }
+
+  /** Writes commands, each with its line end. */
+  send(commands: string): void {
+    if (this.#failure) return;
+    this.#transcript.sent(commands);
+    this.#socket.write(commands, 'utf8');
+  }
+
+  /** Writes pieces of a message in one go; whether there is room for more. */
+  write(...pieces: readonly Buffer[]): boolean {
+    this.assertOpen();
+    this.#socket.cork();
+    let hasRoom = true;
+    for (const piece of pieces) hasRoom = this.#socket.write(piece);
+    this.#socket.uncork();
+    this.#transcript.message(pieces.reduce((sum, { length }) => sum + length, 0));
+    return hasRoom;
+  }
+
+  /** The next reply, in the order of the commands. */
+  async read(limitMs: number): Promise<SmtpReply> {
+    const unread = this.#unread.shift();
+    if (unread) return unread;
+    this.assertOpen();
+    const timer = setTimeout(() => this.fail(systemError('ETIMEDOUT')), limitMs);
+    try {
+      return await new Promise<SmtpReply>((resolve, reject) => {
+        this.#waiter = { resolve, reject };
+      });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Runs `stop` when the channel fails while `work` is going on. */
+  async stopping<Result>(stop: () => void, work: () => Promise<Result>): Promise<Result> {
+    this.#onFailure = stop;
+    try {
+      this.assertOpen();
+      return await work();
+    } catch (error) {
+      throw this.#failure?.cause ?? error;
+    } finally {
+      this.#onFailure = undefined;
+    }
+  }
+
+  /**
+   * Waits until there is room to write more, or something has come in. A reader may be slow, but not stand still for
+   * longer than the limit.
+   */
+  async drained(limitMs: number): Promise<void> {
+    const socket = this.#socket;
+    const sent = (): number => socket.bytesWritten - socket.writableLength;
+    const interval = Math.min(limitMs, standstillCheckMs);
+    let before = sent();
+    let quietMs = 0;
+    const timer = setInterval(() => {
+      quietMs = sent() === before ? quietMs + interval : 0;
+      before = sent();
+      if (quietMs >= limitMs) this.fail(systemError('ETIMEDOUT'));
+    }, interval);
+    let wake: () => void = () => undefined;
+    try {
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+        socket.once('drain', wake).once('data', wake).once('close', wake);
+      });
+    } finally {
+      clearInterval(timer);
+      socket.off('drain', wake).off('data', wake).off('close', wake);
+    }
+    this.assertOpen();
+  }
+}

@@ -1,0 +1,56 @@
+/** One line of the dialogue between client and server, with everything secret and the message itself replaced. */
+export interface TranscriptLine {
+  readonly from: 'client' | 'server';
+  readonly text: string;
+}
+
+/** Takes the lines of a transcript as they happen. */
+export type TranscriptListener = (line: TranscriptLine) => void;
+
+const hidden = '***';
+
+/**
+ * Writes down an SMTP dialogue so that it can be shown to anybody: what follows AUTH is replaced until the server has
+ * decided, the message is told by its size, and what a server echoes of the login is taken out.
+ */
+export class Transcript {
+  /** Who listens now; nobody most of the time. */
+  listener: TranscriptListener | undefined;
+  readonly #scrub: (text: string) => string;
+  #inLogin = false;
+
+  constructor(scrub: (text: string) => string) {
+    this.#scrub = scrub;
+  }
+
+  /** Commands as they are sent, one or several with their line ends. */
+  sent(commands: string): void {
+    for (const line of commands.split('\r\n').slice(0, -1)) {
+      const [, auth] = /^(AUTH +[^ ]+)/i.exec(line) ?? [];
+      const text = auth !== undefined ? this.#login(auth, line) : this.#inLogin ? hidden : line;
+      this.listener?.({ from: 'client', text: this.#scrub(text) });
+    }
+  }
+
+  #login(auth: string, line: string): string {
+    this.#inLogin = true;
+    return line.length > auth.length ? `${auth} ${hidden}` : auth;
+  }
+
+  received(code: number, text: string): void {
+    // Challenges may repeat what the client said.
+    const shown = this.#inLogin && code === 334 ? `334 ${hidden}` : this.#scrub(text);
+    if (code !== 334) this.#inLogin = false;
+    if (!this.listener) return;
+    for (const line of shown.split('\n')) this.listener({ from: 'server', text: line });
+  }
+
+  /** The message, or a part of it. */
+  message(bytes: number): void {
+    this.listener?.({ from: 'client', text: `(${bytes} bytes of the message)` });
+  }
+
+  note(text: string): void {
+    this.listener?.({ from: 'client', text: `(${text})` });
+  }
+}
