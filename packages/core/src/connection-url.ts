@@ -65,7 +65,7 @@ function readQuery(query: string): Record<string, unknown> {
 
 /**
  * Reads the URL form of an SMTP connection: `smtps://user:password@host:465`, `smtp://host:587?tls=none`. The
- * scheme `smtps` means implicit TLS, `smtp` leaves it to the port; the query holds further fields of the
+ * scheme `smtps` means implicit TLS, `smtp` leaves it to the port, `lmtp` speaks LMTP; the query holds further fields of the
  * connection and of its `tlsOptions`. Returns the object form, still unchecked but for host and port.
  *
  * @throws MailError `CONNECTION_INVALID`, whose message never contains the URL.
@@ -77,7 +77,8 @@ export function readConnectionUrl(url: string): Record<string, unknown> {
     );
   if (!parts) throw invalid('it must look like smtps://user:password@host:465');
   const [, scheme = '', userinfo, host = '', port, query = ''] = parts;
-  if (!/^smtps?$/i.test(scheme)) throw invalid(`the scheme must be smtp or smtps, not ${scheme}`);
+  if (!/^(?:smtps?|lmtp)$/i.test(scheme))
+    throw invalid(`the scheme must be smtp, smtps or lmtp, not ${scheme}`);
   if (host === '') throw invalid('there is no host name');
   const isImplicit = scheme.toLowerCase() === 'smtps';
   const settings = readQuery(query);
@@ -86,6 +87,7 @@ export function readConnectionUrl(url: string): Record<string, unknown> {
   }
   return {
     kind: 'smtp',
+    ...(/^lmtp$/i.test(scheme) && { protocol: 'lmtp' }),
     host: decode(host, 'the host name').replace(/^\[(.*)\]$/, '$1'),
     ...(isImplicit && { tls: 'implicit' }),
     ...(port !== undefined && { port: readPort(port) }),

@@ -42,7 +42,7 @@ describe('the URL form', () => {
 
   it.each([
     ['nonsense', 'it must look like'],
-    ['http://x.org', 'the scheme must be smtp or smtps'],
+    ['http://x.org', 'the scheme must be smtp, smtps or lmtp'],
     ['smtp://', 'there is no host name'],
     ['smtp://:25', 'there is no host name'],
     ['smtp://x.org:0', 'the port must be a whole number from 1 to 65535'],

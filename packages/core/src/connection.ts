@@ -56,10 +56,16 @@ const timeoutsSchema = z.strictObject({
 export type Timeouts = z.output<typeof timeoutsSchema>;
 
 const limitsSchema = z.strictObject({
-  /** Sessions open at the same time. Default 5. */
+  /** Sessions open at the same time. Default: what the service is known to allow, otherwise 5. */
   connections: z.number().int().min(1).max(100).optional(),
   /** Size of a message in bytes, as encoded. Default: what the server announces. */
   messageBytes: z.number().int().positive().optional(),
+  /** Messages begun in any 60 seconds, over all sessions. Default: what the service is known to allow. */
+  messagesPerMinute: z.number().int().positive().optional(),
+  /** How long a session may wait for its next message. Default 1 min. */
+  idleMs: milliseconds.optional(),
+  /** How long a session is used at all. Default 9 min, less than services allow. */
+  lifetimeMs: milliseconds.optional(),
 });
 
 const hostSchema = z
@@ -79,10 +85,12 @@ const ehloName = z
 
 const smtpFields = z.strictObject({
   kind: z.literal('smtp'),
+  /** `lmtp` speaks to a mail store (RFC 2033), which answers for each recipient. */
+  protocol: z.enum(['smtp', 'lmtp']).default('smtp'),
   /** A known service by name, instead of host and port. */
   service: z.string().min(1).optional(),
   host: hostSchema.optional(),
-  /** Default 465 with implicit TLS, otherwise 587. */
+  /** Default 465 with implicit TLS, 24 for LMTP, otherwise 587. */
   port: z.number().int().min(1).max(65535).optional(),
   tls: tlsModeSchema.default('auto'),
   auth: credentialSchema.optional(),

@@ -1,6 +1,14 @@
 export { createSender } from './create-sender.ts';
+export {
+  contentHash,
+  type DuplicateGuardOptions,
+  withDuplicateGuard,
+} from './guards/duplicate-guard.ts';
+export { type MailTrigger, withLoopGuard } from './guards/loop-guard.ts';
+export { type RetryOptions, withRetry } from './guards/retry.ts';
 export type { ComposerOptions } from './message-composer.ts';
 export { previewMessage } from './preview-message.ts';
-export { findService, type MailService } from './services/find-service.ts';
+export { findService, listServices, type MailService } from './services/find-service.ts';
+export type { ServiceProfile } from './services/service-profiles.ts';
 export { connectionFingerprint } from './smtp/fingerprint.ts';
 export type { SenderOptions } from './smtp/smtp-sender.ts';

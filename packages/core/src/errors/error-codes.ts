@@ -38,6 +38,12 @@ const hints = {
     RECIPIENTS_MISSING: 'Give at least one address in to, cc or bcc.',
     HEADER_INVALID: 'Remove line breaks and control characters from the value; a header is one line of text.',
     NODE_TYPE_UNKNOWN: 'Use one of the node types listed in details.known.',
+    MAIL_LOOP_BLOCKED:
+      'The flow was started by a message from this mailbox, so an answer to it could go round in circles. Send to another address, or switch the loop guard off where this is meant.',
+    MAIL_LOOP_AUTOMATIC:
+      'The flow was started by an automatic reply or by bulk mail (RFC 3834), and such mail is not answered. Filter it before the flow, or switch the loop guard off where this is meant.',
+    DUPLICATE_CONFLICT:
+      'This key was used for other content within the window. Use another key for another message.',
     RESULT_KEY_INVALID:
       'Name a place such as "mail.result": parts joined by dots, none of them empty or reserved, and no part inside a value that is not an object.',
     FILE_UNREADABLE:
@@ -162,6 +168,8 @@ const hints = {
   authentication: {
     AUTH_REFUSED:
       'Check user name and password. Many providers demand an app password or OAuth instead of the account password.',
+    AUTH_REQUIRED:
+      'The server wants a login before it takes mail. Give the connection credentials, and use the submission port (587 or 465).',
     TOKEN_CLIENT_REFUSED:
       'The authorization server does not accept the client. Check client id, tenant, and secret or certificate.',
     TOKEN_GRANT_REFUSED:
@@ -181,6 +189,8 @@ const hints = {
     GREETING_DEFERRED: 'The server is busy or limits this client. Try again later.',
     SENDER_DEFERRED: 'The server does not take mail from this sender at the moment. Try again later.',
     RECIPIENTS_DEFERRED: 'The server does not take mail for these recipients at the moment. Try again later.',
+    DUPLICATE_PENDING:
+      'The same message is being sent, or its outcome is in doubt. Wait for that outcome; once the window has passed it may be sent again.',
     MESSAGE_DEFERRED: 'The server did not take the message this time. Try again later.',
     TOKEN_ENDPOINT_BUSY:
       'The authorization server is overloaded or limits this client. Try again later, not before details.retryAfterMs.',

@@ -46,7 +46,7 @@ export class MailError extends Error {
   readonly inDoubt: boolean;
   /** What a person can do about it. */
   readonly hint: string;
-  readonly details: ErrorDetails;
+  details: ErrorDetails;
 
   constructor(code: ErrorCode, message: string, options: MailErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -63,6 +63,12 @@ export class MailError extends Error {
     this.hint = options.hint ?? hint;
     this.details = options.details ?? {};
     Object.defineProperty(this, marker, { value: true });
+  }
+
+  /** Adds what is known further up, such as the Message-ID; what is there already stays. */
+  addDetails(details: ErrorDetails): this {
+    this.details = { ...details, ...this.details };
+    return this;
   }
 
   toJSON(): MailErrorJson {

@@ -1,4 +1,8 @@
 import { type ErrorCode, type ErrorDetails, MailError, type Phase } from '@flowpost/core';
+import { genericReplies } from './replies/generic.ts';
+import { gmailReplies } from './replies/gmail.ts';
+import { microsoft365Replies } from './replies/microsoft365.ts';
+import type { ReplyRule } from './reply-rule.ts';
 
 /** A server's reply (RFC 5321 section 4.2), taken apart. */
 export interface SmtpReply {
@@ -28,7 +32,33 @@ const codes: Readonly<
   message: { permanent: 'MESSAGE_REFUSED', transient: 'MESSAGE_DEFERRED', what: 'the message' },
 };
 
-/** A negative reply as an error. Whether it is final is in its first digit, and nowhere else. */
+const rules: readonly ReplyRule[] = [...microsoft365Replies, ...gmailReplies, ...genericReplies];
+
+function fits({ code, enhanced, text }: ReplyRule, reply: SmtpReply): boolean {
+  if (code !== undefined && ![code].flat().includes(reply.code)) return false;
+  if (typeof enhanced === 'string' && enhanced !== reply.enhancedCode) return false;
+  if (enhanced instanceof RegExp && !enhanced.test(reply.enhancedCode ?? '')) return false;
+  return text === undefined || text.test(reply.text);
+}
+
+/**
+ * Exchange answers MAIL with 5.7.57 when an earlier login failed, and puts the true reason in brackets behind it.
+ */
+function embeddedReply({ text }: SmtpReply): SmtpReply | undefined {
+  const [, inner] = /\[Error: (\d{3}[ -].*?)\]?$/m.exec(text) ?? [];
+  return inner === undefined ? undefined : parseReply(inner);
+}
+
+/** What is known about a reply, the provider's own rules before the general ones. */
+export function diagnoseReply(reply: SmtpReply): ReplyRule | undefined {
+  const embedded = embeddedReply(reply);
+  return (embedded && rules.find((rule) => fits(rule, embedded))) ?? rules.find((rule) => fits(rule, reply));
+}
+
+/**
+ * A negative reply as an error. Whether it is final is in its first digit, and nowhere else; what is known about it
+ * gives the hint.
+ */
 export function refusal(
   refused: Refused,
   phase: Phase,
@@ -37,18 +67,21 @@ export function refusal(
 ): MailError {
   const { permanent, transient, what } = codes[refused];
   const { code, enhancedCode, text } = reply;
-  return new MailError(
-    code >= 400 && code < 500 ? transient : permanent,
-    `The server refused ${what}: ${text}`,
-    {
-      phase,
+  const rule = diagnoseReply(reply);
+  const isLater = code >= 400 && code < 500;
+  const login = embeddedReply(reply)?.code === 535 ? 'AUTH_REFUSED' : undefined;
+  const special = isLater ? undefined : (login ?? rule?.errorCode);
+  return new MailError(special ?? (isLater ? transient : permanent), `The server refused ${what}: ${text}`, {
+    phase,
+    replyCode: code,
+    ...(rule && { hint: rule.hint }),
+    details: {
       replyCode: code,
-      details: {
-        replyCode: code,
-        ...(enhancedCode !== undefined && { enhancedCode }),
-        reply: text,
-        ...details,
-      },
+      ...(enhancedCode !== undefined && { enhancedCode }),
+      reply: text,
+      ...(rule && { diagnosis: rule.id }),
+      ...(rule?.retryAfterMs !== undefined && { retryAfterMs: rule.retryAfterMs }),
+      ...details,
     },
-  );
+  });
 }

@@ -1,5 +1,6 @@
 import { MailError, type TlsMode } from '@flowpost/core';
 import services from 'nodemailer/lib/well-known/services.json' with { type: 'json' };
+import { type ServiceProfile, serviceProfiles } from './service-profiles.ts';
 
 /** Where a known service takes mail. */
 export interface MailService {
@@ -9,6 +10,8 @@ export interface MailService {
   readonly host: string;
   readonly port: number;
   readonly tls: TlsMode;
+  /** What it allows, where that is known. */
+  readonly profile: ServiceProfile;
 }
 
 interface Entry {
@@ -54,11 +57,30 @@ export function findService(name: string): MailService {
       details: { service: name, similar },
     });
   }
+  return toService(found, entry);
+}
+
+function toService(name: string, entry: Entry): MailService {
   return {
-    name: found,
-    description: entry.description ?? found,
+    name,
+    description: entry.description ?? name,
     host: entry.host ?? 'localhost',
     port: Number(entry.port ?? (entry.secure ? 465 : 587)),
     tls: entry.secure ? 'implicit' : entry.ignoreTLS ? 'none' : 'auto',
+    profile: serviceProfiles[name] ?? {},
   };
+}
+
+/** Every known service, in alphabetical order. */
+export function listServices(): MailService[] {
+  return Object.entries(entries)
+    .map(([name, entry]) => toService(name, entry))
+    .toSorted((a, b) => a.name.localeCompare(b.name, 'en'));
+}
+
+/** The service that takes mail at a host, if it is a known one: its limits hold however it was named. */
+export function findServiceByHost(host: string): MailService | undefined {
+  const wanted = host.toLowerCase();
+  const found = Object.entries(entries).find(([, entry]) => entry.host?.toLowerCase() === wanted);
+  return found && toService(...found);
 }

@@ -1,3 +1,4 @@
+import type { Clock } from '@flowpost/core';
 import type { SmtpSession } from './smtp-session.ts';
 
 /** A session lent to one send. */
@@ -7,19 +8,36 @@ export interface Lease {
   readonly reused: boolean;
 }
 
+export interface SessionPoolOptions {
+  /** Sessions open at the same time. */
+  readonly connections: number;
+  /** How long a session may wait for its next message, in milliseconds. */
+  readonly idleMs: number;
+  /** How long a session is used at all, in milliseconds. */
+  readonly lifetimeMs: number;
+  readonly clock: Clock;
+  open(signal?: AbortSignal): Promise<SmtpSession>;
+}
+
+interface Parked {
+  readonly session: SmtpSession;
+  readonly timer: NodeJS.Timeout;
+}
+
 /** Sessions of one connection: opened when needed, reused when open, never more than the limit at once. */
 export class SessionPool {
-  readonly #open: (signal?: AbortSignal) => Promise<SmtpSession>;
-  readonly #limit: number;
-  readonly #parked: SmtpSession[] = [];
+  readonly #options: SessionPoolOptions;
+  readonly #parked: Parked[] = [];
+  readonly #lentSessions = new Set<SmtpSession>();
+  /** When each session must not be used any more. */
+  readonly #expiry = new WeakMap<SmtpSession, number>();
   /** Called in turn, each when a session has become free for it. */
   readonly #waiting: (() => void)[] = [];
   #lent = 0;
   #closed = false;
 
-  constructor(limit: number, open: (signal?: AbortSignal) => Promise<SmtpSession>) {
-    this.#limit = limit;
-    this.#open = open;
+  constructor(options: SessionPoolOptions) {
+    this.#options = options;
   }
 
   /**
@@ -30,31 +48,57 @@ export class SessionPool {
   async borrow(signal?: AbortSignal, fresh = false): Promise<Lease> {
     await this.#takeSlot(signal);
     try {
-      while (!fresh) {
-        const parked = this.#parked.pop();
-        if (!parked) break;
-        if (!parked.usable) {
-          parked.destroy();
-          continue;
-        }
-        parked.park(false);
-        return { session: parked, reused: true };
-      }
+      const parked = fresh ? undefined : this.#takeParked();
+      if (parked) return this.#lend(parked, true);
       // A parked session counts against the limit too, so one makes room for a fresh one.
-      if (this.#lent + this.#parked.length > this.#limit) this.#parked.pop()?.destroy();
-      return { session: await this.#open(signal), reused: false };
+      if (this.#lent + this.#parked.length > this.#options.connections) this.#unpark()?.destroy();
+      const session = await this.#options.open(signal);
+      this.#expiry.set(session, this.#options.clock.now() + this.#options.lifetimeMs);
+      return this.#lend(session, false);
     } catch (error) {
       this.#freeSlot();
       throw error;
     }
   }
 
+  #lend(session: SmtpSession, reused: boolean): Lease {
+    this.#lentSessions.add(session);
+    return { session, reused };
+  }
+
+  #unpark(): SmtpSession | undefined {
+    const parked = this.#parked.pop();
+    clearTimeout(parked?.timer);
+    return parked?.session;
+  }
+
+  /** The session that was used last, so that those not needed grow old. */
+  #takeParked(): SmtpSession | undefined {
+    for (let session = this.#unpark(); session; session = this.#unpark()) {
+      if (this.#isGood(session)) {
+        session.park(false);
+        return session;
+      }
+      void session.close();
+    }
+    return undefined;
+  }
+
+  /** Open as far as is known, not too old, and logged in with something still valid. */
+  #isGood(session: SmtpSession): boolean {
+    const now = this.#options.clock.now();
+    const until = Math.min(this.#expiry.get(session) ?? 0, session.loginExpiresAt);
+    return session.usable && now < until;
+  }
+
   /** Takes a session back: parks it, or closes it when it is not to be kept. */
   async giveBack({ session }: Lease, keep: boolean): Promise<void> {
-    const park = keep && session.usable && !this.#closed;
+    this.#lentSessions.delete(session);
+    const park = keep && !this.#closed && this.#isGood(session);
     if (park) {
       session.park(true);
-      this.#parked.push(session);
+      const timer = setTimeout(() => this.#expire(session), this.#options.idleMs).unref();
+      this.#parked.push({ session, timer });
     }
     try {
       // Counted until it is closed: a server counts it until then too.
@@ -64,16 +108,29 @@ export class SessionPool {
     }
   }
 
+  #expire(session: SmtpSession): void {
+    const at = this.#parked.findIndex((parked) => parked.session === session);
+    if (at >= 0) this.#parked.splice(at, 1);
+    void session.close();
+  }
+
   /** Closes every session that is not lent; one that is lent closes when it is given back. */
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.all(this.#parked.splice(0).map((session) => session.close()));
+    const closing: Promise<void>[] = [];
+    for (let session = this.#unpark(); session; session = this.#unpark()) closing.push(session.close());
+    await Promise.all(closing);
+  }
+
+  /** Cuts what is lent: whoever uses it learns what became of the message as from any lost connection. */
+  cut(): void {
+    for (const session of this.#lentSessions) session.destroy();
   }
 
   /** Counts a session as lent, at once or when another one is given back. */
   async #takeSlot(signal: AbortSignal | undefined): Promise<void> {
     signal?.throwIfAborted();
-    if (this.#lent < this.#limit) {
+    if (this.#lent < this.#options.connections) {
       this.#lent++;
       return;
     }

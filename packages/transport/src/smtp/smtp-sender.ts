@@ -5,6 +5,7 @@ import {
   googleTokenEndpoint,
 } from '@flowpost/auth-providers';
 import {
+  type Clock,
   type Credential,
   type EmailMessageInput,
   guardLogger,
@@ -20,11 +21,13 @@ import {
   type SendReceipt,
   type SmtpConnection,
   silentLogger,
+  systemClock,
 } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
 import { type ComposerOptions, MessageComposer } from '../message-composer.ts';
-import { findService } from '../services/find-service.ts';
+import { RateLimit } from '../rate-limit.ts';
+import { findService, findServiceByHost } from '../services/find-service.ts';
 import type { Delivered, DeliverOptions } from './session-contract.ts';
 import { cancellation } from './session-failure.ts';
 import { SessionPool } from './session-pool.ts';
@@ -37,9 +40,12 @@ export interface SenderOptions extends ComposerOptions {
   readonly logger?: Logger | undefined;
   /** How host names are looked up. Default the system's way. */
   readonly lookup?: Lookup | undefined;
+  readonly clock?: Clock | undefined;
+  /** How long closing waits for what is in flight before it cuts it, in milliseconds. Default 30,000. */
+  readonly closeDeadlineMs?: number | undefined;
 }
 
-const defaultConnections = 5;
+const defaults = { connections: 5, idleMs: 60_000, lifetimeMs: 540_000, closeDeadlineMs: 30_000 };
 /** Finer than this, a time is noise. */
 const toMicroseconds = (ms: number): number => Math.round(ms * 1_000) / 1_000;
 
@@ -48,8 +54,10 @@ function resolveServer(connection: SmtpConnection) {
   const service = connection.service === undefined ? undefined : findService(connection.service);
   const host = connection.host ?? service?.host ?? '';
   const mode = connection.tls === 'auto' ? (service?.tls ?? 'auto') : connection.tls;
-  const port = connection.port ?? service?.port ?? (mode === 'implicit' ? 465 : 587);
-  return { host, port, tls: resolveTlsMode(mode, host, port) };
+  const usual = connection.protocol === 'lmtp' ? 24 : 587;
+  const port = connection.port ?? service?.port ?? (mode === 'implicit' ? 465 : usual);
+  const profile = (service ?? findServiceByHost(host))?.profile ?? {};
+  return { host, port, tls: resolveTlsMode(mode, host, port), limits: { ...profile, ...connection.limits } };
 }
 
 /** A refresh token that names no issuer belongs to the one the mail server goes with. */
@@ -74,6 +82,7 @@ export class SmtpSender implements MailSender {
   readonly #endpoint: Endpoint;
   readonly #composer: MessageComposer;
   readonly #pool: SessionPool;
+  readonly #rate: RateLimit | undefined;
   readonly #logger: Logger;
   readonly #inFlight = new Set<Promise<SendReceipt>>();
   #closing: Promise<void> | undefined;
@@ -85,7 +94,7 @@ export class SmtpSender implements MailSender {
     this.#composer = new MessageComposer(connection, options);
     this.#logger = guardLogger(options.logger ?? silentLogger);
     const server = resolveServer(connection);
-    this.#endpoint = server;
+    this.#endpoint = { host: server.host, port: server.port };
     const auth = connection.auth && withIssuer(connection.auth, server.host);
     const provider =
       auth &&
@@ -94,9 +103,16 @@ export class SmtpSender implements MailSender {
         logger: this.#logger,
         secretBox: options.secretBox,
       });
-    this.#pool = new SessionPool(connection.limits?.connections ?? defaultConnections, (signal) =>
-      this.#openSession(server, provider, signal),
-    );
+    const { clock = systemClock } = options;
+    const { messagesPerMinute, ...limits } = server.limits;
+    if (messagesPerMinute !== undefined) this.#rate = new RateLimit(messagesPerMinute, 60_000, clock);
+    this.#pool = new SessionPool({
+      connections: limits.connections ?? defaults.connections,
+      idleMs: limits.idleMs ?? defaults.idleMs,
+      lifetimeMs: limits.lifetimeMs ?? defaults.lifetimeMs,
+      clock,
+      open: (signal) => this.#openSession(server, provider, signal),
+    });
   }
 
   async #openSession(
@@ -104,11 +120,12 @@ export class SmtpSender implements MailSender {
     provider: AuthProvider | undefined,
     signal: AbortSignal | undefined,
   ): Promise<SmtpSession> {
-    const { tlsOptions, timeouts, ehloName, allowPlaintextAuth } = this.#connection;
+    const { tlsOptions, timeouts, ehloName, allowPlaintextAuth, protocol } = this.#connection;
     const { lookup } = this.#options;
+    const fixed = { host: server.host, port: server.port, tls: server.tls, lmtp: protocol === 'lmtp' };
     const open = (login: Login | undefined): Promise<SmtpSession> =>
       SmtpSession.open(
-        { ...server, tlsOptions, timeouts, ehloName, allowPlaintextAuth, login, lookup },
+        { ...fixed, tlsOptions, timeouts, ehloName, allowPlaintextAuth, login, lookup },
         signal,
       );
     let login = await provider?.login(signal);
@@ -153,6 +170,7 @@ export class SmtpSender implements MailSender {
     let message = await this.#composer.compose(input, signal);
     times.composed = performance.now();
     try {
+      await this.#rate?.turn(signal);
       let lease = await this.#pool.borrow(signal);
       times.borrowed = performance.now();
       const deliver = async (): Promise<Delivered> => {
@@ -187,6 +205,8 @@ export class SmtpSender implements MailSender {
           ? cancellation('connect', { ...this.#endpoint, signal })
           : error;
       if (isMailError(failure)) {
+        // What the message is called: to look for it where it is in doubt, and to send the same one again.
+        failure.addDetails({ messageId: message.messageId, date: message.date.toISOString() });
         const { code, phase, inDoubt } = failure;
         this.#logger.warn('sending failed', { code, phase, inDoubt, messageId: message.messageId });
       }
@@ -224,9 +244,17 @@ export class SmtpSender implements MailSender {
     };
   }
 
-  /** Takes nothing more, waits for sends in flight, then closes every session. */
+  /** Takes nothing more, waits for sends in flight (up to the deadline), then closes every session. */
   [Symbol.asyncDispose](): Promise<void> {
-    this.#closing ??= Promise.allSettled(this.#inFlight).then(() => this.#pool.close());
+    this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const deadlineMs = this.#options.closeDeadlineMs ?? defaults.closeDeadlineMs;
+    const timer = setTimeout(() => this.#pool.cut(), deadlineMs);
+    await Promise.allSettled(this.#inFlight);
+    clearTimeout(timer);
+    await this.#pool.close();
   }
 }

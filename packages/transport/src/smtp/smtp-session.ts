@@ -1,10 +1,9 @@
-import { isIP, isIPv6 } from 'node:net';
-import { hostname } from 'node:os';
 import { connect as connectTls, TLSSocket } from 'node:tls';
 import { isLoopbackHost } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import { connectionError, connectionFailure } from '../diagnosis/connection-failure.ts';
 import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
+import { ownName } from './ehlo-name.ts';
 import { assertCarries, type Extensions, readExtensions } from './extensions.ts';
 import { openSocket, settled } from './open-socket.ts';
 import { authenticate, loginScrubber } from './sasl.ts';
@@ -81,6 +80,12 @@ export class SmtpSession {
   /** Whether another message can be sent over it, as far as is known without asking. */
   get usable(): boolean {
     return !this.#channel.failed && !this.#channel.hasUnread;
+  }
+
+  /** When what it logged in with stops being valid, in Unix milliseconds; never for a password. */
+  get loginExpiresAt(): number {
+    const { login } = this.#options;
+    return (login?.kind === 'bearer' && login.expiresAt) || Number.POSITIVE_INFINITY;
   }
 
   /** What the server announced. */
@@ -297,12 +302,4 @@ export class SmtpSession {
   destroy(): void {
     this.#channel.fail(new Error('closed'));
   }
-}
-
-/** RFC 5321 section 4.1.4: this machine's full name, or its address when it has none. */
-function ownName(address: string | undefined): string {
-  const name = hostname();
-  if (/^[a-z0-9-]+(?:\.[a-z0-9-]+)+$/i.test(name) && isIP(name) === 0) return name;
-  const plain = (address ?? '127.0.0.1').replace(/^::ffff:/, '').replace(/%.*$/, '');
-  return isIPv6(plain) ? `[IPv6:${plain}]` : `[${plain}]`;
 }

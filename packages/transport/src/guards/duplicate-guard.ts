@@ -1,0 +1,134 @@
+import { createHash } from 'node:crypto';
+import {
+  type Clock,
+  type DuplicateStore,
+  type EmailMessageInput,
+  isMailError,
+  MailError,
+  type MailSender,
+  type SendOptions,
+  type SendReceipt,
+  systemClock,
+} from '@flowpost/core';
+
+export interface DuplicateGuardOptions {
+  readonly store: DuplicateStore;
+  /** Names the thing that is sent once, such as a node and its settings. Default: the message's content. */
+  readonly key?: string | undefined;
+  /** How long a send is remembered, in milliseconds. Default an hour. */
+  readonly windowMs?: number | undefined;
+  /** How long to wait for a twin that is being sent elsewhere, in milliseconds. Default 60,000. */
+  readonly waitMs?: number | undefined;
+  readonly clock?: Clock | undefined;
+}
+
+const pollMs = 250;
+
+/**
+ * What a message says, as a hash: the same for the same content in whatever order its fields come. Message-ID and Date
+ * do not count, since they differ each time.
+ */
+export function contentHash({ messageId: _, date: __, ...message }: EmailMessageInput): string {
+  const stable = (value: unknown): unknown => {
+    if (value instanceof Uint8Array) return createHash('sha256').update(value).digest('base64');
+    if (Array.isArray(value)) return value.map(stable);
+    if (typeof value !== 'object' || value === null) return value;
+    const entries = Object.entries(value).filter(([, one]) => one !== undefined);
+    return Object.fromEntries(entries.map(([key, one]) => [key, stable(one)] as const).toSorted(byKey));
+  };
+  return createHash('sha256')
+    .update(JSON.stringify(stable(message)))
+    .digest('base64url');
+}
+
+const byKey = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number => (a < b ? -1 : 1);
+
+class DuplicateGuard implements MailSender {
+  readonly #sender: MailSender;
+  readonly #options: DuplicateGuardOptions;
+  /** What is being sent from here, by key: a twin gets its outcome as soon as there is one. */
+  readonly #sending = new Map<string, Promise<SendReceipt>>();
+
+  constructor(sender: MailSender, options: DuplicateGuardOptions) {
+    this.#sender = sender;
+    this.#options = options;
+  }
+
+  async send(message: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
+    const { store, windowMs = 3_600_000, waitMs = 60_000, clock = systemClock } = this.#options;
+    const hash = contentHash(message);
+    const key = this.#options.key ?? hash;
+    for (let waited = 0; ; ) {
+      const reservation = await store.reserve(key, hash, windowMs);
+      if (reservation.state === 'reserved') return this.#sendOnce(key, reservation.token, message, options);
+      if (reservation.state === 'sent') return { ...reservation.receipt, status: 'duplicate' };
+      if (reservation.state === 'conflict') {
+        throw new MailError('DUPLICATE_CONFLICT', 'This key was used for a message with other content.');
+      }
+      const twin = this.#sending.get(key);
+      if (twin) {
+        const failed = await twin.then(
+          () => undefined,
+          (error: unknown) => error,
+        );
+        // In doubt for one is in doubt for both; after any other failure the key is free again.
+        if (isMailError(failed) && failed.inDoubt) throw failed;
+        continue;
+      }
+      if (waited >= waitMs) {
+        throw new MailError(
+          'DUPLICATE_PENDING',
+          'The same message is being sent, or its outcome is in doubt.',
+          {
+            retryable: true,
+          },
+        );
+      }
+      await clock.sleep(pollMs, options.signal);
+      waited += pollMs;
+    }
+  }
+
+  async #sendOnce(
+    key: string,
+    token: string,
+    message: EmailMessageInput,
+    options: SendOptions,
+  ): Promise<SendReceipt> {
+    const { store } = this.#options;
+    const sending = (async () => {
+      try {
+        const receipt = await this.#sender.send(message, options);
+        await store.remember(key, token, receipt).catch(() => {
+          // It was sent, whatever becomes of remembering it; the reservation stands until its window has passed.
+        });
+        return receipt;
+      } catch (error) {
+        // Doubt keeps the reservation: another one might deliver it twice.
+        if (!(isMailError(error) && error.inDoubt)) await store.release(key, token);
+        throw error;
+      }
+    })();
+    this.#sending.set(key, sending);
+    try {
+      return await sending;
+    } finally {
+      this.#sending.delete(key);
+    }
+  }
+
+  [Symbol.asyncDispose](): PromiseLike<void> {
+    return this.#sender[Symbol.asyncDispose]();
+  }
+}
+
+/**
+ * A sender that sends the same thing once within a window: the earlier receipt comes back with the status `duplicate`,
+ * and one that is being sent right now is waited for. A failure is forgotten, doubt is not.
+ *
+ * The sender it returns throws `DUPLICATE_CONFLICT` for a key that was used for other content, `DUPLICATE_PENDING` when
+ * a twin elsewhere has no outcome in time.
+ */
+export function withDuplicateGuard(sender: MailSender, options: DuplicateGuardOptions): MailSender {
+  return new DuplicateGuard(sender, options);
+}

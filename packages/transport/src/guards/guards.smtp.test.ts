@@ -1,0 +1,252 @@
+import {
+  type Clock,
+  type EmailMessageInput,
+  isMailError,
+  type MailSender,
+  ManualClock,
+  MemoryDuplicateStore,
+} from '@flowpost/core';
+import { RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
+import { describe, expect, it } from 'vitest';
+import { createSender } from '../create-sender.ts';
+import { contentHash, withDuplicateGuard } from './duplicate-guard.ts';
+import { withLoopGuard } from './loop-guard.ts';
+import { type RetryOptions, withRetry } from './retry.ts';
+
+const message = { from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello' } satisfies EmailMessageInput;
+
+/** A clock whose sleeps end at once, and are written down. */
+function impatient(): Clock & { readonly slept: number[] } {
+  const slept: number[] = [];
+  return { slept, now: () => Date.now(), sleep: async (ms) => void slept.push(ms) };
+}
+
+/** A server whose n-th transaction gets the n-th answer to its final dot; null closes without one. */
+async function answering(answers: readonly (string | null)[], verb = '.') {
+  const bodies: string[] = [];
+  let body = '';
+  const server = await RawServer.start((socket) =>
+    speakSmtp(
+      socket,
+      (command) => {
+        if (!command.startsWith(verb)) return undefined;
+        if (verb === '.') bodies.push(body);
+        const answer = answers[Math.min(asked++, answers.length - 1)];
+        if (answer === null) socket.destroy();
+        return answer ?? null;
+      },
+      (soFar) => {
+        body = soFar.toString();
+      },
+    ),
+  );
+  let asked = 0;
+  return { server, bodies, url: `smtp://127.0.0.1:${server.port}?tls=none` };
+}
+
+async function retrying(answers: readonly (string | null)[], options: RetryOptions = {}, verb?: string) {
+  const { server, bodies, url } = await answering(answers, verb);
+  const clock = impatient();
+  await using _ = server;
+  await using sender = withRetry(createSender(url), { clock, random: () => 1, ...options });
+  const outcome = await sender.send(message).catch((error) => error);
+  return { outcome, bodies, slept: clock.slept };
+}
+const header = (body: string | undefined, name: string) =>
+  new RegExp(`^${name}: (.*)$`, 'm').exec(body ?? '')?.[1];
+
+describe('retry', () => {
+  it('tries again after 4yz, as the same message, waiting longer each time', async () => {
+    const { outcome, bodies, slept } = await retrying(['451 4.3.0 later', '451 4.3.0 later', '250 ok']);
+    expect(outcome).toMatchObject({ status: 'sent', attempts: 3 });
+    expect(slept).toEqual([1_000, 2_000]);
+    expect(new Set(bodies).size).toBe(1);
+  });
+
+  it('gives up in the end, and says how often it tried', async () => {
+    const { outcome, slept } = await retrying(['451 4.3.0 later'], { attempts: 4 });
+    expect(outcome).toMatchObject({ code: 'MESSAGE_DEFERRED', details: { attempts: 4 } });
+    expect(slept).toEqual([1_000, 2_000, 4_000]);
+  });
+
+  it('never after a final refusal', async () => {
+    const { outcome, slept } = await retrying(['554 5.6.0 no', '250 ok']);
+    expect([outcome.code, slept]).toEqual(['MESSAGE_REFUSED', []]);
+  });
+
+  it('never in doubt, unless told so, and then with the same Message-ID and Date', async () => {
+    const held = await retrying([null, '250 ok']);
+    expect(held.outcome).toMatchObject({
+      code: 'DELIVERY_IN_DOUBT',
+      details: { messageId: header(held.bodies[0], 'Message-ID') },
+    });
+    expect(held.bodies).toHaveLength(1);
+    const resent = await retrying([null, '250 ok'], { onDoubt: 'resend' });
+    expect(resent.outcome).toMatchObject({ status: 'sent', attempts: 2 });
+    expect(resent.bodies).toHaveLength(2);
+    expect(new Set(resent.bodies).size).toBe(1);
+  });
+
+  it('not before a server allows it, and not at all when that is too long', async () => {
+    const soon = await retrying(['432 4.3.2 Concurrent connections limit exceeded', '250 ok'], {}, 'MAIL');
+    expect(soon.outcome.status).toBe('sent');
+    expect(soon.slept).toEqual([10_000]);
+    const late = await retrying(['421 4.7.0 Try again later', '250 ok'], {}, 'MAIL');
+    expect(late.outcome).toMatchObject({
+      code: 'SENDER_DEFERRED',
+      retryable: true,
+      details: { retryAfterMs: 300_000 },
+    });
+    expect(late.slept).toEqual([]);
+  });
+
+  it('a caller who gives up while waiting learns what went wrong', async () => {
+    const { server, url } = await answering(['451 4.3.0 later']);
+    await using _ = server;
+    const controller = new AbortController();
+    const clock: Clock = {
+      now: Date.now,
+      sleep: async () => {
+        controller.abort();
+        throw new Error('aborted');
+      },
+    };
+    await using sender = withRetry(createSender(url), { clock });
+    await expect(sender.send(message, { signal: controller.signal })).rejects.toMatchObject({
+      code: 'MESSAGE_DEFERRED',
+    });
+  });
+});
+
+describe('loop guard', () => {
+  const from = 'Ann Example <Ann.Ex@gmail.com>';
+  async function guarded(
+    change: Partial<EmailMessageInput>,
+    headers?: Record<string, string | string[]>,
+    sender = from,
+  ) {
+    await using inbox = await SmtpInbox.start();
+    await using guard = withLoopGuard(createSender(inbox.url), { from: sender, headers });
+    const outcome = await guard.send({ ...message, ...change }).catch((error) => error);
+    return { outcome, sent: inbox.messages.length };
+  }
+
+  it.each<[string, Partial<EmailMessageInput>]>([
+    ['To', { to: 'ann.ex@gmail.com' }],
+    ['Cc', { cc: ['c@x.org', 'ANN.EX@GMAIL.COM'] }],
+    ['Bcc', { bcc: 'ann.ex@gmail.com' }],
+    ['another name', { to: 'Somebody Else <ann.ex@gmail.com>' }],
+    ['dots and a tag', { to: 'annex+tag@googlemail.com' }],
+    ['an object in a nested list', { to: [[{ address: 'a.nnex@gmail.com' }]] }],
+  ])('refuses the mailbox in %s', async (_, change) => {
+    const { outcome, sent } = await guarded(change);
+    expect(outcome).toMatchObject({ code: 'MAIL_LOOP_BLOCKED', category: 'input', retryable: false });
+    expect(sent).toBe(0);
+  });
+
+  it('refuses where answers to that message would go', async () => {
+    expect((await guarded({}, { 'Reply-To': 'B <B@X.org>' })).outcome.code).toBe('MAIL_LOOP_BLOCKED');
+  });
+
+  it.each([
+    { 'Auto-Submitted': 'auto-replied' },
+    { 'auto-submitted': 'auto-generated; owner-email=x' },
+    { Precedence: 'bulk' },
+    { 'Return-Path': '<>' },
+    { 'List-Id': ['<news.x.org>'] },
+  ])('refuses to answer automatic mail: %j', async (headers) => {
+    const { outcome, sent } = await guarded({}, headers as Record<string, string>);
+    expect([outcome.code, sent]).toEqual(['MAIL_LOOP_AUTOMATIC', 0]);
+  });
+
+  it('lets everything else through', async () => {
+    expect((await guarded({}, { 'auto-submitted': 'no', precedence: 'normal' })).outcome.status).toBe('sent');
+    expect((await guarded({ to: 'ann.ex@x.org' }, undefined, 'ann.ex@y.org')).outcome.status).toBe('sent');
+    expect((await guarded({}, undefined, 'no address at all')).outcome.status).toBe('sent');
+  });
+});
+
+describe('duplicate guard', () => {
+  const guardOf = (url: string, options: object = {}): MailSender =>
+    withDuplicateGuard(createSender(url), { store: new MemoryDuplicateStore(), ...options });
+
+  it('sends once within the window, and again after it', async () => {
+    await using inbox = await SmtpInbox.start();
+    const clock = new ManualClock();
+    await using guard = guardOf(inbox.url, { store: new MemoryDuplicateStore(clock), clock });
+    const first = await guard.send(message);
+    expect(await guard.send({ ...message, date: '2026-01-01T00:00:00Z' })).toEqual({
+      ...first,
+      status: 'duplicate',
+    });
+    expect((await guard.send({ ...message, text: 'Other' })).status).toBe('sent');
+    clock.advance(3_600_000);
+    expect((await guard.send(message)).status).toBe('sent');
+    expect(inbox.messages).toHaveLength(3);
+  });
+
+  it('fifty at once are one, in one guard and in several over one store', async () => {
+    await using inbox = await SmtpInbox.start();
+    const store = new MemoryDuplicateStore();
+    await using one = guardOf(inbox.url, { store });
+    await using other = guardOf(inbox.url, { store });
+    const receipts = await Promise.all(
+      Array.from({ length: 50 }, (_, index) => (index % 2 ? one : other).send(message)),
+    );
+    expect(inbox.messages).toHaveLength(1);
+    expect(receipts.filter(({ status }) => status === 'sent')).toHaveLength(1);
+    expect(new Set(receipts.map(({ messageId }) => messageId)).size).toBe(1);
+  });
+
+  it('a failure frees the key: the twin that waited sends', async () => {
+    const { server, bodies, url } = await answering(['451 4.3.0 later', '250 ok']);
+    await using _ = server;
+    await using guard = guardOf(url);
+    const outcomes = await Promise.all([1, 2].map(() => guard.send(message).catch((error) => error)));
+    expect(outcomes.map((one) => one.code ?? one.status).toSorted()).toEqual(['MESSAGE_DEFERRED', 'sent']);
+    expect(bodies).toHaveLength(2);
+  });
+
+  it('doubt keeps it: nothing is sent twice', async () => {
+    const { server, bodies, url } = await answering([null, '250 ok']);
+    await using _ = server;
+    const clock = impatient();
+    await using guard = guardOf(url, { clock });
+    const outcomes = await Promise.all([1, 2].map(() => guard.send(message).catch((error) => error)));
+    expect(outcomes.every((one) => isMailError(one) && one.inDoubt)).toBe(true);
+    await expect(guard.send(message)).rejects.toMatchObject({ code: 'DUPLICATE_PENDING', retryable: true });
+    expect(bodies).toHaveLength(1);
+    expect(clock.slept.length).toBe(240);
+  });
+
+  it('the same key with other content is a conflict', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using guard = guardOf(inbox.url, { key: 'node-7' });
+    await guard.send(message);
+    await expect(guard.send({ ...message, text: 'Other' })).rejects.toMatchObject({
+      code: 'DUPLICATE_CONFLICT',
+    });
+    expect((await guard.send(message)).status).toBe('duplicate');
+  });
+
+  it('the hash of the content does not depend on the order of fields, and sees bytes', () => {
+    const { from, ...rest } = message;
+    expect(contentHash({ ...rest, from, messageId: '<1@x>' })).toBe(contentHash(message));
+    const withBytes = (byte: number) =>
+      contentHash({ ...message, attachments: [{ kind: 'bytes', content: new Uint8Array([byte]) }] });
+    expect(withBytes(1)).not.toBe(withBytes(2));
+    expect(withBytes(1)).toBe(withBytes(1));
+  });
+});
+
+it('they stack, and closing the outermost closes all', async () => {
+  await using inbox = await SmtpInbox.start();
+  {
+    const retried = withRetry(createSender(inbox.url));
+    const once = withDuplicateGuard(retried, { store: new MemoryDuplicateStore() });
+    await using sender = withLoopGuard(once, { from: 'ann@x.org' });
+    await sender.send(message);
+    expect((await sender.send(message)).status).toBe('duplicate');
+  }
+  await expect.poll(() => inbox.openConnections).toBe(0);
+});

@@ -1,0 +1,97 @@
+import {
+  type EmailMessageInput,
+  MailError,
+  type MailSender,
+  parseAddresses,
+  type SendOptions,
+  type SendReceipt,
+  sameMailbox,
+} from '@flowpost/core';
+
+/** The message that started the flow. */
+export interface MailTrigger {
+  /** Its From, as it stands there. */
+  readonly from: string;
+  /** Its header, by name in any case. */
+  readonly headers?: Readonly<Record<string, string | readonly string[]>> | undefined;
+}
+
+/** The addresses in a text that comes from outside; one that cannot be read is none. */
+function readable(text: string): string[] {
+  try {
+    return parseAddresses(text).map(({ address }) => address);
+  } catch {
+    return /<([^<>\s]+@[^<>\s]+)>/.exec(text)?.slice(1) ?? [];
+  }
+}
+
+/** Why a message must not be answered by a machine (RFC 3834 section 2), or undefined. */
+function automaticReason(header: (name: string) => string | undefined): string | undefined {
+  const submitted = header('auto-submitted')?.split(';')[0]?.trim().toLowerCase();
+  if (submitted !== undefined && submitted !== 'no') return `Auto-Submitted: ${submitted}`;
+  const precedence = header('precedence')?.trim().toLowerCase() ?? '';
+  if (['bulk', 'junk', 'list'].includes(precedence)) return `Precedence: ${precedence}`;
+  if (header('return-path')?.trim() === '<>') return 'an empty Return-Path';
+  for (const name of ['list-id', 'list-unsubscribe', 'list-post', 'x-autoreply', 'x-autorespond']) {
+    if (header(name) !== undefined) return name;
+  }
+  return undefined;
+}
+
+class LoopGuard implements MailSender {
+  readonly #sender: MailSender;
+  readonly #mailboxes: readonly string[];
+  readonly #automatic: string | undefined;
+
+  constructor(sender: MailSender, trigger: MailTrigger) {
+    const headers = new Map(
+      Object.entries(trigger.headers ?? {}).map(([name, value]) => [name.toLowerCase(), [value].flat()]),
+    );
+    const header = (name: string): string | undefined => headers.get(name)?.[0];
+    this.#sender = sender;
+    this.#automatic = automaticReason(header);
+    this.#mailboxes = [trigger.from, header('reply-to'), header('return-path')].flatMap((text) =>
+      text === undefined ? [] : readable(text),
+    );
+  }
+
+  async send(message: EmailMessageInput, options?: SendOptions): Promise<SendReceipt> {
+    const { to, cc, bcc } = message;
+    const found = parseAddresses([to ?? [], cc ?? [], bcc ?? []])
+      .map(({ address }) => address)
+      .find((address) => this.#mailboxes.some((mailbox) => sameMailbox(mailbox, address)));
+    if (found !== undefined) {
+      throw new MailError(
+        'MAIL_LOOP_BLOCKED',
+        `${found} is where the message came from that started this flow.`,
+        {
+          details: { address: found },
+        },
+      );
+    }
+    if (this.#automatic !== undefined) {
+      throw new MailError(
+        'MAIL_LOOP_AUTOMATIC',
+        `The flow was started by automatic mail (${this.#automatic}).`,
+        {
+          details: { reason: this.#automatic },
+        },
+      );
+    }
+    return this.#sender.send(message, options);
+  }
+
+  [Symbol.asyncDispose](): PromiseLike<void> {
+    return this.#sender[Symbol.asyncDispose]();
+  }
+}
+
+/**
+ * A sender for a flow that an incoming message started: it refuses to send to the mailbox that message came from, in
+ * To, Cc or Bcc, however it is spelled, and to send at all when that message was automatic or bulk mail.
+ *
+ * The sender it returns throws `MAIL_LOOP_BLOCKED` or `MAIL_LOOP_AUTOMATIC`.
+ */
+export function withLoopGuard(sender: MailSender, trigger: MailTrigger): MailSender {
+  return new LoopGuard(sender, trigger);
+}
