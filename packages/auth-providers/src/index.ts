@@ -29,3 +29,4 @@ export {
   type TokenEndpointOptions,
   type TokenRequest,
 } from './token-endpoint.ts';
+export { readTokenClaims } from './token-provider.ts';

@@ -106,7 +106,7 @@ export function resolveTokenEndpoint(endpoint: string | undefined, tenant: strin
 }
 
 /** The claims of an access token that happens to be a JWT; its signature is the resource's business. */
-function readClaims(token: SecretText): Record<string, unknown> | undefined {
+export function readTokenClaims(token: SecretText): Record<string, unknown> | undefined {
   try {
     const claims = JSON.parse(Buffer.from(token.reveal().split('.')[1] ?? '', 'base64url').toString('utf8'));
     return typeof claims === 'object' && claims !== null ? claims : undefined;
@@ -117,7 +117,7 @@ function readClaims(token: SecretText): Record<string, unknown> | undefined {
 
 /** Entra issues tokens without any permission when consent is missing, and the mail server then says only 535. */
 export function assertEntraPermission({ accessToken }: IssuedToken): void {
-  const claims = readClaims(accessToken);
+  const claims = readTokenClaims(accessToken);
   if (!claims) return;
   const { roles, scp, aud } = claims;
   const has = (value: unknown): boolean =>

@@ -78,6 +78,8 @@ export interface OpenSocketOptions extends Endpoint {
   readonly connectMs: number;
   readonly handshakeMs: number;
   readonly signal?: AbortSignal | undefined;
+  /** Told which phase begins. */
+  readonly onPhase?: ((phase: Phase) => void) | undefined;
 }
 
 /**
@@ -92,8 +94,10 @@ export async function openSocket(options: OpenSocketOptions): Promise<Socket | T
   const failIn = (phase: Phase) => (cause: unknown) => connectionFailure(cause, phase, endpoint);
   const lateIn = (phase: Phase) => () => connectionError('CONNECTION_TIMED_OUT', phase, endpoint);
   signal?.throwIfAborted();
+  options.onPhase?.('resolve');
   const addresses = await resolveHost(endpoint, options.lookup ?? defaultLookup, connectMs, signal);
   signal?.throwIfAborted();
+  options.onPhase?.('connect');
   const socket = connectTcp({
     host,
     port,
@@ -108,6 +112,7 @@ export async function openSocket(options: OpenSocketOptions): Promise<Socket | T
   });
   await settled(socket, 'connect', connectMs, failIn('connect'), lateIn('connect'), signal);
   if (!options.tls) return socket;
+  options.onPhase?.('tls');
   const secure = connectTls({ ...options.tls, socket });
   await settled(secure, 'secureConnect', handshakeMs, failIn('tls'), lateIn('tls'), signal);
   return secure;

@@ -1,3 +1,4 @@
+import { StringDecoder } from 'node:string_decoder';
 import { parseReply, type SmtpReply } from '../diagnosis/reply-failure.ts';
 
 /** RFC 5321 section 4.5.3.1.5 allows 512 octets a line; servers with a lot to say use more. */
@@ -12,6 +13,7 @@ export class ReplyTooLong extends Error {}
  * at once. A line that is no reply becomes one with the code 0.
  */
 export class ReplyParser {
+  readonly #decoder = new StringDecoder('utf8');
   #pending = '';
   #lines: string[] = [];
 
@@ -20,7 +22,7 @@ export class ReplyParser {
    * @throws ReplyTooLong
    */
   feed(chunk: Buffer): SmtpReply[] {
-    const text = this.#pending + chunk.toString('utf8');
+    const text = this.#pending + this.#decoder.write(chunk);
     const lines = text.split('\n');
     this.#pending = lines.pop() ?? '';
     if (this.#pending.length > longestLine) throw new ReplyTooLong('a line without end');

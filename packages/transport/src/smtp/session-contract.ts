@@ -2,6 +2,7 @@ import type {
   DeliveryNotification,
   Login,
   Lookup,
+  Phase,
   RejectedRecipient,
   Timeouts,
   TlsMode,
@@ -22,6 +23,8 @@ export interface SmtpSessionOptions extends Endpoint {
   readonly lookup?: Lookup | undefined;
   /** Speak LMTP (RFC 2033). */
   readonly lmtp?: boolean;
+  /** Told which phase of the opening begins. */
+  readonly onPhase?: ((phase: Phase) => void) | undefined;
   /** Hears the opening of the session. */
   readonly transcript?: TranscriptListener | undefined;
 }

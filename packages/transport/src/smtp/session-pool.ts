@@ -1,5 +1,6 @@
 import type { Clock } from '@flowpost/core';
 import type { SmtpSession } from './smtp-session.ts';
+import type { TranscriptListener } from './transcript.ts';
 
 /** A session lent to one send. */
 export interface Lease {
@@ -16,7 +17,14 @@ export interface SessionPoolOptions {
   /** How long a session is used at all, in milliseconds. */
   readonly lifetimeMs: number;
   readonly clock: Clock;
-  open(signal?: AbortSignal): Promise<SmtpSession>;
+  open(request: BorrowRequest): Promise<SmtpSession>;
+}
+
+/** For whom a session is wanted. */
+export interface BorrowRequest {
+  readonly signal?: AbortSignal | undefined;
+  /** Hears the opening of a new session. */
+  readonly transcript?: TranscriptListener | undefined;
 }
 
 interface Parked {
@@ -45,14 +53,14 @@ export class SessionPool {
    *
    * @param fresh does not take one that was open before.
    */
-  async borrow(signal?: AbortSignal, fresh = false): Promise<Lease> {
-    await this.#takeSlot(signal);
+  async borrow(request: BorrowRequest = {}, fresh = false): Promise<Lease> {
+    await this.#takeSlot(request.signal);
     try {
       const parked = fresh ? undefined : this.#takeParked();
       if (parked) return this.#lend(parked, true);
       // A parked session counts against the limit too, so one makes room for a fresh one.
       if (this.#lent + this.#parked.length > this.#options.connections) this.#unpark()?.destroy();
-      const session = await this.#options.open(signal);
+      const session = await this.#options.open(request);
       this.#expiry.set(session, this.#options.clock.now() + this.#options.lifetimeMs);
       return this.#lend(session, false);
     } catch (error) {

@@ -18,6 +18,8 @@ interface Waiter {
 /** Commands out, replies in, over one socket; in order, with a time limit for each wait. */
 export class SmtpChannel {
   #socket: Socket;
+  /** The one that TLS runs over. */
+  #underneath: Socket | undefined;
   readonly #transcript: Transcript;
   #parser = new ReplyParser();
   #unread: SmtpReply[] = [];
@@ -65,6 +67,7 @@ export class SmtpChannel {
 
   /** Goes on over another socket, with nothing left of what was said before. */
   attach(socket: Socket): void {
+    this.#underneath = this.#socket;
     this.#socket = socket;
     this.#parser = new ReplyParser();
     this.#unread = [];
@@ -109,6 +112,7 @@ export class SmtpChannel {
     if (this.#failure) return;
     this.#failure = { cause };
     this.#socket.destroy();
+    this.#underneath?.destroy();
     this.#waiter?.reject(cause);
     this.#waiter = undefined;
     this.#onFailure?.();

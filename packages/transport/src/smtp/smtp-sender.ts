@@ -30,7 +30,7 @@ import { RateLimit } from '../rate-limit.ts';
 import { findService, findServiceByHost } from '../services/find-service.ts';
 import type { Delivered, DeliverOptions } from './session-contract.ts';
 import { cancellation } from './session-failure.ts';
-import { SessionPool } from './session-pool.ts';
+import { type BorrowRequest, SessionPool } from './session-pool.ts';
 import { SmtpSession } from './smtp-session.ts';
 
 export interface SenderOptions extends ComposerOptions {
@@ -50,7 +50,7 @@ const defaults = { connections: 5, idleMs: 60_000, lifetimeMs: 540_000, closeDea
 const toMicroseconds = (ms: number): number => Math.round(ms * 1_000) / 1_000;
 
 /** Where a connection leads: its service's host and port, or its own. */
-function resolveServer(connection: SmtpConnection) {
+export function resolveServer(connection: SmtpConnection) {
   const service = connection.service === undefined ? undefined : findService(connection.service);
   const host = connection.host ?? service?.host ?? '';
   const mode = connection.tls === 'auto' ? (service?.tls ?? 'auto') : connection.tls;
@@ -61,7 +61,7 @@ function resolveServer(connection: SmtpConnection) {
 }
 
 /** A refresh token that names no issuer belongs to the one the mail server goes with. */
-function withIssuer(credential: Credential, host: string): Credential {
+export function authFor(credential: Credential, host: string): Credential {
   const isGoogle = /(?:^|\.)gmail\.com$/i.test(host);
   if (credential.kind !== 'oauth2-refresh' || credential.tokenEndpoint !== undefined || !isGoogle)
     return credential;
@@ -95,7 +95,7 @@ export class SmtpSender implements MailSender {
     this.#logger = guardLogger(options.logger ?? silentLogger);
     const server = resolveServer(connection);
     this.#endpoint = { host: server.host, port: server.port };
-    const auth = connection.auth && withIssuer(connection.auth, server.host);
+    const auth = connection.auth && authFor(connection.auth, server.host);
     const provider =
       auth &&
       createAuthProvider(auth, {
@@ -111,21 +111,21 @@ export class SmtpSender implements MailSender {
       idleMs: limits.idleMs ?? defaults.idleMs,
       lifetimeMs: limits.lifetimeMs ?? defaults.lifetimeMs,
       clock,
-      open: (signal) => this.#openSession(server, provider, signal),
+      open: (request) => this.#openSession(server, provider, request),
     });
   }
 
   async #openSession(
     server: ReturnType<typeof resolveServer>,
     provider: AuthProvider | undefined,
-    signal: AbortSignal | undefined,
+    { signal, transcript }: BorrowRequest,
   ): Promise<SmtpSession> {
     const { tlsOptions, timeouts, ehloName, allowPlaintextAuth, protocol } = this.#connection;
     const { lookup } = this.#options;
     const fixed = { host: server.host, port: server.port, tls: server.tls, lmtp: protocol === 'lmtp' };
     const open = (login: Login | undefined): Promise<SmtpSession> =>
       SmtpSession.open(
-        { ...fixed, tlsOptions, timeouts, ehloName, allowPlaintextAuth, login, lookup },
+        { ...fixed, tlsOptions, timeouts, ehloName, allowPlaintextAuth, login, lookup, transcript },
         signal,
       );
     let login = await provider?.login(signal);
@@ -166,12 +166,13 @@ export class SmtpSender implements MailSender {
       timeoutMs === undefined ? [] : AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs)),
     ].flat();
     const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
+    const request = { signal, transcript: options.transcript };
     const times = { start: performance.now(), composed: 0, borrowed: 0 };
     let message = await this.#composer.compose(input, signal);
     times.composed = performance.now();
     try {
       await this.#rate?.turn(signal);
-      let lease = await this.#pool.borrow(signal);
+      let lease = await this.#pool.borrow(request);
       times.borrowed = performance.now();
       const deliver = async (): Promise<Delivered> => {
         const { beforeData, dsn, requireTls, transcript } = options;
@@ -195,7 +196,7 @@ export class SmtpSender implements MailSender {
         this.#logger.debug('parked SMTP session had been dropped; opening a new one', { ...this.#endpoint });
         attempts++;
         message = await this.#composer.compose(input, signal, message);
-        lease = await this.#pool.borrow(signal, true);
+        lease = await this.#pool.borrow(request, true);
         return deliver();
       });
       return this.#receipt(message, delivered, attempts, times);

@@ -1,5 +1,6 @@
+import type { Socket } from 'node:net';
 import { connect as connectTls, TLSSocket } from 'node:tls';
-import { isLoopbackHost } from '@flowpost/core';
+import { isLoopbackHost, type Login } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import { connectionError, connectionFailure } from '../diagnosis/connection-failure.ts';
 import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
@@ -22,22 +23,19 @@ export class SmtpSession {
   readonly #options: SmtpSessionOptions;
   readonly #channel: SmtpChannel;
   readonly #transcript: Transcript;
-  readonly #scrub: (text: string) => string;
+  #login: Login | undefined;
+  #scrub: (text: string) => string;
   #extensions: Extensions = new Map();
   /** A transaction was broken off, so the next one begins with RSET. */
   #needsReset = false;
   #greeting = '';
 
-  private constructor(
-    options: SmtpSessionOptions,
-    channel: SmtpChannel,
-    transcript: Transcript,
-    scrub: (text: string) => string,
-  ) {
+  private constructor(options: SmtpSessionOptions, socket: Socket) {
     this.#options = options;
-    this.#channel = channel;
-    this.#transcript = transcript;
-    this.#scrub = scrub;
+    this.#scrub = loginScrubber(options.login, options);
+    this.#transcript = new Transcript((text) => this.#scrub(text));
+    this.#transcript.listener = options.transcript;
+    this.#channel = new SmtpChannel(socket, this.#transcript);
   }
 
   /**
@@ -62,12 +60,15 @@ export class SmtpSession {
     const tls = tlsConnectOptions(host, tlsOptions);
     const reach = { host, port, lookup, connectMs: timeouts.connectMs, handshakeMs: timeouts.greetingMs };
     const implicit = options.tls === 'implicit';
-    const scrub = loginScrubber(options.login, options);
-    const transcript = new Transcript(scrub);
-    transcript.listener = options.transcript;
-    const socket = await openSocket({ ...reach, signal, tls: implicit ? tls : undefined });
-    transcript.note(`connected to ${host}:${port}${implicit ? ' over TLS' : ''}`);
-    const session = new SmtpSession(options, new SmtpChannel(socket, transcript), transcript, scrub);
+    const socket = await openSocket({
+      ...reach,
+      signal,
+      tls: implicit ? tls : undefined,
+      onPhase: options.onPhase,
+    });
+    options.onPhase?.('greeting');
+    const session = new SmtpSession(options, socket);
+    session.#transcript.note(`connected to ${host}:${port}${implicit ? ' over TLS' : ''}`);
     try {
       await session.#greet(implicit ? undefined : new TlsProbe(reach), signal);
       return session;
@@ -84,7 +85,7 @@ export class SmtpSession {
 
   /** When what it logged in with stops being valid, in Unix milliseconds; never for a password. */
   get loginExpiresAt(): number {
-    const { login } = this.#options;
+    const login = this.#login;
     return (login?.kind === 'bearer' && login.expiresAt) || Number.POSITIVE_INFINITY;
   }
 
@@ -197,12 +198,14 @@ export class SmtpSession {
         message: 'bytes in clear came in after the server had agreed to TLS',
       });
     }
+    this.#options.onPhase?.('tls');
     const secure = connectTls({ ...tlsConnectOptions(host, tlsOptions), socket: this.#channel.release() });
     const fail = (cause: unknown) => connectionFailure(cause, 'tls', context);
     const late = () => connectionError('CONNECTION_TIMED_OUT', 'tls', context);
     await settled(secure, 'secureConnect', timeouts.greetingMs, fail, late, signal);
     this.#transcript.note(`now over ${secure.getProtocol()}`);
     this.#channel.attach(secure);
+    this.#options.onPhase?.('greeting');
     await this.#hello();
   }
 
@@ -218,10 +221,12 @@ export class SmtpSession {
   }
 
   /** Logs in, when there is a login. */
-  async login(signal?: AbortSignal): Promise<void> {
-    const { login, host, allowPlaintextAuth, timeouts } = this.#options;
-    const context = this.#context(signal);
+  async login(signal?: AbortSignal, login = this.#options.login): Promise<void> {
+    const { host, allowPlaintextAuth, timeouts } = this.#options;
     if (!login) return;
+    this.#login = login;
+    this.#scrub = loginScrubber(login, this.#options);
+    const context = this.#context(signal);
     if (!this.encrypted && !allowPlaintextAuth && !isLoopbackHost(host)) {
       throw connectionError('AUTH_IN_CLEAR_REFUSED', 'auth', context, {
         message: 'the connection is not encrypted, so the credentials were not sent',

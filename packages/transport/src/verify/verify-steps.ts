@@ -1,0 +1,75 @@
+import { type MailErrorJson, type Phase, toMailError } from '@flowpost/core';
+
+/** The steps of a verification, in order. */
+export const verifySteps = ['dns', 'tcp', 'tls', 'ehlo', 'token', 'auth', 'sender'] as const;
+export type VerifyStepName = (typeof verifySteps)[number];
+
+export interface VerifyStep {
+  readonly step: VerifyStepName;
+  readonly status: 'ok' | 'failed' | 'skipped';
+  /** How long it took, in milliseconds. */
+  readonly ms: number;
+  /** One line for people. */
+  readonly message: string;
+  /** What to do, when there is something to do. */
+  readonly hint?: string;
+  /** What was found, for programs. Never a secret. */
+  readonly details?: Readonly<Record<string, unknown>>;
+  readonly error?: MailErrorJson;
+}
+
+export interface VerifyReport {
+  readonly ok: boolean;
+  readonly steps: readonly VerifyStep[];
+}
+
+/** Collects steps in their order; after a failure the rest are skipped. */
+export class Steps {
+  readonly #found = new Map<VerifyStepName, VerifyStep>();
+  readonly #onStep: ((step: VerifyStep) => void) | undefined;
+
+  constructor(onStep: ((step: VerifyStep) => void) | undefined) {
+    this.#onStep = onStep;
+  }
+
+  add(step: VerifyStepName, outcome: Omit<VerifyStep, 'step' | 'ms'> & { readonly ms?: number }): void {
+    const one = { step, ...outcome, ms: Math.round(outcome.ms ?? 0) };
+    this.#found.set(step, one);
+    this.#onStep?.(one);
+  }
+
+  fail(step: VerifyStepName, thrown: unknown, ms: number, details: Record<string, unknown> = {}): void {
+    const error = toMailError(thrown).addDetails(details);
+    this.add(step, { status: 'failed', ms, message: error.message, hint: error.hint, error: error.toJSON() });
+  }
+
+  report(): VerifyReport {
+    for (const step of verifySteps) {
+      if (!this.#found.has(step)) this.add(step, { status: 'skipped', message: 'not reached' });
+    }
+    const steps = verifySteps.flatMap((step) => this.#found.get(step) ?? []);
+    return { ok: steps.every(({ status }) => status !== 'failed'), steps };
+  }
+}
+
+/** How long each phase of an opening took, from the moments they began. */
+export class PhaseTimes {
+  readonly #times = new Map<Phase, number>();
+  #phase: Phase | undefined;
+  #since = 0;
+
+  readonly enter = (phase: Phase): void => {
+    this.stop();
+    this.#phase = phase;
+    this.#since = performance.now();
+  };
+
+  stop(): void {
+    if (this.#phase) this.#times.set(this.#phase, this.ms(this.#phase) + performance.now() - this.#since);
+    this.#phase = undefined;
+  }
+
+  ms(phase: Phase): number {
+    return this.#times.get(phase) ?? 0;
+  }
+}

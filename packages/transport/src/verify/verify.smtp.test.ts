@@ -1,0 +1,129 @@
+import type { ConnectionInput } from '@flowpost/core';
+import {
+  createTestCertificates,
+  OAuthServer,
+  RawServer,
+  SmtpInbox,
+  type TestCertificates,
+} from '@flowpost/testing';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { verifyConnection } from './verify-connection.ts';
+
+const timeouts = { connectMs: 2_000, greetingMs: 500, commandMs: 500, dataMs: 500, confirmMs: 500 };
+const password = 'hunter2-S3cret!';
+const auth = { kind: 'basic', username: 'me@x.org', password } as const;
+let certificates: TestCertificates;
+beforeAll(async () => {
+  certificates = await createTestCertificates();
+});
+
+/** The steps as `name status`, after making sure that no secret is in the report. */
+async function verify(connection: object) {
+  const told: string[] = [];
+  const report = await verifyConnection({ timeouts, ...connection } as ConnectionInput, {
+    onStep: ({ step, status }) => told.push(`${step} ${status}`),
+  });
+  expect(JSON.stringify(report)).not.toContain(password);
+  expect(told.toSorted()).toEqual(report.steps.map(({ step, status }) => `${step} ${status}`).toSorted());
+  const find = (name: string) => report.steps.find(({ step }) => step === name);
+  return { ...report, find, summary: report.steps.map(({ step, status }) => `${step} ${status}`).join(', ') };
+}
+
+describe('a connection that works', () => {
+  it.each(['implicit', 'starttls'] as const)('over %s: every step, and nothing is sent', async (tls) => {
+    await using inbox = await SmtpInbox.start({
+      tls,
+      certificate: certificates.valid,
+      users: { 'me@x.org': password },
+    });
+    const tlsOptions = { ca: certificates.authority.cert };
+    const report = await verify({ host: '127.0.0.1', port: inbox.port, tls, tlsOptions, auth });
+    expect(report.summary).toBe('dns ok, tcp ok, tls ok, ehlo ok, token skipped, auth ok, sender ok');
+    expect(report.ok).toBe(true);
+    expect(report.find('tls')?.details).toMatchObject({
+      certificate: { daysLeft: expect.any(Number), fingerprint: expect.stringMatching(/^[0-9a-f]{64}$/) },
+    });
+    expect(report.find('tls')?.hint).toContain('days');
+    expect(report.find('ehlo')?.details).toMatchObject({
+      extensions: expect.arrayContaining(['PIPELINING']),
+    });
+    expect(inbox.messages).toEqual([]);
+    // The inbox does not see an upgraded socket close.
+    if (tls === 'implicit') await expect.poll(() => inbox.openConnections).toBe(0);
+  });
+
+  it('with a token says what the token is for, and never shows it', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: password } });
+    await using inbox = await SmtpInbox.start({ tokens: { 'me@x.org': 'another' } });
+    const credential = {
+      kind: 'oauth2-client-credentials',
+      user: 'me@x.org',
+      tokenEndpoint: server.tokenEndpoint,
+      clientId: 'app',
+      clientSecret: password,
+    };
+    const report = await verify({ host: '127.0.0.1', port: inbox.port, auth: credential });
+    expect(report.summary).toBe(
+      'dns ok, tcp ok, tls skipped, ehlo ok, token ok, auth failed, sender skipped',
+    );
+    expect(report.find('token')?.details).toMatchObject({
+      permissions: expect.any(Array),
+      expiresAt: expect.any(String),
+    });
+    expect(report.find('auth')?.hint).toMatch(/\.$/);
+    expect(JSON.stringify(report)).not.toMatch(/eyJ/);
+  });
+});
+
+describe('stops at the first failure', () => {
+  const at = (port: number, more: object = {}) => ({ host: '127.0.0.1', port, auth, ...more });
+
+  it('an unknown host', async () => {
+    const report = await verify({ host: 'nowhere.invalid', auth });
+    expect(report.summary).toBe(
+      'dns failed, tcp skipped, tls skipped, ehlo skipped, token skipped, auth skipped, sender skipped',
+    );
+    expect(report.find('dns')?.error?.code).toBe('HOST_NOT_FOUND');
+  });
+
+  it('a closed port', async () => {
+    const closed = await RawServer.start(() => undefined);
+    const { port } = closed;
+    await closed[Symbol.asyncDispose]();
+    const report = await verify(at(port));
+    expect(report.summary).toMatch(/^dns ok, tcp failed, tls skipped/);
+    expect(report.ok).toBe(false);
+  });
+
+  it.each(['implicit', 'starttls'] as const)(
+    'a certificate nobody vouches for (%s), which it shows all the same',
+    async (tls) => {
+      await using inbox = await SmtpInbox.start({ tls, certificate: certificates.valid });
+      const report = await verify(at(inbox.port, { tls }));
+      expect(report.summary).toMatch(/^dns ok, tcp ok, tls failed, ehlo skipped/);
+      expect(report.find('tls')?.error).toMatchObject({
+        code: 'TLS_CERTIFICATE_UNTRUSTED',
+        details: { certificate: { issuer: expect.any(String), daysLeft: expect.any(Number) } },
+      });
+      expect(inbox.authAttempts).toEqual([]);
+    },
+  );
+
+  it('a server that falls silent', async () => {
+    await using silent = await RawServer.start(() => undefined);
+    const report = await verify(at(silent.port, { tls: 'none' }));
+    expect(report.summary).toMatch(/^dns ok, tcp ok, tls skipped, ehlo failed, token skipped/);
+  });
+
+  it('a login that is refused, and a sender', async () => {
+    await using inbox = await SmtpInbox.start({ users: { 'me@x.org': 'another' } });
+    expect((await verify(at(inbox.port))).summary).toMatch(/auth failed, sender skipped$/);
+    await using strict = await SmtpInbox.start({
+      users: { 'me@x.org': password },
+      refuse: { mailFrom: () => ({ code: 550, text: '5.7.60 not allowed to send as this sender' }) },
+    });
+    const report = await verify(at(strict.port, { from: 'boss@x.org' }));
+    expect(report.summary).toMatch(/auth ok, sender failed$/);
+    expect(report.find('sender')?.hint).toContain('Send As');
+  });
+});
