@@ -29,7 +29,14 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     '@flowpost/testing',
   ],
   'apps/server': [],
-  'apps/bench': ['@flowpost/mime-attachments', 'nodemailer'],
+  'apps/bench': [
+    '@flowpost/core',
+    '@flowpost/mime-attachments',
+    '@flowpost/transport',
+    '@upyo/core',
+    '@upyo/smtp',
+    'nodemailer',
+  ],
 };
 const forTests = ['vitest', 'fast-check', '@flowpost/testing', 'mailauth', 'postal-mime'];
 

@@ -1,9 +1,11 @@
 import { parseArgs } from 'node:util';
 import { compose } from './compose.ts';
 import { type Report, toJson, toTable } from './report.ts';
+import { send } from './send.ts';
 
 const benchmarks: Readonly<Record<string, (progress: (what: string) => void) => Promise<Report>>> = {
   compose,
+  send,
 };
 
 const { values, positionals } = parseArgs({ options: { json: { type: 'boolean' } }, allowPositionals: true });

@@ -6,6 +6,15 @@ export {
   type KeyPair,
   type TestCertificates,
 } from './certificates.ts';
+export { CuttingProxy, type CuttingProxyOptions } from './cutting-proxy.ts';
+export {
+  type Fault,
+  FaultServer,
+  type FaultServerOptions,
+  type FaultStage,
+  faultStages,
+  faults,
+} from './fault-server.ts';
 export { GoogleTokenEndpoint, type GoogleTokenEndpointOptions } from './google-token-endpoint.ts';
 export { type HttpHandler, HttpServer, type HttpServerOptions } from './http-server.ts';
 export { type InjectedAnswer, OAuthServer, type OAuthServerOptions } from './oauth-server.ts';

@@ -78,13 +78,15 @@ export function connectionError(
     readonly message?: string;
     readonly details?: Record<string, unknown>;
     readonly cause?: unknown;
+    readonly retryable?: boolean;
   } = {},
 ): MailError {
-  const { reason, message = messages[code], details, cause } = options;
+  const { reason, message = messages[code], details, cause, retryable } = options;
   return new MailError(code, `${host}:${port}: ${message ?? 'the connection failed'}.`, {
     phase,
     details: { host, port, ...(reason !== undefined && { reason }), ...details },
     cause,
+    retryable,
   });
 }
 

@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import type { SmtpReply } from '../diagnosis/reply-failure.ts';
 import type { SmtpChannel } from './smtp-channel.ts';
 
 /**
@@ -15,7 +16,10 @@ const end = Buffer.from('.\r\n');
 const lineEnd = Buffer.from('\r\n');
 
 /** The server said something before it had the whole message. */
-export class EarlyAnswer extends Error {}
+export class EarlyAnswer extends Error {
+  /** What it said, once all of it is here. */
+  reply: SmtpReply | undefined;
+}
 
 /** Doubles the dots at the beginning of lines (RFC 5321 section 4.5.2), over pieces of any size. */
 class DotStuffing {
@@ -71,7 +75,8 @@ export class MessageWriter {
     for (; at + sliceBytes < body.length; at += sliceBytes) {
       await this.#writePart(stuffing.stuff(body.subarray(at, at + sliceBytes)));
     }
-    this.#writeEnd([...stuffing.stuff(body.subarray(at)), ...stuffing.end()]);
+    // One write costs less than the copy that makes one piece of these.
+    this.#writeEnd([Buffer.concat([...stuffing.stuff(body.subarray(at)), ...stuffing.end()])]);
   }
 
   async #writeStream(body: Readable): Promise<void> {

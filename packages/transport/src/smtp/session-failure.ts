@@ -5,7 +5,7 @@ import {
   type Endpoint,
   safeCause,
 } from '../diagnosis/connection-failure.ts';
-import { refusal } from '../diagnosis/reply-failure.ts';
+import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
 import { EarlyAnswer } from './message-writer.ts';
 import { ProtocolViolation, type SmtpChannel } from './smtp-channel.ts';
 import { SessionDropped } from './transaction.ts';
@@ -52,7 +52,7 @@ export function describeDelivery(
   channel: SmtpChannel,
 ): unknown {
   if (cause instanceof SessionDropped) return connectionError('CONNECTION_LOST', 'envelope', context);
-  if (cause instanceof EarlyAnswer) return describeEarlyAnswer(phase, context, channel);
+  if (cause instanceof EarlyAnswer) return describeEarlyAnswer(phase, cause.reply, context);
   const isOurs = cause instanceof ProtocolViolation || channel.causedBy(cause);
   // What the caller's hook or an attachment's stream threw is theirs.
   return isOurs ? describeLoss(cause, phase, context) : cause;
@@ -62,12 +62,11 @@ export function describeDelivery(
  * An answer before the end: whatever it says, the rest of the message has not left. A "no" is one all the same; a "yes"
  * to a message the server did not have leaves it to anybody's guess what it has.
  */
-function describeEarlyAnswer(phase: Phase, context: FailureContext, channel: SmtpChannel): MailError {
-  const reply = channel.takeUnread();
+function describeEarlyAnswer(phase: Phase, reply: SmtpReply | undefined, context: FailureContext): MailError {
   if (reply && reply.code >= 400 && phase !== 'confirm') {
     return refusal('message', phase, { ...reply, text: context.scrub(reply.text) });
   }
-  if (phase === 'envelope')
+  if (phase === 'envelope' || !reply || reply.code === 0)
     return describeLoss(new ProtocolViolation('an answer nobody asked for'), phase, context);
   return connectionError('DELIVERY_IN_DOUBT', 'confirm', context, {
     message: 'the server confirmed the message before it had all of it',

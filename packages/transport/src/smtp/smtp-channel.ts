@@ -8,6 +8,8 @@ const standstillCheckMs = 1_000;
 /** The other side does not keep to SMTP. */
 export class ProtocolViolation extends Error {}
 
+const isAscii = (text: string): boolean => Buffer.byteLength(text) === text.length;
+
 const systemError = (code: string): Error => Object.assign(new Error(code), { code });
 
 interface Waiter {
@@ -79,11 +81,6 @@ export class SmtpChannel {
     return this.#unread.length > 0 || this.#parser.hasPartial;
   }
 
-  /** The oldest reply that nobody has read. */
-  takeUnread(): SmtpReply | undefined {
-    return this.#unread.shift();
-  }
-
   /** Whether an error is what ended the channel. */
   causedBy(cause: unknown): boolean {
     return this.#failure?.cause === cause;
@@ -121,18 +118,27 @@ export class SmtpChannel {
   /** Writes commands, each with its line end. */
   send(commands: string): void {
     if (this.#failure) return;
+    // Whatever it is the answer to, it is not to what is about to be said.
+    if (this.#unread.length > 0) {
+      this.fail(new ProtocolViolation('an answer nobody asked for'));
+      return;
+    }
     this.#transcript.sent(commands);
-    this.#socket.write(commands, 'utf8');
+    this.#socket.write(commands, isAscii(commands) ? 'latin1' : 'utf8');
   }
 
   /** Writes pieces of a message in one go; whether there is room for more. */
   write(...pieces: readonly Buffer[]): boolean {
     this.assertOpen();
-    this.#socket.cork();
+    const [only] = pieces;
     let hasRoom = true;
-    for (const piece of pieces) hasRoom = this.#socket.write(piece);
-    this.#socket.uncork();
-    this.#transcript.message(pieces.reduce((sum, { length }) => sum + length, 0));
+    if (only && pieces.length === 1) hasRoom = this.#socket.write(only);
+    else {
+      this.#socket.cork();
+      for (const piece of pieces) hasRoom = this.#socket.write(piece);
+      this.#socket.uncork();
+    }
+    this.#transcript.message(pieces);
     return hasRoom;
   }
 

@@ -179,10 +179,10 @@ export class SmtpSession {
   async #startTls(signal: AbortSignal | undefined): Promise<void> {
     const { host, tls: mode, timeouts, tlsOptions } = this.#options;
     const context = this.#context(signal);
-    const notOffered = (details = {}) =>
+    const notOffered = (extra: { details?: Record<string, unknown>; retryable?: boolean } = {}) =>
       connectionError('TLS_NOT_OFFERED', 'tls', context, {
         message: 'the server does not offer STARTTLS',
-        details,
+        ...extra,
       });
     if (!this.#extensions.has('STARTTLS')) {
       if (mode === 'starttls') throw notOffered();
@@ -192,7 +192,10 @@ export class SmtpSession {
     const reply = await this.#channel.read(timeouts.commandMs).catch((cause) => {
       throw describeLoss(cause, 'tls', context);
     });
-    if (reply.code !== 220) throw notOffered({ reply: this.#scrub(reply.text) });
+    if (reply.code !== 220) {
+      const retryable = reply.code >= 400 && reply.code < 500;
+      throw notOffered({ details: { reply: this.#scrub(reply.text) }, retryable });
+    }
     if (this.#channel.hasUnread) {
       throw connectionError('TLS_INJECTION', 'tls', context, {
         message: 'bytes in clear came in after the server had agreed to TLS',

@@ -50,10 +50,15 @@ export class Transaction {
   }
 
   async run(): Promise<Delivered> {
-    await this.#envelope();
-    await this.#options.beforeData?.();
-    await this.#writer.write(this.#message.body);
-    return this.#confirmation();
+    try {
+      await this.#envelope();
+      await this.#options.beforeData?.();
+      await this.#writer.write(this.#message.body);
+      return await this.#confirmation();
+    } catch (error) {
+      if (error instanceof EarlyAnswer) error.reply ??= await this.#read().catch(() => undefined);
+      throw error;
+    }
   }
 
   #read(): Promise<SmtpReply> {
@@ -82,8 +87,8 @@ export class Transaction {
     const sender = await next(mail);
     if (sender.code === 0) throw new ProtocolViolation('no reply to MAIL');
     if (!isPositive(sender)) {
-      if (pipelining && sender.code !== 421) await this.#skip(rcpts.length, atOnce);
-      this.canContinue = sender.code !== 421;
+      const isOpen = sender.code !== 421;
+      this.canContinue = isOpen && (!pipelining || (await this.#skip(rcpts.length, atOnce)));
       throw refusal('sender', 'envelope', this.#clean(sender));
     }
     for (const [index, rcpt] of rcpts.entries()) this.#recipient(envelope.to[index] ?? '', await next(rcpt));
@@ -106,11 +111,11 @@ export class Transaction {
   }
 
   /** @throws MailError when there is nobody to send to, or somebody is missing who must not be. */
-  #assertRecipients(): void {
+  #assertRecipients(canContinue = true): void {
     const rejected = this.#rejected;
     if (rejected.length === 0) return;
     if (this.#accepted.length > 0 && this.#options.onPartial === 'accept') return;
-    this.canContinue = true;
+    this.canContinue = canContinue;
     // One final refusal makes it final; a later attempt would meet it again. RFC 5321 section 4.5.3.1.10: 552 means 452.
     const isFinal = ({ code }: RejectedRecipient): boolean => (code < 400 || code >= 500) && code !== 552;
     const worst = rejected.find(isFinal) ?? rejected[0];
@@ -122,10 +127,12 @@ export class Transaction {
   async #go(reply: SmtpReply): Promise<void> {
     if (reply.code === 354) {
       if (this.#context.channel.hasUnread) throw new EarlyAnswer('there is more than the 354');
-      // RFC 2920 section 3.1: asked for a message although nobody may get it, the answer is an empty one.
       if (this.#accepted.length === 0) {
-        this.#context.channel.send('.\r\n');
-        await this.#read();
+        const isOpen = await this.#sendNothing().then(
+          () => true,
+          () => false,
+        );
+        this.#assertRecipients(isOpen);
       }
       this.#assertRecipients();
       return;
@@ -136,13 +143,24 @@ export class Transaction {
     throw refusal('message', 'envelope', this.#clean(reply));
   }
 
-  /** Reads the answers to what was sent along, so that the session is where it was. */
-  async #skip(recipients: number, data: boolean): Promise<void> {
-    for (let count = 0; count < recipients; count++) await this.#read();
-    if (data && (await this.#read()).code === 354) {
-      this.#context.channel.send('.\r\n');
-      await this.#read();
+  /**
+   * Reads the answers to what was sent along, so that the session is where it was. When that fails, the session is of no
+   * use any more, which is no news beside the refusal.
+   */
+  async #skip(recipients: number, data: boolean): Promise<boolean> {
+    try {
+      for (let count = 0; count < recipients; count++) await this.#read();
+      // Asked for a message from a sender it refused, the server is left alone.
+      return !data || (await this.#read()).code !== 354;
+    } catch {
+      return false;
     }
+  }
+
+  /** RFC 2920 section 3.1: asked for a message although nobody may get it, the answer is an empty one. */
+  async #sendNothing(): Promise<void> {
+    this.#context.channel.send('.\r\n');
+    await this.#read();
   }
 
   /** The server's last word, of which LMTP has one for each recipient. */

@@ -25,6 +25,8 @@ export class Transcript {
 
   /** Commands as they are sent, one or several with their line ends. */
   sent(commands: string): void {
+    // Only what follows AUTH must be known even when nobody listens.
+    if (!this.listener && !this.#inLogin && !/^AUTH /i.test(commands)) return;
     for (const line of commands.split('\r\n').slice(0, -1)) {
       const [, auth] = /^(AUTH +[^ ]+)/i.exec(line) ?? [];
       const text = auth !== undefined ? this.#login(auth, line) : this.#inLogin ? hidden : line;
@@ -46,8 +48,10 @@ export class Transcript {
   }
 
   /** The message, or a part of it. */
-  message(bytes: number): void {
-    this.listener?.({ from: 'client', text: `(${bytes} bytes of the message)` });
+  message(pieces: readonly Uint8Array[]): void {
+    if (!this.listener) return;
+    const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
+    this.listener({ from: 'client', text: `(${bytes} bytes of the message)` });
   }
 
   note(text: string): void {

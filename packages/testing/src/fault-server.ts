@@ -1,0 +1,306 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+import type { KeyPair } from './certificates.ts';
+
+/** Where in a delivery something goes wrong. */
+export const faultStages = [
+  'greeting',
+  'ehlo',
+  'starttls',
+  'handshake',
+  'auth',
+  'mail',
+  'rcpt',
+  'data',
+  'body',
+  'dot',
+] as const;
+export type FaultStage = (typeof faultStages)[number];
+
+/**
+ * What goes wrong: the connection ends (`fin`), is reset (`rst`) or falls silent; the answer is a temporary or a final
+ * refusal, no SMTP at all, without end, in several lines, or preceded by one nobody asked for.
+ */
+export const faults = [
+  'fin',
+  'rst',
+  'silence',
+  '4yz',
+  '5yz',
+  'garbage',
+  'endless',
+  'multiline',
+  'early',
+  '421',
+] as const;
+export type Fault = (typeof faults)[number];
+
+export interface FaultServerOptions {
+  readonly stage: FaultStage;
+  readonly fault: Fault;
+  /** How often it goes wrong before everything works. Default always. */
+  readonly times?: number;
+  /** Offer STARTTLS with this certificate. */
+  readonly certificate?: KeyPair;
+  /** Offer AUTH PLAIN. */
+  readonly auth?: boolean;
+  /** Whether PIPELINING is offered. Default yes. */
+  readonly pipelining?: boolean;
+  /** How replies are written. Default `whole`. */
+  readonly delivery?: 'whole' | 'lines' | 'bytes';
+}
+
+const end = Buffer.from('\r\n.\r\n');
+const replies: Readonly<Record<FaultStage, string>> = {
+  greeting: '220 fault server',
+  ehlo: '250 ok',
+  starttls: '220 go ahead',
+  handshake: '',
+  auth: '235 2.7.0 welcome',
+  mail: '250 2.1.0 ok',
+  rcpt: '250 2.1.5 ok',
+  data: '354 go on',
+  body: '',
+  dot: '250 2.0.0 taken',
+};
+
+/** An SMTP server that does everything right but one thing. */
+export class FaultServer implements AsyncDisposable {
+  /** Complete messages, up to and including the final dot. */
+  readonly messages: string[] = [];
+  connections = 0;
+  readonly #options: FaultServerOptions;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #left: number;
+
+  private constructor(options: FaultServerOptions) {
+    this.#options = options;
+    this.#left = options.times ?? Number.POSITIVE_INFINITY;
+    this.#server = createServer((socket) => {
+      this.connections++;
+      this.#sockets.add(socket);
+      socket.once('close', () => this.#sockets.delete(socket));
+      new Dialogue(this, options, socket).start();
+    });
+  }
+
+  static async start(options: FaultServerOptions): Promise<FaultServer> {
+    const server = new FaultServer(options);
+    server.#server.listen(0, '127.0.0.1');
+    await once(server.#server, 'listening');
+    return server;
+  }
+
+  /** Whether it goes wrong at this stage now; counts it. */
+  strikes(stage: FaultStage): boolean {
+    if (stage !== this.#options.stage || this.#left <= 0) return false;
+    this.#left--;
+    return true;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+}
+
+/** One connection to it. */
+class Dialogue {
+  readonly #server: FaultServer;
+  readonly #options: FaultServerOptions;
+  #socket: Socket;
+  #pending: Buffer = Buffer.alloc(0);
+  #inBody = false;
+  #body: Buffer[] = [];
+  #recipients = 0;
+  #secure = false;
+  #dead = false;
+  /** Replies are written one after another, however slowly. */
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(server: FaultServer, options: FaultServerOptions, socket: Socket) {
+    this.#server = server;
+    this.#options = options;
+    this.#socket = socket;
+  }
+
+  start(): void {
+    this.#listen(this.#socket);
+    this.#answer('greeting');
+  }
+
+  #listen(socket: Socket): void {
+    socket.on('error', () => undefined);
+    socket.on('data', (chunk) => this.#take(chunk));
+  }
+
+  #take(chunk: Buffer): void {
+    if (this.#dead) return;
+    if (this.#inBody) this.#takeBody(chunk);
+    else {
+      this.#pending = Buffer.concat([this.#pending, chunk]);
+      this.#takeCommands();
+    }
+  }
+
+  #takeCommands(): void {
+    while (!this.#dead && !this.#inBody) {
+      const at = this.#pending.indexOf('\r\n');
+      if (at < 0) return;
+      const line = this.#pending.toString('utf8', 0, at);
+      this.#pending = this.#pending.subarray(at + 2);
+      this.#command(line);
+    }
+    if (this.#dead || this.#pending.length === 0) return;
+    const begun = this.#pending;
+    this.#pending = Buffer.alloc(0);
+    this.#takeBody(begun);
+  }
+
+  /** Clients wait for the answer to a message, so its end is the end of what has come. */
+  #takeBody(chunk: Buffer): void {
+    if (this.#server.strikes('body')) {
+      this.#fail('body');
+      if (this.#dead) return;
+    }
+    this.#body.push(chunk);
+    const tail = Buffer.concat(this.#body.slice(-2)).subarray(-end.length);
+    // An empty message is the dot alone.
+    const isEmpty = tail.equals(end.subarray(2));
+    if (!isEmpty && !tail.equals(end)) return;
+    const body = Buffer.concat(this.#body.splice(0)).toString('utf8').slice(0, -3);
+    this.#inBody = false;
+    this.#answer('dot', undefined, () => this.#recipients > 0 && this.#server.messages.push(body));
+  }
+
+  #command(line: string): void {
+    const verb = line.slice(0, 4).toUpperCase();
+    if (verb === 'EHLO' || verb === 'HELO') {
+      if (verb === 'HELO') this.#write('250 fault server\r\n');
+      else this.#answer('ehlo', ['250 fault server', ...this.#offers()]);
+    } else if (verb === 'STAR') this.#startTls();
+    else if (verb === 'AUTH') this.#answer('auth');
+    else if (verb === 'MAIL') {
+      this.#recipients = 0;
+      this.#answer('mail');
+    } else if (verb === 'RCPT') {
+      if (this.#answer('rcpt')) this.#recipients++;
+    } else if (verb === 'DATA') {
+      if (this.#answer('data')) this.#inBody = true;
+    } else if (verb === 'QUIT') {
+      this.#write('221 bye\r\n');
+      this.#socket.end();
+    } else this.#write('250 ok\r\n');
+  }
+
+  #offers(): string[] {
+    const { certificate, auth, pipelining = true } = this.#options;
+    return [
+      ...(pipelining ? ['250 PIPELINING'] : []),
+      ...(certificate && !this.#secure ? ['250 STARTTLS'] : []),
+      ...(auth ? ['250 AUTH PLAIN'] : []),
+    ];
+  }
+
+  #startTls(): void {
+    const { certificate } = this.#options;
+    if (!this.#answer('starttls') || !certificate) return;
+    const plain = this.#socket;
+    plain.removeAllListeners('data');
+    if (this.#server.strikes('handshake')) {
+      this.#fail('handshake');
+      return;
+    }
+    const secure = new TLSSocket(plain, { isServer: true, key: certificate.key, cert: certificate.cert });
+    this.#secure = true;
+    this.#socket = secure;
+    this.#listen(secure);
+  }
+
+  /** Gives the usual answer, or goes wrong; whether the usual thing goes on. */
+  #answer(
+    stage: FaultStage,
+    lines: readonly string[] = [replies[stage]],
+    take = (): unknown => undefined,
+  ): boolean {
+    const strikes = this.#server.strikes(stage);
+    // Refused is not taken; whatever else goes wrong happens to a server that has it.
+    if (!strikes || !['4yz', '5yz', '421'].includes(this.#options.fault)) take();
+    if (strikes) return this.#fail(stage, lines);
+    this.#write(toReply(lines));
+    return true;
+  }
+
+  #fail(stage: FaultStage, lines: readonly string[] = []): boolean {
+    const usual = lines.length > 0 ? toReply(lines) : '';
+    switch (this.#options.fault) {
+      case 'fin':
+        this.#dead = true;
+        this.#socket.end();
+        return false;
+      case 'rst':
+        this.#dead = true;
+        this.#socket.resetAndDestroy();
+        return false;
+      case 'silence':
+        this.#dead = true;
+        this.#socket.pause();
+        return false;
+      case '4yz':
+        this.#write('451 4.3.0 later\r\n');
+        return false;
+      case '421':
+        this.#write('421 4.3.2 closing\r\n');
+        this.#dead = true;
+        void this.#writing.then(() => this.#socket.end());
+        return false;
+      case '5yz':
+        this.#write('554 5.3.0 no\r\n');
+        return false;
+      case 'garbage':
+        this.#write('what do you want?\r\n');
+        return false;
+      case 'endless':
+        this.#write('250 '.padEnd(20_000, 'x'));
+        return false;
+      case 'multiline':
+        this.#write(
+          `${toReply([`${lines[0]?.slice(0, 3)} first`, `${lines[0]?.slice(0, 3)} second`, ...lines])}`,
+        );
+        return true;
+      case 'early':
+        // Behind the 220 to STARTTLS it would be an injection; elsewhere it stands before what was asked for.
+        this.#write(stage === 'starttls' ? `${usual}250 early\r\n` : `250 early\r\n${usual}`);
+        return true;
+    }
+  }
+
+  #write(text: string): void {
+    const { delivery = 'whole' } = this.#options;
+    const socket = this.#socket;
+    if (delivery === 'whole') {
+      socket.write(text);
+      return;
+    }
+    const pieces = delivery === 'lines' ? text.split(/(?<=\n)/) : [...text];
+    this.#writing = this.#writing.then(async () => {
+      for (const piece of pieces) {
+        socket.write(piece);
+        await new Promise(setImmediate);
+      }
+    });
+  }
+}
+
+/** Lines as one reply: all but the last with a hyphen behind the code. */
+function toReply(lines: readonly string[]): string {
+  return lines
+    .map((line, index) => `${line.slice(0, 3)}${index < lines.length - 1 ? '-' : ' '}${line.slice(4)}\r\n`)
+    .join('');
+}
