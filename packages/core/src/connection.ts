@@ -117,13 +117,31 @@ const smtpSchema = smtpFields
     path: ['host'],
   });
 
+/** Encrypted, or on this machine. */
+const graphUrl = z
+  .url({ protocol: /^https?$/ })
+  .refine(
+    (text) => text.startsWith('https:') || isLoopbackHost(new URL(text).hostname.replace(/^\[(.*)\]$/, '$1')),
+    { error: 'it must be an https URL' },
+  );
+
 const microsoft365Schema = z.strictObject({
   kind: z.literal('microsoft365'),
+  /** Over Microsoft Graph, or over SMTP with a token. */
   delivery: z.enum(['smtp', 'graph']),
   tenantId: encryptableSchema,
+  /** The Object ID of the user who sends. Default: the From address. */
   objectId: encryptableSchema.optional(),
   auth: credentialSchema,
   from: singleAddressSchema.optional(),
+  limits: limitsSchema.optional(),
+  /** Graph in a national cloud. Default https://graph.microsoft.com/v1.0. */
+  graphBaseUrl: graphUrl.optional(),
+  /** For delivery over SMTP. Default smtp.office365.com, port 587, STARTTLS. */
+  host: hostSchema.optional(),
+  port: z.number().int().min(1).max(65535).optional(),
+  tlsOptions: tlsOptionsSchema.optional(),
+  timeouts: timeoutsSchema.prefault({}),
 });
 
 /** How to reach a mail server, as an object or as a URL (see `readConnectionUrl`). */

@@ -6,3 +6,4 @@ export {
   type Envelope,
 } from './compose/compose-message.ts';
 export { type DkimIdentity, DkimSigner } from './compose/dkim.ts';
+export { type OpenedAttachment, type OpenedAttachments, openAttachments } from './open-attachments.ts';

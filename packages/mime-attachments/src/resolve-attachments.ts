@@ -119,6 +119,11 @@ function release({ content }: { readonly content: Buffer | StreamedContent }): v
   if (!Buffer.isBuffer(content)) content.release?.();
 }
 
+/** Gives up what attachments hold. */
+export function releaseAll(attachments: readonly ResolvedAttachment[]): void {
+  for (const attachment of attachments) if ('content' in attachment) release(attachment);
+}
+
 /** Waits for all; when one fails, the others are stopped, and what they hold is released. */
 async function settle(
   pending: readonly (ResolvedAttachment | Promise<ResolvedAttachment>)[],

@@ -21,7 +21,7 @@ export interface HttpServerOptions {
   readonly port?: number;
 }
 
-/** A real HTTP server on a loopback port, with an answer for each path; 404 for the others. */
+/** A real HTTP server on a loopback port, with one handler, or one for each path and 404 for the others. */
 export class HttpServer implements AsyncDisposable {
   /** Method and path of every request, in order. */
   readonly requests: string[] = [];
@@ -34,7 +34,7 @@ export class HttpServer implements AsyncDisposable {
   }
 
   static async start(
-    routes: Readonly<Record<string, HttpHandler>>,
+    routes: Readonly<Record<string, HttpHandler>> | HttpHandler,
     { certificate, address = '127.0.0.1', port = 0 }: HttpServerOptions = {},
   ): Promise<HttpServer> {
     const listener: HttpHandler = (request, response) => {
@@ -42,7 +42,8 @@ export class HttpServer implements AsyncDisposable {
       self.requests.push(`${request.method} ${request.url}`);
       // Clients that break off are what some tests are about.
       response.on('error', () => undefined);
-      const handler = Object.hasOwn(routes, path) ? routes[path] : undefined;
+      const handler =
+        typeof routes === 'function' ? routes : Object.hasOwn(routes, path) ? routes[path] : undefined;
       if (handler) handler(request, response);
       else response.writeHead(404).end('no such page');
     };

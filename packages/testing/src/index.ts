@@ -16,6 +16,12 @@ export {
   faults,
 } from './fault-server.ts';
 export { GoogleTokenEndpoint, type GoogleTokenEndpointOptions } from './google-token-endpoint.ts';
+export {
+  type GraphInjection,
+  type GraphMail,
+  GraphServer,
+  type GraphServerOptions,
+} from './graph-server.ts';
 export { type HttpHandler, HttpServer, type HttpServerOptions } from './http-server.ts';
 export { type InjectedAnswer, OAuthServer, type OAuthServerOptions } from './oauth-server.ts';
 export { type ParsedAddress, type ParsedAttachment, type ParsedMail, parseMail } from './parse-mail.ts';

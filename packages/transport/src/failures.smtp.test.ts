@@ -81,7 +81,6 @@ describe('what cannot be a connection', () => {
     [`smtp://me:${password}@x.org:smtp`, 'CONNECTION_INVALID'],
     ['not a url', 'CONNECTION_INVALID'],
     [{ service: 'Gmial', auth }, 'SERVICE_UNKNOWN'],
-    [{ kind: 'microsoft365', delivery: 'graph', tenantId: 't', auth }, 'CONNECTION_KIND_UNAVAILABLE'],
     [{ host: 'x.org', auth, tlsOptions: { caFile: '/nonexistent/ca.pem' } }, 'CONNECTION_INVALID'],
   ])('%j: %s', async (connection, code) => {
     expect(await failureOf(connection)).toMatchObject({

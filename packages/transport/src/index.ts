@@ -12,8 +12,9 @@ export { findService, listServices, type MailService } from './services/find-ser
 export type { ServiceProfile } from './services/service-profiles.ts';
 export { connectionFingerprint } from './smtp/fingerprint.ts';
 export type { SenderOptions } from './smtp/smtp-sender.ts';
-export { type VerifyOptions, verifyConnection } from './verify/verify-connection.ts';
+export { verifyConnection } from './verify/verify-connection.ts';
 export {
+  type VerifyOptions,
   type VerifyReport,
   type VerifyStep,
   type VerifyStepName,

@@ -76,8 +76,8 @@ const hints = {
     CONNECTION_INVALID:
       'Correct the connection, for example smtps://user:password@smtp.example.com:465 or smtp://smtp.example.com:587.',
     SERVICE_UNKNOWN: 'Use the name of a known service, or give host and port instead.',
-    CONNECTION_KIND_UNAVAILABLE:
-      'This version cannot deliver over this kind of connection. Use an SMTP connection.',
+    MAILBOX_NOT_FOUND:
+      'Correct the Object ID (or address) of the sending user: there is no such user with a mailbox in this tenant. It is the Object ID of the user, not of the application.',
     SECRET_KEY_MISSING:
       'Configure the secret key this text was encrypted with (details.keyId); keep old keys after a rotation until everything is encrypted anew.',
     DKIM_KEY_INVALID:
@@ -180,6 +180,8 @@ const hints = {
       'A policy of the organisation refuses the token. Ask its administrator about consent and conditional access.',
     TOKEN_CONSENT_MISSING:
       'The token carries no permission. Add the application permission SMTP.SendAsApp (or Mail.Send for Graph) and have an administrator grant consent.',
+    GRAPH_PERMISSION_MISSING:
+      'The application lacks a permission for this mailbox. Add the application permission named in details.permission to it, have an administrator grant consent, and see that no access policy or RBAC scope leaves the mailbox out. New grants take up to two hours.',
     TOKEN_EXPIRED:
       'The access token has expired and there is no refresh token. Sign in again, or use OAuth2 client credentials.',
   },

@@ -9,7 +9,7 @@ import {
   toWireAddress,
 } from '@flowpost/core';
 import { type AttachmentPolicy, resolveAttachmentPolicy } from '../attachment-policy.ts';
-import { resolveAttachments } from '../resolve-attachments.ts';
+import { type ResolvedAttachment, releaseAll, resolveAttachments } from '../resolve-attachments.ts';
 import { contentPart } from './content-part.ts';
 import { type DkimSigner, hashBody } from './dkim.ts';
 import { messageHeaders } from './message-headers.ts';
@@ -54,6 +54,11 @@ export interface ComposeOptions {
   readonly now?: () => number;
   /** Sign the message, each in the name of its domain (RFC 6376). */
   readonly dkim?: readonly DkimSigner[];
+  /**
+   * Write a Bcc header. Only for a service that finds the recipients of a message in its header and takes this one out,
+   * such as Microsoft Graph: over SMTP it would show everybody who was to stay hidden.
+   */
+  readonly includeBcc?: boolean;
   /** Stops fetching attachments. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -97,14 +102,26 @@ export async function composeMessage(
   const parsed = parseWith(sendableMessageSchema, input);
   const needsText = parsed.html !== undefined && parsed.text === undefined;
   const message = needsText ? { ...parsed, text: await plainTextOf(parsed.html ?? '') } : parsed;
-  const { uniqueId = randomUUID, dkim = [] } = options;
   const policy = resolveAttachmentPolicy(options.attachments);
   const found = resolveAttachments(message.attachments, policy, {
     signal: options.signal,
-    rereadable: dkim.length > 0,
+    rereadable: (options.dkim ?? []).length > 0,
   });
   const attachments = found instanceof Promise ? await found : found;
 
+  try {
+    return await compose(message, attachments, options);
+  } catch (error) {
+    releaseAll(attachments);
+    throw error;
+  }
+}
+
+async function compose(
+  message: EmailMessage,
+  attachments: readonly ResolvedAttachment[],
+  { uniqueId = randomUUID, dkim = [], includeBcc = false, ...options }: ComposeOptions,
+): Promise<ComposedMessage> {
   const envelope = envelopeOf(message);
   const now = options.now?.() ?? Date.now();
   const date = message.date ?? new Date(now);
@@ -113,22 +130,18 @@ export async function composeMessage(
   const messageId =
     message.messageId ?? `<${uniqueId()}${envelope.from.slice(envelope.from.lastIndexOf('@'))}>`;
   const content = contentPart(message, attachments, messageId);
-  const head = `${messageHeaders(message, messageId, date)}MIME-Version: 1.0\r\n${content.headers}`;
+  const headers = messageHeaders(message, messageId, date, includeBcc);
+  const head = `${headers}MIME-Version: 1.0\r\n${content.headers}`;
   const segments = endsWithLineEnd(content.body.at(-1)) ? content.body : [...content.body, '\r\n'];
+  // The signature stands before the body it covers, so a body that streams is read twice.
+  const bodyHash = dkim.length > 0 ? await hashBody(readSegments(segments)) : undefined;
+  const signatures = bodyHash ? dkim.map((signer) => signer.sign(head, bodyHash, signedAt)).join('') : '';
+  const whole: Segment[] = [`${signatures}${head}\r\n`, ...segments];
+  const sizeBytes = whole.reduce((size, segment) => size + segmentSize(segment), 0);
   const streamed = streamedContents(segments);
-  try {
-    // The signature stands before the body it covers, so a body that streams is read twice.
-    const bodyHash = dkim.length > 0 ? await hashBody(readSegments(segments)) : undefined;
-    const signatures = bodyHash ? dkim.map((signer) => signer.sign(head, bodyHash, signedAt)).join('') : '';
-    const whole: Segment[] = [`${signatures}${head}\r\n`, ...segments];
-    const sizeBytes = whole.reduce((size, segment) => size + segmentSize(segment), 0);
-    if (streamed.length === 0) {
-      return { envelope, messageId, date, sizeBytes, body: joinSegments(whole, sizeBytes) };
-    }
-    const chunks = bodyHash ? readUnchanged(whole, bodyHash) : readSegments(whole);
-    return { envelope, messageId, date, sizeBytes, body: streamBody(chunks, streamed) };
-  } catch (error) {
-    for (const one of streamed) one.release?.();
-    throw error;
+  if (streamed.length === 0) {
+    return { envelope, messageId, date, sizeBytes, body: joinSegments(whole, sizeBytes) };
   }
+  const chunks = bodyHash ? readUnchanged(whole, bodyHash) : readSegments(whole);
+  return { envelope, messageId, date, sizeBytes, body: streamBody(chunks, streamed) };
 }

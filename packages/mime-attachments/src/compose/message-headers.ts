@@ -38,15 +38,22 @@ function unsubscribeHeaders({ url, mailto }: NonNullable<EmailMessage['unsubscri
   return url === undefined ? list : `${list}List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n`;
 }
 
-/** All header lines but those about the content. Bcc is not among them, by design. */
-export function messageHeaders(message: EmailMessage, messageId: string, date: Date): string {
-  const { from, sender, replyTo, to, cc, subject, headers, inReplyTo, references, unsubscribe } = message;
+/** All header lines but those about the content. Bcc is not among them, unless it is asked for. */
+export function messageHeaders(
+  message: EmailMessage,
+  messageId: string,
+  date: Date,
+  includeBcc = false,
+): string {
+  const { from, sender, replyTo, to, cc, bcc, subject, headers, inReplyTo, references, unsubscribe } =
+    message;
   let lines = addressHeader('From', [from]);
   if (sender) lines += addressHeader('Sender', [sender]);
   if (replyTo.length > 0) lines += addressHeader('Reply-To', replyTo);
   if (to.length > 0) lines += addressHeader('To', to);
   else if (cc.length === 0) lines += 'To: undisclosed-recipients:;\r\n';
   if (cc.length > 0) lines += addressHeader('Cc', cc);
+  if (includeBcc && bcc.length > 0) lines += addressHeader('Bcc', bcc);
   lines += textHeader('Subject', subject);
   lines += `Date: ${formatDate(date)}\r\n`;
   lines += tokenHeader('Message-ID', [messageId]);

@@ -47,7 +47,14 @@ export interface SenderOptions extends ComposerOptions {
 
 const defaults = { connections: 5, idleMs: 60_000, lifetimeMs: 540_000, closeDeadlineMs: 30_000 };
 /** Finer than this, a time is noise. */
-const toMicroseconds = (ms: number): number => Math.round(ms * 1_000) / 1_000;
+export const toMicroseconds = (ms: number): number => Math.round(ms * 1_000) / 1_000;
+
+/** The signal that ends a send: the caller's, the time allowed, or both. */
+export function sendSignal({ signal, timeoutMs }: SendOptions): AbortSignal | undefined {
+  if (timeoutMs === undefined) return signal;
+  const late = AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs));
+  return signal ? AbortSignal.any([signal, late]) : late;
+}
 
 /** Where a connection leads: its service's host and port, or its own. */
 export function resolveServer(connection: SmtpConnection) {
@@ -160,12 +167,8 @@ export class SmtpSender implements MailSender {
   }
 
   async #send(input: EmailMessageInput, options: SendOptions): Promise<SendReceipt> {
-    const { timeoutMs, closeSession = false, onPartial = 'accept' } = options;
-    const signals = [
-      options.signal ?? [],
-      timeoutMs === undefined ? [] : AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs)),
-    ].flat();
-    const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
+    const { closeSession = false, onPartial = 'accept' } = options;
+    const signal = sendSignal(options);
     const request = { signal, transcript: options.transcript };
     const times = { start: performance.now(), composed: 0, borrowed: 0 };
     let message = await this.#composer.compose(input, signal);

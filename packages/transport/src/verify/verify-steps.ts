@@ -1,4 +1,5 @@
 import { type MailErrorJson, type Phase, toMailError } from '@flowpost/core';
+import type { SenderOptions } from '../smtp/smtp-sender.ts';
 
 /** The steps of a verification, in order. */
 export const verifySteps = ['dns', 'tcp', 'tls', 'ehlo', 'token', 'auth', 'sender'] as const;
@@ -23,6 +24,12 @@ export interface VerifyReport {
   readonly steps: readonly VerifyStep[];
 }
 
+export interface VerifyOptions extends SenderOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Told of each step as soon as its outcome is known. */
+  readonly onStep?: ((step: VerifyStep) => void) | undefined;
+}
+
 /** Collects steps in their order; after a failure the rest are skipped. */
 export class Steps {
   readonly #found = new Map<VerifyStepName, VerifyStep>();
@@ -41,6 +48,19 @@ export class Steps {
   fail(step: VerifyStepName, thrown: unknown, ms: number, details: Record<string, unknown> = {}): void {
     const error = toMailError(thrown).addDetails(details);
     this.add(step, { status: 'failed', ms, message: error.message, hint: error.hint, error: error.toJSON() });
+  }
+
+  /** Does a step that may fail; whether it did not. */
+  async run(step: VerifyStepName, work: () => Promise<Omit<VerifyStep, 'step' | 'ms'>>): Promise<boolean> {
+    const start = performance.now();
+    try {
+      const outcome = await work();
+      this.add(step, { ms: performance.now() - start, ...outcome });
+      return true;
+    } catch (error) {
+      this.fail(step, error, performance.now() - start);
+      return false;
+    }
   }
 
   report(): VerifyReport {

@@ -1,0 +1,59 @@
+import { type Attachment, type AttachmentInput, attachmentSchema, parseWith } from '@flowpost/core';
+import { type AttachmentPolicy, resolveAttachmentPolicy } from './attachment-policy.ts';
+import type { StreamedContent } from './attachment-source.ts';
+import { releaseAll, resolveAttachments } from './resolve-attachments.ts';
+
+/** An attachment whose content, name and type are known. */
+export interface OpenedAttachment {
+  readonly filename: string;
+  readonly contentType: string;
+  /** Present for inline parts. */
+  readonly contentId?: string;
+  /** Size of the content in bytes, before encoding. */
+  readonly sizeBytes: number;
+  /** The content, in chunks; may be read once. */
+  read(): AsyncIterable<Uint8Array>;
+}
+
+export interface OpenedAttachments extends Disposable {
+  readonly attachments: readonly OpenedAttachment[];
+}
+
+async function* whole(content: Buffer): AsyncGenerator<Uint8Array> {
+  yield content;
+}
+
+const sizeOf = (content: Buffer | StreamedContent): number =>
+  Buffer.isBuffer(content) ? content.length : content.size;
+
+/**
+ * Opens attachments for a transport that does not send them as MIME. Kinds other than `mime` only, whose nodes are MIME
+ * and nothing else. What is open is given up when it is disposed.
+ *
+ * @throws MailError of category `attachment`, naming the attachment by position and name.
+ */
+export async function openAttachments(
+  input: readonly Exclude<AttachmentInput, { kind: 'mime' }>[],
+  options: {
+    readonly attachments?: AttachmentPolicy | undefined;
+    readonly signal?: AbortSignal | undefined;
+  } = {},
+): Promise<OpenedAttachments> {
+  const parsed: Attachment[] = parseWith(attachmentSchema.array(), input);
+  const { signal } = options;
+  const found = await resolveAttachments(parsed, resolveAttachmentPolicy(options.attachments), { signal });
+  const attachments = found.flatMap((one) =>
+    'content' in one
+      ? [
+          {
+            filename: one.filename,
+            contentType: one.contentType,
+            ...(one.contentId !== undefined && { contentId: one.contentId }),
+            sizeBytes: sizeOf(one.content),
+            read: () => (Buffer.isBuffer(one.content) ? whole(one.content) : one.content.open()),
+          },
+        ]
+      : [],
+  );
+  return { attachments, [Symbol.dispose]: () => releaseAll(found) };
+}

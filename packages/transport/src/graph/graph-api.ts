@@ -1,0 +1,144 @@
+import type { AuthProvider } from '@flowpost/auth-providers';
+import { isMailError, type Login, type MailError, type Phase } from '@flowpost/core';
+import { connectionFailure, type Endpoint } from '../diagnosis/connection-failure.ts';
+import { describeLoss } from '../smtp/session-failure.ts';
+import type { TranscriptListener } from '../smtp/transcript.ts';
+import { graphRefusal } from './graph-failure.ts';
+
+export interface GraphRequest {
+  readonly method: 'GET' | 'POST' | 'DELETE';
+  /** Below the user, as in `/sendMail`. */
+  readonly path: string;
+  readonly body?: string | undefined;
+  readonly contentType?: string | undefined;
+  /** What an answer that is not the expected one is about. Default `envelope`: nothing has been sent yet. */
+  readonly phase?: Phase | undefined;
+  /** The one status that means success. */
+  readonly expect: number;
+  /** The permission it needs, for the error when it is missing. */
+  readonly permission: 'Mail.Send' | 'Mail.ReadWrite';
+  /** How long to wait for the answer, in milliseconds. */
+  readonly limitMs: number;
+}
+
+export interface GraphApiOptions {
+  readonly baseUrl: string;
+  readonly user: string;
+  readonly provider: AuthProvider;
+  readonly fetch: typeof globalThis.fetch;
+}
+
+/** Failures that happen before a request is on its way. */
+const beforeRequest = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EAI_FAIL',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'UND_ERR_CONNECT_TIMEOUT',
+]);
+
+function reasonOf(thrown: unknown): { readonly cause: unknown; readonly code: string } {
+  const cause = (thrown as { cause?: unknown }).cause ?? thrown;
+  const first = cause instanceof AggregateError ? cause.errors[0] : cause;
+  return { cause: first, code: String((first as { code?: unknown })?.code ?? '') };
+}
+
+/** Requests to Graph about one user's mail: with a token, within time, and with failures that say how far they got. */
+export class GraphApi {
+  readonly #options: GraphApiOptions;
+  readonly #signal: AbortSignal | undefined;
+  readonly #transcript: TranscriptListener | undefined;
+  #login: Login | undefined;
+
+  constructor(
+    options: GraphApiOptions,
+    signal: AbortSignal | undefined,
+    transcript: TranscriptListener | undefined,
+  ) {
+    this.#options = options;
+    this.#signal = signal;
+    this.#transcript = transcript;
+  }
+
+  get #endpoint(): Endpoint {
+    const { hostname, port, protocol } = new URL(this.#options.baseUrl);
+    return { host: hostname, port: Number(port) || (protocol === 'https:' ? 443 : 80) };
+  }
+
+  readonly #scrub = (text: string): string =>
+    this.#login?.kind === 'bearer' ? text.replaceAll(this.#login.token.reveal(), '***') : text;
+
+  /**
+   * One request. A token that is refused is replaced once.
+   *
+   * @throws MailError
+   */
+  async request(request: GraphRequest): Promise<Response> {
+    for (let fresh = false; ; fresh = true) {
+      this.#login = await this.#options.provider.login(this.#signal);
+      const response = await this.#fetch(request, this.#login);
+      if (response.status === request.expect) return response;
+      const isStale = response.status === 401 && !fresh;
+      if (!isStale)
+        throw await graphRefusal(response, request.phase ?? 'envelope', request.permission, this.#scrub);
+      await this.#options.provider.invalidate(this.#login);
+    }
+  }
+
+  async #fetch(
+    { method, path, body, contentType, phase, limitMs }: GraphRequest,
+    login: Login,
+  ): Promise<Response> {
+    const url = `${this.#options.baseUrl}/users/${encodeURIComponent(this.#options.user)}${path}`;
+    const token = login.kind === 'bearer' ? login.token.reveal() : '';
+    const headers = {
+      authorization: `Bearer ${token}`,
+      // The id of a draft stays its id when it is sent, so that one can look for it.
+      prefer: 'IdType="ImmutableId"',
+      ...(contentType !== undefined && { 'content-type': contentType }),
+    };
+    return this.send(
+      url,
+      { method, headers, ...(body !== undefined && { body }) },
+      phase ?? 'envelope',
+      limitMs,
+    );
+  }
+
+  /** A request as it is, without a token of its own. */
+  async send(url: string, init: RequestInit, phase: Phase, limitMs: number): Promise<Response> {
+    const late = AbortSignal.timeout(limitMs);
+    const signal = this.#signal ? AbortSignal.any([this.#signal, late]) : late;
+    const { body } = init;
+    const size = typeof body === 'string' ? ` (${body.length} bytes)` : '';
+    this.#transcript?.({ from: 'client', text: `${init.method} ${new URL(url).pathname}${size}` });
+    try {
+      const response = await this.#options.fetch(url, { ...init, signal, redirect: 'error' });
+      this.#transcript?.({ from: 'server', text: `${response.status} ${response.statusText}` });
+      return response;
+    } catch (thrown) {
+      throw this.#describe(thrown, phase);
+    }
+  }
+
+  #describe(thrown: unknown, phase: Phase): MailError {
+    if (isMailError(thrown)) return thrown;
+    const { cause, code } = reasonOf(thrown);
+    const isCancelled = this.#signal?.aborted === true;
+    // What never reached the server cannot have had an effect.
+    const before =
+      beforeRequest.has(code) || /^(?:CERT_|ERR_TLS_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_)/.test(code);
+    if (before && !isCancelled) {
+      const at = code === 'ENOTFOUND' || code.startsWith('EAI') ? 'resolve' : 'connect';
+      return connectionFailure(
+        cause,
+        code.includes('CERT') || code.startsWith('ERR_TLS') ? 'tls' : at,
+        this.#endpoint,
+      );
+    }
+    const context = { ...this.#endpoint, signal: this.#signal, scrub: this.#scrub };
+    return describeLoss(cause, phase, context);
+  }
+}

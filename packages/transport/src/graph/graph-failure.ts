@@ -1,0 +1,103 @@
+import { type ErrorCode, MailError, type Phase } from '@flowpost/core';
+
+/** What a Graph error code means. Everything else goes by the HTTP status. */
+interface GraphRule {
+  readonly errorCode: ErrorCode;
+  readonly hint?: string;
+  readonly permission?: true;
+}
+
+/**
+ * Graph's error codes at sending.
+ *
+ * @see https://learn.microsoft.com/graph/api/user-sendmail
+ * @see https://learn.microsoft.com/graph/auth-limit-mailbox-access
+ */
+const rules: Readonly<Record<string, GraphRule>> = {
+  ErrorAccessDenied: { errorCode: 'GRAPH_PERMISSION_MISSING', permission: true },
+  Authorization_RequestDenied: { errorCode: 'GRAPH_PERMISSION_MISSING', permission: true },
+  ErrorSendAsDenied: {
+    errorCode: 'SENDER_REFUSED',
+    hint: 'The mailbox may not send as this From address. Leave From empty or use the address of the mailbox, or have an administrator grant Send As.',
+  },
+  ErrorInvalidUser: { errorCode: 'MAILBOX_NOT_FOUND' },
+  ResourceNotFound: { errorCode: 'MAILBOX_NOT_FOUND' },
+  Request_ResourceNotFound: { errorCode: 'MAILBOX_NOT_FOUND' },
+  MailboxNotEnabledForRESTAPI: {
+    errorCode: 'MAILBOX_NOT_FOUND',
+    hint: 'The user has no Exchange Online mailbox: it needs a licence, lies on a server of your own, or was deleted.',
+  },
+  ErrorInvalidRecipients: {
+    errorCode: 'RECIPIENTS_REFUSED',
+    hint: 'Exchange does not accept the recipients. Check the addresses.',
+  },
+  ErrorMessageSizeExceeded: { errorCode: 'MESSAGE_TOO_LARGE' },
+  RequestEntityTooLarge: { errorCode: 'MESSAGE_TOO_LARGE' },
+  ErrorMimeContentInvalidBase64String: {
+    errorCode: 'MESSAGE_REFUSED',
+    hint: 'Graph cannot read the message. This is a defect; please report it.',
+  },
+};
+
+interface GraphError {
+  readonly error?: { readonly code?: string; readonly message?: string };
+}
+
+/** How long Retry-After asks to wait (RFC 9110 section 10.2.3): seconds, or a date. */
+function retryAfterMs(header: string | null): number | undefined {
+  if (header === null) return undefined;
+  const seconds = Number(header);
+  if (Number.isFinite(seconds)) return Math.max(0, seconds * 1_000);
+  const date = Date.parse(header);
+  return Number.isNaN(date) ? undefined : Math.max(0, date - Date.now());
+}
+
+/** The answer stands for a reply of SMTP that means the same, so that both are judged alike. */
+const replyCodes = { later: 450, final: 550 };
+
+/** An answer of Graph that is not the one hoped for. It came, so nothing about it is in doubt. */
+export async function graphRefusal(
+  response: Response,
+  phase: Phase,
+  permission: string,
+  scrub: (text: string) => string,
+): Promise<MailError> {
+  const { status, headers } = response;
+  if (status < 300 && phase === 'confirm') {
+    // 202 alone says that it was taken; other successes have been seen for messages that were never sent.
+    return new MailError('DELIVERY_IN_DOUBT', `Microsoft Graph answered ${status} instead of 202.`, {
+      phase,
+      details: { status },
+    });
+  }
+  const body = (await response.json().catch(() => ({}))) as GraphError;
+  const { code: graphCode, message: graphText = '' } = body?.error ?? {};
+  const rule = graphCode === undefined ? undefined : rules[graphCode];
+  const isLater = status === 408 || status === 429 || status >= 500;
+  const byStatus: ErrorCode = isLater
+    ? 'MESSAGE_DEFERRED'
+    : status === 401
+      ? 'AUTH_REFUSED'
+      : status === 403
+        ? 'GRAPH_PERMISSION_MISSING'
+        : status === 404
+          ? 'MAILBOX_NOT_FOUND'
+          : status === 413
+            ? 'MESSAGE_TOO_LARGE'
+            : 'MESSAGE_REFUSED';
+  const code = isLater ? byStatus : (rule?.errorCode ?? byStatus);
+  const waitMs = retryAfterMs(headers.get('retry-after'));
+  const text = scrub([graphCode, graphText].filter(Boolean).join(': ').slice(0, 500));
+  return new MailError(code, `Microsoft Graph answered ${status}${text === '' ? '' : ` ${text}`}`, {
+    phase: status === 401 ? 'auth' : phase,
+    replyCode: isLater ? replyCodes.later : replyCodes.final,
+    hint: rule?.hint,
+    details: {
+      status,
+      ...(graphCode !== undefined && { graphCode: scrub(graphCode) }),
+      ...(code === 'GRAPH_PERMISSION_MISSING' && { permission }),
+      ...(waitMs !== undefined && { retryAfterMs: waitMs }),
+      ...(headers.has('request-id') && { requestId: headers.get('request-id') }),
+    },
+  });
+}

@@ -1,0 +1,248 @@
+import { type AuthProvider, createAuthProvider } from '@flowpost/auth-providers';
+import {
+  type Credential,
+  cancellationOf,
+  type EmailMessageInput,
+  guardLogger,
+  isMailError,
+  type Logger,
+  MailError,
+  type MailSender,
+  type Microsoft365Connection,
+  parseAddresses,
+  revealSecret,
+  type SendOptions,
+  type SendReceipt,
+  silentLogger,
+  systemClock,
+} from '@flowpost/core';
+import { type ComposedMessage, composeMessage, openAttachments } from '@flowpost/mime-attachments';
+import { RateLimit } from '../rate-limit.ts';
+import { findService } from '../services/find-service.ts';
+import { type SenderOptions, sendSignal, toMicroseconds } from '../smtp/smtp-sender.ts';
+import { DraftDelivery } from './draft-delivery.ts';
+import { GraphApi } from './graph-api.ts';
+
+export const graphBaseUrl = 'https://graph.microsoft.com/v1.0';
+/**
+ * Messages up to here go in one request. The documented limit of 4 MB is one of the request, which is base64; larger
+ * MIME messages have been seen to be answered with 200 and never sent.
+ */
+const onePieceBytes = 2_200_000;
+/** Requests at once for one application and mailbox, by the service's throttling limits. */
+const atOnce = 4;
+
+/** The credential with what the connection knows: the tenant, and the permission to ask for. */
+export function graphCredential(connection: Microsoft365Connection, scope: string | undefined): Credential {
+  const { auth, tenantId } = connection;
+  if (auth.kind !== 'oauth2-client-credentials' && auth.kind !== 'oauth2-certificate') return auth;
+  const endpoint = auth.tokenEndpoint === undefined ? { tenantId: auth.tenantId ?? tenantId } : {};
+  const wanted = auth.scope ?? scope;
+  return { ...auth, ...endpoint, ...(wanted !== undefined && { scope: wanted }) };
+}
+
+/** Sends over Microsoft Graph as a user of a tenant. */
+export class GraphSender implements MailSender {
+  readonly #connection: Microsoft365Connection;
+  readonly #options: SenderOptions;
+  readonly #provider: AuthProvider;
+  readonly #logger: Logger;
+  readonly #rate: RateLimit;
+  readonly #waiting: (() => void)[] = [];
+  readonly #inFlight = new Set<Promise<SendReceipt>>();
+  #running = 0;
+  #closed = false;
+
+  constructor(connection: Microsoft365Connection, options: SenderOptions = {}) {
+    this.#connection = connection;
+    this.#options = options;
+    this.#logger = guardLogger(options.logger ?? silentLogger);
+    const scope = `${new URL(connection.graphBaseUrl ?? graphBaseUrl).origin}/.default`;
+    this.#provider = createAuthProvider(graphCredential(connection, scope), {
+      ...options.auth,
+      logger: this.#logger,
+      secretBox: options.secretBox,
+    });
+    const { messagesPerMinute = 30 } = { ...findService('Microsoft 365').profile, ...connection.limits };
+    this.#rate = new RateLimit(messagesPerMinute, 60_000, options.clock ?? systemClock);
+  }
+
+  async send(input: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
+    if (this.#closed) throw new MailError('SENDER_CLOSED', 'The sender has been closed.');
+    const sending = this.#send(input, options);
+    this.#inFlight.add(sending);
+    try {
+      return await sending;
+    } finally {
+      this.#inFlight.delete(sending);
+    }
+  }
+
+  async #send(input: EmailMessageInput, options: SendOptions): Promise<SendReceipt> {
+    if (options.requireTls) {
+      throw new MailError(
+        'REQUIRETLS_NOT_OFFERED',
+        'Microsoft Graph does not promise TLS for the whole way.',
+      );
+    }
+    const signal = sendSignal(options);
+    const start = performance.now();
+    const message = { ...input, from: input.from ?? this.#connection.from } as EmailMessageInput;
+    const files = (message.attachments ?? []).filter((one) => one.kind !== 'mime');
+    const nodes = (message.attachments ?? []).filter((one) => one.kind === 'mime');
+    const { attachments } = this.#options;
+    using opened = await openAttachments(files, { attachments, signal });
+    const total = opened.attachments.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    const isSmall = total * 1.4 < onePieceBytes;
+    const inline = await Promise.all(
+      opened.attachments.map(async ({ filename, contentType, contentId, read }) => ({
+        kind: 'bytes' as const,
+        content: isSmall ? Buffer.concat(await Array.fromAsync(read())) : Buffer.alloc(0),
+        ...{ filename, contentType, ...(contentId !== undefined && { contentId }) },
+      })),
+    );
+    const composed = await composeMessage(
+      { ...message, attachments: [...(isSmall ? inline : []), ...nodes] },
+      { includeBcc: true, signal, ...(attachments && { attachments }) },
+    );
+    const sizeBytes = isSmall ? composed.sizeBytes : composed.sizeBytes + Math.ceil(total * 1.37);
+    this.#assertFits(sizeBytes);
+    const composedAt = performance.now();
+    try {
+      const body = Buffer.isBuffer(composed.body)
+        ? composed.body
+        : Buffer.concat(await Array.fromAsync(composed.body));
+      await this.#rate.turn(signal);
+      await this.#takeSlot();
+      const begun = performance.now();
+      const response = await this.#deliver(message, body, isSmall ? undefined : opened.attachments, {
+        ...options,
+        signal,
+      }).finally(() => this.#freeSlot());
+      const now = performance.now();
+      this.#logger.info('message sent', { status: 'sent', messageId: composed.messageId, route: 'graph' });
+      return {
+        ...this.#receipt(composed, response),
+        sizeBytes,
+        timings: {
+          composeMs: toMicroseconds(composedAt - start),
+          sessionMs: toMicroseconds(begun - composedAt),
+          deliverMs: toMicroseconds(now - begun),
+          totalMs: toMicroseconds(now - start),
+        },
+      };
+    } catch (error) {
+      const failure = !isMailError(error) && signal?.aborted ? this.#cancelled(signal) : error;
+      if (!isMailError(failure)) throw failure;
+      const { code, phase, inDoubt } = failure;
+      this.#logger.warn('sending failed', { code, phase, inDoubt, messageId: composed.messageId });
+      throw failure.addDetails({ messageId: composed.messageId, date: composed.date.toISOString() });
+    }
+  }
+
+  #cancelled(signal: AbortSignal): MailError {
+    const { code, message, ...cause } = cancellationOf(signal);
+    return new MailError(code, `Before anything was sent, ${message}.`, { phase: 'connect', ...cause });
+  }
+
+  async #deliver(
+    message: EmailMessageInput,
+    mime: Buffer,
+    attachments: Parameters<DraftDelivery['prepare']>[1] | undefined,
+    options: SendOptions,
+  ): Promise<Response> {
+    const api = await this.#api(message, options.signal, options);
+    if (!attachments && mime.length <= onePieceBytes) return this.#sendAtOnce(api, mime, options);
+    return this.#sendDraft(api, mime, attachments ?? [], options);
+  }
+
+  async #api(
+    message: EmailMessageInput,
+    signal: AbortSignal | undefined,
+    options: SendOptions,
+  ): Promise<GraphApi> {
+    const { objectId, graphBaseUrl: baseUrl = graphBaseUrl } = this.#connection;
+    const [from] = parseAddresses(message.sender ?? message.from);
+    const user =
+      objectId === undefined ? (from?.address ?? '') : await revealSecret(objectId, this.#options.secretBox);
+    const { fetch = globalThis.fetch } = this.#options.auth ?? {};
+    const provider = this.#provider;
+    return new GraphApi(
+      { baseUrl: baseUrl.replace(/\/$/, ''), user, provider, fetch },
+      signal,
+      options.transcript,
+    );
+  }
+
+  async #sendAtOnce(api: GraphApi, mime: Buffer, options: SendOptions): Promise<Response> {
+    await options.beforeData?.();
+    return api.request({
+      ...{ method: 'POST', path: '/sendMail', body: mime.toString('base64'), contentType: 'text/plain' },
+      ...{
+        expect: 202,
+        permission: 'Mail.Send',
+        phase: 'confirm',
+        limitMs: this.#connection.timeouts.confirmMs,
+      },
+    });
+  }
+
+  async #sendDraft(
+    api: GraphApi,
+    mime: Buffer,
+    attachments: Parameters<DraftDelivery['prepare']>[1],
+    options: SendOptions,
+  ): Promise<Response> {
+    const draft = new DraftDelivery(api);
+    try {
+      await draft.prepare(mime, attachments);
+      await options.beforeData?.();
+      return await draft.send(this.#connection.timeouts.confirmMs);
+    } catch (error) {
+      // A draft whose sending is in doubt is all there is to find out with.
+      if (!(isMailError(error) && error.inDoubt)) await draft.discard();
+      throw error;
+    }
+  }
+
+  #receipt(
+    { messageId, envelope }: ComposedMessage,
+    response: Response,
+  ): Omit<SendReceipt, 'sizeBytes' | 'timings'> {
+    const requestId = response.headers.get('request-id');
+    return {
+      status: 'sent',
+      messageId,
+      accepted: envelope.to,
+      rejected: [],
+      response: `${response.status} ${response.statusText || 'Accepted'}`,
+      ...(requestId !== null && { serverMessageId: requestId }),
+      attempts: 1,
+    };
+  }
+
+  #assertFits(sizeBytes: number): void {
+    const limitBytes =
+      this.#connection.limits?.messageBytes ?? findService('Microsoft 365').profile.messageBytes ?? 0;
+    if (sizeBytes <= limitBytes) return;
+    const message = `The message has ${sizeBytes} bytes, and ${limitBytes} are allowed.`;
+    throw new MailError('MESSAGE_TOO_LARGE', message, { details: { sizeBytes, limitBytes } });
+  }
+
+  async #takeSlot(): Promise<void> {
+    if (this.#running < (this.#connection.limits?.connections ?? atOnce)) this.#running++;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+
+  #freeSlot(): void {
+    const next = this.#waiting.shift();
+    if (next) next();
+    else this.#running--;
+  }
+
+  /** Takes nothing more, and waits for sends in flight. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    await Promise.allSettled(this.#inFlight);
+  }
+}

@@ -1,0 +1,360 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ConnectionInput, EmailMessageInput, SendOptions } from '@flowpost/core';
+import { GraphServer, type GraphServerOptions, OAuthServer, SmtpInbox } from '@flowpost/testing';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createSender } from '../create-sender.ts';
+import { withRetry } from '../guards/retry.ts';
+import { verifyConnection } from '../verify/verify-connection.ts';
+
+const secret = 'client-S3cret-value';
+const objectId = '11111111-2222-3333-4444-555555555555';
+const message = {
+  from: 'Me <me@x.org>',
+  to: 'b@x.org',
+  subject: 'Grüße',
+  text: 'Hello',
+} satisfies EmailMessageInput;
+const fast = { connectMs: 2_000, greetingMs: 2_000, commandMs: 2_000, dataMs: 2_000, confirmMs: 500 };
+
+let issuer: OAuthServer;
+let folder: string;
+beforeAll(async () => {
+  issuer = await OAuthServer.start({ secrets: { app: secret }, roles: ['Mail.Send', 'Mail.ReadWrite'] });
+  folder = await mkdtemp(join(tmpdir(), 'flowpost-'));
+});
+afterAll(async () => {
+  await issuer[Symbol.asyncDispose]();
+  await rm(folder, { recursive: true });
+});
+
+const connectionTo = (graph: GraphServer, more: object = {}): ConnectionInput =>
+  ({
+    kind: 'microsoft365',
+    delivery: 'graph',
+    tenantId: 'tenant',
+    objectId,
+    graphBaseUrl: graph.baseUrl,
+    timeouts: fast,
+    auth: {
+      kind: 'oauth2-client-credentials',
+      user: 'me@x.org',
+      tokenEndpoint: issuer.tokenEndpoint,
+      clientId: 'app',
+      clientSecret: secret,
+    },
+    ...more,
+  }) as ConnectionInput;
+
+const start = (options: Partial<GraphServerOptions> = {}) =>
+  GraphServer.start({ users: { [objectId]: 'me@x.org' }, ...options });
+
+async function send(
+  graph: GraphServer,
+  change: Partial<EmailMessageInput> = {},
+  options: SendOptions = {},
+  more = {},
+) {
+  await using sender = createSender(connectionTo(graph, more), {
+    attachments: { fileRoots: [folder], baseFolder: folder },
+  });
+  return sender.send({ ...message, ...change }, options);
+}
+const failure = (sending: Promise<unknown>) =>
+  sending.then(
+    () => {
+      throw new Error('sent');
+    },
+    (error) => {
+      expect(JSON.stringify(error)).not.toMatch(/eyJ|S3cret/);
+      expect(error.hint).toMatch(/\.$/);
+      return error;
+    },
+  );
+
+describe('a message that fits into one request', () => {
+  it('goes as MIME, Bcc included, and 202 is success', async () => {
+    await using graph = await start();
+    const receipt = await send(graph, {
+      cc: 'c@x.org',
+      bcc: 'secret@x.org',
+      html: '<p>Hi</p>',
+      inReplyTo: '<1@x.org>',
+      unsubscribe: { url: 'https://x.org/u' },
+      attachments: [{ kind: 'text', content: 'a,b', filename: 'Größe.csv' }],
+    });
+    expect(receipt).toMatchObject({
+      status: 'sent',
+      accepted: ['b@x.org', 'c@x.org', 'secret@x.org'],
+      response: '202 Accepted',
+      serverMessageId: expect.stringContaining('request-'),
+      attempts: 1,
+    });
+    const [sent] = graph.sent;
+    expect(sent?.mail).toMatchObject({ subject: 'Grüße', messageId: receipt.messageId });
+    expect(sent?.mail.bcc).toEqual([{ name: '', address: 'secret@x.org' }]);
+    expect(sent?.mail.attachments.map(({ filename }) => filename)).toEqual(['Größe.csv']);
+    expect(sent?.raw.toString()).toContain('List-Unsubscribe-Post: List-Unsubscribe=One-Click');
+    expect(graph.requests).toEqual([`POST /v1.0/users/${objectId}/sendMail`]);
+  });
+
+  it('many use one token', async () => {
+    await using graph = await start();
+    const before = issuer.requests.length;
+    await using sender = createSender(connectionTo(graph));
+    await Promise.all(Array.from({ length: 10 }, () => sender.send(message)));
+    expect([graph.sent.length, issuer.requests.length - before]).toEqual([10, 1]);
+  });
+
+  it('a token that is refused is replaced once', async () => {
+    const seen = new Set<string>();
+    await using graph = await start({
+      accepts: (token) => {
+        seen.add(token);
+        return seen.size > 1;
+      },
+    });
+    expect((await send(graph)).status).toBe('sent');
+    await using closed = await start({ accepts: () => false });
+    const error = await failure(send(closed));
+    expect(error).toMatchObject({ code: 'AUTH_REFUSED', phase: 'auth', retryable: false });
+    expect(closed.requests).toHaveLength(2);
+  });
+});
+
+describe('a large message', () => {
+  it('goes as a draft with uploads, exact to the byte', async () => {
+    await using graph = await start();
+    const large = randomBytes(7_000_001);
+    const middling = randomBytes(1_000_000);
+    await writeFile(join(folder, 'large.bin'), large);
+    const seen: string[] = [];
+    const receipt = await send(
+      graph,
+      {
+        html: '<img src="cid:pic">',
+        bcc: 'secret@x.org',
+        attachments: [
+          { kind: 'file', path: 'large.bin' },
+          { kind: 'bytes', content: middling, filename: 'pic.png', contentId: 'pic' },
+          { kind: 'mime', raw: 'Content-Type: text/x-log\r\nContent-Disposition: attachment\r\n\r\nx' },
+        ],
+      },
+      { beforeData: () => void seen.push(`sent before: ${graph.sent.length}`) },
+    );
+    expect(receipt.status).toBe('sent');
+    const [sent] = graph.sent;
+    expect(sent?.attached.map(({ name, isInline, contentId }) => [name, isInline, contentId])).toEqual([
+      ['large.bin', false, undefined],
+      ['pic.png', true, 'pic'],
+    ]);
+    expect(sent?.attached[0]?.content.equals(large)).toBe(true);
+    expect(sent?.attached[1]?.content.equals(middling)).toBe(true);
+    expect(sent?.mail).toMatchObject({ subject: 'Grüße', messageId: receipt.messageId });
+    expect(graph.requests.filter((request) => request.startsWith('PUT'))).toHaveLength(3);
+    expect(seen).toEqual(['sent before: 0']);
+  });
+
+  const big = {
+    attachments: [{ kind: 'bytes' as const, content: randomBytes(3_500_000), filename: 'a.bin' }],
+  };
+
+  it('says when Mail.ReadWrite is missing', async () => {
+    await using graph = await start({ permissions: ['Mail.Send'] });
+    const error = await failure(send(graph, big));
+    expect(error).toMatchObject({
+      code: 'GRAPH_PERMISSION_MISSING',
+      retryable: false,
+      details: { permission: 'Mail.ReadWrite' },
+    });
+    expect(graph.sent).toEqual([]);
+  });
+
+  it('whose upload fails sends nothing, and leaves no draft behind', async () => {
+    await using graph = await start();
+    graph.inject(/^PUT/, { status: 503, code: 'ServiceUnavailable', headers: { 'retry-after': '7' } });
+    const error = await failure(send(graph, big));
+    expect(error).toMatchObject({
+      code: 'MESSAGE_DEFERRED',
+      retryable: true,
+      inDoubt: false,
+      details: { retryAfterMs: 7_000 },
+    });
+    expect([graph.sent.length, graph.drafts.size]).toEqual([0, 0]);
+  });
+
+  it('whose last answer is lost is looked for: sent is sent, and a draft may be sent again', async () => {
+    await using graph = await start();
+    graph.inject(/\/send$/, 'reset-after');
+    expect((await send(graph, big)).response).toBe('202 found to be sent');
+    graph.inject(/\/send$/, 'reset');
+    await using sender = withRetry(createSender(connectionTo(graph)), { firstDelayMs: 1 });
+    expect(await sender.send({ ...message, ...big })).toMatchObject({ status: 'sent', attempts: 2 });
+    expect(graph.sent).toHaveLength(2);
+  });
+});
+
+describe('what goes wrong', () => {
+  it.each<[number, string | undefined, string, boolean]>([
+    [403, 'ErrorAccessDenied', 'GRAPH_PERMISSION_MISSING', false],
+    [403, 'ErrorSendAsDenied', 'SENDER_REFUSED', false],
+    [404, 'ErrorInvalidUser', 'MAILBOX_NOT_FOUND', false],
+    [404, 'ResourceNotFound', 'MAILBOX_NOT_FOUND', false],
+    [404, 'MailboxNotEnabledForRESTAPI', 'MAILBOX_NOT_FOUND', false],
+    [400, 'ErrorInvalidRecipients', 'RECIPIENTS_REFUSED', false],
+    [400, 'Whatever', 'MESSAGE_REFUSED', false],
+    [413, 'ErrorMessageSizeExceeded', 'MESSAGE_TOO_LARGE', false],
+    [429, 'ApplicationThrottled', 'MESSAGE_DEFERRED', true],
+    [500, undefined, 'MESSAGE_DEFERRED', true],
+    [503, undefined, 'MESSAGE_DEFERRED', true],
+  ])('%i %s is %s', async (status, graphCode, code, retryable) => {
+    await using graph = await start();
+    graph.inject(/sendMail/, {
+      status,
+      ...(graphCode && { code: graphCode }),
+      headers: { 'retry-after': '3' },
+    });
+    const error = await failure(send(graph));
+    expect(error).toMatchObject({
+      code,
+      retryable,
+      inDoubt: false,
+      details: { status, retryAfterMs: 3_000 },
+    });
+    expect(graph.sent).toEqual([]);
+  });
+
+  it('an unknown Object ID', async () => {
+    await using graph = await start({ users: {} });
+    expect(await failure(send(graph))).toMatchObject({
+      code: 'MAILBOX_NOT_FOUND',
+      category: 'configuration',
+    });
+  });
+
+  it('a success that is not 202 leaves it in doubt', async () => {
+    await using graph = await start();
+    graph.inject(/sendMail/, { status: 200 });
+    expect(await failure(send(graph))).toMatchObject({
+      code: 'DELIVERY_IN_DOUBT',
+      inDoubt: true,
+      retryable: false,
+    });
+  });
+
+  it.each(['reset-after', 'hang-after', 'reset'] as const)(
+    '%s: in doubt, and not tried again',
+    async (what) => {
+      await using graph = await start();
+      graph.inject(/sendMail/, what);
+      await using sender = withRetry(createSender(connectionTo(graph)), { firstDelayMs: 1 });
+      const error = await failure(sender.send(message));
+      expect(error).toMatchObject({
+        code: 'DELIVERY_IN_DOUBT',
+        phase: 'confirm',
+        inDoubt: true,
+        details: { messageId: expect.any(String) },
+      });
+      expect(graph.sent.length).toBe(what === 'reset' ? 0 : 1);
+      expect(graph.requests).toHaveLength(1);
+    },
+  );
+
+  it('a server that is not there is safe to try again', async () => {
+    const graph = await start();
+    const connection = connectionTo(graph);
+    await graph[Symbol.asyncDispose]();
+    await using sender = createSender(connection);
+    expect(await failure(sender.send(message))).toMatchObject({
+      code: 'CONNECTION_REFUSED',
+      phase: 'connect',
+      retryable: true,
+    });
+  });
+
+  it('cancelling, a token that cannot be had, a size that is too large', async () => {
+    await using graph = await start();
+    expect(await failure(send(graph, {}, { signal: AbortSignal.abort() }))).toMatchObject({
+      code: 'SEND_CANCELLED',
+    });
+    const auth = {
+      kind: 'oauth2-client-credentials',
+      user: 'me',
+      tokenEndpoint: issuer.tokenEndpoint,
+      clientId: 'app',
+      clientSecret: 'wrong',
+    };
+    expect(await failure(send(graph, {}, {}, { auth }))).toMatchObject({
+      code: 'TOKEN_CLIENT_REFUSED',
+      phase: 'token',
+    });
+    const limits = { messageBytes: 1_000 };
+    const tooLarge = send(graph, { text: 'x'.repeat(2_000) }, {}, { limits });
+    expect(await failure(tooLarge)).toMatchObject({
+      code: 'MESSAGE_TOO_LARGE',
+      details: { limitBytes: 1_000 },
+    });
+    expect(graph.sent).toEqual([]);
+  });
+});
+
+it('the same connection over SMTP logs in with the token', async () => {
+  await using graph = await start();
+  let token = '';
+  await using inbox = await SmtpInbox.start({
+    tokens: new Proxy(
+      {},
+      {
+        get: () => token,
+        has: () => true,
+        ownKeys: () => ['me@x.org'],
+        getOwnPropertyDescriptor: () => ({ enumerable: true, configurable: true }),
+      },
+    ),
+  });
+  const connection = connectionTo(graph, { delivery: 'smtp', host: '127.0.0.1', port: inbox.port });
+  const fetch: typeof globalThis.fetch = async (url, init) => {
+    const response = await globalThis.fetch(url, init);
+    token = ((await response.clone().json()) as { access_token: string }).access_token;
+    return response;
+  };
+  await using sender = createSender(connection, { auth: { fetch } });
+  expect((await sender.send(message)).status).toBe('sent');
+  expect(inbox.authAttempts).toEqual(['XOAUTH2']);
+});
+
+describe('verify', () => {
+  it('says what the token permits', async () => {
+    await using graph = await start();
+    const report = await verifyConnection(connectionTo(graph));
+    expect(report.steps.map(({ step, status }) => `${step} ${status}`)).toEqual([
+      'dns ok',
+      'tcp ok',
+      'tls skipped',
+      'ehlo skipped',
+      'token ok',
+      'auth ok',
+      'sender skipped',
+    ]);
+    expect(JSON.stringify(report)).not.toMatch(/eyJ|S3cret/);
+  });
+
+  it('says when the permission is missing', async () => {
+    await using graph = await start();
+    await using other = await OAuthServer.start({ secrets: { app: secret }, roles: ['SMTP.SendAsApp'] });
+    const auth = {
+      kind: 'oauth2-client-credentials',
+      user: 'me',
+      tokenEndpoint: other.tokenEndpoint,
+      clientId: 'app',
+      clientSecret: secret,
+    };
+    const report = await verifyConnection(connectionTo(graph, { auth }));
+    expect(report.ok).toBe(false);
+    expect(report.steps.find(({ step }) => step === 'auth')?.error).toMatchObject({
+      code: 'GRAPH_PERMISSION_MISSING',
+    });
+  });
+});
