@@ -344,6 +344,57 @@ describe('servers that do not fit', () => {
   });
 });
 
+describe('verify', () => {
+  it('says each step, and fails with the exit code of what failed', async () => {
+    await using inbox = await SmtpInbox.start({ users: { me: password } });
+    const good = `smtp://me:${encoded}@127.0.0.1:${inbox.port}?from=a@x.org`;
+    const { code, out, err } = await flowpost(['verify', '--connection', good]);
+    expect([code, out]).toEqual([0, '']);
+    expect(err.match(/^(ok|skipped|failed) +\w+/gm)?.map((line) => line.replace(/ +/, ' '))).toEqual([
+      'ok dns',
+      'ok tcp',
+      'skipped tls',
+      'ok ehlo',
+      'skipped token',
+      'ok auth',
+      'ok sender',
+    ]);
+    const wrong = await flowpost([
+      'verify',
+      '--connection',
+      `smtp://me:wrong@127.0.0.1:${inbox.port}`,
+      '--json',
+    ]);
+    expect([wrong.code, JSON.parse(wrong.out).ok]).toEqual([77, false]);
+    expect(inbox.messages).toEqual([]);
+  });
+});
+
+describe('services', () => {
+  it('lists them all, and tells what is known of one', async () => {
+    const all = await flowpost(['services']);
+    expect(all.out.split('\n').length).toBeGreaterThan(80);
+    const one = await flowpost(['services', 'Office365']);
+    expect(one.out).toContain('smtp.office365.com:587, STARTTLS');
+    expect(one.out).toContain('3 connections, 30/min');
+    const json = await flowpost(['services', 'gmail', '--json']);
+    expect(JSON.parse(json.out)).toMatchObject({
+      name: 'Gmail',
+      profile: { appPasswordUrl: expect.any(String) },
+    });
+    expect((await flowpost(['services', 'Gmial'])).code).toBe(78);
+  });
+});
+
+it('send --verbose shows the dialogue, and no secret', async () => {
+  await using inbox = await SmtpInbox.start({ users: { me: password } });
+  const connection = `smtp://me:${encoded}@127.0.0.1:${inbox.port}`;
+  const { code, err } = await flowpost(['send', '--connection', connection, '--verbose', ...message]);
+  expect(code).toBe(0);
+  expect(err).toContain('> AUTH PLAIN ***\n< 235');
+  expect(err).toContain('> MAIL FROM:<a@x.org>');
+});
+
 describe('preview', () => {
   it('prints the bytes that send hands over, and sends nothing', async () => {
     await using inbox = await SmtpInbox.start();

@@ -11,6 +11,8 @@ type Command = (argv: readonly string[]) => Promise<number>;
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   send: async () => (await import('./commands/send.ts')).send,
   run: async () => (await import('./commands/run.ts')).run,
+  verify: async () => (await import('./commands/verify.ts')).verify,
+  services: async () => (await import('./commands/services.ts')).services,
   preview: async () => (await import('./commands/preview.ts')).preview,
   catch: async () => (await import('./commands/catch.ts')).catchMail,
   secret: async () => (await import('./commands/secret.ts')).secret,

@@ -1,4 +1,5 @@
 import type { MailErrorJson, SendReceipt } from '@flowpost/core';
+import type { VerifyStep } from '@flowpost/transport';
 
 /** Colour is for people at a terminal. */
 const colours = process.stderr.isTTY && process.env.NO_COLOR === undefined;
@@ -20,6 +21,26 @@ export function sayReceipt({ status, messageId, accepted, rejected, response }: 
   say(`${label} ${messageId} to ${accepted.join(', ')}`);
   for (const { address, reply } of rejected) say(`  refused: ${address} (${reply})`);
   say(`  server: ${response}`);
+}
+
+const stepColours = { ok: 32, failed: 31, skipped: 90 } as const;
+
+/** One line a step, and what to do below it. */
+export function sayStep({ step, status, ms, message, hint }: VerifyStep): void {
+  const time = status === 'skipped' ? '' : `${ms} ms`;
+  say(`${paint(stepColours[status], status.padEnd(7))}  ${step.padEnd(6)}  ${time.padStart(8)}  ${message}`);
+  if (hint !== undefined) say(`${' '.repeat(27)}${hint}`);
+}
+
+/** The dialogue with the server, for people who want to see it. */
+export function sayTranscript({
+  from,
+  text,
+}: {
+  readonly from: 'client' | 'server';
+  readonly text: string;
+}): void {
+  say(paint(from === 'client' ? 36 : 35, `${from === 'client' ? '>' : '<'} ${text}`));
 }
 
 export function sayError({ code, phase, message, hint, inDoubt }: MailErrorJson): void {

@@ -7,11 +7,16 @@ export const usage = `flowpost: sends e-mail, and says what became of it
 
   flowpost send --connection URL|FILE|@NAME --from A --to A[,B] --subject S [--text T|@FILE] [--html H|@FILE]
                 [--cc A] [--bcc A] [--reply-to A] [--attach PATH|URL|data:... ...]
-                [--inline CID=PATH ...] [--priority high|normal|low] [--header 'K: V' ...] [--json]
+                [--inline CID=PATH ...] [--priority high|normal|low] [--header 'K: V' ...]
+                [--verbose] [--json]
   flowpost run FILE [--flow FILE] [--connection URL|FILE|@NAME] [--json]
                 FILE holds { "node": TYPE, "settings": {...}, "flow": {...} }
   flowpost preview (as send, or FILE as run)
                 the exact bytes that would be sent, on standard output; nothing is sent
+  flowpost verify --connection URL|FILE|@NAME [--json]
+                the way to a server, step by step: what is wrong, and how to mend it; nothing is sent
+  flowpost services [NAME] [--json]
+                known mail services, and what they allow
   flowpost catch [--port N] [--dir FOLDER] [--json]
                 a mail server on this machine that keeps what it gets
   flowpost secret keygen [ID] | encrypt | rotate

@@ -4,7 +4,7 @@ import type { AttachmentInput, EmailMessageInput } from '@flowpost/core';
 import { createSender } from '@flowpost/transport';
 import { readConnection } from '../connection-argument.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { printJson, sayReceipt } from '../output.ts';
+import { printJson, sayReceipt, sayTranscript } from '../output.ts';
 import { environmentOptions, readValue } from '../read-input.ts';
 import { UsageError } from '../usage.ts';
 
@@ -25,6 +25,7 @@ const options = {
   priority: text,
   header: list,
   json: { type: 'boolean' },
+  verbose: { type: 'boolean' },
 } as const;
 
 function readAttachment(source: string): AttachmentInput {
@@ -76,15 +77,16 @@ export async function readMessage(argv: readonly string[], otherwise?: string) {
     connection,
     message,
     json: values.json === true,
+    verbose: values.verbose === true,
     sending: { ...environmentOptions(), attachments },
   };
 }
 
 /** `flowpost send`: one message from the command line. */
 export async function send(argv: readonly string[]): Promise<number> {
-  const { connection, message, json, sending } = await readMessage(argv);
+  const { connection, message, json, verbose, sending } = await readMessage(argv);
   await using sender = createSender(connection, sending);
-  const receipt = await sender.send(message);
+  const receipt = await sender.send(message, verbose ? { transcript: sayTranscript } : {});
   if (json) printJson(receipt);
   else sayReceipt(receipt);
   return exitCodes.sent;

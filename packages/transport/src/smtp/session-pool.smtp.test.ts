@@ -1,0 +1,123 @@
+import { type ConnectionInput, ManualClock, MemoryTokenStore } from '@flowpost/core';
+import { OAuthServer, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
+import { describe, expect, it } from 'vitest';
+import { createSender } from '../create-sender.ts';
+
+const message = { from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello' };
+
+it('a thousand messages over five connections are five logins', async () => {
+  await using inbox = await SmtpInbox.start({ users: { me: 'secret' } });
+  const auth = { kind: 'basic', username: 'me', password: 'secret' } as const;
+  await using sender = createSender({ host: inbox.host, port: inbox.port, auth, limits: { connections: 5 } });
+  const receipts = await Promise.all(Array.from({ length: 1_000 }, () => sender.send(message)));
+  expect(receipts.every(({ status }) => status === 'sent')).toBe(true);
+  expect([inbox.messages.length, inbox.connections, inbox.logins.length]).toEqual([1_000, 5, 5]);
+}, 60_000);
+
+describe('a session ends', () => {
+  it('when it has been idle for long enough', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using sender = createSender({ host: inbox.host, port: inbox.port, limits: { idleMs: 30 } });
+    await sender.send(message);
+    await expect.poll(() => inbox.openConnections).toBe(0);
+    await sender.send(message);
+    expect(inbox.connections).toBe(2);
+  });
+
+  it('when it has been used for long enough', async () => {
+    await using inbox = await SmtpInbox.start();
+    const clock = new ManualClock(1);
+    await using sender = createSender(
+      { host: inbox.host, port: inbox.port, limits: { lifetimeMs: 60_000 } },
+      { clock },
+    );
+    await sender.send(message);
+    clock.advance(59_000);
+    await sender.send(message);
+    expect(inbox.connections).toBe(1);
+    clock.advance(2_000);
+    await sender.send(message);
+    expect(inbox.connections).toBe(2);
+  });
+
+  it('when its token has expired: one new token, and nothing is lost', async () => {
+    await using issuer = await OAuthServer.start({
+      secrets: { app: 'client-secret' },
+      accessTokenSeconds: 600,
+    });
+    const clock = new ManualClock(Date.now());
+    const tokens: Record<string, string> = {};
+    const tokenStore = new MemoryTokenStore();
+    tokenStore.set = async (key, stored) => {
+      tokens['me@x.org'] = stored.accessToken?.reveal() ?? '';
+      await MemoryTokenStore.prototype.set.call(tokenStore, key, stored);
+    };
+    await using inbox = await SmtpInbox.start({ tokens });
+    const connection: ConnectionInput = {
+      host: inbox.host,
+      port: inbox.port,
+      limits: { connections: 3, lifetimeMs: 86_000_000 },
+      auth: {
+        kind: 'oauth2-client-credentials',
+        user: 'me@x.org',
+        tokenEndpoint: issuer.tokenEndpoint,
+        clientId: 'app',
+        clientSecret: 'client-secret',
+      },
+    };
+    await using sender = createSender(connection, { clock, auth: { clock, tokenStore } });
+    const sendMany = () => Promise.all(Array.from({ length: 20 }, () => sender.send(message)));
+    await sendMany();
+    expect([issuer.requests.length, inbox.logins.length]).toEqual([1, 3]);
+    clock.advance(700_000);
+    await sendMany();
+    expect([issuer.requests.length, inbox.logins.length, inbox.messages.length]).toEqual([2, 6, 40]);
+  });
+
+  it('when the server says so while it is parked', async () => {
+    let close = (): void => undefined;
+    await using server = await RawServer.start((socket) => {
+      speakSmtp(socket, () => undefined);
+      close = () => socket.end('421 4.4.2 idle for too long\r\n');
+    });
+    await using sender = createSender({ host: '127.0.0.1', port: server.port, tls: 'none' });
+    await sender.send(message);
+    close();
+    await expect.poll(() => server.openConnections).toBe(0);
+    expect(await sender.send(message)).toMatchObject({ status: 'sent', attempts: 1 });
+    expect(server.connections).toBe(2);
+  });
+});
+
+it('closing waits for what is in flight, but not for ever', async () => {
+  await using server = await RawServer.start((socket) =>
+    speakSmtp(socket, (command) => (command === '.' ? null : undefined)),
+  );
+  const sender = createSender(
+    { host: '127.0.0.1', port: server.port, tls: 'none' },
+    { closeDeadlineMs: 100 },
+  );
+  let begun = (): void => undefined;
+  const handedOver = new Promise<void>((resolve) => {
+    begun = resolve;
+  });
+  const sending = sender.send(message, { beforeData: () => begun() }).catch((error) => error);
+  await handedOver;
+  await sender[Symbol.asyncDispose]();
+  expect(await sending).toMatchObject({ code: 'DELIVERY_IN_DOUBT', inDoubt: true });
+  await expect.poll(() => server.openConnections).toBe(0);
+});
+
+it('a known service is not asked for more than it allows', async () => {
+  await using inbox = await SmtpInbox.start();
+  const lookup = async () => [{ address: '127.0.0.1', family: 4 }];
+  const clock = new ManualClock();
+  const connection = { host: 'smtp.office365.com', port: inbox.port, tls: 'none' } as const;
+  await using sender = createSender(connection, { lookup, clock });
+  const sending = Promise.all(Array.from({ length: 31 }, () => sender.send(message)));
+  await expect.poll(() => inbox.messages.length).toBe(30);
+  expect(inbox.connections).toBe(3);
+  clock.advance(60_000);
+  await sending;
+  expect(inbox.messages).toHaveLength(31);
+});
