@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { headerTextSchema, headerTokenSchema } from './header-text.ts';
 
 const token = "[A-Za-z0-9!#$%&'*+.^_`{|}~-]+";
-const parameter = `\\s*;\\s*${token}=(?:${token}|"(?:[ !#-\\[\\]-~]|\\\\[ -~])*")`;
+const parameter = `[ \\t]*;[ \\t]*${token}=(?:${token}|"(?:[ !#-\\[\\]-~]|\\\\[ -~])*")`;
 const mediaTypePattern = new RegExp(`^(?!multipart/)(?=.{1,500}$)${token}/${token}(?:${parameter})*$`, 'i');
 const mediaType = headerTokenSchema(
   mediaTypePattern,

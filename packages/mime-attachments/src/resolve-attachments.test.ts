@@ -134,6 +134,9 @@ describe('base64', () => {
 
   it.each([
     'QUJD\u0141AAA',
+    'QUJD\u202fQUJD',
+    'QUJD\u205fQUJD',
+    'QUJD\u00a0QUJD',
     '\u{1f600}AA',
     'a',
     'aGk!',

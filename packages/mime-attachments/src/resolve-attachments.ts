@@ -192,5 +192,5 @@ export function resolveAttachments(
 function shortUrl(text: string): string {
   if (/^\s*data:/i.test(text)) return 'data URL';
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  return url ? `${url.origin}${url.pathname}`.slice(0, 200) : 'URL';
+  return url && /^https?:$/.test(url.protocol) ? `${url.origin}${url.pathname}`.slice(0, 200) : 'URL';
 }

@@ -291,6 +291,15 @@ describe('text made from HTML', () => {
     expect(raw.split('unique')).toHaveLength(2);
   });
 
+  it.each([
+    ['<table><tr><td rowspan="1000000000" colspan="1000000000">a</td><td>b</td></tr></table>', 'a b'],
+    ['<ol type="i" start="100000000000"><li>a<li>b</ol>', ' 1.  a\n 2.  b'],
+    [`${'<b>'.repeat(50_000)}x${'</i>'.repeat(50_000)}`, 'x'],
+    [`${'<'.repeat(100_000)}x`, ''],
+  ])('takes hostile HTML: %#', async (html, expected) => {
+    expect((await textOf(html))?.trimEnd()).toBe(expected);
+  });
+
   it('takes deeply nested and very long HTML', async () => {
     expect(await textOf(`${'<div>'.repeat(5_000)}deep${'</div>'.repeat(5_000)}`)).toBe('...');
     expect(await textOf(`<p>${'word '.repeat(100_000)}end</p>`)).toMatch(/end$/);

@@ -65,6 +65,7 @@ describe('signed messages', () => {
       },
     ],
     ['a local part in UTF-8', { from: 'ü@x.org' }],
+    ['a local part that begins with a space of Unicode', { from: '\u00a0a@x.org', to: '\u3000b@x.org' }],
   ])('%s', async (_, message) => {
     expect(await verify(await signed(message))).toEqual(bothPass);
   });

@@ -96,7 +96,7 @@ function relaxField(field: string): string {
     .slice(colon + 1)
     .replace(/\r\n/g, '')
     .replace(/[ \t]+/g, ' ')
-    .trim();
+    .replace(/^ | $/g, '');
   return `${field.slice(0, colon).trim().toLowerCase()}:${value}`;
 }
 

@@ -6,7 +6,22 @@ const encodedWordLength = 75;
 const hardLimit = 998;
 const plainText = /^[\x20-\x7e\t]*$/;
 /** Nowhere to fold for longer than a line may be; with the longest header name this leaves room. */
-const unfoldable = /[^ \t]{800}|[ \t]{76}/;
+const longestWord = 800;
+const longestGap = 76;
+
+function isUnfoldable(text: string): boolean {
+  if (text.length < longestGap) return false;
+  let word = 0;
+  let gap = 0;
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index);
+    const isSpace = code === 0x20 || code === 0x09;
+    gap = isSpace ? gap + 1 : 0;
+    word = isSpace ? 0 : word + 1;
+    if (word === longestWord || gap === longestGap) return true;
+  }
+  return false;
+}
 
 /**
  * Writes one header line, folded. The pieces are what may stand on a line of its own; all but the first begin
@@ -81,7 +96,7 @@ export function encodeWords(text: string, firstLine: number = encodedWordLength)
 
 /** Whether a decoder would take a text for something else than it says, so that it must be encoded. */
 export function needsEncoding(text: string): boolean {
-  return !plainText.test(text) || text.includes('=?') || /^[ \t]|[ \t]$/.test(text) || unfoldable.test(text);
+  return !plainText.test(text) || text.includes('=?') || /^[ \t]|[ \t]$/.test(text) || isUnfoldable(text);
 }
 
 /** A header of free text, such as Subject (RFC 5322 section 2.2.1). */

@@ -1,30 +1,75 @@
-import type { HtmlToTextOptions } from 'html-to-text';
+import type { FormatCallback, HtmlToTextOptions } from 'html-to-text';
+
+/** More than this is parsed in no reasonable time when it is nested wrongly on purpose. */
+const mostTags = 20_000;
+
+/** Pictures say nothing in text but by their alternative text. */
+const imageText: FormatCallback = (element, _walk, builder) => {
+  const { alt } = element.attribs ?? {};
+  if (alt) builder.addInline(alt, { noWordTransform: true });
+};
+
+/** A cell, whatever number of rows and columns it says it spans: hostile numbers would fill the memory. */
+const cellText: FormatCallback = (element, walk, builder) => {
+  walk(element.children, builder);
+  builder.addInline(' ');
+};
+
+/** A numbered list that begins with one, for the same reason. */
+const listText: FormatCallback = (element, walk, builder, options) => {
+  const items = element.children.filter((child) => child.name === 'li');
+  builder.openList({ interRowLineBreaks: 1, leadingLineBreaks: 2, maxPrefixLength: 5, prefixAlign: 'left' });
+  items.forEach((item, index) => {
+    builder.openListItem({ prefix: ` ${index + 1}. ` });
+    walk(item.children, builder);
+    builder.closeListItem();
+  });
+  builder.closeList({ trailingLineBreaks: options.trailingLineBreaks ?? 2 });
+};
 
 const options: HtmlToTextOptions = {
   wordwrap: 78,
+  formatters: { imageText, cellText, listText },
   selectors: [
     // A link whose text is its address is shown once, and one to a place in the mail itself leads nowhere in text.
     { selector: 'a', options: { hideLinkHrefIfSameAsText: true, noAnchorUrl: true } },
-    // Pictures say nothing in text but by their alternative text.
-    { selector: 'img', options: { linkBrackets: false, baseUrl: '' }, format: 'imageText' },
+    { selector: 'img', format: 'imageText' },
+    { selector: 'ol', format: 'listText' },
+    { selector: 'table', format: 'block' },
+    { selector: 'tr', format: 'block' },
+    { selector: 'td', format: 'cellText' },
+    { selector: 'th', format: 'cellText' },
     ...['h1', 'h2', 'h3', 'h4', 'h5', 'h6'].map((selector) => ({ selector, options: { uppercase: false } })),
-    { selector: 'table', format: 'dataTable', options: { uppercaseHeaderCells: false } },
   ],
   // Nothing long is cut off; nobody nests this deeply but to exhaust the stack.
   limits: { maxInputLength: Number.MAX_SAFE_INTEGER, maxDepth: 200 },
-  formatters: {
-    imageText: (element, _walk, builder) => {
-      const { alt } = element.attribs ?? {};
-      if (alt) builder.addInline(alt, { noWordTransform: true });
-    },
-  },
 };
 
 let convert: Promise<(html: string) => string> | undefined;
 
+function countTags(html: string): number {
+  let count = 0;
+  for (let at = html.indexOf('<'); at >= 0 && count <= mostTags; at = html.indexOf('<', at + 1)) count++;
+  return count;
+}
+
+/** What is left without the tags: for HTML that cannot be converted, one pass and no surprises. */
+function withoutTags(html: string): string {
+  const lines = html.replace(/<[^>]*>?/g, ' ').split('\n');
+  return lines
+    .map((line) => line.replace(/[ \t]+/g, ' ').trim())
+    .filter(Boolean)
+    .join('\n');
+}
+
 /** The plain text of an HTML body, for readers that show no HTML. */
 export async function plainTextOf(html: string): Promise<string> {
+  if (countTags(html) > mostTags) return withoutTags(html);
   // Loaded by who needs it: most messages bring their own text.
   convert ??= import('html-to-text').then(({ compile }) => compile(options));
-  return (await convert)(html);
+  try {
+    return (await convert)(html);
+  } catch {
+    return withoutTags(html);
+  }
 }

@@ -93,8 +93,14 @@ export async function* readUnchanged(
  */
 export function streamBody(chunks: AsyncIterable<Buffer>, contents: readonly StreamedContent[]): Readable {
   const body = Readable.from(chunks, { objectMode: false });
-  body.once('close', () => {
+  const release = (): void => {
     for (const content of contents) content.release?.();
-  });
+  };
+  // Released first: destroying waits for the chunk that is awaited, and that may never come.
+  const destroy = body._destroy.bind(body);
+  body._destroy = (error, done) => {
+    release();
+    destroy(error, done);
+  };
   return body;
 }

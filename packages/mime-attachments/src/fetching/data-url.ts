@@ -1,6 +1,18 @@
 import { isMediaType } from '@flowpost/core';
-import { type AttachmentContext, type AttachmentSource, attachmentError } from '../attachment-source.ts';
+import {
+  type AttachmentContext,
+  type AttachmentSource,
+  attachmentError,
+  checkSize,
+} from '../attachment-source.ts';
 import { readBase64Text } from '../kinds/base64.ts';
+
+/** The value of a hexadecimal digit, or -1. */
+function hexDigit(code = 0): number {
+  if (code >= 0x30 && code <= 0x39) return code - 0x30;
+  const letter = code | 0x20;
+  return letter >= 0x61 && letter <= 0x66 ? letter - 0x57 : -1;
+}
 
 /** Percent-encoded octets as bytes; everything else as UTF-8. */
 function percentDecode(text: string): Buffer {
@@ -9,11 +21,14 @@ function percentDecode(text: string): Buffer {
   const out = Buffer.allocUnsafe(source.length);
   let at = 0;
   for (let index = 0; index < source.length; index++) {
-    const escaped = source[index] === 0x25 ? source.toString('latin1', index + 1, index + 3) : '';
-    if (/^[0-9a-f]{2}$/i.test(escaped)) {
-      out[at++] = Number.parseInt(escaped, 16);
+    const byte = source[index] as number;
+    const high = byte === 0x25 ? hexDigit(source[index + 1]) : -1;
+    const low = high < 0 ? -1 : hexDigit(source[index + 2]);
+    if (low < 0) out[at++] = byte;
+    else {
+      out[at++] = high * 16 + low;
       index += 2;
-    } else out[at++] = source[index] as number;
+    }
   }
   return out.subarray(0, at);
 }
@@ -39,6 +54,8 @@ export function readDataUrl(url: string, context: AttachmentContext): Attachment
   if (comma < 0) throw attachmentError('ATTACHMENT_INVALID', 'its data URL has no comma.', context);
   const [, metadata = '', base64] = /^data:([\s\S]*?)(;\s*base64\s*)?$/i.exec(url.slice(0, comma)) ?? [];
   const data = url.slice(comma + 1);
+  // An escape is three characters a byte, so less than a third of the text cannot be left.
+  checkSize(Math.floor(data.length / 4), context);
   // Kept out of the decoder when it is not needed: this text may be very long.
   const content = base64
     ? readBase64Text(data.includes('%') ? percentDecode(data).toString('latin1') : data, context)

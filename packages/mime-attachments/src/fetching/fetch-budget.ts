@@ -1,3 +1,5 @@
+import { longestTimerMs } from '@flowpost/core';
+
 /**
  * The time one fetch may spend waiting for the server, all waits together. While the content waits for its reader (a
  * mail server that takes its time), the clock stands still.
@@ -20,7 +22,7 @@ export class FetchBudget {
   start(): void {
     this.pause();
     this.#since = performance.now();
-    this.#timer = setTimeout(() => this.#stop.abort(), this.#leftMs);
+    this.#timer = setTimeout(() => this.#stop.abort(), Math.min(this.#leftMs, longestTimerMs));
   }
 
   pause(): void {

@@ -53,6 +53,8 @@ beforeAll(async () => {
     '/br': send(brotliCompressSync('packed'), { 'content-encoding': 'br' }),
     '/bomb': send(gzipSync(Buffer.alloc(64 * 1024 * 1024)), { 'content-encoding': 'gzip' }),
     '/cut-gzip': send(gzipSync(randomBytes(1_000)).subarray(0, 500), { 'content-encoding': 'gzip' }),
+    '/not-gzip': send('not packed at all', { 'content-encoding': 'gzip' }),
+    '/odd-parameter': send('x', { 'content-type': 'application/pdf;\xa0x=y' }),
     '/twice-packed': send('x', { 'content-encoding': 'gzip, gzip' }),
     '/missing': send('', {}, 404),
     '/gone': send('', {}, 410),
@@ -126,6 +128,7 @@ describe('what is fetched', () => {
     ['/a.csv?token=1#x', 'a.csv', 'text/csv', '1,2\n'],
     ['/named', 'Größe.pdf', 'application/pdf', '%PDF-1.7'],
     ['/odd-type', 'odd-type', 'application/octet-stream', 'x'],
+    ['/odd-parameter', 'odd-parameter', 'application/octet-stream', 'x'],
     ['/gzip', 'gzip', expect.any(String), 'packed'],
     ['/deflate', 'deflate', 'application/octet-stream', 'packed'],
     ['/br', 'br', 'application/octet-stream', 'packed'],
@@ -167,6 +170,7 @@ describe('what fails names the attachment, and whether it may work later', () =>
     ['/partial', 'ATTACHMENT_UNREADABLE', false],
     ['/no-location', 'ATTACHMENT_UNREADABLE', false],
     ['/twice-packed', 'ATTACHMENT_UNREADABLE', false],
+    ['/not-gzip', 'ATTACHMENT_UNREADABLE', false],
     ['/loop', 'ATTACHMENT_UNREADABLE', false],
     ['/busy', 'ATTACHMENT_UNREACHABLE', true],
     ['/throttled', 'ATTACHMENT_UNREACHABLE', true],
@@ -215,6 +219,23 @@ describe('what fails names the attachment, and whether it may work later', () =>
     });
   });
 
+  it('a server that never answers the TLS handshake, a name server that never answers', async () => {
+    await using silent = await RawServer.start((socket) => socket.resume());
+    const urls = open({ allowedPorts: [silent.port], timeoutMs: 200 });
+    await expect(attach(`https://127.0.0.1:${silent.port}/`, urls)).rejects.toMatchObject({
+      code: 'ATTACHMENT_TIMED_OUT',
+    });
+    await expect.poll(() => silent.openConnections).toBe(0);
+    const controller = new AbortController();
+    const lookup: Lookup = () => {
+      controller.abort();
+      return new Promise(() => undefined);
+    };
+    await expect(attach('http://x.example/', { lookup }, {}, controller.signal)).rejects.toMatchObject({
+      code: 'SEND_CANCELLED',
+    });
+  });
+
   it('a refused connection, a name that does not exist', async () => {
     const closed = await RawServer.start(() => undefined);
     const { port } = closed;
@@ -235,7 +256,7 @@ describe('what fails names the attachment, and whether it may work later', () =>
     await expect(
       attach(`http://127.0.0.1:${odd.port}/`, open({ allowedPorts: [odd.port] })),
     ).rejects.toMatchObject({
-      code: 'ATTACHMENT_UNREACHABLE',
+      code: 'ATTACHMENT_UNREADABLE',
     });
   });
 
@@ -283,6 +304,19 @@ describe('what fails names the attachment, and whether it may work later', () =>
       phase: 'attachments',
       retryable: true,
     });
+  });
+
+  it('a message that is given up while the server stalls closes its downloads at once', async () => {
+    const { body } = await composeMessage(
+      { from: 'a@x.org', to: 'b@x.org', attachments: [{ kind: 'url', url: server.url('/stalls-large') }] },
+      { attachments: { urls: open({ timeoutMs: 60_000 }) } },
+    );
+    if (Buffer.isBuffer(body)) throw new Error('it should stream');
+    body.on('error', () => undefined);
+    body.resume();
+    await new Promise(setImmediate);
+    body.destroy();
+    await expect.poll(() => server.connections()).toBe(0);
   });
 
   it('a message that is given up closes its downloads', async () => {
@@ -401,6 +435,8 @@ describe('private networks are out of reach', () => {
     ['https://x.example:80/', 'port 80'],
     ['http://', 'cannot be understood'],
     ['no url', 'cannot be understood'],
+    ['htps:user:secret@x.example/', 'neither http nor https'],
+    ['blob:https://user:secret@x.example/', 'neither http nor https'],
   ])('%s', async (url, why) => {
     const urls = { allowedPorts: [443] };
     const failed = await attach(url, url.includes('user') ? { allowedPorts: [80] } : urls).catch(

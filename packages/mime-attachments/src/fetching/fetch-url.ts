@@ -58,11 +58,14 @@ const byReason: Readonly<Record<string, ErrorCode>> = {
   UND_ERR_BODY_TIMEOUT: 'ATTACHMENT_TIMED_OUT',
   UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'ATTACHMENT_TRUNCATED',
   Z_BUF_ERROR: 'ATTACHMENT_TRUNCATED',
+  Z_DATA_ERROR: 'ATTACHMENT_UNREADABLE',
+  UND_ERR_HEADERS_OVERFLOW: 'ATTACHMENT_UNREADABLE',
 };
 const messages: Partial<Record<ErrorCode, string>> = {
   ATTACHMENT_NOT_FOUND: 'there is no such host',
   ATTACHMENT_TIMED_OUT: 'the server did not answer in time',
   ATTACHMENT_TRUNCATED: 'the answer was broken off',
+  ATTACHMENT_UNREADABLE: 'what the server answers cannot be read',
 };
 const worthAnotherTry = new Set<ErrorCode>([
   'ATTACHMENT_UNREACHABLE',
@@ -96,12 +99,16 @@ function describe(
   if (syscall === 'open' || syscall === 'write') {
     return fail('ATTACHMENT_UNREADABLE', `it could not be kept in a temporary file (${reason})`, { reason });
   }
-  if (/^(?:CERT_|ERR_TLS_|ERR_SSL_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_)/.test(reason)) {
+  if (/^(?:CERT_|ERR_TLS_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_)/.test(reason)) {
     return fail('ATTACHMENT_UNREADABLE', `the TLS certificate of the server cannot be trusted (${reason})`, {
       reason,
     });
   }
-  const code = byReason[reason] ?? (started ? 'ATTACHMENT_TRUNCATED' : 'ATTACHMENT_UNREACHABLE');
+  const isBroken =
+    (cause as Error).name === 'HTTPParserError' || /^(?:HPE_|ERR__ERROR_|ERR_BROTLI_|ERR_SSL_)/.test(reason);
+  const code = isBroken
+    ? 'ATTACHMENT_UNREADABLE'
+    : (byReason[reason] ?? (started ? 'ATTACHMENT_TRUNCATED' : 'ATTACHMENT_UNREACHABLE'));
   return fail(code, `${messages[code] ?? 'the server cannot be reached'} (${reason})`, { reason });
 }
 
@@ -220,7 +227,7 @@ export async function fetchUrl(text: string, context: AttachmentContext): Promis
   const budget = new FetchBudget(policy.urls.timeoutMs);
   const signal = context.signal ? AbortSignal.any([context.signal, budget.signal]) : budget.signal;
   const fail = (cause: unknown) => describe(cause, url, started, budget.signal, context);
-  const agent = await createGuardedAgent(guard, policy);
+  const agent = await createGuardedAgent(guard, policy, signal);
   let isOpen = false;
   try {
     for (let redirects = 0; ; redirects++) {

@@ -1,5 +1,5 @@
 import { lookup as systemLookup } from 'node:dns/promises';
-import type { LookupFunction } from 'node:net';
+import type { LookupFunction, Socket } from 'node:net';
 import type { Lookup } from '@flowpost/core';
 import type { Agent, Dispatcher } from 'undici';
 import type { ResolvedAttachmentPolicy } from '../attachment-policy.ts';
@@ -24,6 +24,7 @@ export class AddressRefused extends Error {
 export async function createGuardedAgent(
   guard: AddressGuard,
   { urls }: ResolvedAttachmentPolicy,
+  signal: AbortSignal,
 ): Promise<GuardedAgent> {
   const { lookup = defaultLookup, ca } = urls;
   const guardedLookup: LookupFunction = (host, { all }, done) => {
@@ -31,7 +32,8 @@ export async function createGuardedAgent(
       (found) => {
         const allowed = found.filter(({ address }) => guard.allows(host, address));
         const [first] = allowed;
-        if (!first) {
+        if (found.length === 0) done(Object.assign(new Error('no address'), { code: 'ENOTFOUND' }), '');
+        else if (!first) {
           done(
             new AddressRefused(
               host,
@@ -46,12 +48,19 @@ export async function createGuardedAgent(
     );
   };
   // Loaded by who fetches something, not by everybody who sends a message.
-  const { Agent } = await import('undici');
+  const { Agent, buildConnector } = await import('undici');
+  const connect = buildConnector({
+    lookup: guardedLookup,
+    timeout: 0,
+    ...(ca !== undefined && { ca: typeof ca === 'string' ? ca : [...ca] }),
+  });
   return new Agent({
-    connect: {
-      lookup: guardedLookup,
-      timeout: 0,
-      ...(ca !== undefined && { ca: typeof ca === 'string' ? ca : [...ca] }),
+    // The client heeds a signal only once a request is on its way; lookup, TCP and TLS are stopped here.
+    connect: (options, done) => {
+      const socket = connect(options, done) as unknown as Socket;
+      const stop = (): void => void socket.destroy(new Error('stopped'));
+      signal.addEventListener('abort', stop, { once: true });
+      socket.once('close', () => signal.removeEventListener('abort', stop));
     },
     // The fetch has a deadline of its own for all of this together.
     headersTimeout: 0,

@@ -6,7 +6,9 @@ import {
   type StreamedContent,
 } from '../attachment-source.ts';
 
-const notBase64 = /[^A-Za-z0-9+/_=\s-]/;
+/** Other spaces of Unicode are no white space here: the decoder takes them for digits. */
+const space = /[\t\n\v\f\r ]+/g;
+const notBase64 = /[^A-Za-z0-9+/_=\t\n\v\f\r -]/;
 /** Longer texts are decoded piece by piece as they are sent, so that only the text itself is in memory. */
 const inMemoryLimit = 2 * 1024 * 1024;
 /** Characters decoded at once; a multiple of four. */
@@ -26,7 +28,7 @@ function countDigits(piece: string): number | undefined {
   if (isAscii && piece.length % 4 === 0 && Buffer.from(piece, 'base64').length === (piece.length / 4) * 3) {
     return piece.length;
   }
-  const compact = piece.replace(/\s+/g, '');
+  const compact = piece.replace(space, '');
   return notBase64.test(compact) || compact.includes('=') ? undefined : compact.length;
 }
 
@@ -35,7 +37,7 @@ async function* decodePieces(text: string, end: number): AsyncGenerator<Buffer> 
   let carried = '';
   for (let at = 0; at < end; at += pieceLength) {
     const piece = text.slice(at, Math.min(end, at + pieceLength));
-    const digits = carried + (/\s/.test(piece) ? piece.replace(/\s+/g, '') : piece);
+    const digits = carried + piece.replace(space, '');
     const whole = at + pieceLength < end ? digits.length - (digits.length % 4) : digits.length;
     carried = digits.slice(whole);
     if (whole > 0) yield Buffer.from(digits.slice(0, whole), 'base64');
@@ -63,7 +65,7 @@ export function readBase64Text(content: string, context: AttachmentContext): Buf
     }
     digits += found;
   }
-  const padding = text.slice(end).replace(/\s+/g, '');
+  const padding = text.slice(end).replace(space, '');
   const paddingFits = padding === '' || (/^={1,2}$/.test(padding) && (digits + padding.length) % 4 === 0);
   if (digits % 4 === 1 || !paddingFits) {
     throw attachmentError('ATTACHMENT_INVALID', 'the base64 text is cut off or wrongly padded.', context);

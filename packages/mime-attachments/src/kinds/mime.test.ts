@@ -51,6 +51,11 @@ describe('a MIME node', () => {
       ]),
       '\ufffd\0\ufffd',
     ],
+    [
+      'line ends in a binary body',
+      'Content-Type: a/b\r\nContent-Transfer-Encoding: binary\r\n\r\nA\rB\nC',
+      'A\rB\nC',
+    ],
     ['bare line feeds in its body', 'Content-Type: text/x\r\n\r\na\nb\rc', 'a\r\nb\r\nc'],
   ])('%s gets through unharmed', async (_, node, expected) => {
     const { mail } = await compose(node);

@@ -48,7 +48,8 @@ function readFields(header: string, refuse: (why: string) => Error): Field[] {
     };
   });
   const names = fields.map(({ name }) => name).filter((name) => name.startsWith('content-'));
-  const twice = names.find((name, index) => names.indexOf(name) < index);
+  const seen = new Set<string>();
+  const twice = names.find((name) => seen.size === seen.add(name).size);
   if (twice !== undefined) throw refuse(`its header has ${twice} twice`);
   return fields;
 }
@@ -84,7 +85,9 @@ function encodeBody(
   if (!['7bit', '8bit', 'binary'].includes(encoding)) {
     throw refuse(`its Content-Transfer-Encoding ${JSON.stringify(encoding.slice(0, 40))} is not known`);
   }
-  if (isSevenBit(lines)) return { body: lines, encoding: '7bit' };
+  // In a binary body line ends are bytes like any other.
+  const isExact = encoding !== 'binary' || isComposite(type) || lines.equals(content);
+  if (isExact && isSevenBit(lines)) return { body: lines, encoding: '7bit' };
   if (isComposite(type)) {
     throw refuse(
       'a part within its body needs quoted-printable or base64: it has 8-bit characters or long lines',

@@ -198,6 +198,7 @@ export class SmtpSender implements MailSender {
         if (!lease.reused || !wasDroppedWhileParked(error)) throw error;
         this.#logger.debug('parked SMTP session had been dropped; opening a new one', { ...this.#endpoint });
         attempts++;
+        if (!Buffer.isBuffer(message.body)) message.body.destroy();
         message = await this.#composer.compose(input, signal, message);
         lease = await this.#pool.borrow(request, true);
         return deliver();
