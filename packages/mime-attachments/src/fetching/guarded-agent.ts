@@ -59,6 +59,7 @@ export async function createGuardedAgent(
     connect: (options, done) => {
       const socket = connect(options, done) as unknown as Socket;
       const stop = (): void => void socket.destroy(new Error('stopped'));
+      if (signal.aborted) stop();
       signal.addEventListener('abort', stop, { once: true });
       socket.once('close', () => signal.removeEventListener('abort', stop));
     },
