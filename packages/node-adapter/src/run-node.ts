@@ -24,10 +24,12 @@ async function deliver<Settings extends z.ZodType>(
   );
   // Asked first: a key that can hold no result must not be found out after the message has gone.
   if (policy.store) storeResult(flow, policy.store, {});
-  const { closeSession, onPartial, timeoutMs } = policy;
+  const { closeSession, onPartial, timeoutMs, dsn, requireTls } = policy;
   return scope.sender(connection).send(message, {
     closeSession,
     onPartial,
+    dsn,
+    requireTls,
     ...(timeoutMs !== undefined && { timeoutMs }),
     ...(signal && { signal }),
   });

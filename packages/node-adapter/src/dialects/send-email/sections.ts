@@ -105,6 +105,18 @@ export const sendEmailSections: readonly NodeSection[] = [
         ],
       },
       { name: 'closeSession', label: 'Close the session', widget: 'checkbox', default: false },
+      {
+        name: 'dsn',
+        label: 'Delivery notifications',
+        widget: 'object',
+        help: 'What to be told of the further way of the message (RFC 3461), where the server can.',
+      },
+      {
+        name: 'requireTls',
+        label: 'Encrypted all the way or not at all',
+        widget: 'checkbox',
+        help: 'Asks for REQUIRETLS (RFC 8689); few servers offer it.',
+      },
       { name: 'timeoutMs', label: 'Time limit in milliseconds', widget: 'number' },
     ],
   },
