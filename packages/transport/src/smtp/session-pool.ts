@@ -27,6 +27,12 @@ export interface BorrowRequest {
   readonly transcript?: TranscriptListener | undefined;
 }
 
+/** Who waits for a session: gets a slot, or a session that only waits for a confirmation. */
+interface Waiter {
+  readonly fresh: boolean;
+  grant(session?: SmtpSession): void;
+}
+
 interface Parked {
   readonly session: SmtpSession;
   readonly timer: NodeJS.Timeout;
@@ -39,8 +45,10 @@ export class SessionPool {
   readonly #lentSessions = new Set<SmtpSession>();
   /** When each session must not be used any more. */
   readonly #expiry = new WeakMap<SmtpSession, number>();
-  /** Called in turn, each when a session has become free for it. */
-  readonly #waiting: (() => void)[] = [];
+  /** Served in turn. */
+  readonly #waiting: Waiter[] = [];
+  /** Leases whose session is another one's already. */
+  readonly #passedOn = new WeakSet<Lease>();
   #lent = 0;
   #closed = false;
 
@@ -54,7 +62,8 @@ export class SessionPool {
    * @param fresh does not take one that was open before.
    */
   async borrow(request: BorrowRequest = {}, fresh = false): Promise<Lease> {
-    await this.#takeSlot(request.signal);
+    const shared = await this.#takeSlot(request.signal, fresh);
+    if (shared) return this.#lend(shared, true);
     try {
       const parked = fresh ? undefined : this.#takeParked();
       if (parked) return this.#lend(parked, true);
@@ -99,8 +108,24 @@ export class SessionPool {
     return session.usable && now < until;
   }
 
+  /**
+   * Passes a session on to whoever waits longest: the message it was lent for has left, and only its confirmation is
+   * awaited. Without anybody waiting, nothing happens.
+   */
+  handOver(lease: Lease): void {
+    const { session } = lease;
+    const [next] = this.#waiting;
+    if (!next || next.fresh || this.#closed || !session.canOverlap || !this.#isGood(session)) return;
+    this.#waiting.shift();
+    this.#passedOn.add(lease);
+    next.grant(session);
+  }
+
   /** Takes a session back: parks it, or closes it when it is not to be kept. */
-  async giveBack({ session }: Lease, keep: boolean): Promise<void> {
+  async giveBack(lease: Lease, keep: boolean): Promise<void> {
+    const { session } = lease;
+    // The slot and the session belong to the one it was passed on to.
+    if (this.#passedOn.has(lease)) return;
     this.#lentSessions.delete(session);
     const park = keep && !this.#closed && this.#isGood(session);
     if (park) {
@@ -136,30 +161,33 @@ export class SessionPool {
   }
 
   /** Counts a session as lent, at once or when another one is given back. */
-  async #takeSlot(signal: AbortSignal | undefined): Promise<void> {
+  async #takeSlot(signal: AbortSignal | undefined, fresh: boolean): Promise<SmtpSession | undefined> {
     signal?.throwIfAborted();
     if (this.#lent < this.#options.connections) {
       this.#lent++;
-      return;
+      return undefined;
     }
-    await new Promise<void>((resolve, reject) => {
-      const grant = (): void => {
-        signal?.removeEventListener('abort', onAbort);
-        resolve();
+    return new Promise<SmtpSession | undefined>((resolve, reject) => {
+      const waiter: Waiter = {
+        fresh,
+        grant: (session) => {
+          signal?.removeEventListener('abort', onAbort);
+          resolve(session);
+        },
       };
       const onAbort = (): void => {
-        this.#waiting.splice(this.#waiting.indexOf(grant), 1);
+        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
         reject(signal?.reason);
       };
       signal?.addEventListener('abort', onAbort, { once: true });
-      this.#waiting.push(grant);
+      this.#waiting.push(waiter);
     });
   }
 
   /** The slot passes to who waits longest, or becomes free. */
   #freeSlot(): void {
     const next = this.#waiting.shift();
-    if (next) next();
+    if (next) next.grant();
     else this.#lent--;
   }
 }

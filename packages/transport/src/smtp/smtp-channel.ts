@@ -28,6 +28,7 @@ export class SmtpChannel {
   #waiter: Waiter | undefined;
   #failure: { readonly cause: unknown } | undefined;
   #onFailure: (() => void) | undefined;
+  #gathering = false;
   /** How many replies came since the channel began. */
   replies = 0;
 
@@ -115,6 +116,24 @@ export class SmtpChannel {
     this.#onFailure?.();
   }
 
+  /** What is written in one turn leaves as one packet: the end of a message with the beginning of the next. */
+  #gather(): void {
+    if (this.#gathering) return;
+    this.#gathering = true;
+    const socket = this.#socket;
+    socket.cork();
+    process.nextTick(() => {
+      this.#gathering = false;
+      socket.uncork();
+    });
+  }
+
+  /** How many bytes have been written, and how many of them have left this process. */
+  get progress(): { readonly written: number; readonly sent: number } {
+    const { bytesWritten, writableLength } = this.#socket;
+    return { written: bytesWritten, sent: bytesWritten - writableLength };
+  }
+
   /** Writes commands, each with its line end. */
   send(commands: string): void {
     if (this.#failure) return;
@@ -124,20 +143,16 @@ export class SmtpChannel {
       return;
     }
     this.#transcript.sent(commands);
+    this.#gather();
     this.#socket.write(commands, isAscii(commands) ? 'latin1' : 'utf8');
   }
 
   /** Writes pieces of a message in one go; whether there is room for more. */
   write(...pieces: readonly Buffer[]): boolean {
     this.assertOpen();
-    const [only] = pieces;
+    this.#gather();
     let hasRoom = true;
-    if (only && pieces.length === 1) hasRoom = this.#socket.write(only);
-    else {
-      this.#socket.cork();
-      for (const piece of pieces) hasRoom = this.#socket.write(piece);
-      this.#socket.uncork();
-    }
+    for (const piece of pieces) hasRoom = this.#socket.write(piece);
     this.#transcript.message(pieces);
     return hasRoom;
   }
@@ -176,7 +191,7 @@ export class SmtpChannel {
    */
   async drained(limitMs: number): Promise<void> {
     const socket = this.#socket;
-    const sent = (): number => socket.bytesWritten - socket.writableLength;
+    const sent = (): number => this.progress.sent;
     const interval = Math.min(limitMs, standstillCheckMs);
     let before = sent();
     let quietMs = 0;

@@ -28,7 +28,7 @@ import type { Endpoint } from '../diagnosis/connection-failure.ts';
 import { type ComposerOptions, MessageComposer } from '../message-composer.ts';
 import { RateLimit } from '../rate-limit.ts';
 import { findService, findServiceByHost } from '../services/find-service.ts';
-import type { Delivered, DeliverOptions } from './session-contract.ts';
+import type { Delivered } from './session-contract.ts';
 import { cancellation } from './session-failure.ts';
 import { type BorrowRequest, SessionPool } from './session-pool.ts';
 import { SmtpSession } from './smtp-session.ts';
@@ -179,7 +179,10 @@ export class SmtpSender implements MailSender {
       times.borrowed = performance.now();
       const deliver = async (): Promise<Delivered> => {
         const { beforeData, dsn, requireTls, transcript } = options;
-        const deliverOptions: DeliverOptions = { onPartial, beforeData, signal, dsn, requireTls, transcript };
+        const onHandedOver = (): void => {
+          if (!closeSession && !transcript) this.#pool.handOver(lease);
+        };
+        const deliverOptions = { onPartial, beforeData, signal, dsn, requireTls, transcript, onHandedOver };
         let keep = false;
         try {
           const delivered = await lease.session.deliver(message, deliverOptions);
@@ -190,7 +193,10 @@ export class SmtpSender implements MailSender {
           keep = !closeSession && isMailError(error) && error.details.replyCode !== undefined;
           throw error;
         } finally {
-          await this.#pool.giveBack(lease, keep);
+          const back = this.#pool.giveBack(lease, keep);
+          // A caller who gives up does not wait for the session to end.
+          if (signal?.aborted) back.catch(() => undefined);
+          else await back;
         }
       };
       let attempts = 1;

@@ -9,7 +9,7 @@ import { assertCarries, type Extensions, readExtensions } from './extensions.ts'
 import { openSocket, settled } from './open-socket.ts';
 import { authenticate, loginScrubber } from './sasl.ts';
 import type { Delivered, DeliverOptions, SmtpSessionOptions } from './session-contract.ts';
-import { describeDelivery, describeLoss, type FailureContext } from './session-failure.ts';
+import { cancellation, describeDelivery, describeLoss, type FailureContext } from './session-failure.ts';
 import { ProtocolViolation, SmtpChannel } from './smtp-channel.ts';
 import { TlsProbe } from './tls-probe.ts';
 import { checkFingerprint, tlsConnectOptions } from './tls-settings.ts';
@@ -29,6 +29,8 @@ export class SmtpSession {
   /** A transaction was broken off, so the next one begins with RSET. */
   #needsReset = false;
   #greeting = '';
+  /** Ends when the message that waits for its confirmation has it, or will never have it. */
+  #confirming: Promise<void> | undefined;
 
   private constructor(options: SmtpSessionOptions, socket: Socket) {
     this.#options = options;
@@ -87,6 +89,11 @@ export class SmtpSession {
   get loginExpiresAt(): number {
     const login = this.#login;
     return (login?.kind === 'bearer' && login.expiresAt) || Number.POSITIVE_INFINITY;
+  }
+
+  /** Whether a message may be begun while the one before waits for its confirmation. */
+  get canOverlap(): boolean {
+    return this.#extensions.has('PIPELINING') && this.#options.lmtp !== true;
   }
 
   /** What the server announced. */
@@ -248,35 +255,70 @@ export class SmtpSession {
   }
 
   /**
-   * Sends one message.
+   * Sends one message. It may be called once more while the message before waits for its confirmation: with PIPELINING
+   * the next one is begun then (RFC 2920 section 3.1 lets commands follow the final dot), and goes on after it.
    *
    * @throws MailError whose phase says how far it got: `envelope`, `data` or `confirm`.
    */
   async deliver(message: ComposedMessage, options: DeliverOptions): Promise<Delivered> {
     assertCarries(this.#extensions, message, options.requireTls === true);
-    this.#transcript.listener = options.transcript;
     const { timeouts, lmtp = false } = this.#options;
+    const previous = this.#confirming;
+    const done = Promise.withResolvers<void>();
     const transaction = new Transaction(
       {
         channel: this.#channel,
         extensions: this.#extensions,
         timeouts,
         lmtp,
-        reset: this.#needsReset,
+        // Whatever becomes of the message before, its end leaves nothing to reset.
+        reset: this.#needsReset && !previous,
         scrub: this.#scrub,
       },
       message,
-      options,
+      {
+        ...options,
+        onHandedOver: () => {
+          this.#confirming = done.promise;
+          options.onHandedOver?.();
+        },
+      },
     );
-    this.#needsReset = true;
     try {
-      const delivered = await this.#step(options.signal, () => transaction.run());
-      this.#needsReset = false;
-      return delivered;
+      if (previous) await this.#follow(previous, transaction, options);
+      else this.#needsReset = false;
+      this.#transcript.listener = options.transcript;
+      return await this.#step(options.signal, () => transaction.run());
     } catch (cause) {
-      if (!transaction.canContinue) this.destroy();
+      if (transaction.canContinue) this.#needsReset = true;
+      else if (!this.#confirming || this.#confirming === done.promise) this.destroy();
       throw describeDelivery(cause, transaction.phase, this.#context(options.signal), this.#channel);
+    } finally {
+      done.resolve();
+      if (this.#confirming === done.promise) this.#confirming = undefined;
     }
+  }
+
+  /** Begins a message behind one that waits for its confirmation, and waits with it. */
+  async #follow(previous: Promise<void>, transaction: Transaction, options: DeliverOptions): Promise<void> {
+    const context = this.#context(options.signal);
+    const { signal } = options;
+    if (signal?.aborted) throw cancellation('envelope', context);
+    // Its own transcript begins when the other message is through.
+    if (!options.transcript) transaction.begin();
+    await new Promise<void>((resolve, reject) => {
+      const onAbort = (): void => {
+        // What was begun cannot be taken back, and the other message must not suffer for it.
+        void previous.then(() => this.destroy());
+        reject(cancellation('envelope', context));
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
+      void previous.then(() => {
+        signal?.removeEventListener('abort', onAbort);
+        resolve();
+      });
+    });
+    if (this.#channel.failed) throw connectionError('CONNECTION_LOST', 'envelope', context);
   }
 
   /** Asks whether mail from an address would be taken, and takes the question back; nothing is sent. */
@@ -299,6 +341,7 @@ export class SmtpSession {
 
   /** Says QUIT and waits a little for the answer. Failing here means nothing: everything was confirmed before. */
   async close(): Promise<void> {
+    await this.#confirming;
     if (this.usable) {
       this.#channel.send('QUIT\r\n');
       await this.#channel.read(quitLimitMs).catch(() => undefined);
