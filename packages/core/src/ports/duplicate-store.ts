@@ -31,9 +31,12 @@ interface Entry {
   readonly receipt?: SendReceipt;
 }
 
+const sweepMs = 60_000;
+
 export class MemoryDuplicateStore implements DuplicateStore {
   readonly #clock: Clock;
   readonly #entries = new Map<string, Entry>();
+  #nextSweep = 0;
 
   constructor(clock: Clock = systemClock) {
     this.#clock = clock;
@@ -41,15 +44,22 @@ export class MemoryDuplicateStore implements DuplicateStore {
 
   async reserve(key: string, contentHash: string, windowMs: number): Promise<Reservation> {
     const now = this.#clock.now();
-    for (const [other, { expiresAt }] of this.#entries) if (expiresAt <= now) this.#entries.delete(other);
+    this.#sweep(now);
     const entry = this.#entries.get(key);
-    if (!entry) {
+    if (!entry || entry.expiresAt <= now) {
       const token = globalThis.crypto.randomUUID();
       this.#entries.set(key, { token, contentHash, expiresAt: now + windowMs });
       return { state: 'reserved', token };
     }
     if (entry.contentHash !== contentHash) return { state: 'conflict' };
     return entry.receipt ? { state: 'sent', receipt: entry.receipt } : { state: 'pending' };
+  }
+
+  /** Forgets what has expired; now and then only, because it looks at everything. */
+  #sweep(now: number): void {
+    if (now < this.#nextSweep) return;
+    this.#nextSweep = now + sweepMs;
+    for (const [key, { expiresAt }] of this.#entries) if (expiresAt <= now) this.#entries.delete(key);
   }
 
   async remember(key: string, token: string, receipt: SendReceipt): Promise<void> {

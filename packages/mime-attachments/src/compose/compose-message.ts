@@ -102,11 +102,7 @@ export async function composeMessage(
   const parsed = parseWith(sendableMessageSchema, input);
   const needsText = parsed.html !== undefined && parsed.text === undefined;
   const message = needsText ? { ...parsed, text: await plainTextOf(parsed.html ?? '') } : parsed;
-  const policy = resolveAttachmentPolicy(options.attachments);
-  const found = resolveAttachments(message.attachments, policy, {
-    signal: options.signal,
-    rereadable: (options.dkim ?? []).length > 0,
-  });
+  const found = message.attachments.length === 0 ? [] : readAttachments(message, options);
   const attachments = found instanceof Promise ? await found : found;
 
   try {
@@ -115,6 +111,11 @@ export async function composeMessage(
     releaseAll(attachments);
     throw error;
   }
+}
+
+function readAttachments({ attachments }: EmailMessage, { dkim = [], signal, ...options }: ComposeOptions) {
+  const policy = resolveAttachmentPolicy(options.attachments);
+  return resolveAttachments(attachments, policy, { signal, rereadable: dkim.length > 0 });
 }
 
 async function compose(

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import {
   type Clock,
   type DuplicateStore,
@@ -36,9 +36,7 @@ export function contentHash({ messageId: _, date: __, ...message }: EmailMessage
     const entries = Object.entries(value).filter(([, one]) => one !== undefined);
     return Object.fromEntries(entries.map(([key, one]) => [key, stable(one)] as const).toSorted(byKey));
   };
-  return createHash('sha256')
-    .update(JSON.stringify(stable(message)))
-    .digest('base64url');
+  return hash('sha256', JSON.stringify(stable(message)), 'base64url');
 }
 
 const byKey = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number => (a < b ? -1 : 1);

@@ -4,11 +4,11 @@ import { ReplyParser } from './reply-parser.ts';
 import type { Transcript } from './transcript.ts';
 
 const standstillCheckMs = 1_000;
+/** More than this is not kept for the end of the turn. */
+const mostGathered = 16 * 1024;
 
 /** The other side does not keep to SMTP. */
 export class ProtocolViolation extends Error {}
-
-const isAscii = (text: string): boolean => Buffer.byteLength(text) === text.length;
 
 const systemError = (code: string): Error => Object.assign(new Error(code), { code });
 
@@ -28,7 +28,8 @@ export class SmtpChannel {
   #waiter: Waiter | undefined;
   #failure: { readonly cause: unknown } | undefined;
   #onFailure: (() => void) | undefined;
-  #gathering = false;
+  #gathered: Buffer[] = [];
+  #gatheredBytes = 0;
   /** How many replies came since the channel began. */
   replies = 0;
 
@@ -63,6 +64,7 @@ export class SmtpChannel {
 
   /** Takes a socket out, to be wrapped in TLS. Nothing may have come in that was not asked for. */
   release(): Socket {
+    this.#flush();
     this.#socket.off('data', this.#onData).off('error', this.#onError);
     this.#socket.off('end', this.#onClose).off('close', this.#onClose);
     return this.#socket;
@@ -117,21 +119,28 @@ export class SmtpChannel {
   }
 
   /** What is written in one turn leaves as one packet: the end of a message with the beginning of the next. */
-  #gather(): void {
-    if (this.#gathering) return;
-    this.#gathering = true;
-    const socket = this.#socket;
-    socket.cork();
-    process.nextTick(() => {
-      this.#gathering = false;
-      socket.uncork();
-    });
+  #gather(bytes: Buffer): boolean {
+    const isFirst = this.#gathered.length === 0;
+    this.#gathered.push(bytes);
+    this.#gatheredBytes += bytes.length;
+    if (this.#gatheredBytes > mostGathered) return this.#flush();
+    if (isFirst) process.nextTick(() => this.#flush());
+    return true;
+  }
+
+  #flush(): boolean {
+    const gathered = this.#gathered;
+    if (gathered.length === 0 || this.#failure) return true;
+    this.#gathered = [];
+    this.#gatheredBytes = 0;
+    const [only] = gathered;
+    return this.#socket.write(only && gathered.length === 1 ? only : Buffer.concat(gathered));
   }
 
   /** How many bytes have been written, and how many of them have left this process. */
   get progress(): { readonly written: number; readonly sent: number } {
     const { bytesWritten, writableLength } = this.#socket;
-    return { written: bytesWritten, sent: bytesWritten - writableLength };
+    return { written: bytesWritten + this.#gatheredBytes, sent: bytesWritten - writableLength };
   }
 
   /** Writes commands, each with its line end. */
@@ -143,16 +152,14 @@ export class SmtpChannel {
       return;
     }
     this.#transcript.sent(commands);
-    this.#gather();
-    this.#socket.write(commands, isAscii(commands) ? 'latin1' : 'utf8');
+    this.#gather(Buffer.from(commands, 'utf8'));
   }
 
   /** Writes pieces of a message in one go; whether there is room for more. */
   write(...pieces: readonly Buffer[]): boolean {
     this.assertOpen();
-    this.#gather();
     let hasRoom = true;
-    for (const piece of pieces) hasRoom = this.#socket.write(piece);
+    for (const piece of pieces) hasRoom = this.#gather(piece);
     this.#transcript.message(pieces);
     return hasRoom;
   }
