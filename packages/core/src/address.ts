@@ -140,10 +140,13 @@ const aliasDomains: Readonly<Record<string, string>> = { 'googlemail.com': 'gmai
 
 function mailboxKey(address: string): string {
   const at = address.lastIndexOf('@');
-  const given = address.slice(at + 1);
+  const given = address
+    .slice(at + 1)
+    .replace(/\.$/, '')
+    .normalize('NFC');
   const ascii = (toAsciiDomain(given) ?? given).toLowerCase();
   const domain = aliasDomains[ascii] ?? ascii;
-  let local = address.slice(0, at).toLowerCase();
+  let local = address.slice(0, at).normalize('NFC').toLowerCase();
   if (dropsTags.has(domain)) local = local.replace(/(?!^)\+.*$/, '');
   if (ignoresDots.has(domain)) local = local.replaceAll('.', '');
   return `${local}@${domain}`;

@@ -125,7 +125,7 @@ const graphUrl = z
     { error: 'it must be an https URL' },
   );
 
-const microsoft365Schema = z.strictObject({
+const microsoft365Fields = z.strictObject({
   kind: z.literal('microsoft365'),
   /** Over Microsoft Graph, or over SMTP with a token. */
   delivery: z.enum(['smtp', 'graph']),
@@ -143,6 +143,14 @@ const microsoft365Schema = z.strictObject({
   tlsOptions: tlsOptionsSchema.optional(),
   timeouts: timeoutsSchema.prefault({}),
 });
+
+const microsoft365Schema = microsoft365Fields.refine(
+  ({ delivery, tlsOptions }) => delivery === 'smtp' || tlsOptions === undefined,
+  {
+    error: 'they are for delivery over SMTP; Graph is verified like any other https server',
+    path: ['tlsOptions'],
+  },
+);
 
 /** How to reach a mail server, as an object or as a URL (see `readConnectionUrl`). */
 export const connectionSchema = z.preprocess(

@@ -8,6 +8,7 @@ const smallestUpload = 3_000_000;
 /** Ranges must be below 4 MB, and multiples of 320 KiB are what the service likes best. */
 const rangeBytes = 10 * 320 * 1024;
 const requestMs = 120_000;
+const afterwardsMs = 15_000;
 
 /**
  * Sends a message that is too large for one request: a draft, its attachments one by one, then the draft. Needs
@@ -17,11 +18,13 @@ const requestMs = 120_000;
  */
 export class DraftDelivery {
   readonly #api: GraphApi;
-  readonly #scrub = (text: string): string => text;
+  /** The same without the caller's signal: what must be looked up or tidied when he has given up. */
+  readonly #afterwards: GraphApi;
   #id = '';
 
-  constructor(api: GraphApi) {
+  constructor(api: GraphApi, afterwards: GraphApi) {
     this.#api = api;
+    this.#afterwards = afterwards;
   }
 
   /** Makes the draft and attaches everything. Whatever fails here, nothing has been sent. */
@@ -30,7 +33,7 @@ export class DraftDelivery {
       ...{ method: 'POST', path: '/messages', body: mime.toString('base64'), contentType: 'text/plain' },
       ...{ expect: 201, permission: 'Mail.ReadWrite', limitMs: requestMs },
     });
-    this.#id = ((await response.json()) as { id: string }).id;
+    this.#id = (await this.#api.json<{ id: string }>(response)).id;
     for (const attachment of attachments) {
       if (attachment.sizeBytes < smallestUpload) await this.#attach(attachment);
       else await this.#upload(attachment);
@@ -67,7 +70,9 @@ export class DraftDelivery {
       body: JSON.stringify({ AttachmentItem: item }),
       ...{ contentType: 'application/json', expect: 201, permission: 'Mail.ReadWrite', limitMs: requestMs },
     });
-    const { uploadUrl } = (await response.json()) as { uploadUrl: string };
+    const { uploadUrl } = await this.#api.json<{ uploadUrl: string }>(response);
+    // The URL is a permission, so it is kept out of errors like a token.
+    const scrub = (text: string): string => hideUrl(text, uploadUrl);
     let sent = 0;
     for await (const range of inRanges(attachment.read())) {
       const headers = { 'content-range': `bytes ${sent}-${sent + range.length - 1}/${sizeBytes}` };
@@ -78,7 +83,7 @@ export class DraftDelivery {
         'envelope',
         requestMs,
       );
-      if (answer.status > 201) throw await graphRefusal(answer, 'envelope', 'Mail.ReadWrite', this.#scrub);
+      if (answer.status > 201) throw await graphRefusal(answer, 'envelope', 'Mail.ReadWrite', scrub);
       sent += range.length;
     }
     if (sent === sizeBytes) return;
@@ -87,7 +92,10 @@ export class DraftDelivery {
     });
   }
 
-  /** Sends the draft. When the answer is lost, the draft itself tells whether it went out. */
+  /**
+   * Sends the draft. When the answer is lost, the draft itself tells whether it went out. That it is a draft now does not
+   * say that it will stay one; that it could be deleted does.
+   */
   async send(limitMs: number): Promise<Response> {
     try {
       return await this.#api.request({
@@ -97,42 +105,54 @@ export class DraftDelivery {
     } catch (error) {
       if (!isMailError(error) || !error.inDoubt) throw error;
       const isDraft = await this.#isStillDraft();
-      if (isDraft === undefined) throw error;
-      if (!isDraft) return new Response(null, { status: 202, statusText: 'found to be sent' });
-      // It never left, so all of it may be tried again.
-      throw new MailError('CONNECTION_LOST', 'The connection was lost, and the message is still a draft.', {
-        phase: 'data',
-        cause: error,
-      });
+      if (isDraft === false) return new Response(null, { status: 202, statusText: 'found to be sent' });
+      if (isDraft === undefined || !(await this.#delete())) throw error;
+      throw new MailError(
+        'CONNECTION_LOST',
+        'The connection was lost before the draft was sent; it was deleted.',
+        {
+          phase: 'data',
+          cause: error,
+        },
+      );
     }
   }
 
   async #isStillDraft(): Promise<boolean | undefined> {
     try {
-      const response = await this.#api.request({
+      const response = await this.#afterwards.request({
         ...{ method: 'GET', path: `/messages/${this.#id}?$select=isDraft`, expect: 200 },
-        ...{ permission: 'Mail.ReadWrite', limitMs: requestMs },
+        ...{ permission: 'Mail.ReadWrite', limitMs: afterwardsMs },
       });
-      const { isDraft } = (await response.json()) as { isDraft?: boolean };
-      return isDraft;
+      return (await this.#afterwards.json<{ isDraft?: boolean }>(response)).isDraft;
     } catch {
       return undefined;
     }
   }
 
+  /** Deletes the draft; whether it is certain that there is none any more and was none that went out. */
+  async #delete(): Promise<boolean> {
+    try {
+      await this.#afterwards.request({
+        ...{ method: 'DELETE', path: `/messages/${this.#id}`, expect: 204 },
+        ...{ permission: 'Mail.ReadWrite', limitMs: afterwardsMs },
+      });
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   /** Takes away a draft that was not sent. That it could not be is no news beside why. */
   async discard(): Promise<void> {
-    if (this.#id === '') return;
-    const path = `/messages/${this.#id}`;
-    const request = {
-      method: 'DELETE',
-      path,
-      expect: 204,
-      permission: 'Mail.ReadWrite',
-      limitMs: requestMs,
-    } as const;
-    await this.#api.request(request).catch(() => undefined);
+    if (this.#id !== '') await this.#delete();
   }
+}
+
+function hideUrl(text: string, url: string): string {
+  const { pathname, search, searchParams } = new URL(url);
+  const secrets = [url, `${pathname}${search}`, search, ...searchParams.values()];
+  return secrets.filter((one) => one.length >= 4).reduce((clean, one) => clean.replaceAll(one, '***'), text);
 }
 
 /** Chunks of any size as pieces of the size ranges have; the last may be smaller. */

@@ -2,7 +2,7 @@ import type { AuthProvider } from '@flowpost/auth-providers';
 import { isMailError, type Login, type MailError, type Phase } from '@flowpost/core';
 import { connectionFailure, type Endpoint } from '../diagnosis/connection-failure.ts';
 import { describeLoss } from '../smtp/session-failure.ts';
-import type { TranscriptListener } from '../smtp/transcript.ts';
+import { type TranscriptListener, tell } from '../smtp/transcript.ts';
 import { graphRefusal } from './graph-failure.ts';
 
 export interface GraphRequest {
@@ -107,16 +107,25 @@ export class GraphApi {
     );
   }
 
+  /** The body of an answer. */
+  async json<Value>(response: Response): Promise<Value> {
+    try {
+      return (await response.json()) as Value;
+    } catch (thrown) {
+      throw this.#describe(thrown, 'envelope');
+    }
+  }
+
   /** A request as it is, without a token of its own. */
   async send(url: string, init: RequestInit, phase: Phase, limitMs: number): Promise<Response> {
     const late = AbortSignal.timeout(limitMs);
     const signal = this.#signal ? AbortSignal.any([this.#signal, late]) : late;
     const { body } = init;
     const size = typeof body === 'string' ? ` (${body.length} bytes)` : '';
-    this.#transcript?.({ from: 'client', text: `${init.method} ${new URL(url).pathname}${size}` });
+    tell(this.#transcript, { from: 'client', text: `${init.method} ${new URL(url).pathname}${size}` });
     try {
       const response = await this.#options.fetch(url, { ...init, signal, redirect: 'error' });
-      this.#transcript?.({ from: 'server', text: `${response.status} ${response.statusText}` });
+      tell(this.#transcript, { from: 'server', text: `${response.status} ${response.statusText}` });
       return response;
     } catch (thrown) {
       throw this.#describe(thrown, phase);

@@ -63,8 +63,10 @@ export async function graphRefusal(
   scrub: (text: string) => string,
 ): Promise<MailError> {
   const { status, headers } = response;
-  if (status < 300 && phase === 'confirm') {
-    // 202 alone says that it was taken; other successes have been seen for messages that were never sent.
+  // A server that is throttling says when to come back, and has done nothing; other failures of a server may come after
+  // it has taken the message. 202 alone says that it has: other successes have been seen for what was never sent.
+  const isThrottled = status === 429 || (status === 503 && headers.has('retry-after'));
+  if (phase === 'confirm' && !isThrottled && (status < 300 || status === 408 || status >= 500)) {
     return new MailError('DELIVERY_IN_DOUBT', `Microsoft Graph answered ${status} instead of 202.`, {
       phase,
       details: { status },
@@ -87,7 +89,7 @@ export async function graphRefusal(
             : 'MESSAGE_REFUSED';
   const code = isLater ? byStatus : (rule?.errorCode ?? byStatus);
   const waitMs = retryAfterMs(headers.get('retry-after'));
-  const text = scrub([graphCode, graphText].filter(Boolean).join(': ').slice(0, 500));
+  const text = scrub([graphCode, graphText].filter(Boolean).join(': ')).slice(0, 500);
   return new MailError(code, `Microsoft Graph answered ${status}${text === '' ? '' : ` ${text}`}`, {
     phase: status === 401 ? 'auth' : phase,
     replyCode: isLater ? replyCodes.later : replyCodes.final,

@@ -19,7 +19,14 @@ import {
 import { type ComposedMessage, composeMessage, openAttachments } from '@flowpost/mime-attachments';
 import { RateLimit } from '../rate-limit.ts';
 import { findService } from '../services/find-service.ts';
-import { type SenderOptions, sendSignal, toMicroseconds } from '../smtp/smtp-sender.ts';
+import {
+  defaults,
+  endingController,
+  type SenderOptions,
+  sendSignal,
+  settledWithin,
+  toMicroseconds,
+} from '../smtp/smtp-sender.ts';
 import { DraftDelivery } from './draft-delivery.ts';
 import { GraphApi } from './graph-api.ts';
 
@@ -51,6 +58,7 @@ export class GraphSender implements MailSender {
   readonly #waiting: (() => void)[] = [];
   readonly #inFlight = new Set<Promise<SendReceipt>>();
   #running = 0;
+  readonly #ending = endingController();
   #closed = false;
 
   constructor(connection: Microsoft365Connection, options: SenderOptions = {}) {
@@ -85,7 +93,7 @@ export class GraphSender implements MailSender {
         'Microsoft Graph does not promise TLS for the whole way.',
       );
     }
-    const signal = sendSignal(options);
+    const signal = sendSignal(options, this.#ending.signal);
     const start = performance.now();
     const message = { ...input, from: input.from ?? this.#connection.from } as EmailMessageInput;
     const files = (message.attachments ?? []).filter((one) => one.kind !== 'mime');
@@ -113,7 +121,7 @@ export class GraphSender implements MailSender {
         ? composed.body
         : Buffer.concat(await Array.fromAsync(composed.body));
       await this.#rate.turn(signal);
-      await this.#takeSlot();
+      await this.#takeSlot(signal);
       const begun = performance.now();
       const response = await this.#deliver(message, body, isSmall ? undefined : opened.attachments, {
         ...options,
@@ -132,7 +140,7 @@ export class GraphSender implements MailSender {
         },
       };
     } catch (error) {
-      const failure = !isMailError(error) && signal?.aborted ? this.#cancelled(signal) : error;
+      const failure = !isMailError(error) && signal.aborted ? this.#cancelled(signal) : error;
       if (!isMailError(failure)) throw failure;
       const { code, phase, inDoubt } = failure;
       this.#logger.warn('sending failed', { code, phase, inDoubt, messageId: composed.messageId });
@@ -153,7 +161,8 @@ export class GraphSender implements MailSender {
   ): Promise<Response> {
     const api = await this.#api(message, options.signal, options);
     if (!attachments && mime.length <= onePieceBytes) return this.#sendAtOnce(api, mime, options);
-    return this.#sendDraft(api, mime, attachments ?? [], options);
+    const draft = new DraftDelivery(api, await this.#api(message, undefined, options));
+    return this.#sendDraft(draft, mime, attachments ?? [], options);
   }
 
   async #api(
@@ -188,12 +197,11 @@ export class GraphSender implements MailSender {
   }
 
   async #sendDraft(
-    api: GraphApi,
+    draft: DraftDelivery,
     mime: Buffer,
     attachments: Parameters<DraftDelivery['prepare']>[1],
     options: SendOptions,
   ): Promise<Response> {
-    const draft = new DraftDelivery(api);
     try {
       await draft.prepare(mime, attachments);
       await options.beforeData?.();
@@ -229,9 +237,22 @@ export class GraphSender implements MailSender {
     throw new MailError('MESSAGE_TOO_LARGE', message, { details: { sizeBytes, limitBytes } });
   }
 
-  async #takeSlot(): Promise<void> {
+  async #takeSlot(signal: AbortSignal): Promise<void> {
     if (this.#running < (this.#connection.limits?.connections ?? atOnce)) this.#running++;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else {
+      await new Promise<void>((resolve, reject) => {
+        const grant = (): void => {
+          signal.removeEventListener('abort', onAbort);
+          resolve();
+        };
+        const onAbort = (): void => {
+          this.#waiting.splice(this.#waiting.indexOf(grant), 1);
+          reject(signal.reason);
+        };
+        signal.addEventListener('abort', onAbort, { once: true });
+        this.#waiting.push(grant);
+      });
+    }
   }
 
   #freeSlot(): void {
@@ -240,9 +261,10 @@ export class GraphSender implements MailSender {
     else this.#running--;
   }
 
-  /** Takes nothing more, and waits for sends in flight. */
+  /** Takes nothing more, and waits for sends in flight, up to the deadline. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
-    await Promise.allSettled(this.#inFlight);
+    const { closeDeadlineMs = defaults.closeDeadlineMs } = this.#options;
+    await settledWithin(this.#inFlight, closeDeadlineMs, this.#ending);
   }
 }

@@ -207,7 +207,6 @@ describe('what goes wrong', () => {
     [400, 'Whatever', 'MESSAGE_REFUSED', false],
     [413, 'ErrorMessageSizeExceeded', 'MESSAGE_TOO_LARGE', false],
     [429, 'ApplicationThrottled', 'MESSAGE_DEFERRED', true],
-    [500, undefined, 'MESSAGE_DEFERRED', true],
     [503, undefined, 'MESSAGE_DEFERRED', true],
   ])('%i %s is %s', async (status, graphCode, code, retryable) => {
     await using graph = await start();
@@ -226,6 +225,22 @@ describe('what goes wrong', () => {
     expect(graph.sent).toEqual([]);
   });
 
+  it('a server that repeats the token, shows it in no error', async () => {
+    let seen = '';
+    await using graph = await start({
+      accepts: (token) => {
+        seen = token;
+        return true;
+      },
+    });
+    await using sender = createSender(connectionTo(graph));
+    await sender.send(message);
+    graph.inject(/sendMail/, { status: 400, code: `Bad ${seen}` });
+    const error = await failure(sender.send(message));
+    expect(error.message).toContain('Bad ***');
+    expect(JSON.stringify(error)).not.toContain(seen.slice(0, 20));
+  });
+
   it('an unknown Object ID', async () => {
     await using graph = await start({ users: {} });
     expect(await failure(send(graph))).toMatchObject({
@@ -234,9 +249,9 @@ describe('what goes wrong', () => {
     });
   });
 
-  it('a success that is not 202 leaves it in doubt', async () => {
+  it.each([200, 408, 500, 502, 504])('%i leaves it in doubt', async (status) => {
     await using graph = await start();
-    graph.inject(/sendMail/, { status: 200 });
+    graph.inject(/sendMail/, { status });
     expect(await failure(send(graph))).toMatchObject({
       code: 'DELIVERY_IN_DOUBT',
       inDoubt: true,

@@ -103,7 +103,8 @@ class DuplicateGuard implements MailSender {
         return receipt;
       } catch (error) {
         // Doubt keeps the reservation: another one might deliver it twice.
-        if (!(isMailError(error) && error.inDoubt)) await store.release(key, token);
+        // That it could not be freed is no news beside why the send failed.
+        if (!(isMailError(error) && error.inDoubt)) await store.release(key, token).catch(() => undefined);
         throw error;
       }
     })();

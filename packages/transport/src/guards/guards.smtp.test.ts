@@ -100,6 +100,34 @@ describe('retry', () => {
     expect(late.slept).toEqual([]);
   });
 
+  it('what was in doubt once stays so, whatever a later attempt meets', async () => {
+    let connections = 0;
+    let taken = 0;
+    await using server = await RawServer.start((socket) => {
+      const first = ++connections === 1;
+      speakSmtp(socket, (command) => {
+        if (command === 'GREETING') return first ? undefined : '554 5.3.2 closed';
+        if (command !== '.') return undefined;
+        taken++;
+        socket.destroy();
+        return null;
+      });
+    });
+    const store = new MemoryDuplicateStore();
+    const retried = withRetry(createSender(`smtp://127.0.0.1:${server.port}?tls=none`), {
+      clock: impatient(),
+      onDoubt: 'resend',
+    });
+    await using sender = withDuplicateGuard(retried, { store, waitMs: 0 });
+    await expect(sender.send(message)).rejects.toMatchObject({
+      code: 'DELIVERY_IN_DOUBT',
+      inDoubt: true,
+      details: { attempts: 2, lastFailure: { code: 'GREETING_REFUSED' } },
+    });
+    await expect(sender.send(message)).rejects.toMatchObject({ code: 'DUPLICATE_PENDING' });
+    expect(taken).toBe(1);
+  });
+
   it('a caller who gives up while waiting learns what went wrong', async () => {
     const { server, url } = await answering(['451 4.3.0 later']);
     await using _ = server;
@@ -159,7 +187,29 @@ describe('loop guard', () => {
     expect([outcome.code, sent]).toEqual(['MAIL_LOOP_AUTOMATIC', 0]);
   });
 
+  it.each([
+    ['Support Team b@x.org', {}],
+    ['<broken, b@x.org', {}],
+    ['Doe, John <j@x.org>, b@x.org', {}],
+    ['b@x.org.', {}],
+    ['<@route.example:b@x.org>', {}],
+    ['j@y.org', { 'Reply-To': ['j@y.org', 'b@x.org'] }],
+    ['j@y.org', { Sender: 'b@x.org' }],
+  ])('finds the mailbox in %j %j', async (sender, headers) => {
+    expect((await guarded({}, headers as Record<string, string[]>, sender)).outcome.code).toBe(
+      'MAIL_LOOP_BLOCKED',
+    );
+  });
+
+  it.each([{ 'Auto-Submitted': ['no', 'auto-replied'] }, { 'List-Help': '<https://x.org>' }])(
+    'sees automatic mail in %j',
+    async (headers) => {
+      expect((await guarded({}, headers)).outcome.code).toBe('MAIL_LOOP_AUTOMATIC');
+    },
+  );
+
   it('lets everything else through', async () => {
+    expect((await guarded({}, { 'auto-submitted': 'no (a person wrote this)' })).outcome.status).toBe('sent');
     expect((await guarded({}, { 'auto-submitted': 'no', precedence: 'normal' })).outcome.status).toBe('sent');
     expect((await guarded({ to: 'ann.ex@x.org' }, undefined, 'ann.ex@y.org')).outcome.status).toBe('sent');
     expect((await guarded({}, undefined, 'no address at all')).outcome.status).toBe('sent');
@@ -217,6 +267,15 @@ describe('duplicate guard', () => {
     await expect(guard.send(message)).rejects.toMatchObject({ code: 'DUPLICATE_PENDING', retryable: true });
     expect(bodies).toHaveLength(1);
     expect(clock.slept.length).toBe(240);
+  });
+
+  it('a store that fails does not hide why the send did', async () => {
+    const { server, url } = await answering(['554 5.6.0 no']);
+    await using _ = server;
+    const store = new MemoryDuplicateStore();
+    store.release = () => Promise.reject(new Error('the database is down'));
+    await using guard = guardOf(url, { store });
+    await expect(guard.send(message)).rejects.toMatchObject({ code: 'MESSAGE_REFUSED' });
   });
 
   it('the same key with other content is a conflict', async () => {

@@ -16,26 +16,28 @@ export interface MailTrigger {
   readonly headers?: Readonly<Record<string, string | readonly string[]>> | undefined;
 }
 
-/** The addresses in a text that comes from outside; one that cannot be read is none. */
+/** The addresses in a text that comes from outside; where it cannot be read, whatever in it looks like one. */
 function readable(text: string): string[] {
   try {
     return parseAddresses(text).map(({ address }) => address);
   } catch {
-    return /<([^<>\s]+@[^<>\s]+)>/.exec(text)?.slice(1) ?? [];
+    return [...text.matchAll(/[^\s<>,;:"()[\]]+@[^\s<>,;:"()]+/g)].map(([address]) => address);
   }
 }
 
+/** A value without comments and parameters. */
+const plainValue = (value: string): string =>
+  (value.replace(/\([^)]*\)/g, '').split(';')[0] ?? '').trim().toLowerCase();
+
 /** Why a message must not be answered by a machine (RFC 3834 section 2), or undefined. */
-function automaticReason(header: (name: string) => string | undefined): string | undefined {
-  const submitted = header('auto-submitted')?.split(';')[0]?.trim().toLowerCase();
-  if (submitted !== undefined && submitted !== 'no') return `Auto-Submitted: ${submitted}`;
-  const precedence = header('precedence')?.trim().toLowerCase() ?? '';
-  if (['bulk', 'junk', 'list'].includes(precedence)) return `Precedence: ${precedence}`;
-  if (header('return-path')?.trim() === '<>') return 'an empty Return-Path';
-  for (const name of ['list-id', 'list-unsubscribe', 'list-post', 'x-autoreply', 'x-autorespond']) {
-    if (header(name) !== undefined) return name;
-  }
-  return undefined;
+function automaticReason(headers: ReadonlyMap<string, readonly string[]>): string | undefined {
+  const values = (name: string): string[] => (headers.get(name) ?? []).map(plainValue);
+  const submitted = values('auto-submitted').find((value) => value !== 'no');
+  if (submitted !== undefined) return `Auto-Submitted: ${submitted}`;
+  const precedence = values('precedence').find((value) => ['bulk', 'junk', 'list'].includes(value));
+  if (precedence !== undefined) return `Precedence: ${precedence}`;
+  if (values('return-path').includes('<>')) return 'an empty Return-Path';
+  return [...headers.keys()].find((name) => /^(?:list-.*|x-autoreply|x-autorespond)$/.test(name));
 }
 
 class LoopGuard implements MailSender {
@@ -47,12 +49,10 @@ class LoopGuard implements MailSender {
     const headers = new Map(
       Object.entries(trigger.headers ?? {}).map(([name, value]) => [name.toLowerCase(), [value].flat()]),
     );
-    const header = (name: string): string | undefined => headers.get(name)?.[0];
     this.#sender = sender;
-    this.#automatic = automaticReason(header);
-    this.#mailboxes = [trigger.from, header('reply-to'), header('return-path')].flatMap((text) =>
-      text === undefined ? [] : readable(text),
-    );
+    this.#automatic = automaticReason(headers);
+    const sources = ['sender', 'reply-to', 'return-path'].flatMap((name) => headers.get(name) ?? []);
+    this.#mailboxes = [trigger.from, ...sources].flatMap(readable);
   }
 
   async send(message: EmailMessageInput, options?: SendOptions): Promise<SendReceipt> {

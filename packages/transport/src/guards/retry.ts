@@ -7,6 +7,7 @@ import {
   type SendOptions,
   type SendReceipt,
   systemClock,
+  toMailError,
 } from '@flowpost/core';
 
 export interface RetryOptions {
@@ -45,20 +46,27 @@ class RetrySender implements MailSender {
   async send(message: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
     const { attempts = 3, clock = systemClock } = this.#options;
     let current = message;
+    /** Once it may have been delivered, no later failure makes that untrue. */
+    let doubt: MailError | undefined;
     for (let attempt = 1; ; attempt++) {
       try {
         const receipt = await this.#sender.send(current, options);
         return { ...receipt, attempts: receipt.attempts + attempt - 1 };
       } catch (error) {
+        if (isMailError(error) && error.inDoubt) doubt ??= error;
         const delayMs = isMailError(error) && attempt < attempts ? this.#delay(error, attempt) : undefined;
-        if (delayMs === undefined) throw isMailError(error) ? error.addDetails({ attempts: attempt }) : error;
+        if (delayMs === undefined) {
+          if (doubt && doubt !== error) doubt.addDetails({ lastFailure: toMailError(error).toJSON() });
+          const failure = doubt ?? error;
+          throw isMailError(failure) ? failure.addDetails({ attempts: attempt }) : failure;
+        }
         current = sameMessage(current, error as MailError);
         // A caller who gives up in between gets what went wrong, which is more than that it was cancelled.
         const waited = await clock.sleep(delayMs, options.signal).then(
           () => true,
           () => false,
         );
-        if (!waited) throw error;
+        if (!waited) throw doubt ?? error;
       }
     }
   }

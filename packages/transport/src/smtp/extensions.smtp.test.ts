@@ -1,7 +1,9 @@
 import type { ConnectionInput, EmailMessageInput, SendOptions } from '@flowpost/core';
+import { composeMessage } from '@flowpost/mime-attachments';
 import { RawServer, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
+import { mailCommand } from './envelope-commands.ts';
 
 const message = {
   from: 'a@x.org',
@@ -67,12 +69,17 @@ describe('envelope parameters', () => {
   });
 
   it('REQUIRETLS, or nothing at all', async () => {
-    expect(starting((await commands(['REQUIRETLS'], { requireTls: true })).said, 'MAIL')).toEqual([
-      'MAIL FROM:<a@x.org> REQUIRETLS',
-    ]);
-    const { outcome, said } = await commands([], { requireTls: true });
-    expect(outcome).toMatchObject({ code: 'REQUIRETLS_NOT_OFFERED', phase: 'envelope', retryable: false });
-    expect(starting(said, 'MAIL')).toEqual([]);
+    const composed = await composeMessage(message);
+    const extensions = new Map([['REQUIRETLS', []]]);
+    expect(mailCommand(composed, extensions, { requireTls: true })).toBe(
+      'MAIL FROM:<a@x.org> REQUIRETLS\r\n',
+    );
+    // Not offered, or offered in clear, which promises nothing.
+    for (const offers of [[], ['REQUIRETLS']]) {
+      const { outcome, said } = await commands(offers, { requireTls: true });
+      expect(outcome).toMatchObject({ code: 'REQUIRETLS_NOT_OFFERED', phase: 'envelope', retryable: false });
+      expect(starting(said, 'MAIL')).toEqual([]);
+    }
   });
 
   it('the name in EHLO is the given one, or an address', async () => {

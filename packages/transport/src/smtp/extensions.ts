@@ -26,7 +26,7 @@ export function readExtensions(ehloReply: string): Extensions {
 export function assertCarries(
   extensions: Extensions,
   { envelope, sizeBytes }: ComposedMessage,
-  requireTls: boolean,
+  { requireTls, encrypted }: { readonly requireTls: boolean; readonly encrypted: boolean },
 ): void {
   const limitBytes = Number(extensions.get('SIZE')?.[0]);
   if (limitBytes > 0 && sizeBytes > limitBytes) {
@@ -40,7 +40,8 @@ export function assertCarries(
     const message = 'The server takes no addresses with non-ASCII local parts.';
     throw new MailError('SMTPUTF8_NOT_OFFERED', message, { phase: 'envelope' });
   }
-  if (requireTls && !extensions.has('REQUIRETLS')) {
+  // RFC 8689 section 2: a promise made in clear is none.
+  if (requireTls && !(encrypted && extensions.has('REQUIRETLS'))) {
     const message = 'The server does not promise to pass the message on over TLS only.';
     throw new MailError('REQUIRETLS_NOT_OFFERED', message, { phase: 'envelope' });
   }

@@ -74,13 +74,25 @@ const mechanisms: Readonly<Record<Login['kind'], readonly Mechanism[]>> = {
   bearer: [oauthBearer, xoauth2],
 };
 
+/** So much of a secret may stand in a text by chance, and no more. */
+const shownBeginning = 8;
+const escapeRegExp = (text: string): string => text.replace(/[.*+?^${}()|[\]\\/-]/g, '\\$&');
+
 /** Makes what takes a login's secret out of a text, in every form it has on the wire, should a server echo it. */
 export function loginScrubber(login: Login | undefined, server: Endpoint): (text: string) => string {
   if (!login) return (text) => text;
   const secret = clearSecret(login);
   const initial = mechanisms[login.kind].flatMap((mechanism) => mechanism.initial?.(login, server) ?? []);
   const forms = [...initial, base64(secret), secret].filter((form) => form.length >= 4);
-  return (text) => forms.reduce((clean, form) => clean.replaceAll(form, '***'), text);
+  // Servers cut what they repeat, so the beginning of a form gives it away too.
+  const beginnings = forms
+    .filter((form) => form.length > shownBeginning)
+    .map((form) => new RegExp(`${escapeRegExp(form.slice(0, shownBeginning))}[\\w+/=.~-]*`, 'g'));
+  return (text) =>
+    beginnings.reduce(
+      (clean, beginning) => clean.replace(beginning, '***'),
+      forms.reduce((clean, form) => clean.replaceAll(form, '***'), text),
+    );
 }
 
 /**

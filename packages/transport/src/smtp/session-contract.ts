@@ -35,8 +35,6 @@ export interface DeliverOptions {
   readonly signal?: AbortSignal | undefined;
   readonly dsn?: DeliveryNotification | undefined;
   readonly requireTls?: boolean | undefined;
-  /** Told when all of the message has left and only the server's last word is awaited. */
-  readonly onHandedOver?: (() => void) | undefined;
   /** Hears the dialogue about this message. */
   readonly transcript?: TranscriptListener | undefined;
 }

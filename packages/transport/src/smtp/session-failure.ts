@@ -54,8 +54,8 @@ export function describeDelivery(
   if (cause instanceof SessionDropped) return connectionError('CONNECTION_LOST', 'envelope', context);
   if (cause instanceof EarlyAnswer) return describeEarlyAnswer(phase, cause.reply, context);
   const isOurs = cause instanceof ProtocolViolation || channel.causedBy(cause);
-  // What the caller's hook or an attachment's stream threw is theirs.
-  return isOurs ? describeLoss(cause, phase, context) : cause;
+  // What the caller's hook or an attachment's stream threw is theirs, as long as the end has not left.
+  return isOurs || phase === 'confirm' ? describeLoss(cause, phase, context) : cause;
 }
 
 /**
@@ -63,7 +63,7 @@ export function describeDelivery(
  * to a message the server did not have leaves it to anybody's guess what it has.
  */
 function describeEarlyAnswer(phase: Phase, reply: SmtpReply | undefined, context: FailureContext): MailError {
-  if (reply && reply.code >= 400 && phase !== 'confirm') {
+  if (reply && reply.code >= 400) {
     return refusal('message', phase, { ...reply, text: context.scrub(reply.text) });
   }
   if (phase === 'envelope' || !reply || reply.code === 0)

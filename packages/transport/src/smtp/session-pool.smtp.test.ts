@@ -1,7 +1,13 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { Readable } from 'node:stream';
 import { type ConnectionInput, ManualClock, MemoryTokenStore } from '@flowpost/core';
 import { OAuthServer, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
+import { MessageWriter } from './message-writer.ts';
+import { SmtpChannel } from './smtp-channel.ts';
+import { Transcript } from './transcript.ts';
 
 const message = { from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello' };
 
@@ -120,4 +126,75 @@ it('a known service is not asked for more than it allows', async () => {
   clock.advance(60_000);
   await sending;
   expect(inbox.messages).toHaveLength(31);
+});
+
+it('closing ends what still waits for its turn', async () => {
+  await using inbox = await SmtpInbox.start();
+  const limits = { messagesPerMinute: 1 };
+  const sender = createSender({ host: inbox.host, port: inbox.port, limits }, { closeDeadlineMs: 50 });
+  await sender.send(message);
+  const waiting = sender.send(message).catch((error) => error);
+  await sender[Symbol.asyncDispose]();
+  expect(await waiting).toMatchObject({ code: 'SEND_CANCELLED', inDoubt: false });
+  expect(inbox.messages).toHaveLength(1);
+});
+
+it('a hook that never ends is not waited for when time is up', async () => {
+  await using inbox = await SmtpInbox.start();
+  await using sender = createSender({ host: inbox.host, port: inbox.port });
+  const beforeData = () => new Promise<void>(() => undefined);
+  await expect(sender.send(message, { beforeData, timeoutMs: 100 })).rejects.toMatchObject({
+    code: 'SEND_TIMED_OUT',
+  });
+  expect(inbox.messages).toEqual([]);
+});
+
+it('an expired session makes room before another one is opened', async () => {
+  let open = 0;
+  let most = 0;
+  await using server = await RawServer.start((socket) => {
+    most = Math.max(most, ++open);
+    socket.once('close', () => open--);
+    speakSmtp(socket, (command) => (command === 'QUIT' ? null : undefined));
+  });
+  const clock = new ManualClock(1);
+  const limits = { connections: 1, lifetimeMs: 1_000 };
+  await using sender = createSender(
+    { host: '127.0.0.1', port: server.port, tls: 'none', limits },
+    { clock, closeDeadlineMs: 50 },
+  );
+  await sender.send(message);
+  clock.advance(2_000);
+  await sender.send(message);
+  await expect.poll(() => open).toBe(1);
+  expect(server.connections).toBe(2);
+});
+
+it('a server that stops reading is noticed, however small the pieces are', async () => {
+  await using server = await RawServer.start((socket) => {
+    let commands = '';
+    socket.write('220 test\r\n');
+    socket.on('data', (chunk) => {
+      commands += chunk.toString('latin1');
+      if (commands.includes('DATA\r\n')) {
+        socket.pause();
+        socket.write('354 go on\r\n');
+      } else if (/(?:EHLO|MAIL|RCPT)[^\n]*\r\n$/.test(commands)) socket.write('250 ok\r\n');
+    });
+  });
+  const socket = connect(server.port, '127.0.0.1');
+  await once(socket, 'connect');
+  const channel = new SmtpChannel(socket, new Transcript((text) => text));
+  const writer = new MessageWriter(channel, 300);
+  socket.write('DATA\r\n');
+  const pieces = Readable.from(
+    (function* () {
+      for (let count = 0; count < 10_000; count++) yield Buffer.alloc(8 * 1024, 'x');
+    })(),
+    { objectMode: false },
+  );
+  await channel.read(1_000);
+  await channel.read(1_000);
+  await expect(writer.write(pieces)).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+  expect(writer.phase).toBe('data');
 });

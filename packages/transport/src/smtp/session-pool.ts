@@ -27,12 +27,6 @@ export interface BorrowRequest {
   readonly transcript?: TranscriptListener | undefined;
 }
 
-/** Who waits for a session: gets a slot, or a session that only waits for a confirmation. */
-interface Waiter {
-  readonly fresh: boolean;
-  grant(session?: SmtpSession): void;
-}
-
 interface Parked {
   readonly session: SmtpSession;
   readonly timer: NodeJS.Timeout;
@@ -42,13 +36,10 @@ interface Parked {
 export class SessionPool {
   readonly #options: SessionPoolOptions;
   readonly #parked: Parked[] = [];
-  readonly #lentSessions = new Set<SmtpSession>();
   /** When each session must not be used any more. */
   readonly #expiry = new WeakMap<SmtpSession, number>();
   /** Served in turn. */
-  readonly #waiting: Waiter[] = [];
-  /** Leases whose session is another one's already. */
-  readonly #passedOn = new WeakSet<Lease>();
+  readonly #waiting: (() => void)[] = [];
   #lent = 0;
   #closed = false;
 
@@ -62,25 +53,19 @@ export class SessionPool {
    * @param fresh does not take one that was open before.
    */
   async borrow(request: BorrowRequest = {}, fresh = false): Promise<Lease> {
-    const shared = await this.#takeSlot(request.signal, fresh);
-    if (shared) return this.#lend(shared, true);
+    await this.#takeSlot(request.signal);
     try {
       const parked = fresh ? undefined : this.#takeParked();
-      if (parked) return this.#lend(parked, true);
+      if (parked) return { session: parked, reused: true };
       // A parked session counts against the limit too, so one makes room for a fresh one.
       if (this.#lent + this.#parked.length > this.#options.connections) this.#unpark()?.destroy();
       const session = await this.#options.open(request);
       this.#expiry.set(session, this.#options.clock.now() + this.#options.lifetimeMs);
-      return this.#lend(session, false);
+      return { session, reused: false };
     } catch (error) {
       this.#freeSlot();
       throw error;
     }
-  }
-
-  #lend(session: SmtpSession, reused: boolean): Lease {
-    this.#lentSessions.add(session);
-    return { session, reused };
   }
 
   #unpark(): SmtpSession | undefined {
@@ -96,7 +81,8 @@ export class SessionPool {
         session.park(false);
         return session;
       }
-      void session.close();
+      // Cut, not closed: until it had said goodbye it would count beside the one that takes its place.
+      session.destroy();
     }
     return undefined;
   }
@@ -108,25 +94,8 @@ export class SessionPool {
     return session.usable && now < until;
   }
 
-  /**
-   * Passes a session on to whoever waits longest: the message it was lent for has left, and only its confirmation is
-   * awaited. Without anybody waiting, nothing happens.
-   */
-  handOver(lease: Lease): void {
-    const { session } = lease;
-    const [next] = this.#waiting;
-    if (!next || next.fresh || this.#closed || !session.canOverlap || !this.#isGood(session)) return;
-    this.#waiting.shift();
-    this.#passedOn.add(lease);
-    next.grant(session);
-  }
-
   /** Takes a session back: parks it, or closes it when it is not to be kept. */
-  async giveBack(lease: Lease, keep: boolean): Promise<void> {
-    const { session } = lease;
-    // The slot and the session belong to the one it was passed on to.
-    if (this.#passedOn.has(lease)) return;
-    this.#lentSessions.delete(session);
+  async giveBack({ session }: Lease, keep: boolean): Promise<void> {
     const park = keep && !this.#closed && this.#isGood(session);
     if (park) {
       session.park(true);
@@ -143,8 +112,10 @@ export class SessionPool {
 
   #expire(session: SmtpSession): void {
     const at = this.#parked.findIndex((parked) => parked.session === session);
-    if (at >= 0) this.#parked.splice(at, 1);
-    void session.close();
+    if (at < 0) return;
+    this.#parked.splice(at, 1);
+    // Nobody waits for the answer to QUIT, and the session must not count any more.
+    session.leave();
   }
 
   /** Closes every session that is not lent; one that is lent closes when it is given back. */
@@ -155,39 +126,31 @@ export class SessionPool {
     await Promise.all(closing);
   }
 
-  /** Cuts what is lent: whoever uses it learns what became of the message as from any lost connection. */
-  cut(): void {
-    for (const session of this.#lentSessions) session.destroy();
-  }
-
   /** Counts a session as lent, at once or when another one is given back. */
-  async #takeSlot(signal: AbortSignal | undefined, fresh: boolean): Promise<SmtpSession | undefined> {
+  async #takeSlot(signal: AbortSignal | undefined): Promise<void> {
     signal?.throwIfAborted();
     if (this.#lent < this.#options.connections) {
       this.#lent++;
-      return undefined;
+      return;
     }
-    return new Promise<SmtpSession | undefined>((resolve, reject) => {
-      const waiter: Waiter = {
-        fresh,
-        grant: (session) => {
-          signal?.removeEventListener('abort', onAbort);
-          resolve(session);
-        },
+    await new Promise<void>((resolve, reject) => {
+      const grant = (): void => {
+        signal?.removeEventListener('abort', onAbort);
+        resolve();
       };
       const onAbort = (): void => {
-        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
+        this.#waiting.splice(this.#waiting.indexOf(grant), 1);
         reject(signal?.reason);
       };
       signal?.addEventListener('abort', onAbort, { once: true });
-      this.#waiting.push(waiter);
+      this.#waiting.push(grant);
     });
   }
 
   /** The slot passes to who waits longest, or becomes free. */
   #freeSlot(): void {
     const next = this.#waiting.shift();
-    if (next) next.grant();
+    if (next) next();
     else this.#lent--;
   }
 }

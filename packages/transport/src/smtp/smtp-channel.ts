@@ -84,6 +84,11 @@ export class SmtpChannel {
     return this.#unread.length > 0 || this.#parser.hasPartial;
   }
 
+  /** What ended the channel. */
+  get cause(): unknown {
+    return this.#failure?.cause;
+  }
+
   /** Whether an error is what ended the channel. */
   causedBy(cause: unknown): boolean {
     return this.#failure?.cause === cause;
@@ -118,14 +123,14 @@ export class SmtpChannel {
     this.#onFailure?.();
   }
 
-  /** What is written in one turn leaves as one packet: the end of a message with the beginning of the next. */
+  /** What is written in one turn leaves as one packet. */
   #gather(bytes: Buffer): boolean {
     const isFirst = this.#gathered.length === 0;
     this.#gathered.push(bytes);
     this.#gatheredBytes += bytes.length;
     if (this.#gatheredBytes > mostGathered) return this.#flush();
     if (isFirst) process.nextTick(() => this.#flush());
-    return true;
+    return !this.#socket.writableNeedDrain;
   }
 
   #flush(): boolean {
@@ -141,6 +146,12 @@ export class SmtpChannel {
   get progress(): { readonly written: number; readonly sent: number } {
     const { bytesWritten, writableLength } = this.#socket;
     return { written: bytesWritten + this.#gatheredBytes, sent: bytesWritten - writableLength };
+  }
+
+  /** Ends the channel once everything written has left. */
+  end(): void {
+    this.#flush();
+    this.#socket.once('finish', () => this.fail(systemError('ECONNRESET'))).end();
   }
 
   /** Writes commands, each with its line end. */

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import {
   type AuthProvider,
   type AuthProviderOptions,
@@ -45,15 +46,33 @@ export interface SenderOptions extends ComposerOptions {
   readonly closeDeadlineMs?: number | undefined;
 }
 
-const defaults = { connections: 5, idleMs: 60_000, lifetimeMs: 540_000, closeDeadlineMs: 30_000 };
+export const defaults = { connections: 5, idleMs: 60_000, lifetimeMs: 540_000, closeDeadlineMs: 30_000 };
 /** Finer than this, a time is noise. */
 export const toMicroseconds = (ms: number): number => Math.round(ms * 1_000) / 1_000;
 
-/** The signal that ends a send: the caller's, the time allowed, or both. */
-export function sendSignal({ signal, timeoutMs }: SendOptions): AbortSignal | undefined {
-  if (timeoutMs === undefined) return signal;
-  const late = AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs));
-  return signal ? AbortSignal.any([signal, late]) : late;
+/** The signal that ends a send: the caller's, the time allowed, or the sender's closing. */
+export function sendSignal({ signal, timeoutMs }: SendOptions, ending: AbortSignal): AbortSignal {
+  const late = timeoutMs === undefined ? [] : [AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs))];
+  const all = [...(signal ? [signal] : []), ...late, ending];
+  return all.length === 1 ? ending : AbortSignal.any(all);
+}
+
+/** Ends all sends of a sender at once; many listen. */
+export function endingController(): AbortController {
+  const controller = new AbortController();
+  setMaxListeners(0, controller.signal);
+  return controller;
+}
+
+/** Waits for sends in flight, and ends them when it takes too long. */
+export async function settledWithin(
+  inFlight: Iterable<Promise<unknown>>,
+  deadlineMs: number,
+  ending: AbortController,
+): Promise<void> {
+  const timer = setTimeout(() => ending.abort(new Error('the sender was closed')), deadlineMs);
+  await Promise.allSettled(inFlight);
+  clearTimeout(timer);
 }
 
 /** Where a connection leads: its service's host and port, or its own. */
@@ -92,6 +111,8 @@ export class SmtpSender implements MailSender {
   readonly #rate: RateLimit | undefined;
   readonly #logger: Logger;
   readonly #inFlight = new Set<Promise<SendReceipt>>();
+  /** Aborted when closing has waited long enough. */
+  readonly #ending = endingController();
   #closing: Promise<void> | undefined;
 
   /** @throws MailError `SERVICE_UNKNOWN`. */
@@ -168,7 +189,7 @@ export class SmtpSender implements MailSender {
 
   async #send(input: EmailMessageInput, options: SendOptions): Promise<SendReceipt> {
     const { closeSession = false, onPartial = 'accept' } = options;
-    const signal = sendSignal(options);
+    const signal = sendSignal(options, this.#ending.signal);
     const request = { signal, transcript: options.transcript };
     const times = { start: performance.now(), composed: 0, borrowed: 0 };
     let message = await this.#composer.compose(input, signal);
@@ -179,10 +200,7 @@ export class SmtpSender implements MailSender {
       times.borrowed = performance.now();
       const deliver = async (): Promise<Delivered> => {
         const { beforeData, dsn, requireTls, transcript } = options;
-        const onHandedOver = (): void => {
-          if (!closeSession && !transcript) this.#pool.handOver(lease);
-        };
-        const deliverOptions = { onPartial, beforeData, signal, dsn, requireTls, transcript, onHandedOver };
+        const deliverOptions = { onPartial, beforeData, signal, dsn, requireTls, transcript };
         let keep = false;
         try {
           const delivered = await lease.session.deliver(message, deliverOptions);
@@ -263,9 +281,7 @@ export class SmtpSender implements MailSender {
 
   async #close(): Promise<void> {
     const deadlineMs = this.#options.closeDeadlineMs ?? defaults.closeDeadlineMs;
-    const timer = setTimeout(() => this.#pool.cut(), deadlineMs);
-    await Promise.allSettled(this.#inFlight);
-    clearTimeout(timer);
+    await settledWithin(this.#inFlight, deadlineMs, this.#ending);
     await this.#pool.close();
   }
 }

@@ -9,7 +9,7 @@ import { assertCarries, type Extensions, readExtensions } from './extensions.ts'
 import { openSocket, settled } from './open-socket.ts';
 import { authenticate, loginScrubber } from './sasl.ts';
 import type { Delivered, DeliverOptions, SmtpSessionOptions } from './session-contract.ts';
-import { cancellation, describeDelivery, describeLoss, type FailureContext } from './session-failure.ts';
+import { describeDelivery, describeLoss, type FailureContext } from './session-failure.ts';
 import { ProtocolViolation, SmtpChannel } from './smtp-channel.ts';
 import { TlsProbe } from './tls-probe.ts';
 import { checkFingerprint, tlsConnectOptions } from './tls-settings.ts';
@@ -29,8 +29,6 @@ export class SmtpSession {
   /** A transaction was broken off, so the next one begins with RSET. */
   #needsReset = false;
   #greeting = '';
-  /** Ends when the message that waits for its confirmation has it, or will never have it. */
-  #confirming: Promise<void> | undefined;
 
   private constructor(options: SmtpSessionOptions, socket: Socket) {
     this.#options = options;
@@ -91,11 +89,6 @@ export class SmtpSession {
     return (login?.kind === 'bearer' && login.expiresAt) || Number.POSITIVE_INFINITY;
   }
 
-  /** Whether a message may be begun while the one before waits for its confirmation. */
-  get canOverlap(): boolean {
-    return this.#extensions.has('PIPELINING') && this.#options.lmtp !== true;
-  }
-
   /** What the server announced. */
   get extensions(): Extensions {
     return this.#extensions;
@@ -125,13 +118,21 @@ export class SmtpSession {
   /** Does a step; an aborted signal ends it and the channel with it. */
   async #step<Result>(signal: AbortSignal | undefined, work: () => Promise<Result>): Promise<Result> {
     // The reason is the caller's and may be anything; that there is one is all that counts here.
-    const onAbort = (): void => this.#channel.fail(new Error('aborted'));
-    if (signal?.aborted) onAbort();
-    signal?.addEventListener('abort', onAbort);
+    const aborted = Promise.withResolvers<never>();
+    const onAbort = (): void => {
+      const cause = new Error('aborted');
+      this.#channel.fail(cause);
+      // Even what does not wait for the server, such as a caller's hook, is not waited for.
+      aborted.reject(this.#channel.cause ?? cause);
+    };
+    if (!signal) return work();
+    aborted.promise.catch(() => undefined);
+    if (signal.aborted) onAbort();
+    signal.addEventListener('abort', onAbort);
     try {
-      return await work();
+      return await Promise.race([work(), aborted.promise]);
     } finally {
-      signal?.removeEventListener('abort', onAbort);
+      signal.removeEventListener('abort', onAbort);
     }
   }
 
@@ -255,70 +256,38 @@ export class SmtpSession {
   }
 
   /**
-   * Sends one message. It may be called once more while the message before waits for its confirmation: with PIPELINING
-   * the next one is begun then (RFC 2920 section 3.1 lets commands follow the final dot), and goes on after it.
+   * Sends one message.
    *
    * @throws MailError whose phase says how far it got: `envelope`, `data` or `confirm`.
    */
   async deliver(message: ComposedMessage, options: DeliverOptions): Promise<Delivered> {
-    assertCarries(this.#extensions, message, options.requireTls === true);
+    assertCarries(this.#extensions, message, {
+      requireTls: options.requireTls === true,
+      encrypted: this.encrypted !== undefined,
+    });
+    this.#transcript.listener = options.transcript;
     const { timeouts, lmtp = false } = this.#options;
-    const previous = this.#confirming;
-    const done = Promise.withResolvers<void>();
     const transaction = new Transaction(
       {
         channel: this.#channel,
         extensions: this.#extensions,
         timeouts,
         lmtp,
-        // Whatever becomes of the message before, its end leaves nothing to reset.
-        reset: this.#needsReset && !previous,
+        reset: this.#needsReset,
         scrub: this.#scrub,
       },
       message,
-      {
-        ...options,
-        onHandedOver: () => {
-          this.#confirming = done.promise;
-          options.onHandedOver?.();
-        },
-      },
+      options,
     );
+    this.#needsReset = true;
     try {
-      if (previous) await this.#follow(previous, transaction, options);
-      else this.#needsReset = false;
-      this.#transcript.listener = options.transcript;
-      return await this.#step(options.signal, () => transaction.run());
+      const delivered = await this.#step(options.signal, () => transaction.run());
+      this.#needsReset = false;
+      return delivered;
     } catch (cause) {
-      if (transaction.canContinue) this.#needsReset = true;
-      else if (!this.#confirming || this.#confirming === done.promise) this.destroy();
+      if (!transaction.canContinue) this.destroy();
       throw describeDelivery(cause, transaction.phase, this.#context(options.signal), this.#channel);
-    } finally {
-      done.resolve();
-      if (this.#confirming === done.promise) this.#confirming = undefined;
     }
-  }
-
-  /** Begins a message behind one that waits for its confirmation, and waits with it. */
-  async #follow(previous: Promise<void>, transaction: Transaction, options: DeliverOptions): Promise<void> {
-    const context = this.#context(options.signal);
-    const { signal } = options;
-    if (signal?.aborted) throw cancellation('envelope', context);
-    // Its own transcript begins when the other message is through.
-    if (!options.transcript) transaction.begin();
-    await new Promise<void>((resolve, reject) => {
-      const onAbort = (): void => {
-        // What was begun cannot be taken back, and the other message must not suffer for it.
-        void previous.then(() => this.destroy());
-        reject(cancellation('envelope', context));
-      };
-      signal?.addEventListener('abort', onAbort, { once: true });
-      void previous.then(() => {
-        signal?.removeEventListener('abort', onAbort);
-        resolve();
-      });
-    });
-    if (this.#channel.failed) throw connectionError('CONNECTION_LOST', 'envelope', context);
   }
 
   /** Asks whether mail from an address would be taken, and takes the question back; nothing is sent. */
@@ -341,12 +310,17 @@ export class SmtpSession {
 
   /** Says QUIT and waits a little for the answer. Failing here means nothing: everything was confirmed before. */
   async close(): Promise<void> {
-    await this.#confirming;
     if (this.usable) {
       this.#channel.send('QUIT\r\n');
       await this.#channel.read(quitLimitMs).catch(() => undefined);
     }
     this.destroy();
+  }
+
+  /** Says QUIT and cuts the connection without waiting for the answer. */
+  leave(): void {
+    if (this.usable) this.#channel.send('QUIT\r\n');
+    this.#channel.end();
   }
 
   /** Cuts the connection. */

@@ -18,15 +18,6 @@ export interface TransactionContext {
   readonly scrub: (text: string) => string;
 }
 
-interface EnvelopeCommands {
-  /** Empty when there is nothing to reset. */
-  readonly reset: string;
-  readonly mail: string;
-  readonly rcpts: readonly string[];
-  /** Empty when it waits for the recipients. */
-  readonly data: string;
-}
-
 /** The session is not what it was; nothing of the new message has left. */
 export class SessionDropped extends Error {}
 
@@ -43,8 +34,6 @@ export class Transaction {
   readonly #writer: MessageWriter;
   readonly #accepted: string[] = [];
   readonly #rejected: RejectedRecipient[] = [];
-  /** What was said at once, when it was. */
-  #commands: EnvelopeCommands | undefined;
   /** Whether the session can take another message after this one failed. */
   canContinue = false;
 
@@ -60,25 +49,15 @@ export class Transaction {
     return this.#writer.phase;
   }
 
-  /** Says what can be said before the first reply; `run` goes on from there. */
-  begin(): void {
-    if (this.#commands || !this.#context.extensions.has('PIPELINING')) return;
-    this.#commands = this.#envelopeCommands();
-    const { reset, mail, rcpts, data } = this.#commands;
-    this.#context.channel.send([reset, mail, ...rcpts, data].join(''));
-  }
-
   async run(): Promise<Delivered> {
     try {
-      this.begin();
       await this.#envelope();
       await this.#options.beforeData?.();
       await this.#writer.write(this.#message.body);
-      const end = this.#context.channel.progress.written;
-      this.#options.onHandedOver?.();
-      return await this.#confirmation(end);
+      return await this.#confirmation(this.#context.channel.progress.written);
     } catch (error) {
-      if (error instanceof EarlyAnswer) error.reply ??= await this.#read().catch(() => undefined);
+      if (error instanceof EarlyAnswer)
+        error.reply ??= (error.cause as SmtpReply | undefined) ?? (await this.#read().catch(() => undefined));
       throw error;
     }
   }
@@ -87,24 +66,17 @@ export class Transaction {
     return this.#context.channel.read(this.#context.timeouts.commandMs);
   }
 
-  #envelopeCommands(): EnvelopeCommands {
-    const { extensions, reset } = this.#context;
-    return {
-      reset: reset ? 'RSET\r\n' : '',
-      mail: mailCommand(this.#message, extensions, this.#options),
-      rcpts: this.#message.envelope.to.map((to) => rcptCommand(to, extensions, this.#options)),
-      // Who must be sure of every recipient first cannot say DATA in the same breath.
-      data: this.#options.onPartial === 'accept' ? 'DATA\r\n' : '',
-    };
-  }
-
   /** Up to the 354 that asks for the message. */
   async #envelope(): Promise<void> {
-    const { channel } = this.#context;
+    const { channel, extensions } = this.#context;
     const { envelope } = this.#message;
-    const pipelining = this.#commands !== undefined;
-    const { reset, mail, rcpts, data } = this.#commands ?? this.#envelopeCommands();
-    const atOnce = pipelining && data !== '';
+    const reset = this.#context.reset ? 'RSET\r\n' : '';
+    const mail = mailCommand(this.#message, extensions, this.#options);
+    const rcpts = envelope.to.map((to) => rcptCommand(to, extensions, this.#options));
+    const pipelining = extensions.has('PIPELINING');
+    // Who must be sure of every recipient first cannot say DATA in the same breath.
+    const atOnce = pipelining && this.#options.onPartial === 'accept';
+    if (pipelining) channel.send([reset, mail, ...rcpts, atOnce ? 'DATA\r\n' : ''].join(''));
     const next = (command: string): Promise<SmtpReply> => {
       if (!pipelining) channel.send(command);
       return this.#read();
@@ -190,14 +162,22 @@ export class Transaction {
     await this.#read();
   }
 
+  /** With some of it still here, whatever the server means, it does not mean this message. */
+  async #assertAllSent(end: number, reply: SmtpReply): Promise<void> {
+    const { channel } = this.#context;
+    // TLS says late, in a turn of its own, that it has written.
+    if (channel.progress.sent < end) await new Promise(setImmediate);
+    if (channel.progress.sent >= end) return;
+    throw new EarlyAnswer('confirmed before it had the message', { cause: reply });
+  }
+
   /** The server's last word, of which LMTP has one for each recipient. */
   async #confirmation(end: number): Promise<Delivered> {
     const { channel, timeouts, lmtp } = this.#context;
     const replies: SmtpReply[] = [];
     for (let count = lmtp ? this.#accepted.length : 1; count > 0; count--) {
       const reply = this.#clean(await channel.read(timeouts.confirmMs));
-      // With some of it still here, whatever the server means, it does not mean this message.
-      if (channel.progress.sent < end) throw new EarlyAnswer('confirmed before it had the message');
+      await this.#assertAllSent(end, reply);
       if (!isPositive(reply) && reply.code < 400) throw new ProtocolViolation('no reply to the message');
       replies.push(reply);
     }

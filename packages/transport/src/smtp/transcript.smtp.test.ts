@@ -90,3 +90,14 @@ it('a listener that comes after the login hears nothing of it', async () => {
   await sender.send(message, { transcript: (line) => lines.push(show(line)) });
   expect(lines[0]).toBe('> MAIL FROM:<a@x.org>');
 });
+
+it('a listener that fails changes nothing', async () => {
+  await using inbox = await SmtpInbox.start();
+  await using sender = createSender(inbox.url);
+  const transcript = () => {
+    throw new Error('the log disk is full');
+  };
+  const large = { ...message, text: 'a line of text\n'.repeat(10_000) };
+  for (const one of [message, large]) expect((await sender.send(one, { transcript })).status).toBe('sent');
+  expect(inbox.messages).toHaveLength(2);
+});

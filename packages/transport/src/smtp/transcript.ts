@@ -9,6 +9,15 @@ export type TranscriptListener = (line: TranscriptLine) => void;
 
 const hidden = '***';
 
+/** Hands a line to a listener, who may fail without consequences. */
+export function tell(listener: TranscriptListener | undefined, line: TranscriptLine): void {
+  try {
+    listener?.(line);
+  } catch {
+    // Who listens does not decide what becomes of a message.
+  }
+}
+
 /**
  * Writes down an SMTP dialogue so that it can be shown to anybody: what follows AUTH is replaced until the server has
  * decided, the message is told by its size, and what a server echoes of the login is taken out.
@@ -23,6 +32,11 @@ export class Transcript {
     this.#scrub = scrub;
   }
 
+  /** What a listener does is its own business: the message is no less sent when it fails. */
+  #tell(line: TranscriptLine): void {
+    tell(this.listener, line);
+  }
+
   /** Commands as they are sent, one or several with their line ends. */
   sent(commands: string): void {
     // Only what follows AUTH must be known even when nobody listens.
@@ -30,7 +44,7 @@ export class Transcript {
     for (const line of commands.split('\r\n').slice(0, -1)) {
       const [, auth] = /^(AUTH +[^ ]+)/i.exec(line) ?? [];
       const text = auth !== undefined ? this.#login(auth, line) : this.#inLogin ? hidden : line;
-      this.listener?.({ from: 'client', text: this.#scrub(text) });
+      this.#tell({ from: 'client', text: this.#scrub(text) });
     }
   }
 
@@ -44,17 +58,17 @@ export class Transcript {
     const shown = this.#inLogin && code === 334 ? `334 ${hidden}` : this.#scrub(text);
     if (code !== 334) this.#inLogin = false;
     if (!this.listener) return;
-    for (const line of shown.split('\n')) this.listener({ from: 'server', text: line });
+    for (const line of shown.split('\n')) this.#tell({ from: 'server', text: line });
   }
 
   /** The message, or a part of it. */
   message(pieces: readonly Uint8Array[]): void {
     if (!this.listener) return;
     const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
-    this.listener({ from: 'client', text: `(${bytes} bytes of the message)` });
+    this.#tell({ from: 'client', text: `(${bytes} bytes of the message)` });
   }
 
   note(text: string): void {
-    this.listener?.({ from: 'client', text: `(${text})` });
+    this.#tell({ from: 'client', text: `(${text})` });
   }
 }

@@ -23,7 +23,7 @@ export async function verifyGraph(
   const { connectMs, greetingMs } = connection.timeouts;
   const times = new PhaseTimes();
   try {
-    const tls = isTls ? tlsConnectOptions(host, connection.tlsOptions) : undefined;
+    const tls = isTls ? tlsConnectOptions(host) : undefined;
     const reach = { host, port, lookup, connectMs, handshakeMs: greetingMs, signal, onPhase: times.enter };
     const socket = await openSocket({ ...reach, tls });
     times.stop();

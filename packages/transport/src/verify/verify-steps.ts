@@ -42,7 +42,11 @@ export class Steps {
   add(step: VerifyStepName, outcome: Omit<VerifyStep, 'step' | 'ms'> & { readonly ms?: number }): void {
     const one = { step, ...outcome, ms: Math.round(outcome.ms ?? 0) };
     this.#found.set(step, one);
-    this.#onStep?.(one);
+    try {
+      this.#onStep?.(one);
+    } catch {
+      // Who is told does not decide what is found.
+    }
   }
 
   fail(step: VerifyStepName, thrown: unknown, ms: number, details: Record<string, unknown> = {}): void {
