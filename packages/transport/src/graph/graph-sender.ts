@@ -17,16 +17,10 @@ import {
   systemClock,
 } from '@flowpost/core';
 import { type ComposedMessage, composeMessage, openAttachments } from '@flowpost/mime-attachments';
+import { InFlight } from '../in-flight.ts';
 import { RateLimit } from '../rate-limit.ts';
 import { findService } from '../services/find-service.ts';
-import {
-  defaults,
-  endingController,
-  type SenderOptions,
-  sendSignal,
-  settledWithin,
-  toMicroseconds,
-} from '../smtp/smtp-sender.ts';
+import { type SenderOptions, toMicroseconds } from '../smtp/smtp-sender.ts';
 import { DraftDelivery } from './draft-delivery.ts';
 import { GraphApi } from './graph-api.ts';
 
@@ -56,13 +50,12 @@ export class GraphSender implements MailSender {
   readonly #logger: Logger;
   readonly #rate: RateLimit;
   readonly #waiting: (() => void)[] = [];
-  readonly #inFlight = new Set<Promise<SendReceipt>>();
+  readonly #inFlight: InFlight;
   #running = 0;
-  readonly #ending = endingController();
-  #closed = false;
 
   constructor(connection: Microsoft365Connection, options: SenderOptions = {}) {
     this.#connection = connection;
+    this.#inFlight = new InFlight(options.closeDeadlineMs);
     this.#options = options;
     this.#logger = guardLogger(options.logger ?? silentLogger);
     const scope = `${new URL(connection.graphBaseUrl ?? graphBaseUrl).origin}/.default`;
@@ -75,25 +68,17 @@ export class GraphSender implements MailSender {
     this.#rate = new RateLimit(messagesPerMinute, 60_000, options.clock ?? systemClock);
   }
 
-  async send(input: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
-    if (this.#closed) throw new MailError('SENDER_CLOSED', 'The sender has been closed.');
-    const sending = this.#send(input, options);
-    this.#inFlight.add(sending);
-    try {
-      return await sending;
-    } finally {
-      this.#inFlight.delete(sending);
-    }
+  send(input: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
+    return this.#inFlight.run(options, (signal) => this.#send(input, options, signal));
   }
 
-  async #send(input: EmailMessageInput, options: SendOptions): Promise<SendReceipt> {
+  async #send(input: EmailMessageInput, options: SendOptions, signal: AbortSignal): Promise<SendReceipt> {
     if (options.requireTls) {
       throw new MailError(
         'REQUIRETLS_NOT_OFFERED',
         'Microsoft Graph does not promise TLS for the whole way.',
       );
     }
-    const signal = sendSignal(options, this.#ending.signal);
     const start = performance.now();
     const message = { ...input, from: input.from ?? this.#connection.from } as EmailMessageInput;
     const files = (message.attachments ?? []).filter((one) => one.kind !== 'mime');
@@ -263,8 +248,6 @@ export class GraphSender implements MailSender {
 
   /** Takes nothing more, and waits for sends in flight, up to the deadline. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#closed = true;
-    const { closeDeadlineMs = defaults.closeDeadlineMs } = this.#options;
-    await settledWithin(this.#inFlight, closeDeadlineMs, this.#ending);
+    await this.#inFlight.close();
   }
 }

@@ -1,4 +1,3 @@
-import { setMaxListeners } from 'node:events';
 import {
   type AuthProvider,
   type AuthProviderOptions,
@@ -14,8 +13,6 @@ import {
   type Logger,
   type Login,
   type Lookup,
-  longestTimerMs,
-  MailError,
   type MailSender,
   resolveTlsMode,
   type SendOptions,
@@ -26,6 +23,7 @@ import {
 } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
+import { InFlight } from '../in-flight.ts';
 import { type ComposerOptions, MessageComposer } from '../message-composer.ts';
 import { RateLimit } from '../rate-limit.ts';
 import { findService, findServiceByHost } from '../services/find-service.ts';
@@ -46,34 +44,9 @@ export interface SenderOptions extends ComposerOptions {
   readonly closeDeadlineMs?: number | undefined;
 }
 
-export const defaults = { connections: 5, idleMs: 60_000, lifetimeMs: 540_000, closeDeadlineMs: 30_000 };
+const defaults = { connections: 5, idleMs: 60_000, lifetimeMs: 540_000 };
 /** Finer than this, a time is noise. */
 export const toMicroseconds = (ms: number): number => Math.round(ms * 1_000) / 1_000;
-
-/** The signal that ends a send: the caller's, the time allowed, or the sender's closing. */
-export function sendSignal({ signal, timeoutMs }: SendOptions, ending: AbortSignal): AbortSignal {
-  const late = timeoutMs === undefined ? [] : [AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs))];
-  const all = [...(signal ? [signal] : []), ...late, ending];
-  return all.length === 1 ? ending : AbortSignal.any(all);
-}
-
-/** Ends all sends of a sender at once; many listen. */
-export function endingController(): AbortController {
-  const controller = new AbortController();
-  setMaxListeners(0, controller.signal);
-  return controller;
-}
-
-/** Waits for sends in flight, and ends them when it takes too long. */
-export async function settledWithin(
-  inFlight: Iterable<Promise<unknown>>,
-  deadlineMs: number,
-  ending: AbortController,
-): Promise<void> {
-  const timer = setTimeout(() => ending.abort(new Error('the sender was closed')), deadlineMs);
-  await Promise.allSettled(inFlight);
-  clearTimeout(timer);
-}
 
 /** Where a connection leads: its service's host and port, or its own. */
 export function resolveServer(connection: SmtpConnection) {
@@ -110,15 +83,14 @@ export class SmtpSender implements MailSender {
   readonly #pool: SessionPool;
   readonly #rate: RateLimit | undefined;
   readonly #logger: Logger;
-  readonly #inFlight = new Set<Promise<SendReceipt>>();
-  /** Aborted when closing has waited long enough. */
-  readonly #ending = endingController();
+  readonly #inFlight: InFlight;
   #closing: Promise<void> | undefined;
 
   /** @throws MailError `SERVICE_UNKNOWN`. */
   constructor(connection: SmtpConnection, options: SenderOptions = {}) {
     this.#connection = connection;
     this.#options = options;
+    this.#inFlight = new InFlight(options.closeDeadlineMs);
     this.#composer = new MessageComposer(connection, options);
     this.#logger = guardLogger(options.logger ?? silentLogger);
     const server = resolveServer(connection);
@@ -176,20 +148,12 @@ export class SmtpSender implements MailSender {
     return session;
   }
 
-  async send(input: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
-    if (this.#closing) throw new MailError('SENDER_CLOSED', 'The sender has been closed.');
-    const sending = this.#send(input, options);
-    this.#inFlight.add(sending);
-    try {
-      return await sending;
-    } finally {
-      this.#inFlight.delete(sending);
-    }
+  send(input: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
+    return this.#inFlight.run(options, (signal) => this.#send(input, options, signal));
   }
 
-  async #send(input: EmailMessageInput, options: SendOptions): Promise<SendReceipt> {
+  async #send(input: EmailMessageInput, options: SendOptions, signal: AbortSignal): Promise<SendReceipt> {
     const { closeSession = false, onPartial = 'accept' } = options;
-    const signal = sendSignal(options, this.#ending.signal);
     const request = { signal, transcript: options.transcript };
     const times = { start: performance.now(), composed: 0, borrowed: 0 };
     let message = await this.#composer.compose(input, signal);
@@ -213,7 +177,7 @@ export class SmtpSender implements MailSender {
         } finally {
           const back = this.#pool.giveBack(lease, keep);
           // A caller who gives up does not wait for the session to end.
-          if (signal?.aborted) back.catch(() => undefined);
+          if (signal.aborted) back.catch(() => undefined);
           else await back;
         }
       };
@@ -230,7 +194,7 @@ export class SmtpSender implements MailSender {
       return this.#receipt(message, delivered, attempts, times);
     } catch (error) {
       const failure =
-        !isMailError(error) && signal?.aborted
+        !isMailError(error) && signal.aborted
           ? cancellation('connect', { ...this.#endpoint, signal })
           : error;
       if (isMailError(failure)) {
@@ -280,8 +244,7 @@ export class SmtpSender implements MailSender {
   }
 
   async #close(): Promise<void> {
-    const deadlineMs = this.#options.closeDeadlineMs ?? defaults.closeDeadlineMs;
-    await settledWithin(this.#inFlight, deadlineMs, this.#ending);
+    await this.#inFlight.close();
     await this.#pool.close();
   }
 }

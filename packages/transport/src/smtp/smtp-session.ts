@@ -1,16 +1,17 @@
 import type { Socket } from 'node:net';
-import { connect as connectTls, TLSSocket } from 'node:tls';
+import { TLSSocket } from 'node:tls';
 import { isLoopbackHost, type Login } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
-import { connectionError, connectionFailure } from '../diagnosis/connection-failure.ts';
+import { connectionError } from '../diagnosis/connection-failure.ts';
 import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
 import { ownName } from './ehlo-name.ts';
 import { assertCarries, type Extensions, readExtensions } from './extensions.ts';
-import { openSocket, settled } from './open-socket.ts';
+import { openSocket } from './open-socket.ts';
 import { authenticate, loginScrubber } from './sasl.ts';
 import type { Delivered, DeliverOptions, SmtpSessionOptions } from './session-contract.ts';
 import { describeDelivery, describeLoss, type FailureContext } from './session-failure.ts';
 import { ProtocolViolation, SmtpChannel } from './smtp-channel.ts';
+import { startTls } from './start-tls.ts';
 import { TlsProbe } from './tls-probe.ts';
 import { checkFingerprint, tlsConnectOptions } from './tls-settings.ts';
 import { Transaction } from './transaction.ts';
@@ -149,8 +150,19 @@ export class SmtpSession {
         if (greeting.code !== 220) throw this.#refused('greeting', greeting);
         this.#greeting = greeting.text;
         await this.#hello();
-        if (this.#options.tls === 'starttls' || this.#options.tls === 'starttls-if-offered')
-          await this.#startTls(signal);
+        if (this.#options.tls === 'starttls' || this.#options.tls === 'starttls-if-offered') {
+          const upgraded = await startTls(
+            this.#channel,
+            this.#extensions,
+            this.#options,
+            this.#context(signal),
+          );
+          if (upgraded) {
+            this.#transcript.note(`now over ${this.encrypted?.getProtocol()}`);
+            this.#options.onPhase?.('greeting');
+            await this.#hello();
+          }
+        }
       });
     } catch (cause) {
       // A server that never said a word to a plain connection may be waiting for TLS.
@@ -181,43 +193,6 @@ export class SmtpSession {
     }
     if (reply.code < 200 || reply.code > 299) throw this.#refused('greeting', reply);
     this.#extensions = readExtensions(reply.text);
-  }
-
-  /** RFC 3207. What was said in clear counts for nothing afterwards, and nothing may have been said too early. */
-  async #startTls(signal: AbortSignal | undefined): Promise<void> {
-    const { host, tls: mode, timeouts, tlsOptions } = this.#options;
-    const context = this.#context(signal);
-    const notOffered = (extra: { details?: Record<string, unknown>; retryable?: boolean } = {}) =>
-      connectionError('TLS_NOT_OFFERED', 'tls', context, {
-        message: 'the server does not offer STARTTLS',
-        ...extra,
-      });
-    if (!this.#extensions.has('STARTTLS')) {
-      if (mode === 'starttls') throw notOffered();
-      return;
-    }
-    this.#channel.send('STARTTLS\r\n');
-    const reply = await this.#channel.read(timeouts.commandMs).catch((cause) => {
-      throw describeLoss(cause, 'tls', context);
-    });
-    if (reply.code !== 220) {
-      const retryable = reply.code >= 400 && reply.code < 500;
-      throw notOffered({ details: { reply: this.#scrub(reply.text) }, retryable });
-    }
-    if (this.#channel.hasUnread) {
-      throw connectionError('TLS_INJECTION', 'tls', context, {
-        message: 'bytes in clear came in after the server had agreed to TLS',
-      });
-    }
-    this.#options.onPhase?.('tls');
-    const secure = connectTls({ ...tlsConnectOptions(host, tlsOptions), socket: this.#channel.release() });
-    const fail = (cause: unknown) => connectionFailure(cause, 'tls', context);
-    const late = () => connectionError('CONNECTION_TIMED_OUT', 'tls', context);
-    await settled(secure, 'secureConnect', timeouts.greetingMs, fail, late, signal);
-    this.#transcript.note(`now over ${secure.getProtocol()}`);
-    this.#channel.attach(secure);
-    this.#options.onPhase?.('greeting');
-    await this.#hello();
   }
 
   #checkFingerprint(): void {

@@ -1,0 +1,53 @@
+import { connect as connectTls } from 'node:tls';
+import { connectionError, connectionFailure } from '../diagnosis/connection-failure.ts';
+import type { Extensions } from './extensions.ts';
+import { settled } from './open-socket.ts';
+import type { SmtpSessionOptions } from './session-contract.ts';
+import { describeLoss, type FailureContext } from './session-failure.ts';
+import type { SmtpChannel } from './smtp-channel.ts';
+import { tlsConnectOptions } from './tls-settings.ts';
+
+/**
+ * Upgrades a channel to TLS (RFC 3207). What was said in clear counts for nothing afterwards, and nothing may have been
+ * said too early.
+ *
+ * @returns whether it was upgraded; it is not where the server does not offer it and it is not required.
+ * @throws MailError with phase `tls`.
+ */
+export async function startTls(
+  channel: SmtpChannel,
+  extensions: Extensions,
+  options: SmtpSessionOptions,
+  context: FailureContext,
+): Promise<boolean> {
+  const { host, tls: mode, timeouts, tlsOptions } = options;
+  const notOffered = (extra: { details?: Record<string, unknown>; retryable?: boolean } = {}) =>
+    connectionError('TLS_NOT_OFFERED', 'tls', context, {
+      message: 'the server does not offer STARTTLS',
+      ...extra,
+    });
+  if (!extensions.has('STARTTLS')) {
+    if (mode === 'starttls') throw notOffered();
+    return false;
+  }
+  channel.send('STARTTLS\r\n');
+  const reply = await channel.read(timeouts.commandMs).catch((cause) => {
+    throw describeLoss(cause, 'tls', context);
+  });
+  if (reply.code !== 220) {
+    const retryable = reply.code >= 400 && reply.code < 500;
+    throw notOffered({ details: { reply: context.scrub(reply.text) }, retryable });
+  }
+  if (channel.hasUnread) {
+    throw connectionError('TLS_INJECTION', 'tls', context, {
+      message: 'bytes in clear came in after the server had agreed to TLS',
+    });
+  }
+  options.onPhase?.('tls');
+  const secure = connectTls({ ...tlsConnectOptions(host, tlsOptions), socket: channel.release() });
+  const fail = (cause: unknown) => connectionFailure(cause, 'tls', context);
+  const late = () => connectionError('CONNECTION_TIMED_OUT', 'tls', context);
+  await settled(secure, 'secureConnect', timeouts.greetingMs, fail, late, context.signal);
+  channel.attach(secure);
+  return true;
+}
