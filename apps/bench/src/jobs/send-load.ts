@@ -135,8 +135,8 @@ const create = subjects[values.subject];
 if (!create) throw new Error(`there is no subject ${values.subject}`);
 const subject = await create();
 const count = Number(values.messages);
-// As many again to warm up: what counts is how a sender runs, not how it starts.
-await run(subject, count);
+// Twice as many to warm up: what counts is how a sender runs, not how it starts.
+await run(subject, count * 2);
 const perSecond = await run(subject, count);
 await subject.close();
 process.stdout.write(JSON.stringify({ perSecond }));

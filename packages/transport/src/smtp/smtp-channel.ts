@@ -4,8 +4,6 @@ import { ReplyParser } from './reply-parser.ts';
 import type { Transcript } from './transcript.ts';
 
 const standstillCheckMs = 1_000;
-/** More than this is not kept for the end of the turn. */
-const mostGathered = 16 * 1024;
 
 /** The other side does not keep to SMTP. */
 export class ProtocolViolation extends Error {}
@@ -28,8 +26,6 @@ export class SmtpChannel {
   #waiter: Waiter | undefined;
   #failure: { readonly cause: unknown } | undefined;
   #onFailure: (() => void) | undefined;
-  #gathered: Buffer[] = [];
-  #gatheredBytes = 0;
   /** How many replies came since the channel began. */
   replies = 0;
 
@@ -64,7 +60,6 @@ export class SmtpChannel {
 
   /** Takes a socket out, to be wrapped in TLS. Nothing may have come in that was not asked for. */
   release(): Socket {
-    this.#flush();
     this.#socket.off('data', this.#onData).off('error', this.#onError);
     this.#socket.off('end', this.#onClose).off('close', this.#onClose);
     return this.#socket;
@@ -123,34 +118,14 @@ export class SmtpChannel {
     this.#onFailure?.();
   }
 
-  /** What is written in one turn leaves as one packet. */
-  #gather(bytes: Buffer): boolean {
-    const isFirst = this.#gathered.length === 0;
-    this.#gathered.push(bytes);
-    this.#gatheredBytes += bytes.length;
-    if (this.#gatheredBytes > mostGathered) return this.#flush();
-    if (isFirst) process.nextTick(() => this.#flush());
-    return !this.#socket.writableNeedDrain;
-  }
-
-  #flush(): boolean {
-    const gathered = this.#gathered;
-    if (gathered.length === 0 || this.#failure) return true;
-    this.#gathered = [];
-    this.#gatheredBytes = 0;
-    const [only] = gathered;
-    return this.#socket.write(only && gathered.length === 1 ? only : Buffer.concat(gathered));
-  }
-
   /** How many bytes have been written, and how many of them have left this process. */
   get progress(): { readonly written: number; readonly sent: number } {
     const { bytesWritten, writableLength } = this.#socket;
-    return { written: bytesWritten + this.#gatheredBytes, sent: bytesWritten - writableLength };
+    return { written: bytesWritten, sent: bytesWritten - writableLength };
   }
 
   /** Ends the channel once everything written has left. */
   end(): void {
-    this.#flush();
     this.#socket.once('finish', () => this.fail(systemError('ECONNRESET'))).end();
   }
 
@@ -163,14 +138,14 @@ export class SmtpChannel {
       return;
     }
     this.#transcript.sent(commands);
-    this.#gather(Buffer.from(commands, 'utf8'));
+    this.#socket.write(commands, 'utf8');
   }
 
   /** Writes pieces of a message in one go; whether there is room for more. */
   write(...pieces: readonly Buffer[]): boolean {
     this.assertOpen();
-    let hasRoom = true;
-    for (const piece of pieces) hasRoom = this.#gather(piece);
+    const [only] = pieces;
+    const hasRoom = this.#socket.write(only && pieces.length === 1 ? only : Buffer.concat(pieces));
     this.#transcript.message(pieces);
     return hasRoom;
   }
