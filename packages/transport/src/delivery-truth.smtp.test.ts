@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { inspect } from 'node:util';
 import type { ConnectionInput, Logger } from '@flowpost/core';
-import { createTestCertificates, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
+import { createTestCertificates, HttpServer, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { createSender } from './create-sender.ts';
 
@@ -216,6 +216,50 @@ it.each(['550\tno', '5.1.1 unknown', '354 x'])(
     expect(ended).toBe(false);
   },
 );
+
+describe('an attachment that fails while the message is being sent', () => {
+  it('ends the message before its end: nothing is delivered, and the error names the attachment', async () => {
+    await using files = await HttpServer.start({
+      '/cut.bin': (_, response) => {
+        response.writeHead(200, { 'content-length': '20000000' });
+        response.write(Buffer.alloc(5_000_000), () => response.destroy());
+      },
+      '/whole.bin': (_, response) =>
+        response.writeHead(200, { 'content-length': '3000000' }).end(Buffer.alloc(3_000_000)),
+    });
+    await using inbox = await SmtpInbox.start();
+    const urls = { allowedHosts: ['127.0.0.1'], allowedPorts: [files.port] };
+    await using sender = createSender(inbox.url, { attachments: { urls } });
+    const attachments = ['/whole.bin', '/cut.bin'].map((path) => ({
+      kind: 'url' as const,
+      url: files.url(path),
+    }));
+    await expect(sender.send({ ...message, attachments })).rejects.toMatchObject({
+      code: 'ATTACHMENT_TRUNCATED',
+      phase: 'attachments',
+      retryable: true,
+      inDoubt: false,
+      details: { position: 2, name: files.url('/cut.bin') },
+    });
+    await expect.poll(() => files.connections()).toBe(0);
+    await expect.poll(() => inbox.openConnections).toBe(0);
+    expect(inbox.messages).toEqual([]);
+    expect((await sender.send(message)).status).toBe('sent');
+  });
+});
+
+it('a message that a known service does not take is not even begun', async () => {
+  await using sender = createSender(
+    { service: 'iCloud' },
+    { lookup: () => Promise.reject(new Error('not asked')) },
+  );
+  const text = 'x'.repeat(30_000_000);
+  await expect(sender.send({ ...message, text })).rejects.toMatchObject({
+    code: 'MESSAGE_TOO_LARGE',
+    phase: 'validate',
+    details: { limitBytes: 28_311_552 },
+  });
+});
 
 it('a pinned certificate is demanded even where STARTTLS is only taken if offered', async () => {
   await using inbox = await SmtpInbox.start();

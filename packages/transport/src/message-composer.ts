@@ -21,6 +21,11 @@ export interface ComposerOptions {
   readonly secretBox?: SecretBox | undefined;
 }
 
+/** What of a connection matters for its messages. */
+type ComposedFor = Pick<SmtpConnection, 'from' | 'dkim'> & {
+  readonly limits?: { readonly messageBytes?: number | undefined } | undefined;
+};
+
 async function readKey(
   { privateKey, privateKeyFile = '' }: Dkim,
   box: SecretBox | undefined,
@@ -38,11 +43,11 @@ async function readKey(
 
 /** Composes messages for a connection: with its From address, signed by its keys, within its size limit. */
 export class MessageComposer {
-  readonly #connection: Pick<SmtpConnection, 'from' | 'limits' | 'dkim'>;
+  readonly #connection: ComposedFor;
   readonly #options: ComposerOptions;
   #signers: Promise<DkimSigner[]> | undefined;
 
-  constructor(connection: Pick<SmtpConnection, 'from' | 'limits' | 'dkim'>, options: ComposerOptions = {}) {
+  constructor(connection: ComposedFor, options: ComposerOptions = {}) {
     this.#connection = connection;
     this.#options = options;
   }

@@ -46,7 +46,7 @@ export class MailError extends Error {
   readonly inDoubt: boolean;
   /** What a person can do about it. */
   readonly hint: string;
-  details: ErrorDetails;
+  readonly details: ErrorDetails;
 
   constructor(code: ErrorCode, message: string, options: MailErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -67,7 +67,7 @@ export class MailError extends Error {
 
   /** Adds what is known further up, such as the Message-ID; what is there already stays. */
   addDetails(details: ErrorDetails): this {
-    this.details = { ...details, ...this.details };
+    (this as { details: ErrorDetails }).details = { ...details, ...this.details };
     return this;
   }
 

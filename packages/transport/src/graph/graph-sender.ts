@@ -10,9 +10,11 @@ import {
   type MailSender,
   type Microsoft365Connection,
   parseAddresses,
+  parseWith,
   revealSecret,
   type SendOptions,
   type SendReceipt,
+  sendableMessageSchema,
   silentLogger,
   systemClock,
 } from '@flowpost/core';
@@ -81,6 +83,8 @@ export class GraphSender implements MailSender {
     }
     const start = performance.now();
     const message = { ...input, from: input.from ?? this.#connection.from } as EmailMessageInput;
+    // Every mistake in one error, before any attachment is opened.
+    parseWith(sendableMessageSchema, message);
     const files = (message.attachments ?? []).filter((one) => one.kind !== 'mime');
     const nodes = (message.attachments ?? []).filter((one) => one.kind === 'mime');
     const { attachments } = this.#options;

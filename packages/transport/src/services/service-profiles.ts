@@ -6,7 +6,7 @@ export interface ServiceProfile {
   readonly messagesPerDay?: number;
   readonly recipientsPerMessage?: number;
   readonly recipientsPerDay?: number;
-  /** Size of a message as encoded, in bytes. */
+  /** Size of a message as encoded, in bytes: what the server announces after EHLO. */
   readonly messageBytes?: number;
   /** How one may log in: with the account's password, with a password made for one application, with OAuth 2.0. */
   readonly auth?: readonly ('password' | 'app-password' | 'oauth2')[];
@@ -23,14 +23,14 @@ export const serviceProfiles: Readonly<Record<string, ServiceProfile>> = {
   Gmail: {
     messagesPerDay: 500,
     recipientsPerMessage: 100,
-    messageBytes: mebibytes(25),
+    messageBytes: 35_882_577,
     auth: ['app-password', 'oauth2'],
     appPasswordUrl: 'https://myaccount.google.com/apppasswords',
     source: 'https://support.google.com/a/answer/166852',
   },
   GmailWorkspace: {
     recipientsPerMessage: 100,
-    messageBytes: mebibytes(25),
+    messageBytes: 35_882_577,
     auth: ['app-password', 'oauth2'],
     source: 'https://support.google.com/a/answer/2956491',
   },
@@ -50,7 +50,7 @@ export const serviceProfiles: Readonly<Record<string, ServiceProfile>> = {
     messagesPerDay: 1_000,
     recipientsPerMessage: 500,
     recipientsPerDay: 1_000,
-    messageBytes: mebibytes(20),
+    messageBytes: 28_311_552,
     auth: ['app-password'],
     appPasswordUrl: 'https://account.apple.com',
     source: 'https://support.apple.com/102198',

@@ -91,9 +91,9 @@ export class SmtpSender implements MailSender {
     this.#connection = connection;
     this.#options = options;
     this.#inFlight = new InFlight(options.closeDeadlineMs);
-    this.#composer = new MessageComposer(connection, options);
     this.#logger = guardLogger(options.logger ?? silentLogger);
     const server = resolveServer(connection);
+    this.#composer = new MessageComposer({ ...connection, limits: server.limits }, options);
     this.#endpoint = { host: server.host, port: server.port };
     const auth = connection.auth && authFor(connection.auth, server.host);
     const provider =
