@@ -29,7 +29,7 @@ import { withRetry } from './guards/retry.ts';
 const message = { from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello' };
 /** Larger than the buffers of sockets, so that something is still here when it breaks in mid-body. */
 const large = { ...message, text: 'a line of text\n'.repeat(500_000) };
-const quick = { connectMs: 3_000, greetingMs: 300, commandMs: 300, dataMs: 300, confirmMs: 300 };
+const quick = { connectMs: 3_000, greetingMs: 500, commandMs: 500, dataMs: 500, confirmMs: 500 };
 const document = fileURLToPath(new URL('../../../docs/fault-matrix.md', import.meta.url));
 
 let certificates: TestCertificates;
