@@ -27,13 +27,13 @@ const sizeOf = (content: Buffer | StreamedContent): number =>
   Buffer.isBuffer(content) ? content.length : content.size;
 
 /**
- * Opens attachments for a transport that does not send them as MIME. Kinds other than `mime` only, whose nodes are MIME
- * and nothing else. What is open is given up when it is disposed.
+ * Opens attachments for a transport that does not send them as MIME. Those of kind `mime` are checked like the others and
+ * left out: their nodes are MIME and nothing else. What is open is given up when it is disposed.
  *
  * @throws MailError of category `attachment`, naming the attachment by position and name.
  */
 export async function openAttachments(
-  input: readonly Exclude<AttachmentInput, { kind: 'mime' }>[],
+  input: readonly AttachmentInput[],
   options: {
     readonly attachments?: AttachmentPolicy | undefined;
     readonly signal?: AbortSignal | undefined;

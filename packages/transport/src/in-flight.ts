@@ -1,7 +1,9 @@
 import { setMaxListeners } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
 import { longestTimerMs, MailError, type SendOptions, type SendReceipt } from '@flowpost/core';
 
 const defaultDeadlineMs = 30_000;
+const graceMs = 5_000;
 
 /** The sends of one sender that are under way: taken in until it closes, waited for then, and ended at its deadline. */
 export class InFlight {
@@ -40,7 +42,10 @@ export class InFlight {
   async close(): Promise<void> {
     this.#closed = true;
     const timer = setTimeout(() => this.#ending.abort(new Error('the sender was closed')), this.#deadlineMs);
-    await Promise.allSettled(this.#sending);
+    const settled = Promise.allSettled(this.#sending);
+    // What does not even end when it is told to is left to itself in the end.
+    const given = delay(this.#deadlineMs + graceMs, undefined, { ref: false });
+    await Promise.race([settled, given]);
     clearTimeout(timer);
   }
 }

@@ -16,6 +16,7 @@ export class RateLimit {
 
   /** Resolves when it is the caller's turn; rejects with the signal's reason. A turn given up is not used by others. */
   async turn(signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
     const now = this.#clock.now();
     const oldest = this.#times.length < this.#count ? undefined : this.#times.shift();
     const at = oldest === undefined ? now : Math.max(now, oldest + this.#periodMs);

@@ -296,6 +296,10 @@ describe('text made from HTML', () => {
     ['<ol type="i" start="100000000000"><li>a<li>b</ol>', ' 1.  a\n 2.  b'],
     [`${'<b>'.repeat(50_000)}x${'</i>'.repeat(50_000)}`, 'x'],
     [`${'<'.repeat(100_000)}x`, ''],
+    [
+      `<STYLE>p{}</style><script>1</script><!-- no --><p>a &lt; b &amp;amp; c</p>${'<b></b>'.repeat(11_000)}`,
+      'a < b &amp; c',
+    ],
   ])('takes hostile HTML: %#', async (html, expected) => {
     expect((await textOf(html))?.trimEnd()).toBe(expected);
   });

@@ -53,13 +53,42 @@ function countTags(html: string): number {
   return count;
 }
 
-/** What is left without the tags: for HTML that cannot be converted, one pass and no surprises. */
+/** Takes out what stands between two marks, marks included; one that does not end goes on to the end. */
+function without(html: string, lower: string, start: string, end: string): string {
+  let kept = '';
+  let at = 0;
+  for (let from = lower.indexOf(start); from >= 0; from = lower.indexOf(start, at)) {
+    kept += html.slice(at, from);
+    const until = lower.indexOf(end, from + start.length);
+    if (until < 0) return kept;
+    at = until + end.length;
+  }
+  return kept + html.slice(at);
+}
+
+const entities: readonly (readonly [string, string])[] = [
+  ['&nbsp;', ' '],
+  ['&lt;', '<'],
+  ['&gt;', '>'],
+  ['&quot;', '"'],
+  ['&#39;', "'"],
+  ['&amp;', '&'],
+];
+
+/** What is left without the tags: for HTML that cannot be converted, a few passes and no surprises. */
 function withoutTags(html: string): string {
-  const lines = html.replace(/<[^>]*>?/g, ' ').split('\n');
-  return lines
+  const hidden = [
+    ['<!--', '-->'],
+    ['<style', '</style>'],
+    ['<script', '</script>'],
+  ] as const;
+  const visible = hidden.reduce((text, [start, end]) => without(text, text.toLowerCase(), start, end), html);
+  const lines = visible.replace(/<[^>]*>?/g, ' ').split('\n');
+  const text = lines
     .map((line) => line.replace(/[ \t]+/g, ' ').trim())
     .filter(Boolean)
     .join('\n');
+  return entities.reduce((decoded, [entity, char]) => decoded.replaceAll(entity, char), text);
 }
 
 /** The plain text of an HTML body, for readers that show no HTML. */

@@ -93,8 +93,8 @@ export class DraftDelivery {
   }
 
   /**
-   * Sends the draft. When the answer is lost, the draft itself tells whether it went out. That it is a draft now does not
-   * say that it will stay one; that it could be deleted does.
+   * Sends the draft. When the answer is lost, the draft may tell that it went out. That it is one still says nothing: the
+   * service may be about to send it, so the doubt remains, and so does the draft.
    */
   async send(limitMs: number): Promise<Response> {
     try {
@@ -103,18 +103,9 @@ export class DraftDelivery {
         ...{ permission: 'Mail.Send', phase: 'confirm', limitMs },
       });
     } catch (error) {
-      if (!isMailError(error) || !error.inDoubt) throw error;
-      const isDraft = await this.#isStillDraft();
-      if (isDraft === false) return new Response(null, { status: 202, statusText: 'found to be sent' });
-      if (isDraft === undefined || !(await this.#delete())) throw error;
-      throw new MailError(
-        'CONNECTION_LOST',
-        'The connection was lost before the draft was sent; it was deleted.',
-        {
-          phase: 'data',
-          cause: error,
-        },
-      );
+      const wasSent = isMailError(error) && error.inDoubt && (await this.#isStillDraft()) === false;
+      if (wasSent) return new Response(null, { status: 202, statusText: 'found to be sent' });
+      throw error;
     }
   }
 
@@ -130,22 +121,13 @@ export class DraftDelivery {
     }
   }
 
-  /** Deletes the draft; whether it is certain that there is none any more and was none that went out. */
-  async #delete(): Promise<boolean> {
-    try {
-      await this.#afterwards.request({
-        ...{ method: 'DELETE', path: `/messages/${this.#id}`, expect: 204 },
-        ...{ permission: 'Mail.ReadWrite', limitMs: afterwardsMs },
-      });
-      return true;
-    } catch {
-      return false;
-    }
-  }
-
   /** Takes away a draft that was not sent. That it could not be is no news beside why. */
   async discard(): Promise<void> {
-    if (this.#id !== '') await this.#delete();
+    if (this.#id === '') return;
+    const request = { method: 'DELETE', path: `/messages/${this.#id}`, expect: 204 } as const;
+    await this.#afterwards
+      .request({ ...request, permission: 'Mail.ReadWrite', limitMs: afterwardsMs })
+      .catch(() => undefined);
   }
 }
 

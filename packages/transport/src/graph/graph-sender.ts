@@ -19,6 +19,7 @@ import {
   systemClock,
 } from '@flowpost/core';
 import { type ComposedMessage, composeMessage, openAttachments } from '@flowpost/mime-attachments';
+import { abortable } from '../abortable.ts';
 import { InFlight } from '../in-flight.ts';
 import { RateLimit } from '../rate-limit.ts';
 import { findService } from '../services/find-service.ts';
@@ -85,10 +86,9 @@ export class GraphSender implements MailSender {
     const message = { ...input, from: input.from ?? this.#connection.from } as EmailMessageInput;
     // Every mistake in one error, before any attachment is opened.
     parseWith(sendableMessageSchema, message);
-    const files = (message.attachments ?? []).filter((one) => one.kind !== 'mime');
     const nodes = (message.attachments ?? []).filter((one) => one.kind === 'mime');
     const { attachments } = this.#options;
-    using opened = await openAttachments(files, { attachments, signal });
+    using opened = await openAttachments(message.attachments ?? [], { attachments, signal });
     const total = opened.attachments.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     const isSmall = total * 1.4 < onePieceBytes;
     const inline = await Promise.all(
@@ -173,7 +173,7 @@ export class GraphSender implements MailSender {
   }
 
   async #sendAtOnce(api: GraphApi, mime: Buffer, options: SendOptions): Promise<Response> {
-    await options.beforeData?.();
+    await abortable(options.signal, options.beforeData?.());
     return api.request({
       ...{ method: 'POST', path: '/sendMail', body: mime.toString('base64'), contentType: 'text/plain' },
       ...{
@@ -193,7 +193,7 @@ export class GraphSender implements MailSender {
   ): Promise<Response> {
     try {
       await draft.prepare(mime, attachments);
-      await options.beforeData?.();
+      await abortable(options.signal, options.beforeData?.());
       return await draft.send(this.#connection.timeouts.confirmMs);
     } catch (error) {
       // A draft whose sending is in doubt is all there is to find out with.
@@ -227,6 +227,7 @@ export class GraphSender implements MailSender {
   }
 
   async #takeSlot(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
     if (this.#running < (this.#connection.limits?.connections ?? atOnce)) this.#running++;
     else {
       await new Promise<void>((resolve, reject) => {

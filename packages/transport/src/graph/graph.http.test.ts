@@ -185,14 +185,36 @@ describe('a large message', () => {
     expect([graph.sent.length, graph.drafts.size]).toEqual([0, 0]);
   });
 
-  it('whose last answer is lost is looked for: sent is sent, and a draft may be sent again', async () => {
+  it('whose last answer is lost is looked for: what is found to be sent is sent', async () => {
     await using graph = await start();
     graph.inject(/\/send$/, 'reset-after');
     expect((await send(graph, big)).response).toBe('202 found to be sent');
+  });
+
+  it('whose last answer is lost and which is a draft still stays in doubt: it may be sent any moment', async () => {
+    await using graph = await start();
     graph.inject(/\/send$/, 'reset');
     await using sender = withRetry(createSender(connectionTo(graph)), { firstDelayMs: 1 });
-    expect(await sender.send({ ...message, ...big })).toMatchObject({ status: 'sent', attempts: 2 });
-    expect(graph.sent).toHaveLength(2);
+    const error = await failure(sender.send({ ...message, ...big }));
+    expect(error).toMatchObject({ code: 'DELIVERY_IN_DOUBT', inDoubt: true, retryable: false });
+    expect([graph.drafts.size, graph.sent.length]).toEqual([1, 0]);
+  });
+
+  it('whose hook never ends is not waited for when time is up', async () => {
+    await using graph = await start();
+    const beforeData = () => new Promise<void>(() => undefined);
+    for (const change of [{}, big]) {
+      const error = await failure(send(graph, change, { beforeData, timeoutMs: 300 }));
+      expect(error).toMatchObject({ code: 'SEND_TIMED_OUT', inDoubt: false });
+    }
+    expect([graph.drafts.size, graph.sent.length]).toEqual([0, 0]);
+  });
+
+  it('names a bad attachment by its place among all', async () => {
+    await using graph = await start();
+    const node = { kind: 'mime' as const, raw: 'Content-Type: text/x-log\r\n\r\nx' };
+    const attachments = [node, { kind: 'base64' as const, content: '***' }];
+    expect(await failure(send(graph, { attachments }))).toMatchObject({ details: { position: 2 } });
   });
 });
 

@@ -10,6 +10,7 @@ import {
   type SendReceipt,
   systemClock,
 } from '@flowpost/core';
+import { abortable } from '../abortable.ts';
 
 export interface DuplicateGuardOptions {
   readonly store: DuplicateStore;
@@ -56,6 +57,10 @@ class DuplicateGuard implements MailSender {
     const { store, windowMs = 3_600_000, waitMs = 60_000, clock = systemClock } = this.#options;
     const hash = contentHash(message);
     const key = this.#options.key ?? hash;
+    const { timeoutMs } = options;
+    const late = timeoutMs === undefined ? [] : [AbortSignal.timeout(timeoutMs)];
+    const signals = [...(options.signal ? [options.signal] : []), ...late];
+    const signal = signals.length > 0 ? AbortSignal.any(signals) : undefined;
     for (let waited = 0; ; ) {
       const reservation = await store.reserve(key, hash, windowMs);
       if (reservation.state === 'reserved') return this.#sendOnce(key, reservation.token, message, options);
@@ -65,10 +70,11 @@ class DuplicateGuard implements MailSender {
       }
       const twin = this.#sending.get(key);
       if (twin) {
-        const failed = await twin.then(
+        const outcome = twin.then(
           () => undefined,
           (error: unknown) => error,
         );
+        const failed = await abortable(signal, outcome);
         // In doubt for one is in doubt for both; after any other failure the key is free again.
         if (isMailError(failed) && failed.inDoubt) throw failed;
         continue;
@@ -82,7 +88,7 @@ class DuplicateGuard implements MailSender {
           },
         );
       }
-      await clock.sleep(pollMs, options.signal);
+      await abortable(signal, clock.sleep(pollMs));
       waited += pollMs;
     }
   }

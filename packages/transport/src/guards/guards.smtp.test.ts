@@ -278,6 +278,35 @@ describe('duplicate guard', () => {
     await expect(guard.send(message)).rejects.toMatchObject({ code: 'MESSAGE_REFUSED' });
   });
 
+  it('a twin that gives up does not wait for the other, here or elsewhere', async () => {
+    let answer = (): void => undefined;
+    await using server = await RawServer.start((socket) =>
+      speakSmtp(socket, (command) => {
+        if (command !== '.') return undefined;
+        answer = () => socket.write('250 ok\r\n');
+        return null;
+      }),
+    );
+    const store = new MemoryDuplicateStore();
+    const url = `smtp://127.0.0.1:${server.port}?tls=none`;
+    await using here = guardOf(url, { store });
+    await using elsewhere = guardOf(url, { store });
+    let begun = (): void => undefined;
+    const handedOver = new Promise<void>((resolve) => {
+      begun = resolve;
+    });
+    const first = here.send(message, { beforeData: () => begun() });
+    await handedOver;
+    for (const guard of [here, elsewhere]) {
+      await expect(guard.send(message, { timeoutMs: 50 })).rejects.toMatchObject({ code: 'SEND_TIMED_OUT' });
+      const signal = AbortSignal.abort();
+      await expect(guard.send(message, { signal })).rejects.toMatchObject({ code: 'SEND_CANCELLED' });
+    }
+    await expect.poll(() => answer.name).toBe('answer');
+    answer();
+    expect((await first).status).toBe('sent');
+  });
+
   it('the same key with other content is a conflict', async () => {
     await using inbox = await SmtpInbox.start();
     await using guard = guardOf(inbox.url, { key: 'node-7' });

@@ -129,3 +129,19 @@ it('what a server might repeat is taken out of its replies', () => {
     expect(loginScrubber(login, server)(kept.join(' '))).toBe('*** *** ***');
   }
 });
+
+it.each(['Tr0ub4do!r&3xK9@mQ and more of it', 'pass word with !$ specials'])(
+  'a part of the password %s that a server repeats is taken out, from its beginning on',
+  (secret) => {
+    const login: Login = { kind: 'password', username: 'me', password: new SecretText(secret) };
+    const scrub = loginScrubber(login, server);
+    const base64 = Buffer.from(`\0me\0${secret}`).toString('base64');
+    for (const form of [secret, base64]) {
+      expect(scrub(`535 bad: ${form.slice(0, 16)}... try again`)).toBe('535 bad: ***... try again');
+      expect(scrub(`535 bad: ${form}`)).toBe('535 bad: ***');
+    }
+    const text =
+      '535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant.';
+    expect(scrub(text)).toBe(text);
+  },
+);

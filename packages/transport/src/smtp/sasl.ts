@@ -75,8 +75,7 @@ const mechanisms: Readonly<Record<Login['kind'], readonly Mechanism[]>> = {
 };
 
 /** So much of a secret may stand in a text by chance, and no more. */
-const shownBeginning = 8;
-const escapeRegExp = (text: string): string => text.replace(/[.*+?^${}()|[\]\\/-]/g, '\\$&');
+const shownBeginning = 6;
 
 /** Makes what takes a login's secret out of a text, in every form it has on the wire, should a server echo it. */
 export function loginScrubber(login: Login | undefined, server: Endpoint): (text: string) => string {
@@ -84,15 +83,24 @@ export function loginScrubber(login: Login | undefined, server: Endpoint): (text
   const secret = clearSecret(login);
   const initial = mechanisms[login.kind].flatMap((mechanism) => mechanism.initial?.(login, server) ?? []);
   const forms = [...initial, base64(secret), secret].filter((form) => form.length >= 4);
-  // Servers cut what they repeat, so the beginning of a form gives it away too.
-  const beginnings = forms
-    .filter((form) => form.length > shownBeginning)
-    .map((form) => new RegExp(`${escapeRegExp(form.slice(0, shownBeginning))}[\\w+/=.~-]*`, 'g'));
   return (text) =>
-    beginnings.reduce(
-      (clean, beginning) => clean.replace(beginning, '***'),
+    forms.reduce(
+      hideBeginning,
       forms.reduce((clean, form) => clean.replaceAll(form, '***'), text),
     );
+}
+
+/** Servers cut what they repeat, so as much of a form as stands in the text goes out, from its beginning on. */
+function hideBeginning(text: string, form: string): string {
+  const beginning = form.slice(0, shownBeginning);
+  if (beginning.length < shownBeginning) return text;
+  let clean = text;
+  for (let at = clean.indexOf(beginning); at >= 0; at = clean.indexOf(beginning, at)) {
+    let end = at + beginning.length;
+    while (end < clean.length && clean[end] === form[end - at]) end++;
+    clean = `${clean.slice(0, at)}***${clean.slice(end)}`;
+  }
+  return clean;
 }
 
 /**
