@@ -1,29 +1,30 @@
 import { cancellationOf, MailError } from '@flowpost/core';
 
+/** What an aborted signal means as long as nothing has been sent. */
+export function cancelledBefore(signal: AbortSignal): MailError {
+  const { code, message, ...cause } = cancellationOf(signal);
+  return new MailError(code, `Before anything was sent, ${message}.`, { phase: 'connect', ...cause });
+}
+
 /**
- * Waits for something that knows no signal, until the signal is aborted.
+ * Waits for work that need not know the signal, until that is aborted.
  *
- * @throws MailError `SEND_CANCELLED` or `SEND_TIMED_OUT`, with nothing sent as far as this goes.
+ * @param onAbort ends what can be ended, and gives what to reject with.
  */
-export async function abortable<Value>(
+export async function untilAborted<Value>(
   signal: AbortSignal | undefined,
-  work: Value | PromiseLike<Value>,
+  work: () => Value | PromiseLike<Value>,
+  onAbort: (signal: AbortSignal) => unknown = cancelledBefore,
 ): Promise<Value> {
-  if (!signal) return work;
+  if (!signal) return work();
   const aborted = Promise.withResolvers<never>();
-  const onAbort = (): void => {
-    const { code, message, ...cause } = cancellationOf(signal);
-    const retryable = code === 'SEND_TIMED_OUT';
-    aborted.reject(
-      new MailError(code, `Before anything was sent, ${message}.`, { phase: 'connect', retryable, ...cause }),
-    );
-  };
   aborted.promise.catch(() => undefined);
-  if (signal.aborted) onAbort();
-  signal.addEventListener('abort', onAbort, { once: true });
+  const abort = (): void => aborted.reject(onAbort(signal));
+  if (signal.aborted) abort();
+  signal.addEventListener('abort', abort, { once: true });
   try {
-    return await Promise.race([work, aborted.promise]);
+    return await Promise.race([work(), aborted.promise]);
   } finally {
-    signal.removeEventListener('abort', onAbort);
+    signal.removeEventListener('abort', abort);
   }
 }

@@ -21,6 +21,13 @@ export interface ComposerOptions {
   readonly secretBox?: SecretBox | undefined;
 }
 
+/** @throws MailError `MESSAGE_TOO_LARGE` when a message is over the limit, where there is one. */
+export function assertAllowedSize(sizeBytes: number, limitBytes: number | undefined): void {
+  if (limitBytes === undefined || sizeBytes <= limitBytes) return;
+  const message = `The message has ${sizeBytes} bytes, and ${limitBytes} are allowed.`;
+  throw new MailError('MESSAGE_TOO_LARGE', message, { details: { sizeBytes, limitBytes } });
+}
+
 /** What of a connection matters for its messages. */
 type ComposedFor = Pick<SmtpConnection, 'from' | 'dkim'> & {
   readonly limits?: { readonly messageBytes?: number | undefined } | undefined;
@@ -71,8 +78,13 @@ export class MessageComposer {
       },
       { signal, ...(attachments && { attachments }), ...(dkim && { dkim }) },
     );
-    this.#assertFits(message);
-    return message;
+    try {
+      assertAllowedSize(message.sizeBytes, this.#connection.limits?.messageBytes);
+      return message;
+    } catch (error) {
+      if (!Buffer.isBuffer(message.body)) message.body.destroy();
+      throw error;
+    }
   }
 
   /** Keys are read once; one that could not be read is tried anew. */
@@ -91,16 +103,5 @@ export class MessageComposer {
       this.#signers = undefined;
     });
     return this.#signers;
-  }
-
-  #assertFits({ sizeBytes, body }: ComposedMessage): void {
-    const limitBytes = this.#connection.limits?.messageBytes;
-    if (limitBytes === undefined || sizeBytes <= limitBytes) return;
-    if (!Buffer.isBuffer(body)) body.destroy();
-    throw new MailError(
-      'MESSAGE_TOO_LARGE',
-      `The message has ${sizeBytes} bytes, and ${limitBytes} are allowed.`,
-      { details: { sizeBytes, limitBytes } },
-    );
   }
 }

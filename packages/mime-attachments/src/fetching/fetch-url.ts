@@ -53,9 +53,6 @@ function checkUrl(text: string, base: URL | undefined, guard: AddressGuard, cont
 
 const byReason: Readonly<Record<string, ErrorCode>> = {
   ENOTFOUND: 'ATTACHMENT_NOT_FOUND',
-  UND_ERR_CONNECT_TIMEOUT: 'ATTACHMENT_TIMED_OUT',
-  UND_ERR_HEADERS_TIMEOUT: 'ATTACHMENT_TIMED_OUT',
-  UND_ERR_BODY_TIMEOUT: 'ATTACHMENT_TIMED_OUT',
   UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'ATTACHMENT_TRUNCATED',
   Z_BUF_ERROR: 'ATTACHMENT_TRUNCATED',
   Z_DATA_ERROR: 'ATTACHMENT_UNREADABLE',
@@ -63,7 +60,6 @@ const byReason: Readonly<Record<string, ErrorCode>> = {
 };
 const messages: Partial<Record<ErrorCode, string>> = {
   ATTACHMENT_NOT_FOUND: 'there is no such host',
-  ATTACHMENT_TIMED_OUT: 'the server did not answer in time',
   ATTACHMENT_TRUNCATED: 'the answer was broken off',
   ATTACHMENT_UNREADABLE: 'what the server answers cannot be read',
 };

@@ -1,7 +1,6 @@
 import { type AuthProvider, createAuthProvider } from '@flowpost/auth-providers';
 import {
   type Credential,
-  cancellationOf,
   type EmailMessageInput,
   guardLogger,
   isMailError,
@@ -19,10 +18,12 @@ import {
   systemClock,
 } from '@flowpost/core';
 import { type ComposedMessage, composeMessage, openAttachments } from '@flowpost/mime-attachments';
-import { abortable } from '../abortable.ts';
+import { cancelledBefore, untilAborted } from '../abortable.ts';
 import { InFlight } from '../in-flight.ts';
+import { assertAllowedSize } from '../message-composer.ts';
 import { RateLimit } from '../rate-limit.ts';
 import { findService } from '../services/find-service.ts';
+import { Slots } from '../slots.ts';
 import { type SenderOptions, toMicroseconds } from '../smtp/smtp-sender.ts';
 import { DraftDelivery } from './draft-delivery.ts';
 import { GraphApi } from './graph-api.ts';
@@ -52,9 +53,9 @@ export class GraphSender implements MailSender {
   readonly #provider: AuthProvider;
   readonly #logger: Logger;
   readonly #rate: RateLimit;
-  readonly #waiting: (() => void)[] = [];
+  readonly #slots: Slots;
+  readonly #messageBytes: number | undefined;
   readonly #inFlight: InFlight;
-  #running = 0;
 
   constructor(connection: Microsoft365Connection, options: SenderOptions = {}) {
     this.#connection = connection;
@@ -67,7 +68,10 @@ export class GraphSender implements MailSender {
       logger: this.#logger,
       secretBox: options.secretBox,
     });
-    const { messagesPerMinute = 30 } = { ...findService('Microsoft 365').profile, ...connection.limits };
+    const { limits } = connection;
+    const { messagesPerMinute = 30, messageBytes } = { ...findService('Microsoft 365').profile, ...limits };
+    this.#messageBytes = messageBytes;
+    this.#slots = new Slots(limits?.connections ?? atOnce);
     this.#rate = new RateLimit(messagesPerMinute, 60_000, options.clock ?? systemClock);
   }
 
@@ -91,31 +95,32 @@ export class GraphSender implements MailSender {
     using opened = await openAttachments(message.attachments ?? [], { attachments, signal });
     const total = opened.attachments.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     const isSmall = total * 1.4 < onePieceBytes;
-    const inline = await Promise.all(
-      opened.attachments.map(async ({ filename, contentType, contentId, read }) => ({
+    const parts = isSmall ? opened.attachments : [];
+    const inMemory = await Promise.all(
+      parts.map(async ({ filename, contentType, contentId, read }) => ({
         kind: 'bytes' as const,
-        content: isSmall ? Buffer.concat(await Array.fromAsync(read())) : Buffer.alloc(0),
+        content: Buffer.concat(await Array.fromAsync(read())),
         ...{ filename, contentType, ...(contentId !== undefined && { contentId }) },
       })),
     );
     const composed = await composeMessage(
-      { ...message, attachments: [...(isSmall ? inline : []), ...nodes] },
+      { ...message, attachments: [...inMemory, ...nodes] },
       { includeBcc: true, signal, ...(attachments && { attachments }) },
     );
     const sizeBytes = isSmall ? composed.sizeBytes : composed.sizeBytes + Math.ceil(total * 1.37);
-    this.#assertFits(sizeBytes);
+    assertAllowedSize(sizeBytes, this.#messageBytes);
     const composedAt = performance.now();
     try {
       const body = Buffer.isBuffer(composed.body)
         ? composed.body
         : Buffer.concat(await Array.fromAsync(composed.body));
       await this.#rate.turn(signal);
-      await this.#takeSlot(signal);
+      await this.#slots.take(signal);
       const begun = performance.now();
       const response = await this.#deliver(message, body, isSmall ? undefined : opened.attachments, {
         ...options,
         signal,
-      }).finally(() => this.#freeSlot());
+      }).finally(() => this.#slots.free());
       const now = performance.now();
       this.#logger.info('message sent', { status: 'sent', messageId: composed.messageId, route: 'graph' });
       return {
@@ -129,17 +134,12 @@ export class GraphSender implements MailSender {
         },
       };
     } catch (error) {
-      const failure = !isMailError(error) && signal.aborted ? this.#cancelled(signal) : error;
+      const failure = !isMailError(error) && signal.aborted ? cancelledBefore(signal) : error;
       if (!isMailError(failure)) throw failure;
       const { code, phase, inDoubt } = failure;
       this.#logger.warn('sending failed', { code, phase, inDoubt, messageId: composed.messageId });
       throw failure.addDetails({ messageId: composed.messageId, date: composed.date.toISOString() });
     }
-  }
-
-  #cancelled(signal: AbortSignal): MailError {
-    const { code, message, ...cause } = cancellationOf(signal);
-    return new MailError(code, `Before anything was sent, ${message}.`, { phase: 'connect', ...cause });
   }
 
   async #deliver(
@@ -173,7 +173,7 @@ export class GraphSender implements MailSender {
   }
 
   async #sendAtOnce(api: GraphApi, mime: Buffer, options: SendOptions): Promise<Response> {
-    await abortable(options.signal, options.beforeData?.());
+    await untilAborted(options.signal, () => options.beforeData?.());
     return api.request({
       ...{ method: 'POST', path: '/sendMail', body: mime.toString('base64'), contentType: 'text/plain' },
       ...{
@@ -193,7 +193,7 @@ export class GraphSender implements MailSender {
   ): Promise<Response> {
     try {
       await draft.prepare(mime, attachments);
-      await abortable(options.signal, options.beforeData?.());
+      await untilAborted(options.signal, () => options.beforeData?.());
       return await draft.send(this.#connection.timeouts.confirmMs);
     } catch (error) {
       // A draft whose sending is in doubt is all there is to find out with.
@@ -216,39 +216,6 @@ export class GraphSender implements MailSender {
       ...(requestId !== null && { serverMessageId: requestId }),
       attempts: 1,
     };
-  }
-
-  #assertFits(sizeBytes: number): void {
-    const limitBytes =
-      this.#connection.limits?.messageBytes ?? findService('Microsoft 365').profile.messageBytes ?? 0;
-    if (sizeBytes <= limitBytes) return;
-    const message = `The message has ${sizeBytes} bytes, and ${limitBytes} are allowed.`;
-    throw new MailError('MESSAGE_TOO_LARGE', message, { details: { sizeBytes, limitBytes } });
-  }
-
-  async #takeSlot(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    if (this.#running < (this.#connection.limits?.connections ?? atOnce)) this.#running++;
-    else {
-      await new Promise<void>((resolve, reject) => {
-        const grant = (): void => {
-          signal.removeEventListener('abort', onAbort);
-          resolve();
-        };
-        const onAbort = (): void => {
-          this.#waiting.splice(this.#waiting.indexOf(grant), 1);
-          reject(signal.reason);
-        };
-        signal.addEventListener('abort', onAbort, { once: true });
-        this.#waiting.push(grant);
-      });
-    }
-  }
-
-  #freeSlot(): void {
-    const next = this.#waiting.shift();
-    if (next) next();
-    else this.#running--;
   }
 
   /** Takes nothing more, and waits for sends in flight, up to the deadline. */

@@ -10,7 +10,7 @@ import {
   type SendReceipt,
   systemClock,
 } from '@flowpost/core';
-import { abortable } from '../abortable.ts';
+import { untilAborted } from '../abortable.ts';
 
 export interface DuplicateGuardOptions {
   readonly store: DuplicateStore;
@@ -74,7 +74,7 @@ class DuplicateGuard implements MailSender {
           () => undefined,
           (error: unknown) => error,
         );
-        const failed = await abortable(signal, outcome);
+        const failed = await untilAborted(signal, () => outcome);
         // In doubt for one is in doubt for both; after any other failure the key is free again.
         if (isMailError(failed) && failed.inDoubt) throw failed;
         continue;
@@ -88,7 +88,7 @@ class DuplicateGuard implements MailSender {
           },
         );
       }
-      await abortable(signal, clock.sleep(pollMs));
+      await untilAborted(signal, () => clock.sleep(pollMs));
       waited += pollMs;
     }
   }

@@ -1,4 +1,5 @@
 import type { Clock } from '@flowpost/core';
+import { Slots } from '../slots.ts';
 import type { SmtpSession } from './smtp-session.ts';
 import type { TranscriptListener } from './transcript.ts';
 
@@ -38,13 +39,12 @@ export class SessionPool {
   readonly #parked: Parked[] = [];
   /** When each session must not be used any more. */
   readonly #expiry = new WeakMap<SmtpSession, number>();
-  /** Served in turn. */
-  readonly #waiting: (() => void)[] = [];
-  #lent = 0;
+  readonly #slots: Slots;
   #closed = false;
 
   constructor(options: SessionPoolOptions) {
     this.#options = options;
+    this.#slots = new Slots(options.connections);
   }
 
   /**
@@ -53,17 +53,17 @@ export class SessionPool {
    * @param fresh does not take one that was open before.
    */
   async borrow(request: BorrowRequest = {}, fresh = false): Promise<Lease> {
-    await this.#takeSlot(request.signal);
+    await this.#slots.take(request.signal);
     try {
       const parked = fresh ? undefined : this.#takeParked();
       if (parked) return { session: parked, reused: true };
       // A parked session counts against the limit too, so one makes room for a fresh one.
-      if (this.#lent + this.#parked.length > this.#options.connections) this.#unpark()?.destroy();
+      if (this.#slots.taken + this.#parked.length > this.#options.connections) this.#unpark()?.destroy();
       const session = await this.#options.open(request);
       this.#expiry.set(session, this.#options.clock.now() + this.#options.lifetimeMs);
       return { session, reused: false };
     } catch (error) {
-      this.#freeSlot();
+      this.#slots.free();
       throw error;
     }
   }
@@ -106,7 +106,7 @@ export class SessionPool {
       // Counted until it is closed: a server counts it until then too.
       if (!park) await session.close();
     } finally {
-      this.#freeSlot();
+      this.#slots.free();
     }
   }
 
@@ -124,33 +124,5 @@ export class SessionPool {
     const closing: Promise<void>[] = [];
     for (let session = this.#unpark(); session; session = this.#unpark()) closing.push(session.close());
     await Promise.all(closing);
-  }
-
-  /** Counts a session as lent, at once or when another one is given back. */
-  async #takeSlot(signal: AbortSignal | undefined): Promise<void> {
-    signal?.throwIfAborted();
-    if (this.#lent < this.#options.connections) {
-      this.#lent++;
-      return;
-    }
-    await new Promise<void>((resolve, reject) => {
-      const grant = (): void => {
-        signal?.removeEventListener('abort', onAbort);
-        resolve();
-      };
-      const onAbort = (): void => {
-        this.#waiting.splice(this.#waiting.indexOf(grant), 1);
-        reject(signal?.reason);
-      };
-      signal?.addEventListener('abort', onAbort, { once: true });
-      this.#waiting.push(grant);
-    });
-  }
-
-  /** The slot passes to who waits longest, or becomes free. */
-  #freeSlot(): void {
-    const next = this.#waiting.shift();
-    if (next) next();
-    else this.#lent--;
   }
 }

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { isLoopbackHost, type Login } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
+import { untilAborted } from '../abortable.ts';
 import { connectionError } from '../diagnosis/connection-failure.ts';
 import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
 import { ownName } from './ehlo-name.ts';
@@ -29,7 +30,6 @@ export class SmtpSession {
   #extensions: Extensions = new Map();
   /** A transaction was broken off, so the next one begins with RSET. */
   #needsReset = false;
-  #greeting = '';
 
   private constructor(options: SmtpSessionOptions, socket: Socket) {
     this.#options = options;
@@ -95,10 +95,6 @@ export class SmtpSession {
     return this.#extensions;
   }
 
-  get greeting(): string {
-    return this.#greeting;
-  }
-
   get encrypted(): TLSSocket | undefined {
     const { socket } = this.#channel;
     return socket instanceof TLSSocket ? socket : undefined;
@@ -116,25 +112,16 @@ export class SmtpSession {
     return { host, port, signal, scrub: this.#scrub };
   }
 
-  /** Does a step; an aborted signal ends it and the channel with it. */
-  async #step<Result>(signal: AbortSignal | undefined, work: () => Promise<Result>): Promise<Result> {
-    // The reason is the caller's and may be anything; that there is one is all that counts here.
-    const aborted = Promise.withResolvers<never>();
-    const onAbort = (): void => {
-      const cause = new Error('aborted');
-      this.#channel.fail(cause);
-      // Even what does not wait for the server, such as a caller's hook, is not waited for.
-      aborted.reject(this.#channel.cause ?? cause);
-    };
-    if (!signal) return work();
-    aborted.promise.catch(() => undefined);
-    if (signal.aborted) onAbort();
-    signal.addEventListener('abort', onAbort);
-    try {
-      return await Promise.race([work(), aborted.promise]);
-    } finally {
-      signal.removeEventListener('abort', onAbort);
-    }
+  /**
+   * Does a step; an aborted signal ends it and the channel with it. Even what does not wait for the server, such as a
+   * caller's hook, is not waited for then.
+   */
+  #step<Result>(signal: AbortSignal | undefined, work: () => Promise<Result>): Promise<Result> {
+    return untilAborted(signal, work, () => {
+      // The reason is the caller's and may be anything; that there is one is all that counts here.
+      this.#channel.fail(new Error('aborted'));
+      return this.#channel.cause;
+    });
   }
 
   /** From the greeting to the EHLO reply that counts, over STARTTLS where wanted. */
@@ -148,7 +135,6 @@ export class SmtpSession {
         const greeting = await this.#channel.read(greetingMs);
         if (greeting.code === 0) throw new ProtocolViolation('this is not an SMTP server');
         if (greeting.code !== 220) throw this.#refused('greeting', greeting);
-        this.#greeting = greeting.text;
         await this.#hello();
         if (this.#options.tls === 'starttls' || this.#options.tls === 'starttls-if-offered') {
           const upgraded = await startTls(

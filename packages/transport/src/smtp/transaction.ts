@@ -56,8 +56,7 @@ export class Transaction {
       await this.#writer.write(this.#message.body);
       return await this.#confirmation(this.#context.channel.progress.written);
     } catch (error) {
-      if (error instanceof EarlyAnswer)
-        error.reply ??= (error.cause as SmtpReply | undefined) ?? (await this.#read().catch(() => undefined));
+      if (error instanceof EarlyAnswer) error.reply ??= await this.#read().catch(() => undefined);
       throw error;
     }
   }
@@ -168,7 +167,9 @@ export class Transaction {
     // TLS says late, in a turn of its own, that it has written.
     if (channel.progress.sent < end) await new Promise(setImmediate);
     if (channel.progress.sent >= end) return;
-    throw new EarlyAnswer('confirmed before it had the message', { cause: reply });
+    const early = new EarlyAnswer('confirmed before it had the message');
+    early.reply = reply;
+    throw early;
   }
 
   /** The server's last word, of which LMTP has one for each recipient. */
