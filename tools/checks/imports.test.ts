@@ -19,7 +19,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     '@flowpost/mime-attachments',
     'nodemailer',
   ],
-  'packages/node-adapter': ['@flowpost/core', '@flowpost/transport', 'zod'],
+  'packages/node-adapter': ['@flowpost/core', '@flowpost/transport', 'liquidjs', 'zod'],
   'packages/testing': ['smtp-server', 'mailparser', 'oidc-provider', '@peculiar/x509', 'reflect-metadata'],
   'apps/cli': [
     '@flowpost/core',
@@ -44,6 +44,7 @@ const forTests = ['vitest', 'fast-check', '@flowpost/testing', 'mailauth', 'post
 const singleImporters: Readonly<Record<string, string>> = {
   'openid-client': 'packages/auth-providers/src/token-endpoint.ts',
   undici: 'packages/mime-attachments/src/fetching/guarded-agent.ts',
+  liquidjs: 'packages/node-adapter/src/dynamic-fields.ts',
   'html-to-text': 'packages/mime-attachments/src/compose/plain-text.ts',
 };
 

@@ -68,6 +68,7 @@ export {
   prioritySchema,
   sendableMessageSchema,
 } from './message.ts';
+export { createMessageId } from './message-id.ts';
 export { isInDoubt, isRetryable, type Phase, phases } from './phase.ts';
 export { type BackgroundRunner, InProcessRunner } from './ports/background-runner.ts';
 export { type Clock, longestTimerMs, ManualClock, systemClock } from './ports/clock.ts';
@@ -87,6 +88,7 @@ export { revealSecret, type Secret, SecretBytes, SecretText } from './secret.ts'
 export {
   type DeliveryNotification,
   deliveryNotificationSchema,
+  type Sandbox,
   type SendPolicy,
   type SendRequest,
   type StoreResult,

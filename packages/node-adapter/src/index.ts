@@ -1,16 +1,22 @@
 export { sendEmailNode } from './dialects/send-email/send-email.ts';
 export { type SendEmailSettings, sendEmailSettingsSchema } from './dialects/send-email/settings.ts';
+export { resolveDynamicFields, type SettingOrigins } from './dynamic-fields.ts';
 export { type FlowData, type FlowDataInput, flowDataSchema, parseFlowData } from './flow/flow-data.ts';
-export { createFlowScope, type FlowScope } from './flow/flow-scope.ts';
+export { createFlowScope, type FlowScope, type FlowScopeOptions } from './flow/flow-scope.ts';
 export { storeResult } from './flow/result-storage.ts';
 export { findNode, listNodes, type NodeDescription } from './list-nodes.ts';
 export type {
   FailurePolicy,
   FieldWidget,
   NodeDefinition,
+  NodeError,
   NodeField,
   NodeOutcome,
+  NodeRequest,
   NodeSection,
+  NodeWarning,
+  PlatformError,
 } from './node.ts';
+export { type PreparedRun, type PrepareOptions, prepareRun } from './prepare-run.ts';
 export { previewNode } from './preview-node.ts';
 export { type NodeHost, runNode } from './run-node.ts';

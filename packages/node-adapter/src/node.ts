@@ -1,5 +1,6 @@
 import type { MailError, MailErrorJson, SendPolicy, SendReceipt, SendRequest } from '@flowpost/core';
 import type { z } from 'zod';
+import type { SettingOrigins } from './dynamic-fields.ts';
 import type { FlowData } from './flow/flow-data.ts';
 
 /** How a field is edited. Hosts map these to the widgets they have. */
@@ -41,6 +42,38 @@ export interface NodeSection {
 /** What decides how a failure ends, readable even from settings that are otherwise wrong. */
 export type FailurePolicy = Pick<SendPolicy, 'stopOnError' | 'store'>;
 
+/** A request, and whom its session belongs to: everybody who uses the connection, a variable of the flow, or it alone. */
+export interface NodeRequest extends SendRequest {
+  readonly session?: 'unshared' | { readonly variable: string } | undefined;
+}
+
+/** An error under the name the platform has for it. */
+export interface PlatformError {
+  /** The exception's or the problem's name. */
+  readonly name: string;
+  readonly category?: string;
+  /** The number within the category, such as 300, and its name. */
+  readonly number?: number;
+  readonly numberName?: string;
+  /** Which property of the settings, where it is about one. */
+  readonly property?: string;
+  readonly message: string;
+  readonly cause?: string;
+  readonly solution?: string;
+  readonly helpLink?: string;
+}
+
+/** A failure as the flow sees it: ours, and under the platform's name where it has one. */
+export interface NodeError extends MailErrorJson {
+  readonly platform?: PlatformError;
+}
+
+/** What works and should be changed all the same. */
+export interface NodeWarning {
+  readonly code: string;
+  readonly message: string;
+}
+
 /**
  * One kind of step: its settings, its form, and the pure mapping of settings and flow data onto a request. It
  * delivers nothing itself.
@@ -53,15 +86,26 @@ export interface NodeDefinition<Settings extends z.ZodType = z.ZodType> {
   readonly summary: string;
   readonly settings: Settings;
   readonly sections: readonly NodeSection[];
-  /** @throws MailError when settings and flow data do not make a request. */
-  toSendRequest(settings: z.output<Settings>, flow: FlowData): SendRequest;
+  /**
+   * @param origins which settings are a variable of the flow.
+   * @throws MailError when settings and flow data do not make a request.
+   */
+  toSendRequest(settings: z.output<Settings>, flow: FlowData, origins: SettingOrigins): NodeRequest;
   /** How a failure ends for these settings, checked or not. */
   failurePolicy(settings: unknown): FailurePolicy;
   /** The error in the words of the platform. */
-  describeError(error: MailError): MailErrorJson;
+  describeError(error: MailError, settings?: unknown): NodeError;
+  /** What to change about settings that work. */
+  warnings?(settings: z.output<Settings>): readonly NodeWarning[];
+}
+
+interface Ended {
+  /** The flow's data with the result where it was to be stored. */
+  readonly flow: FlowData;
+  readonly warnings?: readonly NodeWarning[];
 }
 
 /** How a node ended. `halt` stops the flow; an error with `continue` is for the flow to look at. */
 export type NodeOutcome =
-  | { readonly kind: 'continue'; readonly receipt: SendReceipt; readonly flow: FlowData }
-  | { readonly kind: 'continue' | 'halt'; readonly error: MailErrorJson; readonly flow: FlowData };
+  | (Ended & { readonly kind: 'continue'; readonly receipt: SendReceipt })
+  | (Ended & { readonly kind: 'continue' | 'halt'; readonly error: NodeError });

@@ -1,8 +1,8 @@
-import { parseWith } from '@flowpost/core';
 import { previewMessage } from '@flowpost/transport';
 import type { z } from 'zod';
 import type { FlowData } from './flow/flow-data.ts';
 import type { NodeDefinition } from './node.ts';
+import { prepareRun } from './prepare-run.ts';
 
 type Preview = ReturnType<typeof previewMessage>;
 
@@ -17,6 +17,6 @@ export async function previewNode<Settings extends z.ZodType>(
   flow: FlowData,
   options: Parameters<typeof previewMessage>[2] = {},
 ): Preview {
-  const request = definition.toSendRequest(parseWith(definition.settings, settings), flow);
+  const { request } = prepareRun(definition, settings, { flow });
   return previewMessage(request.message, request.connection, options);
 }

@@ -85,7 +85,8 @@ export function certificateProvider(
     return {
       user,
       isCurrent,
-      identity: [credential.kind, 'entra', endpoint, clientId, fileHash, scope, user],
+      // The application's own token, whoever it sends as.
+      identity: [credential.kind, 'entra', endpoint, clientId, fileHash, scope],
       request: () => {
         assertValidNow(certificate, clock.now());
         return {

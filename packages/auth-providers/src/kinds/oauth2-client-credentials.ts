@@ -23,7 +23,8 @@ export function clientCredentialsProvider(
     const { clientSecretExpiresAt } = credential;
     return {
       user,
-      identity: [credential.kind, endpoint, clientId, secret, scope, user],
+      // The application's own token, whoever it sends as.
+      identity: [credential.kind, endpoint, clientId, secret, scope],
       request: () => ({
         endpoint,
         client: { kind: 'secret', clientId, secret: new SecretText(secret) } as const,

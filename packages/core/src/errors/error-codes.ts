@@ -37,6 +37,12 @@ const hints = {
       'Write addresses as name@example.com or "Name" <name@example.com>, separated by commas; details.problems names each bad part and where it stands.',
     RECIPIENTS_MISSING: 'Give at least one address in to, cc or bcc.',
     HEADER_INVALID: 'Remove line breaks and control characters from the value; a header is one line of text.',
+    DYNAMIC_FIELD_MISSING:
+      'The flow has no value at details.path when the step runs. Correct the path, or give a value for this case: {{ input.name | default: "" }}.',
+    DYNAMIC_FIELD_INVALID:
+      'Correct the expression in the field details.field; it is Liquid over input, context, variables and trigger, without files.',
+    RECIPIENT_NOT_ALLOWED:
+      'The sandbox lets mail go to the domains it lists only. Send to one of those, or take the sandbox away where mail is meant to go out. Nothing was sent.',
     NODE_TYPE_UNKNOWN: 'Use one of the node types listed in details.known.',
     MAIL_LOOP_BLOCKED:
       'The flow was started by a message from this mailbox, so an answer to it could go round in circles. Send to another address, or switch the loop guard off where this is meant.',

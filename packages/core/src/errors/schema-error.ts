@@ -8,6 +8,8 @@ export interface SchemaIssue {
   /** Where it stands, as in `attachments[0].filename`; empty for the whole value. */
   readonly path: string;
   readonly message: string;
+  /** What kind of mistake it is, where a platform has a name for it. */
+  readonly problem?: string;
 }
 
 function formatPath(path: readonly PropertyKey[]): string {
@@ -53,7 +55,11 @@ export function parseWith<Schema extends z.ZodType>(
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const found = flatten(result.error.issues);
-  const issues = found.map(({ path, message }): SchemaIssue => ({ path: formatPath(path), message }));
+  const issues = found.map((issue): SchemaIssue => {
+    const problem = issue.code === 'custom' ? issue.params?.problem : undefined;
+    const { path, message } = issue;
+    return { path: formatPath(path), message, ...(typeof problem === 'string' && { problem }) };
+  });
   const codes = new Set(found.map(codeOf));
   const [shared] = codes;
   const onlyConnection = found.every(({ path }) => path[0] === 'connection');

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import {
+  createMessageId,
   type EmailMessage,
   type EmailMessageInput,
   needsSmtpUtf8,
@@ -128,8 +129,7 @@ async function compose(
   const date = message.date ?? new Date(now);
   // The same message signed again has the same bytes, unless its date lies ahead.
   const signedAt = Math.min(now, date.getTime());
-  const messageId =
-    message.messageId ?? `<${uniqueId()}${envelope.from.slice(envelope.from.lastIndexOf('@'))}>`;
+  const messageId = message.messageId ?? createMessageId(envelope.from, uniqueId());
   const content = contentPart(message, attachments, messageId);
   const headers = messageHeaders(message, messageId, date, includeBcc);
   const head = `${headers}MIME-Version: 1.0\r\n${content.headers}`;

@@ -1,31 +1,94 @@
-import type { Connection, MailSender } from '@flowpost/core';
+import {
+  type BackgroundRunner,
+  type Connection,
+  type DuplicateStore,
+  InProcessRunner,
+  type MailSender,
+  MemoryDuplicateStore,
+  MemoryTokenStore,
+  type Sandbox,
+} from '@flowpost/core';
 import { connectionFingerprint, createSender, type SenderOptions } from '@flowpost/transport';
 
-/** How long sessions live: they belong to a scope, and close with it. */
+export interface FlowScopeOptions extends SenderOptions {
+  /** Where it is remembered what was sent. Default: in this process, whatever the scope. */
+  readonly duplicateStore?: DuplicateStore | undefined;
+  /** What runs asynchronous sends. Default: this process, which the scope waits for when it closes. */
+  readonly background?: BackgroundRunner | undefined;
+  /** Holds for every node that runs in the scope, whatever its settings say. */
+  readonly sandbox?: Sandbox | undefined;
+}
+
+/** How long sessions and tokens live: they belong to a scope, and end with it. */
 export interface FlowScope extends AsyncDisposable {
-  /** The sender for a connection; the same for two connections that are alike in everything. */
-  sender(connection: Connection): MailSender;
+  readonly options: FlowScopeOptions;
+  readonly duplicateStore: DuplicateStore;
+  readonly background: BackgroundRunner;
+  /**
+   * The sender for a connection; the same for two connections that are alike in everything.
+   *
+   * @param variable the flow's variable that holds it: sessions of two variables are two.
+   */
+  sender(connection: Connection, variable?: string): MailSender;
+  /** A sender with a session and a token of its own. Whoever asks for it disposes it. */
+  unsharedSender(connection: Connection): MailSender;
+  /** Closes the sessions that a variable of the flow holds, because it has left its scope. */
+  closeVariable(name: string): Promise<void>;
+}
+
+/** Shared, so that a node without a scope of its own still knows what it sent before. */
+const processDuplicates = new MemoryDuplicateStore();
+
+interface Held {
+  readonly sender: MailSender;
+  readonly variable: string | undefined;
 }
 
 /**
- * A scope for the nodes of one run, or of a whole deployment where sessions should outlive runs.
+ * A scope for the nodes of one run, or of a whole deployment where sessions should outlive runs. Closing it first waits for
+ * asynchronous sends; what a process that dies has not sent by then is lost, unless the host's `background` keeps it.
  *
  * @example await using scope = createFlowScope();
  */
-export function createFlowScope(options: SenderOptions = {}): FlowScope {
-  const senders = new Map<string, MailSender>();
+export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
+  const held = new Map<string, Held>();
+  const own = options.background ? undefined : new InProcessRunner();
+  // One store for all senders, so that steps with the same credential share its token.
+  const auth = { tokenStore: new MemoryTokenStore(), ...definedOnly(options.auth) };
+
+  const close = async (which: (one: Held) => boolean): Promise<void> => {
+    const closing = [...held].filter(([, one]) => which(one));
+    for (const [key] of closing) held.delete(key);
+    await Promise.all(closing.map(([, { sender }]) => sender[Symbol.asyncDispose]()));
+  };
+
   return {
-    sender(connection) {
-      const fingerprint = connectionFingerprint(connection);
-      let sender = senders.get(fingerprint);
-      if (!sender) {
-        sender = createSender(connection, options);
-        senders.set(fingerprint, sender);
+    options,
+    duplicateStore: options.duplicateStore ?? processDuplicates,
+    background: options.background ?? (own as InProcessRunner),
+    sender(connection, variable) {
+      const key = `${connectionFingerprint(connection)} ${variable ?? ''}`;
+      let one = held.get(key);
+      if (!one) {
+        one = { sender: createSender(connection, { ...options, auth }), variable };
+        held.set(key, one);
       }
-      return sender;
+      return one.sender;
     },
+    unsharedSender(connection) {
+      const { tokenStore: _, tokenCache: __, ...rest } = { ...options.auth };
+      return createSender(connection, { ...options, auth: rest });
+    },
+    closeVariable: (name) => close(({ variable }) => variable === name),
     async [Symbol.asyncDispose]() {
-      await Promise.all([...senders.values()].map((sender) => sender[Symbol.asyncDispose]()));
+      await own?.drain();
+      await close(() => true);
     },
   };
+}
+
+/** Without entries that are there and undefined, which would hide a default. */
+function definedOnly<Value extends object>(value: Value | undefined): Partial<Value> {
+  const entries = Object.entries(value ?? {}).filter(([, one]) => one !== undefined);
+  return Object.fromEntries(entries) as Partial<Value>;
 }

@@ -1,4 +1,3 @@
-import { createHash, hash } from 'node:crypto';
 import {
   type Clock,
   type DuplicateStore,
@@ -10,37 +9,27 @@ import {
   type SendReceipt,
   systemClock,
 } from '@flowpost/core';
+import type { AttachmentPolicy } from '@flowpost/mime-attachments';
 import { untilAborted } from '../abortable.ts';
+import { contentHash } from './content-hash.ts';
+import { pinAttachments } from './pinned-attachments.ts';
 
 export interface DuplicateGuardOptions {
   readonly store: DuplicateStore;
   /** Names the thing that is sent once, such as a node and its settings. Default: the message's content. */
   readonly key?: string | undefined;
+  /** Who sends over what: the same content in another scope is another thing. */
+  readonly scope?: string | undefined;
   /** How long a send is remembered, in milliseconds. Default an hour. */
   readonly windowMs?: number | undefined;
   /** How long to wait for a twin that is being sent elsewhere, in milliseconds. Default 60,000. */
   readonly waitMs?: number | undefined;
+  /** What attachments may be read: their content is part of what is compared. */
+  readonly attachments?: AttachmentPolicy | undefined;
   readonly clock?: Clock | undefined;
 }
 
 const pollMs = 250;
-
-/**
- * What a message says, as a hash: the same for the same content in whatever order its fields come. Message-ID and Date
- * do not count, since they differ each time.
- */
-export function contentHash({ messageId: _, date: __, ...message }: EmailMessageInput): string {
-  const stable = (value: unknown): unknown => {
-    if (value instanceof Uint8Array) return createHash('sha256').update(value).digest('base64');
-    if (Array.isArray(value)) return value.map(stable);
-    if (typeof value !== 'object' || value === null) return value;
-    const entries = Object.entries(value).filter(([, one]) => one !== undefined);
-    return Object.fromEntries(entries.map(([key, one]) => [key, stable(one)] as const).toSorted(byKey));
-  };
-  return hash('sha256', JSON.stringify(stable(message)), 'base64url');
-}
-
-const byKey = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number => (a < b ? -1 : 1);
 
 class DuplicateGuard implements MailSender {
   readonly #sender: MailSender;
@@ -53,14 +42,15 @@ class DuplicateGuard implements MailSender {
     this.#options = options;
   }
 
-  async send(message: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
-    const { store, windowMs = 3_600_000, waitMs = 60_000, clock = systemClock } = this.#options;
-    const hash = contentHash(message);
-    const key = this.#options.key ?? hash;
+  async send(input: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
+    const { store, windowMs = 3_600_000, waitMs = 60_000, clock = systemClock, scope = '' } = this.#options;
     const { timeoutMs } = options;
     const late = timeoutMs === undefined ? [] : [AbortSignal.timeout(timeoutMs)];
     const signals = [...(options.signal ? [options.signal] : []), ...late];
     const signal = signals.length > 0 ? AbortSignal.any(signals) : undefined;
+    const { message, digests } = await pinAttachments(input, { ...this.#options, signal });
+    const hash = contentHash(message, [scope, ...digests]);
+    const key = this.#options.key ?? hash;
     for (let waited = 0; ; ) {
       const reservation = await store.reserve(key, hash, windowMs);
       if (reservation.state === 'reserved') return this.#sendOnce(key, reservation.token, message, options);

@@ -9,7 +9,8 @@ import {
 import { RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
-import { contentHash, withDuplicateGuard } from './duplicate-guard.ts';
+import { contentHash } from './content-hash.ts';
+import { withDuplicateGuard } from './duplicate-guard.ts';
 import { withLoopGuard } from './loop-guard.ts';
 import { type RetryOptions, withRetry } from './retry.ts';
 

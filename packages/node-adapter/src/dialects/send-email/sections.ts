@@ -95,6 +95,18 @@ export const sendEmailSections: readonly NodeSection[] = [
       },
       { name: 'stopOnError', label: 'Stop on error', widget: 'checkbox', default: true },
       {
+        name: 'async',
+        label: 'Do not wait',
+        widget: 'checkbox',
+        default: false,
+        help: 'The flow goes on at once; the message is sent in the background.',
+      },
+    ],
+  },
+  {
+    title: 'Delivery',
+    fields: [
+      {
         name: 'onPartial',
         label: 'When a recipient is refused',
         widget: 'select',
@@ -102,6 +114,22 @@ export const sendEmailSections: readonly NodeSection[] = [
         options: [
           { value: 'accept', label: 'Send to the others' },
           { value: 'fail', label: 'Send to nobody' },
+        ],
+      },
+      {
+        name: 'retry',
+        label: 'Try again',
+        widget: 'object',
+        help: 'How often at all (attempts), and the waits in between in milliseconds. Only what surely was not delivered.',
+      },
+      {
+        name: 'onDoubt',
+        label: 'When delivery is in doubt',
+        widget: 'select',
+        default: 'hold',
+        options: [
+          { value: 'hold', label: 'Report it' },
+          { value: 'resend', label: 'Send the same message again' },
         ],
       },
       { name: 'closeSession', label: 'Close the session', widget: 'checkbox', default: false },
@@ -118,6 +146,36 @@ export const sendEmailSections: readonly NodeSection[] = [
         help: 'Asks for REQUIRETLS (RFC 8689); few servers offer it.',
       },
       { name: 'timeoutMs', label: 'Time limit in milliseconds', widget: 'number' },
+    ],
+  },
+  {
+    title: 'Guards',
+    fields: [
+      {
+        name: 'loopGuard',
+        label: 'Mail-loop guard',
+        widget: 'checkbox',
+        default: true,
+        help: 'In a flow that an e-mail started, nothing is sent back to where it came from.',
+      },
+      {
+        name: 'duplicateWindowMs',
+        label: 'Send the same once within (milliseconds)',
+        widget: 'number',
+        help: 'The same content from the same step comes back with the earlier receipt.',
+      },
+      {
+        name: 'idempotencyKey',
+        label: 'Idempotency key',
+        widget: 'text',
+        help: 'Names what is to be sent once, such as an order number.',
+      },
+      {
+        name: 'sandbox',
+        label: 'Sandbox',
+        widget: 'object',
+        help: 'For trying out: redirectTo one mailbox, or allowDomains only.',
+      },
     ],
   },
 ];

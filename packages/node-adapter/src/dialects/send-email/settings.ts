@@ -7,6 +7,7 @@ function leftEmpty<Schema extends z.ZodType>(schema: Schema) {
 }
 
 const message = emailMessageSchema.shape;
+const policy = sendPolicySchema.shape;
 
 /**
  * The settings of the `send-email` node: a connection, the fields of a message, and how the send is carried out,
@@ -24,7 +25,11 @@ export const sendEmailSettingsSchema = z.strictObject({
   date: leftEmpty(message.date),
   inReplyTo: leftEmpty(message.inReplyTo),
   autoSubmitted: leftEmpty(message.autoSubmitted),
-  ...sendPolicySchema.shape,
+  ...policy,
+  store: leftEmpty(policy.store),
+  duplicateWindowMs: leftEmpty(policy.duplicateWindowMs),
+  idempotencyKey: leftEmpty(policy.idempotencyKey),
+  timeoutMs: leftEmpty(policy.timeoutMs),
 });
 
 export type SendEmailSettings = z.input<typeof sendEmailSettingsSchema>;

@@ -1,0 +1,109 @@
+import { createHash } from 'node:crypto';
+import {
+  createMessageId,
+  type EmailMessage,
+  type MailSender,
+  type SendOptions,
+  type SendPolicy,
+  type SendReceipt,
+  toWireAddress,
+} from '@flowpost/core';
+import { withDuplicateGuard, withLoopGuard, withRetry, withSandbox } from '@flowpost/transport';
+import type { NodeRequest } from '../node.ts';
+import { type FlowData, mailTrigger } from './flow-data.ts';
+import type { FlowScope } from './flow-scope.ts';
+
+const dayMs = 86_400_000;
+
+/** What a run has beside its request. */
+export interface DeliveryContext extends Pick<SendOptions, 'beforeData' | 'transcript'> {
+  /** The node in the flow: the same content from another node is another message. */
+  readonly nodeId: string;
+  readonly flow: FlowData;
+  readonly scope: FlowScope;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Who sends over what, without secrets and the same in every process. */
+function sendingScope({ connection }: NodeRequest, nodeId: string): string {
+  // What is secret prints as ***, so a new password makes no new message.
+  return JSON.stringify([nodeId, connection]);
+}
+
+/** The same id for the same key, so that a message sent again is recognised wherever it arrives. */
+function idempotentMessageId(key: string, scope: string, { from, sender }: EmailMessage): string {
+  const unique = createHash('sha256')
+    .update(JSON.stringify([key, scope]))
+    .digest('base64url');
+  return createMessageId(toWireAddress((sender ?? from).address), unique);
+}
+
+/** The message with its id, where it has to be known before it is composed. */
+export function withMessageId({ message, policy, ...rest }: NodeRequest, nodeId: string): NodeRequest {
+  const { idempotencyKey, async } = policy;
+  const request = { ...rest, message, policy };
+  if (message.messageId !== undefined || (idempotencyKey === undefined && !async)) return request;
+  const messageId =
+    idempotencyKey === undefined
+      ? createMessageId(toWireAddress((message.sender ?? message.from).address))
+      : idempotentMessageId(idempotencyKey, sendingScope(request, nodeId), message);
+  return { ...request, message: { ...message, messageId } };
+}
+
+/** Guards and retry around a sender, as the policy wants them. */
+function guarded(
+  sender: MailSender,
+  request: NodeRequest,
+  { scope, flow, nodeId }: DeliveryContext,
+): MailSender {
+  const { retry, onDoubt, loopGuard, duplicateWindowMs = 0, idempotencyKey } = request.policy;
+  const { clock, attachments } = scope.options;
+  let outer = sender;
+  const attempts = onDoubt === 'resend' ? Math.max(2, retry.attempts) : retry.attempts;
+  if (attempts > 1) outer = withRetry(outer, { ...retry, attempts, onDoubt, clock });
+  if (duplicateWindowMs > 0 || idempotencyKey !== undefined) {
+    const by = sendingScope(request, nodeId);
+    outer = withDuplicateGuard(outer, {
+      store: scope.duplicateStore,
+      scope: by,
+      windowMs: duplicateWindowMs > 0 ? duplicateWindowMs : dayMs,
+      ...(idempotencyKey !== undefined && { key: JSON.stringify([nodeId, idempotencyKey]) }),
+      clock,
+      attachments,
+    });
+  }
+  const sandbox = scope.options.sandbox ?? request.policy.sandbox;
+  if (sandbox) outer = withSandbox(outer, sandbox);
+  const trigger = loopGuard ? mailTrigger(flow) : undefined;
+  return trigger ? withLoopGuard(outer, trigger) : outer;
+}
+
+/** One limit for the whole send, attempts and waiting included. */
+function limitOf(policy: SendPolicy, signal: AbortSignal | undefined): AbortSignal | undefined {
+  if (policy.timeoutMs === undefined) return signal;
+  const late = AbortSignal.timeout(policy.timeoutMs);
+  return signal ? AbortSignal.any([signal, late]) : late;
+}
+
+/** @throws MailError for anything but a message the server took, now or before. */
+export async function deliver(request: NodeRequest, context: DeliveryContext): Promise<SendReceipt> {
+  const { message, connection, policy, session } = request;
+  const { scope } = context;
+  const unshared = session === 'unshared' ? scope.unsharedSender(connection) : undefined;
+  const sender = unshared ?? scope.sender(connection, session === 'unshared' ? undefined : session?.variable);
+  const { closeSession, onPartial, dsn, requireTls } = policy;
+  const { beforeData, transcript } = context;
+  try {
+    return await guarded(sender, request, context).send(message, {
+      closeSession,
+      onPartial,
+      dsn,
+      requireTls,
+      beforeData,
+      transcript,
+      signal: limitOf(policy, context.signal),
+    });
+  } finally {
+    await unshared?.[Symbol.asyncDispose]();
+  }
+}

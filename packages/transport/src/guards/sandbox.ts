@@ -1,0 +1,55 @@
+import {
+  type EmailMessageInput,
+  formatAddress,
+  MailError,
+  type MailSender,
+  parseAddresses,
+  type Sandbox,
+  type SendOptions,
+  type SendReceipt,
+} from '@flowpost/core';
+
+const domainOf = (address: string): string => address.slice(address.lastIndexOf('@') + 1).toLowerCase();
+
+class SandboxSender implements MailSender {
+  readonly #sender: MailSender;
+  readonly #sandbox: Sandbox;
+
+  constructor(sender: MailSender, sandbox: Sandbox) {
+    this.#sender = sender;
+    this.#sandbox = sandbox;
+  }
+
+  async send(message: EmailMessageInput, options?: SendOptions): Promise<SendReceipt> {
+    const { redirectTo, allowDomains = [] } = this.#sandbox;
+    const recipients = parseAddresses([message.to ?? [], message.cc ?? [], message.bcc ?? []]);
+    // Without recipients there is nothing to redirect; the sender says so.
+    if (redirectTo && recipients.length > 0) {
+      const meant = recipients.map((one) => formatAddress(one)).join(', ');
+      const headers = { ...message.headers, 'X-Original-Recipients': meant };
+      return this.#sender.send({ ...message, headers, to: [redirectTo], cc: [], bcc: [] }, options);
+    }
+    const outside = recipients
+      .map(({ address }) => address)
+      .filter((address) => !allowDomains.includes(domainOf(address)));
+    if (outside.length > 0) {
+      throw new MailError('RECIPIENT_NOT_ALLOWED', `The sandbox lets no mail go to ${outside.join(', ')}.`, {
+        details: { addresses: outside, allowDomains },
+      });
+    }
+    return this.#sender.send(message, options);
+  }
+
+  [Symbol.asyncDispose](): PromiseLike<void> {
+    return this.#sender[Symbol.asyncDispose]();
+  }
+}
+
+/**
+ * A sender for trying things out: everything goes to one mailbox instead, or to the listed domains only.
+ *
+ * The sender it returns throws `RECIPIENT_NOT_ALLOWED` when a recipient is outside of them; then nobody gets it.
+ */
+export function withSandbox(sender: MailSender, sandbox: Sandbox): MailSender {
+  return new SandboxSender(sender, sandbox);
+}
