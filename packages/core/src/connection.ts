@@ -22,7 +22,7 @@ const fingerprint = z
     error: 'a fingerprint is a SHA-256 hash: 64 hexadecimal digits',
   });
 
-const tlsOptionsSchema = z.strictObject({
+export const tlsOptionsSchema = z.strictObject({
   /** Certificates of the authorities to trust instead of the well-known ones, in PEM. */
   ca: z.union([z.string(), z.array(z.string())]).optional(),
   /** The same in a file. */

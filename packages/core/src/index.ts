@@ -31,6 +31,7 @@ export {
   type TlsMode,
   type TlsOptions,
   tlsModeSchema,
+  tlsOptionsSchema,
 } from './connection.ts';
 export {
   type Credential,

@@ -1,3 +1,14 @@
+export { cognigyNode } from './dialects/cognigy/cognigy.ts';
+export { type CognigySettings, cognigySettingsSchema } from './dialects/cognigy/settings.ts';
+export { cortexMicrosoft365Node } from './dialects/cortex-m365/cortex-m365.ts';
+export {
+  type CortexMicrosoft365Settings,
+  cortexMicrosoft365SettingsSchema,
+} from './dialects/cortex-m365/settings.ts';
+export { cortexSmtpNode } from './dialects/cortex-smtp/cortex-smtp.ts';
+export { type CortexSmtpSettings, cortexSmtpSettingsSchema } from './dialects/cortex-smtp/settings.ts';
+export { diaflowNode } from './dialects/diaflow/diaflow.ts';
+export { type DiaflowSettings, diaflowSettingsSchema } from './dialects/diaflow/settings.ts';
 export { sendEmailNode } from './dialects/send-email/send-email.ts';
 export { type SendEmailSettings, sendEmailSettingsSchema } from './dialects/send-email/settings.ts';
 export { resolveDynamicFields, type SettingOrigins } from './dynamic-fields.ts';

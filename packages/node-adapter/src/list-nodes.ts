@@ -1,9 +1,19 @@
 import { MailError } from '@flowpost/core';
 import { z } from 'zod';
+import { cognigyNode } from './dialects/cognigy/cognigy.ts';
+import { cortexMicrosoft365Node } from './dialects/cortex-m365/cortex-m365.ts';
+import { cortexSmtpNode } from './dialects/cortex-smtp/cortex-smtp.ts';
+import { diaflowNode } from './dialects/diaflow/diaflow.ts';
 import { sendEmailNode } from './dialects/send-email/send-email.ts';
 import type { NodeDefinition, NodeSection } from './node.ts';
 
-const definitions: readonly NodeDefinition[] = [sendEmailNode];
+const definitions: readonly NodeDefinition[] = [
+  sendEmailNode,
+  cognigyNode,
+  cortexSmtpNode,
+  cortexMicrosoft365Node,
+  diaflowNode,
+];
 
 /** A node as hosts describe it to people and other programs. */
 export interface NodeDescription {

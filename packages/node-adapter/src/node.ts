@@ -13,13 +13,14 @@ export type FieldWidget =
   | 'select'
   | 'addresses'
   | 'connection'
+  | 'service'
   | 'attachments'
   | 'headers'
   | 'object';
 
 /** One field of the form a node's settings are edited with. */
 export interface NodeField {
-  /** The key in the settings. */
+  /** The key in the settings; a path with dots for one inside an object. */
   readonly name: string;
   readonly label: string;
   readonly widget: FieldWidget;
@@ -30,8 +31,8 @@ export interface NodeField {
   readonly default?: unknown;
   /** For `select`. */
   readonly options?: readonly { readonly value: string; readonly label: string }[];
-  /** Shown only while another field has this value. */
-  readonly showWhen?: { readonly field: string; readonly equals: unknown };
+  /** Shown only while another field has one of these values. */
+  readonly showWhen?: { readonly field: string; readonly anyOf: readonly unknown[] };
 }
 
 export interface NodeSection {

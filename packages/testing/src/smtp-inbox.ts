@@ -195,7 +195,8 @@ export class SmtpInbox implements AsyncDisposable {
 
   /** How many connections are open now. */
   get openConnections(): number {
-    return this.#sockets.size;
+    // Not the sockets: one that was upgraded by STARTTLS does not say when it ends.
+    return this.#server.connections.size;
   }
 
   /** Cuts every open connection, without a word. */

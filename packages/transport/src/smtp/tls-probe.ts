@@ -25,6 +25,7 @@ export class TlsProbe {
       speaksTls
         ? connectionError('TLS_WRONG_MODE', 'tls', this.#reach, {
             message: 'the server expects TLS from the first byte on this port',
+            details: { serverExpects: 'implicit' },
           })
         : undefined,
     );

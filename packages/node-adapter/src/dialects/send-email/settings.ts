@@ -1,10 +1,6 @@
 import { connectionSchema, emailMessageSchema, sendPolicySchema, singleAddressSchema } from '@flowpost/core';
 import { z } from 'zod';
-
-/** Forms hand over empty text, or null, for a field left empty. */
-function leftEmpty<Schema extends z.ZodType>(schema: Schema) {
-  return z.preprocess((value) => (value === '' || value === null ? undefined : value), schema).optional();
-}
+import { leftEmpty } from '../fields.ts';
 
 const message = emailMessageSchema.shape;
 const policy = sendPolicySchema.shape;

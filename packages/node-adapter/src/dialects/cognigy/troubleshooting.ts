@@ -1,0 +1,70 @@
+import type { MailError } from '@flowpost/core';
+import type { PlatformError } from '../../node.ts';
+
+interface Diagnosis {
+  readonly cause: string;
+  readonly solution: string;
+}
+
+/** What the node's troubleshooting knows, by the name of the issue. */
+const issues = {
+  'General error': {
+    cause: 'A mistyped setting, or a secret that has expired or is missing.',
+    solution:
+      'Compare scope, token endpoint and client secret with the application, and use the mailbox the OAuth2 connection is for.',
+  },
+  'Invalid login': {
+    cause:
+      'The login and the mailbox do not go together: a custom From address, other OAuth2 credentials, a wrong scope or token endpoint, or SMTP AUTH is off.',
+    solution:
+      'Leave the custom From address empty or grant Send As, use the credentials of the sending mailbox, switch SMTP AUTH on, and check scope (https://outlook.office365.com/.default) and token endpoint.',
+  },
+  '401 Unauthorized': {
+    cause:
+      'The application has no SMTP.SendAsApp permission or no consent for it, no service principal in Exchange, or no right to the mailbox.',
+    solution:
+      'Add SMTP.SendAsApp, have an administrator consent, register the service principal in Exchange, and grant it the mailbox.',
+  },
+  '535 Authentication failed': {
+    cause:
+      'The server refused the login; with Microsoft 365 mostly because SMTP AUTH is off for the mailbox.',
+    solution:
+      'Switch on authenticated SMTP for the mailbox in the Microsoft 365 admin center, or use the password the provider demands.',
+  },
+  'Token acquisition failed': {
+    cause:
+      'Client ID, tenant or client secret is wrong, the application is not multi-tenant, or its service principal is missing in the tenant.',
+    solution:
+      'Check all three against the application, make it multi-tenant where it serves another tenant, and consent to it there.',
+  },
+} as const satisfies Record<string, Diagnosis>;
+
+/** Whether the From address is another one than that of the login, which most servers do not take. */
+function hasForeignFrom(settings: unknown): boolean {
+  const { customFrom, authentication } = (settings ?? {}) as {
+    customFrom?: unknown;
+    authentication?: { user?: unknown; username?: unknown };
+  };
+  if (typeof customFrom !== 'string' || customFrom.trim() === '') return false;
+  const user = authentication?.user ?? authentication?.username;
+  return typeof user === 'string' && !customFrom.toLowerCase().includes(user.toLowerCase());
+}
+
+function issueOf({ code, details }: MailError, settings: unknown): keyof typeof issues | undefined {
+  if (code === 'SENDER_REFUSED') return 'Invalid login';
+  if (code === 'TOKEN_CONSENT_MISSING' || code === 'TOKEN_CLIENT_UNAUTHORIZED') return '401 Unauthorized';
+  if (code === 'AUTH_REFUSED' && hasForeignFrom(settings)) return 'Invalid login';
+  if (code === 'AUTH_REFUSED')
+    return details.replyCode === 535 ? '535 Authentication failed' : 'Invalid login';
+  if (code === 'AUTH_MECHANISM_UNAVAILABLE' || code === 'AUTH_NOT_OFFERED') return 'Invalid login';
+  if (code.startsWith('TOKEN_')) return 'Token acquisition failed';
+  const isSetup =
+    code.startsWith('CREDENTIAL_') || code === 'CONNECTION_INVALID' || code === 'SERVICE_UNKNOWN';
+  return isSetup || code === 'HOST_NOT_FOUND' ? 'General error' : undefined;
+}
+
+/** The row of the troubleshooting table an error belongs to. */
+export function diagnose(error: MailError, settings: unknown): { readonly platform?: PlatformError } {
+  const name = issueOf(error, settings);
+  return name === undefined ? {} : { platform: { name, message: error.message, ...issues[name] } };
+}

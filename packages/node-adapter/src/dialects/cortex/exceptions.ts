@@ -1,0 +1,181 @@
+import type { ErrorCode, MailError, SchemaIssue } from '@flowpost/core';
+import type { NodeError, PlatformError } from '../../node.ts';
+import type { PropertyProblem } from './properties.ts';
+
+const docs = 'https://docs.wearecortex.com/docs/2023.5/reference/exceptions';
+const property = (name: string): string => `${docs}/common/property/${name}`;
+const dotnet = (name: string): string => `https://learn.microsoft.com/dotnet/api/${name}`;
+const session = (number: number): string => `${docs}/email/email-session-exception#${number}`;
+
+/** Where each exception is described. */
+const helpLinks = {
+  PropertyNullException: property('property-null-exception'),
+  PropertyEmptyException: property('property-empty-exception'),
+  PropertyValueOutOfRangeException: property('property-value-out-of-range-exception'),
+  ArgumentException: dotnet('system.argumentexception'),
+  CryptographicException: dotnet('system.security.cryptography.cryptographicexception'),
+  FileNotFoundException: dotnet('system.io.filenotfoundexception'),
+  IOException: dotnet('system.io.ioexception'),
+  UnauthorizedAccessException: dotnet('system.unauthorizedaccessexception'),
+  MsalServiceException: dotnet('microsoft.identity.client.msalserviceexception'),
+  ServiceException: dotnet('microsoft.graph.serviceexception'),
+  SmtpCommandException: 'https://mimekit.net/docs/html/T_MailKit_Net_Smtp_SmtpCommandException.htm',
+} as const;
+type ExceptionName = keyof typeof helpLinks;
+
+/** What an exception of the other side of the flow is called, by block. */
+export type Block = 'smtp' | 'microsoft365';
+
+const byProblem: Readonly<Record<Exclude<PropertyProblem, 'address'>, ExceptionName>> = {
+  null: 'PropertyNullException',
+  empty: 'PropertyEmptyException',
+  'out-of-range': 'PropertyValueOutOfRangeException',
+  enum: 'ArgumentException',
+  encryption: 'ArgumentException',
+};
+
+const forBoth: Partial<Record<ErrorCode, ExceptionName>> = {
+  ATTACHMENT_NOT_FOUND: 'FileNotFoundException',
+  ATTACHMENT_ACCESS_DENIED: 'UnauthorizedAccessException',
+  ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS: 'UnauthorizedAccessException',
+  ATTACHMENT_NOT_A_FILE: 'UnauthorizedAccessException',
+  ATTACHMENT_UNREADABLE: 'IOException',
+  ATTACHMENT_CHANGED: 'IOException',
+  ENCRYPTED_TEXT_INVALID: 'CryptographicException',
+  SECRET_KEY_MISSING: 'CryptographicException',
+  INPUT_INVALID: 'ArgumentException',
+  HEADER_INVALID: 'ArgumentException',
+};
+
+/** What Exchange or Graph says about the message, the mailbox or the right to it, over either way of delivery. */
+const serviceCodes: readonly ErrorCode[] = [
+  ...(['MAILBOX_NOT_FOUND', 'GRAPH_PERMISSION_MISSING', 'SENDER_REFUSED', 'RECIPIENTS_REFUSED'] as const),
+  ...([
+    'MESSAGE_REFUSED',
+    'MESSAGE_TOO_LARGE',
+    'MESSAGE_DEFERRED',
+    'AUTH_REFUSED',
+    'ADDRESS_INVALID',
+  ] as const),
+];
+
+const smtpCodes: readonly ErrorCode[] = [
+  ...(['ADDRESS_INVALID', 'SENDER_REFUSED', 'SENDER_DEFERRED', 'RECIPIENTS_REFUSED'] as const),
+  ...([
+    'RECIPIENTS_DEFERRED',
+    'MESSAGE_REFUSED',
+    'MESSAGE_DEFERRED',
+    'MESSAGE_TOO_LARGE',
+    'SMTPUTF8_NOT_OFFERED',
+  ] as const),
+];
+
+/** Numbers of an `EmailSessionException`. */
+const reasons = {
+  100: ['Socket', 'InvalidPort'],
+  101: ['Socket', 'InvalidHost'],
+  200: ['SSL', 'SslRequired'],
+  201: ['SSL', 'SslUnsupported'],
+  300: ['UserCredentials', 'InvalidUserCredentials'],
+  400: ['OAuthCredentials', 'InvalidCertificate'],
+  401: ['OAuthCredentials', 'InvalidGmailClientCredentials'],
+} as const;
+type SessionNumber = keyof typeof reasons;
+
+const sessionCodes: Partial<Record<ErrorCode, SessionNumber>> = {
+  CONNECTION_REFUSED: 100,
+  CONNECTION_TIMED_OUT: 100,
+  CONNECTION_UNREACHABLE: 100,
+  HOST_NOT_FOUND: 101,
+  DNS_UNAVAILABLE: 101,
+  CONNECTION_INVALID: 101,
+  AUTH_IN_CLEAR_REFUSED: 200,
+  AUTH_REFUSED: 300,
+  AUTH_REQUIRED: 300,
+  AUTH_MECHANISM_UNAVAILABLE: 300,
+};
+
+function sessionNumber({ code, category, phase, details }: MailError): SessionNumber | undefined {
+  if (code === 'TLS_WRONG_MODE') return details.serverExpects === 'implicit' ? 200 : 201;
+  // Expired, untrusted, for another host, intercepted: our code tells them apart, the number does not.
+  if (category === 'tls') return 201;
+  if (code === 'CONNECTION_LOST' && (phase === 'connect' || phase === 'greeting')) return 100;
+  return sessionCodes[code];
+}
+
+/** The sentence of the platform's kind: what was given in quotes, then what is wrong with it. */
+function sessionMessage(number: SessionNumber, { details, message }: MailError): string {
+  const { host = '', port = '' } = details;
+  switch (number) {
+    case 100:
+      return `'Host' ('${host}') cannot be reached on 'Port' (${port}): nothing listens there, or it did not answer in time.`;
+    case 101:
+      return `'Host' ('${host}') is invalid: no such host can be found.`;
+    case 200:
+      return `No connection on 'Port' (${port}): 'Use SSL' must be true there.`;
+    case 201:
+      return `No secure connection on 'Port' (${port}): 'Use SSL' must be false there, or the certificate is not accepted. ${message}`;
+    case 300:
+      return "'Username' or 'Password' is incorrect.";
+    case 400:
+      return "'Certificate Path' or 'Certificate Password' is invalid.";
+    case 401:
+      return "'From Address' or 'Client Id' is invalid.";
+  }
+}
+
+/** The `EmailSessionException` of a number. */
+function sessionException(number: SessionNumber, error: MailError): PlatformError {
+  const [category, numberName] = reasons[number];
+  const message = sessionMessage(number, error);
+  return { name: 'EmailSessionException', category, number, numberName, message, helpLink: session(number) };
+}
+
+/** Which property an issue is about, in the platform's casing. */
+const properties: Readonly<Record<string, string>> = {
+  subject: 'EmailMessage.Subject',
+  text: 'EmailMessage.Body',
+  html: 'EmailMessage.Body',
+};
+
+function exception(name: ExceptionName, message: string, path?: string): PlatformError {
+  const where = path === undefined || path === '' ? undefined : (properties[path] ?? path);
+  return { name, ...(where !== undefined && { property: where }), message, helpLink: helpLinks[name] };
+}
+
+const isOAuth = (code: ErrorCode): boolean => code.startsWith('TOKEN_');
+const isCertificate = (code: ErrorCode): boolean => code.startsWith('CERTIFICATE_');
+/** The socket is in use by another process, or none is left. */
+const heldSockets: readonly unknown[] = ['EADDRINUSE', 'EADDRNOTAVAIL', 'EMFILE', 'ENFILE'];
+
+function byIssue(issue: SchemaIssue, message: string, block: Block): PlatformError | undefined {
+  const problem = issue.problem as PropertyProblem | undefined;
+  if (problem === undefined) return undefined;
+  const service = block === 'smtp' ? 'SmtpCommandException' : 'ServiceException';
+  const name = problem === 'address' ? service : byProblem[problem];
+  return exception(name, problem === 'address' ? message : `'${issue.path}': ${issue.message}.`, issue.path);
+}
+
+function platformError(error: MailError, block: Block): PlatformError | undefined {
+  const { code, message, details } = error;
+  const [issue] = (details.issues ?? []) as readonly SchemaIssue[];
+  const found = issue && byIssue(issue, message, block);
+  if (found) return found;
+  if (heldSockets.includes(details.reason)) return exception('IOException', message);
+  const common = forBoth[code];
+  if (common) return exception(common, message, issue?.path);
+  if (block === 'microsoft365') {
+    if (isCertificate(code)) return exception('CryptographicException', message);
+    if (isOAuth(code)) return exception('MsalServiceException', message);
+    if (serviceCodes.includes(code)) return exception('ServiceException', message);
+  }
+  if (smtpCodes.includes(code)) return exception('SmtpCommandException', message);
+  const number = sessionNumber(error);
+  return number === undefined ? undefined : sessionException(number, error);
+}
+
+/** An error under the name it has on the platform, where it has one there. */
+export function describeCortexError(error: MailError, block: Block): NodeError {
+  const platform = platformError(error, block);
+  return { ...error.toJSON(), ...(platform && { platform }) };
+}
