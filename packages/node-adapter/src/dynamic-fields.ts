@@ -127,6 +127,17 @@ function resolve(value: unknown, field: string, name: string, depth: number, wal
   );
 }
 
+/** Settings as they may be written where expressions are worked out: any value may be one, or a variable of the flow. */
+export type Dynamic<Value> =
+  | Value
+  | `${string}{{${string}}}${string}`
+  | { readonly $variable: string }
+  | (Value extends readonly (infer One)[]
+      ? readonly Dynamic<One>[]
+      : Value extends object
+        ? { readonly [Key in keyof Value]: Dynamic<Value[Key]> }
+        : never);
+
 /** Which settings are a variable of the flow as a whole, by the setting's name: `details` for `{{ variables.details }}`. */
 export type SettingOrigins = ReadonlyMap<string, string>;
 

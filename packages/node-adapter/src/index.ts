@@ -11,7 +11,7 @@ export { diaflowNode } from './dialects/diaflow/diaflow.ts';
 export { type DiaflowSettings, diaflowSettingsSchema } from './dialects/diaflow/settings.ts';
 export { sendEmailNode } from './dialects/send-email/send-email.ts';
 export { type SendEmailSettings, sendEmailSettingsSchema } from './dialects/send-email/settings.ts';
-export { resolveDynamicFields, type SettingOrigins } from './dynamic-fields.ts';
+export { type Dynamic, resolveDynamicFields, type SettingOrigins } from './dynamic-fields.ts';
 export { type FlowData, type FlowDataInput, flowDataSchema, parseFlowData } from './flow/flow-data.ts';
 export { createFlowScope, type FlowScope, type FlowScopeOptions } from './flow/flow-scope.ts';
 export { storeResult } from './flow/result-storage.ts';

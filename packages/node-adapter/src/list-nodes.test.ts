@@ -1,30 +1,60 @@
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { sendEmailNode } from './dialects/send-email/send-email.ts';
-import { sendEmailSettingsSchema } from './dialects/send-email/settings.ts';
 import { findNode, listNodes } from './list-nodes.ts';
+
+const types = [
+  'send-email',
+  'cognigy.send-smtp-email',
+  'cortex.send-email-using-smtp-server',
+  'cortex.send-email-using-microsoft-365',
+  'diaflow.smtp',
+];
 
 it('finds nodes by type, and names the known ones otherwise', () => {
   expect(findNode('send-email')).toBe(sendEmailNode);
   expect(() => findNode('send-fax')).toThrowError(
-    expect.objectContaining({
-      code: 'NODE_TYPE_UNKNOWN',
-      details: { type: 'send-fax', known: ['send-email'] },
-    }),
+    expect.objectContaining({ code: 'NODE_TYPE_UNKNOWN', details: { type: 'send-fax', known: types } }),
   );
 });
 
-it('every setting has a field in the form, and every field is a setting', () => {
-  const fields = sendEmailNode.sections.flatMap((section) => section.fields.map(({ name }) => name));
-  expect(fields.toSorted()).toEqual(Object.keys(sendEmailSettingsSchema.shape).toSorted());
-  expect(new Set(fields).size).toBe(fields.length);
+describe.each(types)('%s', (type) => {
+  const node = findNode(type);
+  const fields = node.sections.flatMap((section) => section.fields);
+
+  it('every setting has a field in the form, and every field is a setting', () => {
+    const schema = z.toJSONSchema(node.settings, { io: 'input', unrepresentable: 'any' });
+    const top = new Set(fields.map(({ name }) => name.split('.')[0]));
+    expect([...top].toSorted()).toEqual(Object.keys(schema.properties ?? {}).toSorted());
+    expect(new Set(fields.map(({ name }) => name)).size).toBe(fields.length);
+  });
+
+  it('whatever decides when a field is shown is a field too', () => {
+    const names = fields.map(({ name }) => name);
+    for (const { showWhen } of fields) if (showWhen) expect(names).toContain(showWhen.field);
+  });
+
+  it('a field that holds a secret is marked as one', () => {
+    const secretive = fields.filter(({ name }) =>
+      /password|secret|token$|credentials$|connection$|details$/i.test(name),
+    );
+    for (const { name, secret } of secretive) expect([name, secret]).toEqual([name, true]);
+  });
+
+  it('is described with a JSON Schema that survives JSON', () => {
+    const described = JSON.parse(JSON.stringify(listNodes())).find(
+      (one: { type: string }) => one.type === type,
+    );
+    expect(described).toMatchObject({
+      title: node.title,
+      settingsSchema: { type: 'object', additionalProperties: false },
+    });
+    expect(described.summary.length).toBeGreaterThan(20);
+  });
 });
 
-it('describes every node with a JSON Schema that survives JSON', () => {
+it('the schema tells defaults and choices', () => {
   const [node] = JSON.parse(JSON.stringify(listNodes()));
-  expect(node).toMatchObject({
-    type: 'send-email',
-    settingsSchema: { type: 'object', additionalProperties: false },
-  });
   expect(node.settingsSchema.properties.priority).toMatchObject({
     enum: ['high', 'normal', 'low'],
     default: 'normal',

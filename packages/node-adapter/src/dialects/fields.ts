@@ -1,10 +1,13 @@
 import { EncryptedText, type SendPolicy, sendPolicySchema } from '@flowpost/core';
 import { z } from 'zod';
 
-/** Forms hand over empty text, or null, for a field left empty. */
-export function leftEmpty<Schema extends z.ZodType>(schema: Schema) {
+/** A setting that may be left out. Forms hand over empty text, or null, for a field left empty. */
+export function leftEmpty<Schema extends z.ZodType>(
+  schema: Schema,
+): z.ZodOptional<z.ZodType<z.output<Schema>, z.input<Schema> | '' | null>> {
   const missing = (value: unknown): unknown => (value === '' || value === null ? undefined : value);
-  return z.preprocess(missing, schema.optional()).optional();
+  // A preprocessed schema takes anything, as far as its type knows.
+  return z.preprocess(missing, schema.optional()).optional() as never;
 }
 
 /** Text, or encrypted text. */

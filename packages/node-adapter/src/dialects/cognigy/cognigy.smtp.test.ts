@@ -561,7 +561,12 @@ describe('the example and the troubleshooting table', () => {
     const tokenEndpointUrl =
       'https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/oauth2/v2.0/token';
     const authentication = {
-      ...{ type: 'oauth2-client-credentials', clientId: 'app', clientSecret: secret, user: 'me@x.org' },
+      ...{
+        type: 'oauth2-client-credentials' as const,
+        clientId: 'app',
+        clientSecret: secret,
+        user: 'me@x.org',
+      },
       ...{ tokenEndpointUrl, scope: 'https://outlook.office365.com/.default' },
     } as const;
     await run({ ...settings, emailService: 'Microsoft 365', authentication }, { scope });

@@ -18,6 +18,16 @@ const fileSchema = z.union([
 ]);
 export type DiaflowFile = z.output<typeof fileSchema>;
 
+type FileInput = z.input<typeof fileSchema>;
+const asList = (value: unknown): unknown => {
+  if (value === '' || value === null || value === undefined) return [];
+  // An expression within the list may be a list itself.
+  return Array.isArray(value) ? value.flat() : [value];
+};
+const filesSchema: z.ZodOptional<
+  z.ZodType<DiaflowFile[], FileInput | readonly (FileInput | readonly FileInput[])[] | '' | null>
+> = z.preprocess(asList, z.array(fileSchema)).optional() as never;
+
 /** The fields of Diaflow's "SMTP" node, with its saved resource in `credentials`. */
 export const diaflowFields = z.strictObject({
   credentials: z.strictObject({
@@ -37,17 +47,7 @@ export const diaflowFields = z.strictObject({
   message: z.string().default(''),
   /** Default: HTML when the message has a tag in it. */
   messageFormat: leftEmpty(z.enum(['text', 'html'])),
-  attachments: z
-    .preprocess(
-      (value) =>
-        value === '' || value === null || value === undefined
-          ? []
-          : Array.isArray(value)
-            ? value.flat()
-            : [value],
-      z.array(fileSchema),
-    )
-    .optional(),
+  attachments: filesSchema,
   /** Ours: a private authority, or a pinned certificate. */
   tlsOptions: leftEmpty(tlsOptionsSchema),
 });

@@ -1,4 +1,10 @@
-import { connectionSchema, emailMessageSchema, sendPolicySchema, singleAddressSchema } from '@flowpost/core';
+import {
+  type ConnectionInput,
+  connectionSchema,
+  emailMessageSchema,
+  sendPolicySchema,
+  singleAddressSchema,
+} from '@flowpost/core';
 import { z } from 'zod';
 import { leftEmpty } from '../fields.ts';
 
@@ -28,4 +34,6 @@ export const sendEmailSettingsSchema = z.strictObject({
   timeoutMs: leftEmpty(policy.timeoutMs),
 });
 
-export type SendEmailSettings = z.input<typeof sendEmailSettingsSchema>;
+export type SendEmailSettings = Omit<z.input<typeof sendEmailSettingsSchema>, 'connection'> & {
+  readonly connection: ConnectionInput;
+};

@@ -1,0 +1,151 @@
+import { describe, expect, it } from 'vitest';
+import { resolveDynamicFields, settingOrigins } from './dynamic-fields.ts';
+import { parseFlowData } from './flow/flow-data.ts';
+
+const bytes = new Uint8Array([1, 2]);
+const flow = parseFlowData({
+  input: {
+    name: 'Ann & <b>',
+    list: ['a', 'b'],
+    none: null,
+    zero: 0,
+    bytes,
+    deep: { er: [{ x: 'y' }] },
+    tricky: '{{ input.name }}',
+  },
+  context: { when: new Date(0) },
+  variables: { details: { host: 'h' }, Order: 7 },
+  trigger: { kind: 'email', from: 'x@y.org' },
+});
+const resolve = (value: unknown, ...html: string[]): unknown =>
+  (resolveDynamicFields({ field: value }, flow, new Set(html)) as { field: unknown }).field;
+const failure = (value: unknown, key = 'field') => {
+  try {
+    resolveDynamicFields({ [key]: value }, flow);
+  } catch (error) {
+    return error;
+  }
+  throw new Error('resolved');
+};
+
+describe('a field that is one expression keeps the type', () => {
+  it.each([
+    ['{{ input.list }}', flow.input.list],
+    ['{{input.bytes}}', bytes],
+    ['  {{ input.deep.er }}\n', [{ x: 'y' }]],
+    ['{{ input.deep.er[0].x }}', 'y'],
+    ['{{ input["list"][1] }}', 'b'],
+    ['{{ input.none }}', null],
+    ['{{ input.zero }}', 0],
+    ['{{ variables.Order }}', 7],
+    ['{{ trigger.from }}', 'x@y.org'],
+    ['{{ input.list | first }}', 'a'],
+    ['{{ input.absent | default: "d" }}', 'd'],
+    ['{{ input.absent.further | default: input.list }}', ['a', 'b']],
+    ['{{- input.zero -}}', 0],
+  ])('%s', (text, expected) => {
+    expect(resolve(text)).toEqual(expected);
+    if (expected === bytes) expect(resolve(text)).toBe(bytes);
+  });
+});
+
+describe('text with expressions', () => {
+  it.each([
+    ['Hi {{ input.name }}!', 'Hi Ann & <b>!'],
+    ['{{ input.zero }}{{ input.zero }}', '00'],
+    ['to {{ input.list }}', 'to a, b'],
+    ['{{ input.none }}.', '.'],
+    ['at {{ context.when }}', 'at 1970-01-01T00:00:00.000Z'],
+    ['{{ input.deep }}!', '{"er":[{"x":"y"}]}!'],
+    ['{% for one in input.list %}[{{ one }}]{% endfor %}', '[a][b]'],
+    ['{% if input.absent %}yes{% else %}no{% endif %}', 'no'],
+    ['Dear {{ input.absent | default: "customer" }}', 'Dear customer'],
+    ['no expression { } %', 'no expression { } %'],
+    ['@media{a{color:red}}', '@media{a{color:red}}'],
+  ])('%s', (text, expected) => {
+    expect(resolve(text)).toBe(expected);
+  });
+
+  it('HTML is escaped in HTML fields, unless the filter raw says otherwise', () => {
+    expect(resolve('<p>{{ input.name }}</p>', 'field')).toBe('<p>Ann &amp; &lt;b&gt;</p>');
+    expect(resolve('<p>{{ input.name | raw }}</p>', 'field')).toBe('<p>Ann & <b></p>');
+  });
+
+  it('what stands in a value of the flow is data, not an expression', () => {
+    expect(resolve('{{ input.tricky }}')).toBe('{{ input.name }}');
+    expect(resolve('> {{ input.tricky }}')).toBe('> {{ input.name }}');
+    expect(resolve({ $variable: 'details' })).toBe(flow.variables.details);
+  });
+});
+
+describe('what cannot be worked out', () => {
+  it.each([
+    ['{{ input.absent }}', 'input.absent'],
+    ['x {{ input.deep.nowhere.else }}', 'input.deep.nowhere'],
+    ['{{ nothing }}', 'nothing'],
+    ['{{ input.constructor }}', 'input.constructor'],
+    ['{{ input.__proto__ }}', 'input.__proto__'],
+    ['{{ input.list.constructor }}', 'input.list.constructor'],
+  ])('%s names field and path', (text, path) => {
+    expect(failure([{ a: text }])).toMatchObject({
+      code: 'DYNAMIC_FIELD_MISSING',
+      category: 'input',
+      details: { field: 'field[0].a', path: expect.stringContaining(path) },
+    });
+  });
+
+  it.each([
+    '{{ input.list | nofilter }}',
+    '{{ input.list[ }}',
+    '{% for %}{% endfor %}',
+    '{% include "package.json" %}',
+    '{% render "/etc/passwd" %}',
+    '{% layout "x" %}',
+    '{% nosuchtag %}',
+    '{% for i in (1..100000000) %}{{ i }}{% endfor %}',
+  ])('%s is an error that names the field', (text) => {
+    expect(failure(text)).toMatchObject({ code: 'DYNAMIC_FIELD_INVALID', details: { field: 'field' } });
+  });
+
+  it('a loop that would not end is ended', () => {
+    const begin = performance.now();
+    const loop = '{% for a in (1..3000) %}{% for b in (1..3000) %}{% assign c = b %}{% endfor %}{% endfor %}';
+    expect(failure(`${loop}${loop}${loop}${loop}`)).toMatchObject({ code: 'DYNAMIC_FIELD_INVALID' });
+    expect(performance.now() - begin).toBeLessThan(10_000);
+  });
+
+  it('a variable that is not there', () => {
+    expect(failure({ $variable: 'absent' })).toMatchObject({
+      code: 'DYNAMIC_FIELD_MISSING',
+      details: { field: 'field', path: 'variables.absent' },
+    });
+    expect(failure({ $variable: 'constructor' })).toMatchObject({ code: 'DYNAMIC_FIELD_MISSING' });
+  });
+});
+
+it('a secret is an expression as a whole or not at all', () => {
+  const settings = { auth: { password: 'a{{b}}c', clientSecret: '{{ variables.Order }}' } };
+  expect(resolveDynamicFields(settings, flow)).toEqual({ auth: { password: 'a{{b}}c', clientSecret: 7 } });
+});
+
+it('what is no plain data stays what it is', () => {
+  const date = new Date(0);
+  const settings = { date, bytes, map: new Map([['a', '{{ input.name }}']]), n: 1, nothing: undefined };
+  expect(resolveDynamicFields(settings, flow)).toEqual(settings);
+  expect((resolveDynamicFields(settings, flow) as typeof settings).bytes).toBe(bytes);
+});
+
+it('tells which settings are a variable, however they are written', () => {
+  const origins = settingOrigins({
+    a: { $variable: 'details' },
+    b: '{{ variables.details }}',
+    c: '{{ variables.details.host }}',
+    d: { $variable: 'x', more: 1 },
+    e: 'text',
+    f: null,
+  });
+  expect([...origins]).toEqual([
+    ['a', 'details'],
+    ['b', 'details'],
+  ]);
+});

@@ -1,0 +1,277 @@
+import { type BackgroundRunner, InProcessRunner, MemoryDuplicateStore } from '@flowpost/core';
+import { FaultServer, SmtpInbox } from '@flowpost/testing';
+import { describe, expect, it } from 'vitest';
+import { sendEmailNode } from '../dialects/send-email/send-email.ts';
+import type { NodeOutcome } from '../node.ts';
+import { previewNode } from '../preview-node.ts';
+import { type NodeHost, runNode } from '../run-node.ts';
+import { type FlowDataInput, parseFlowData } from './flow-data.ts';
+import { createFlowScope } from './flow-scope.ts';
+
+const settingsFor = (url: string, more: object = {}) => ({
+  connection: url,
+  from: 'robot@x.org',
+  to: 'ann@x.org',
+  subject: 'Hi',
+  text: 'Hello',
+  stopOnError: false,
+  ...more,
+});
+const quick = { retry: { attempts: 3, firstDelayMs: 1, longestDelayMs: 5 } };
+const run = (
+  settings: object,
+  host: Partial<NodeHost> = {},
+  flow: FlowDataInput = {},
+): Promise<NodeOutcome> => runNode(sendEmailNode, settings, { flow: parseFlowData(flow), ...host });
+const receiptOf = (outcome: NodeOutcome) => {
+  if ('receipt' in outcome) return outcome.receipt;
+  throw new Error(outcome.error.message);
+};
+
+describe('asynchronous sends', () => {
+  it('return before the server has answered; the scope waits for them when it closes', async () => {
+    const gate = Promise.withResolvers<undefined>();
+    await using inbox = await SmtpInbox.start({ refuse: { message: () => gate.promise } });
+    const ended: NodeOutcome[] = [];
+    {
+      await using scope = createFlowScope();
+      const store = { target: 'context', key: 'mail' };
+      const outcome = await run(settingsFor(inbox.url, { async: true, store }), {
+        scope,
+        onSettled: (one, into) => {
+          ended.push(one);
+          expect(into(parseFlowData({ context: { later: 1 } })).context).toMatchObject({
+            later: 1,
+            mail: { status: 'sent' },
+          });
+        },
+      });
+      expect(receiptOf(outcome)).toMatchObject({ status: 'queued', attempts: 0, accepted: [] });
+      expect(outcome.flow.context).toMatchObject({ mail: { status: 'queued' } });
+      expect([ended, inbox.messages]).toEqual([[], []]);
+      gate.resolve(undefined);
+      const { messageId } = receiptOf(outcome);
+      await expect.poll(() => ended.length).toBe(1);
+      expect(ended).toMatchObject([{ kind: 'continue', receipt: { status: 'sent', messageId } }]);
+    }
+    expect(inbox.messages).toHaveLength(1);
+  });
+
+  it('are sent although the scope is closed at once, and although the flow is cancelled', async () => {
+    await using inbox = await SmtpInbox.start();
+    const flow = new AbortController();
+    {
+      await using scope = createFlowScope();
+      await run(settingsFor(inbox.url, { async: true }), { scope, signal: flow.signal });
+      flow.abort();
+    }
+    expect(inbox.messages).toHaveLength(1);
+    await expect.poll(() => inbox.openConnections).toBe(0);
+  });
+
+  it('without a scope run in one of their own, which closes with them', async () => {
+    await using inbox = await SmtpInbox.start();
+    const settled = Promise.withResolvers<NodeOutcome>();
+    await run(settingsFor(inbox.url, { async: true }), { onSettled: settled.resolve });
+    expect(await settled.promise).toMatchObject({ receipt: { status: 'sent' } });
+    await expect.poll(() => inbox.openConnections).toBe(0);
+  });
+
+  it('that fail are reported, while settings that are wrong are an error at once', async () => {
+    await using inbox = await SmtpInbox.start({
+      refuse: { rcptTo: () => ({ code: 550, text: '5.1.1 unknown' }) },
+    });
+    const settled = Promise.withResolvers<NodeOutcome>();
+    await run(settingsFor(inbox.url, { async: true }), { onSettled: settled.resolve });
+    expect(await settled.promise).toMatchObject({ kind: 'continue', error: { code: 'RECIPIENTS_REFUSED' } });
+    expect(await run(settingsFor(inbox.url, { async: true, to: 'nobody' }))).toMatchObject({
+      error: { code: 'ADDRESS_INVALID' },
+    });
+  });
+
+  it("go to the host's runner where it has one", async () => {
+    await using inbox = await SmtpInbox.start();
+    const inner = new InProcessRunner();
+    let tasks = 0;
+    const background: BackgroundRunner = {
+      run: (task) => {
+        tasks++;
+        inner.run(task);
+      },
+      drain: () => inner.drain(),
+    };
+    await using scope = createFlowScope({ background });
+    await run(settingsFor(inbox.url, { async: true }), { scope });
+    await background.drain();
+    expect([tasks, inbox.messages.length]).toEqual([1, 1]);
+  });
+});
+
+describe('idempotency keys', () => {
+  it('send once, with a Message-ID that comes of the key', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using scope = createFlowScope({ duplicateStore: new MemoryDuplicateStore() });
+    const first = receiptOf(await run(settingsFor(inbox.url, { idempotencyKey: 'order-1' }), { scope }));
+    const again = receiptOf(await run(settingsFor(inbox.url, { idempotencyKey: 'order-1' }), { scope }));
+    const other = receiptOf(await run(settingsFor(inbox.url, { idempotencyKey: 'order-2' }), { scope }));
+    expect([first.status, again.status, other.status]).toEqual(['sent', 'duplicate', 'sent']);
+    expect(again.messageId).toBe(first.messageId);
+    expect(inbox.messages.map(({ messageId }) => messageId)).toEqual([first.messageId, other.messageId]);
+    // Another process, which has forgotten: the recipient's server can still see that it is the same message.
+    await using later = createFlowScope({ duplicateStore: new MemoryDuplicateStore() });
+    const resent = receiptOf(
+      await run(settingsFor(inbox.url, { idempotencyKey: 'order-1' }), { scope: later }),
+    );
+    expect(resent).toMatchObject({ status: 'sent', messageId: first.messageId });
+  });
+
+  it('used for another message are a conflict', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using scope = createFlowScope({ duplicateStore: new MemoryDuplicateStore() });
+    await run(settingsFor(inbox.url, { idempotencyKey: 'order-1' }), { scope });
+    expect(
+      await run(settingsFor(inbox.url, { idempotencyKey: 'order-1', subject: 'Other' }), { scope }),
+    ).toMatchObject({
+      error: { code: 'DUPLICATE_CONFLICT' },
+    });
+    expect(inbox.messages).toHaveLength(1);
+  });
+});
+
+describe('retry and doubt', () => {
+  it('tries again what the server put off, by default', async () => {
+    let refusals = 2;
+    await using inbox = await SmtpInbox.start({
+      refuse: { mailFrom: () => (refusals-- > 0 ? { code: 451, text: '4.7.1 greylisted' } : undefined) },
+    });
+    expect(receiptOf(await run(settingsFor(inbox.url, quick)))).toMatchObject({
+      status: 'sent',
+      attempts: 3,
+    });
+    expect(sendEmailNode.settings.parse(settingsFor(inbox.url)).retry.attempts).toBe(3);
+  });
+
+  it('never what was refused for good, or with one attempt', async () => {
+    let asked = 0;
+    const code = () => {
+      asked++;
+      return { code: 550, text: '5.7.1 no' };
+    };
+    await using inbox = await SmtpInbox.start({ refuse: { mailFrom: code } });
+    expect(await run(settingsFor(inbox.url, quick))).toMatchObject({ error: { code: 'SENDER_REFUSED' } });
+    expect(asked).toBe(1);
+  });
+
+  it.each([
+    ['hold', 1],
+    ['resend', 2],
+  ] as const)('what is in doubt: %s', async (onDoubt, copies) => {
+    await using server = await FaultServer.start({ stage: 'dot', fault: 'fin', times: 1 });
+    const outcome = await run(settingsFor(`smtp://127.0.0.1:${server.port}`, { ...quick, onDoubt }));
+    if (onDoubt === 'hold')
+      expect(outcome).toMatchObject({ error: { code: 'DELIVERY_IN_DOUBT', inDoubt: true } });
+    else expect(receiptOf(outcome)).toMatchObject({ status: 'sent', attempts: 2 });
+    expect(server.messages).toHaveLength(copies);
+    const ids = server.messages.map((one) => /^Message-ID: (.+)$/im.exec(one.toString())?.[1]);
+    expect(new Set(ids).size).toBe(1);
+  });
+
+  it('one time limit covers every attempt', async () => {
+    await using inbox = await SmtpInbox.start({
+      refuse: { mailFrom: () => ({ code: 451, text: '4.3.0 later' }) },
+    });
+    const begin = performance.now();
+    const slow = { retry: { attempts: 10, firstDelayMs: 60_000 }, timeoutMs: 300 };
+    expect(await run(settingsFor(inbox.url, slow))).toMatchObject({ error: { code: 'SENDER_DEFERRED' } });
+    expect(performance.now() - begin).toBeLessThan(10_000);
+  });
+});
+
+describe('sandbox', () => {
+  it('redirects everything to one mailbox, and says whom it was for', async () => {
+    await using inbox = await SmtpInbox.start();
+    const settings = settingsFor(inbox.url, {
+      cc: 'Bob <bob@x.org>',
+      bcc: 'eve@x.org',
+      sandbox: { redirectTo: 'me@test.org' },
+    });
+    expect(receiptOf(await run(settings)).accepted).toEqual(['me@test.org']);
+    expect(inbox.messages).toMatchObject([
+      { envelope: { to: ['me@test.org'] }, to: [{ address: 'me@test.org' }], cc: [] },
+    ]);
+    expect(inbox.messages[0]?.headers.get('x-original-recipients')?.[0]).toContain(
+      'ann@x.org, Bob <bob@x.org>, eve@x.org',
+    );
+  });
+
+  it('lets mail go to listed domains only', async () => {
+    await using inbox = await SmtpInbox.start();
+    const sandbox = { allowDomains: ['Test.org'] };
+    expect(await run(settingsFor(inbox.url, { to: 'a@test.org, ann@x.org', sandbox }))).toMatchObject({
+      error: { code: 'RECIPIENT_NOT_ALLOWED', details: { addresses: ['ann@x.org'] } },
+    });
+    expect(receiptOf(await run(settingsFor(inbox.url, { to: 'a@TEST.org', sandbox }))).status).toBe('sent');
+    expect(inbox.messages).toHaveLength(1);
+  });
+
+  it("the host's holds whatever the settings say", async () => {
+    await using inbox = await SmtpInbox.start();
+    const [redirectTo] = [{ address: 'me@test.org' }];
+    await using scope = createFlowScope({ sandbox: { redirectTo } });
+    await run(settingsFor(inbox.url, { sandbox: { allowDomains: ['x.org'] } }), { scope });
+    expect(inbox.messages[0]?.envelope.to).toEqual(['me@test.org']);
+  });
+
+  it('both at once, or neither, is an error', async () => {
+    for (const sandbox of [{}, { redirectTo: 'a@x.org', allowDomains: ['x.org'] }])
+      expect(await run(settingsFor('smtp://127.0.0.1:2', { sandbox }))).toMatchObject({
+        error: { code: 'INPUT_INVALID' },
+      });
+  });
+});
+
+describe('loop guard', () => {
+  const flow = { trigger: { kind: 'email', from: 'Ann <ann@x.org>' } };
+
+  it('is on unless it is switched off', async () => {
+    await using inbox = await SmtpInbox.start();
+    expect(await run(settingsFor(inbox.url), {}, flow)).toMatchObject({
+      error: { code: 'MAIL_LOOP_BLOCKED' },
+    });
+    expect(receiptOf(await run(settingsFor(inbox.url, { loopGuard: false }), {}, flow)).status).toBe('sent');
+  });
+});
+
+describe('dynamic fields', () => {
+  const flow = { input: { who: 'bob@x.org', topic: 'Tea & cake' } };
+  const dynamic = { to: '{{ input.who }}', subject: '{{ input.topic }}', html: '<p>{{ input.topic }}</p>' };
+
+  it('are worked out, in previews too', async () => {
+    await using inbox = await SmtpInbox.start();
+    await run(settingsFor(inbox.url, dynamic), {}, flow);
+    expect(inbox.messages).toMatchObject([
+      { subject: 'Tea & cake', to: [{ address: 'bob@x.org' }], html: '<p>Tea &amp; cake</p>' },
+    ]);
+    const preview = await previewNode(sendEmailNode, settingsFor(inbox.url, dynamic), parseFlowData(flow));
+    expect(preview.body.toString()).toContain('Subject: Tea & cake');
+  });
+
+  it('are text where the host has worked them out already', async () => {
+    await using inbox = await SmtpInbox.start();
+    const written = settingsFor(inbox.url, { subject: '{{ input.topic }}' });
+    await run(written, { dynamicFields: false }, flow);
+    expect(inbox.messages[0]?.subject).toBe('{{ input.topic }}');
+  });
+
+  it('that are missing halt or continue the flow as the settings say', async () => {
+    const outcome = await run(
+      settingsFor('smtp://127.0.0.1:2', { subject: '{{ input.nothing }}' }),
+      {},
+      flow,
+    );
+    expect(outcome).toMatchObject({
+      kind: 'continue',
+      error: { code: 'DYNAMIC_FIELD_MISSING', details: { field: 'subject', path: 'input.nothing' } },
+    });
+  });
+});
