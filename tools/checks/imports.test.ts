@@ -32,6 +32,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'apps/bench': [
     '@flowpost/core',
     '@flowpost/mime-attachments',
+    '@flowpost/node-adapter',
     '@flowpost/transport',
     '@upyo/core',
     '@upyo/smtp',
@@ -56,7 +57,7 @@ const packageOf = (specifier: string): string =>
     .split('/')
     .slice(0, specifier.startsWith('@') ? 2 : 1)
     .join('/');
-const isTest = (path: string): boolean => path.endsWith('.test.ts');
+const isTest = (path: string): boolean => /\.test(?:-d)?\.ts$/.test(path);
 
 describe('imports', () => {
   it('finds the imports it judges', () => {

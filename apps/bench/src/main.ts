@@ -1,10 +1,12 @@
 import { parseArgs } from 'node:util';
 import { compose } from './compose.ts';
+import { node } from './node.ts';
 import { type Report, toJson, toTable } from './report.ts';
 import { send } from './send.ts';
 
 const benchmarks: Readonly<Record<string, (progress: (what: string) => void) => Promise<Report>>> = {
   compose,
+  node,
   send,
 };
 

@@ -24,7 +24,7 @@ async function rate(port: number, { subject, connections, messages, recipients =
 }
 
 /** The subjects in turn, each in a process of its own, several rounds; the median of each. */
-async function compare(port: number, subjects: readonly string[], load: Omit<Load, 'subject'>) {
+export async function compare(port: number, subjects: readonly string[], load: Omit<Load, 'subject'>) {
   const found = new Map<string, number[]>(subjects.map((subject) => [subject, []]));
   for (let round = 0; round < rounds; round++) {
     for (const subject of subjects) {

@@ -62,12 +62,13 @@ export {
 export { parseWith, type SchemaIssue } from './errors/schema-error.ts';
 export { headerTextProblem } from './header-text.ts';
 export {
+  asCheckedMessage,
   type EmailMessage,
   type EmailMessageInput,
   emailMessageSchema,
   type Priority,
+  parseMessage,
   prioritySchema,
-  sendableMessageSchema,
 } from './message.ts';
 export { createMessageId } from './message-id.ts';
 export { isInDoubt, isRetryable, type Phase, phases } from './phase.ts';

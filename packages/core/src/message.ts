@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { addressListSchema, singleAddressSchema } from './address.ts';
 import { attachmentSchema } from './attachment.ts';
+import { parseWith } from './errors/schema-error.ts';
 import { headerTextSchema, headerTokenSchema } from './header-text.ts';
 
 export const prioritySchema = z.enum(['high', 'normal', 'low']);
@@ -96,3 +97,32 @@ export const sendableMessageSchema = emailMessageSchema.superRefine(({ to, cc, b
 
 export type EmailMessage = z.output<typeof emailMessageSchema>;
 export type EmailMessageInput = z.input<typeof emailMessageSchema>;
+
+/** Messages that were checked and cannot change any more. */
+const checked = new WeakSet<object>();
+
+/**
+ * Marks a message as checked, so that who sends it need not check it again, and keeps it from changing.
+ *
+ * @param message out of {@link emailMessageSchema}, or of its fields one by one; nothing is looked at here.
+ */
+export function asCheckedMessage(message: EmailMessage): EmailMessage {
+  const { from, sender, replyTo, to, cc, bcc, attachments } = message;
+  for (const list of [replyTo, to, cc, bcc, attachments]) {
+    for (const one of list) Object.freeze(one);
+    Object.freeze(list);
+  }
+  Object.freeze(from);
+  if (sender) Object.freeze(sender);
+  checked.add(message);
+  return Object.freeze(message);
+}
+
+/** @throws MailError of category `input`, every bad field in one error. */
+export function parseMessage(input: EmailMessageInput): EmailMessage {
+  if (checked.has(input)) {
+    const message = input as EmailMessage;
+    if (message.to.length + message.cc.length + message.bcc.length > 0) return message;
+  }
+  return parseWith(sendableMessageSchema, input);
+}

@@ -91,8 +91,8 @@ function variableOf(flow: FlowData, name: string, field: string): unknown {
 
 /** The name in `{ "$variable": NAME }`. */
 function variableReference(value: object): string | undefined {
-  const name = Object.keys(value).length === 1 ? (value as { $variable?: unknown }).$variable : undefined;
-  return typeof name === 'string' ? name : undefined;
+  const name = (value as { $variable?: unknown }).$variable;
+  return typeof name === 'string' && Object.keys(value).length === 1 ? name : undefined;
 }
 
 interface Walk {
@@ -113,19 +113,48 @@ function resolve(value: unknown, field: string, name: string, depth: number, wal
     return renderText(value, walk.data, field, walk.htmlFields.has(field));
   }
   if (typeof value !== 'object' || value === null || depth > deepest) return value;
-  if (Array.isArray(value)) {
-    return value.map((one, index) => resolve(one, `${field}[${index}]`, name, depth + 1, walk));
-  }
+  if (Array.isArray(value)) return resolveList(value, field, name, depth, walk);
   if (!isPlain(value)) return value;
   const variable = variableReference(value);
   if (variable !== undefined) return variableOf(walk.flow, variable, field);
-  return Object.fromEntries(
-    Object.entries(value).map(([key, one]) => [
-      key,
-      resolve(one, field === '' ? key : `${field}.${key}`, key, depth + 1, walk),
-    ]),
-  );
+  return resolveObject(value as Record<string, unknown>, field, depth, walk);
 }
+
+/** A copy only where something changes: most settings hold no expression at all. */
+function resolveList(
+  list: readonly unknown[],
+  field: string,
+  name: string,
+  depth: number,
+  walk: Walk,
+): unknown {
+  let copy: unknown[] | undefined;
+  for (let index = 0; index < list.length; index++) {
+    const one = list[index];
+    if (!mayChange(one)) continue;
+    const resolved = resolve(one, `${field}[${index}]`, name, depth + 1, walk);
+    if (resolved === one) continue;
+    copy ??= [...list];
+    copy[index] = resolved;
+  }
+  return copy ?? list;
+}
+
+function resolveObject(object: Record<string, unknown>, field: string, depth: number, walk: Walk): unknown {
+  let copy: Record<string, unknown> | undefined;
+  for (const key in object) {
+    const one = object[key];
+    if (!mayChange(one) || !Object.hasOwn(object, key) || key === '__proto__') continue;
+    const resolved = resolve(one, field === '' ? key : `${field}.${key}`, key, depth + 1, walk);
+    if (resolved === one) continue;
+    copy ??= { ...object };
+    copy[key] = resolved;
+  }
+  return copy ?? object;
+}
+
+const mayChange = (value: unknown): boolean =>
+  typeof value === 'string' ? isDynamic(value) : typeof value === 'object' && value !== null;
 
 /** Settings as they may be written where expressions are worked out: any value may be one, or a variable of the flow. */
 export type Dynamic<Value> =

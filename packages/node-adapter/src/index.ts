@@ -30,4 +30,5 @@ export type {
 } from './node.ts';
 export { type PreparedRun, type PrepareOptions, prepareRun } from './prepare-run.ts';
 export { previewNode } from './preview-node.ts';
+export { type BatchData, type BatchHost, type BatchRow, runBatch } from './run-batch.ts';
 export { type NodeHost, runNode } from './run-node.ts';

@@ -28,6 +28,11 @@ export function assertAllowedSize(sizeBytes: number, limitBytes: number | undefi
   throw new MailError('MESSAGE_TOO_LARGE', message, { details: { sizeBytes, limitBytes } });
 }
 
+/** The message with the connection's From when it has none; the same one when it has. */
+export function withFrom(message: EmailMessageInput, from: SmtpConnection['from']): EmailMessageInput {
+  return message.from === undefined && from ? { ...message, from } : message;
+}
+
 /** What of a connection matters for its messages. */
 type ComposedFor = Pick<SmtpConnection, 'from' | 'dkim'> & {
   readonly limits?: { readonly messageBytes?: number | undefined } | undefined;
@@ -71,11 +76,9 @@ export class MessageComposer {
     const { attachments } = this.#options;
     const dkim = this.#connection.dkim && (await this.#openKeys(this.#connection.dkim));
     const message = await composeMessage(
-      {
-        ...input,
-        from: input.from ?? this.#connection.from,
-        ...(again && { messageId: again.messageId, date: again.date }),
-      },
+      again
+        ? { ...withFrom(input, this.#connection.from), messageId: again.messageId, date: again.date }
+        : withFrom(input, this.#connection.from),
       { signal, ...(attachments && { attachments }), ...(dkim && { dkim }) },
     );
     try {

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { parseArgs } from 'node:util';
 import { type MailSender, MemoryDuplicateStore } from '@flowpost/core';
 import { composeMessage } from '@flowpost/mime-attachments';
+import { createFlowScope, parseFlowData, runNode, sendEmailNode } from '@flowpost/node-adapter';
 import { createSender, withDuplicateGuard, withLoopGuard, withRetry } from '@flowpost/transport';
 import { createMessage } from '@upyo/core';
 import { SmtpTransport } from '@upyo/smtp';
@@ -47,6 +48,22 @@ function flowpost(wrap: (sender: MailSender) => MailSender): Subject {
   };
 }
 
+/** The same message as settings of a node, over a scope of its own. */
+function node(subject: (number: number) => Record<string, unknown>): Subject {
+  const scope = createFlowScope();
+  const connection = { host, port, tls: 'none', limits: { connections } };
+  return {
+    width: connections * 2,
+    send: async (number) => {
+      const flow = parseFlowData({ input: { number } });
+      const settings = { connection, ...message, ...subject(number) };
+      const outcome = await runNode(sendEmailNode, settings, { flow, scope });
+      if ('error' in outcome) throw new Error(outcome.error.message);
+    },
+    close: () => scope[Symbol.asyncDispose](),
+  };
+}
+
 const subjects: Readonly<Record<string, () => Subject | Promise<Subject>>> = {
   flowpost: () => flowpost((sender) => sender),
   'flowpost with guards': () =>
@@ -55,6 +72,8 @@ const subjects: Readonly<Record<string, () => Subject | Promise<Subject>>> = {
         from: 'eve@x.org',
       }),
     ),
+  node: () => node((number) => ({ subject: `Your order ${number}` })),
+  'node with dynamic fields': () => node(() => ({ subject: 'Your order {{ input.number }}' })),
   'nodemailer pool': () => {
     const options = {
       pool: true as const,

@@ -5,8 +5,7 @@ import {
   type EmailMessage,
   type EmailMessageInput,
   needsSmtpUtf8,
-  parseWith,
-  sendableMessageSchema,
+  parseMessage,
   toWireAddress,
 } from '@flowpost/core';
 import { type AttachmentPolicy, resolveAttachmentPolicy } from '../attachment-policy.ts';
@@ -100,7 +99,7 @@ export async function composeMessage(
   input: EmailMessageInput,
   options: ComposeOptions = {},
 ): Promise<ComposedMessage> {
-  const parsed = parseWith(sendableMessageSchema, input);
+  const parsed = parseMessage(input);
   const needsText = parsed.html !== undefined && parsed.text === undefined;
   const message = needsText ? { ...parsed, text: await plainTextOf(parsed.html ?? '') } : parsed;
   const found = message.attachments.length === 0 ? [] : readAttachments(message, options);

@@ -39,9 +39,9 @@ function idempotentMessageId(key: string, scope: string, { from, sender }: Email
 }
 
 /** The message with its id, where it has to be known before it is composed. */
-export function withMessageId({ message, policy, ...rest }: NodeRequest, nodeId: string): NodeRequest {
+export function withMessageId(request: NodeRequest, nodeId: string): NodeRequest {
+  const { message, policy } = request;
   const { idempotencyKey, async } = policy;
-  const request = { ...rest, message, policy };
   if (message.messageId !== undefined || (idempotencyKey === undefined && !async)) return request;
   const messageId =
     idempotencyKey === undefined

@@ -9,18 +9,17 @@ import {
   type MailSender,
   type Microsoft365Connection,
   parseAddresses,
-  parseWith,
+  parseMessage,
   revealSecret,
   type SendOptions,
   type SendReceipt,
-  sendableMessageSchema,
   silentLogger,
   systemClock,
 } from '@flowpost/core';
 import { type ComposedMessage, composeMessage, openAttachments } from '@flowpost/mime-attachments';
 import { cancelledBefore, untilAborted } from '../abortable.ts';
 import { InFlight } from '../in-flight.ts';
-import { assertAllowedSize } from '../message-composer.ts';
+import { assertAllowedSize, withFrom } from '../message-composer.ts';
 import { RateLimit } from '../rate-limit.ts';
 import { findService } from '../services/find-service.ts';
 import { Slots } from '../slots.ts';
@@ -87,9 +86,8 @@ export class GraphSender implements MailSender {
       );
     }
     const start = performance.now();
-    const message = { ...input, from: input.from ?? this.#connection.from } as EmailMessageInput;
     // Every mistake in one error, before any attachment is opened.
-    parseWith(sendableMessageSchema, message);
+    const message = parseMessage(withFrom(input, this.#connection.from));
     const nodes = (message.attachments ?? []).filter((one) => one.kind === 'mime');
     const { attachments } = this.#options;
     using opened = await openAttachments(message.attachments ?? [], { attachments, signal });

@@ -3,10 +3,9 @@ import {
   type Connection,
   type ConnectionInput,
   EncryptedText,
-  emailMessageSchema,
   MailError,
   parseConnection,
-  parseWith,
+  parseMessage,
   type StoreResult,
   type TlsMode,
 } from '@flowpost/core';
@@ -124,7 +123,7 @@ export const cognigyNode: NodeDefinition<typeof cognigySettingsSchema> = {
     const { to, cc, bcc, replyTo, subject, content, customText, priority } = settings;
     return {
       connection: connectionOf(settings),
-      message: parseWith(emailMessageSchema, {
+      message: parseMessage({
         ...{ from: fromOf(settings), to, cc, bcc, replyTo, subject, priority },
         ...(content !== '' && { html: content }),
         ...(customText !== undefined && { text: customText }),

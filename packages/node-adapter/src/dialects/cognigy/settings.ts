@@ -67,7 +67,7 @@ function needsKey(
 }
 
 /** The fields of Cognigy's "Send SMTP Email" node. */
-export const cognigyFields = z.strictObject({
+const cognigyFields = z.strictObject({
   /** A known service by name, or "Other SMTP Service". */
   emailService: z.string().min(1),
   /** For "Other SMTP Service". `secure` is TLS from the first byte; without it STARTTLS, where the server offers it. */

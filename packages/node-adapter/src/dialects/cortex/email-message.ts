@@ -1,10 +1,9 @@
 import {
   type EmailAddress,
   type EmailMessage,
-  emailMessageSchema,
   isMailError,
   parseAddresses,
-  parseWith,
+  parseMessage,
 } from '@flowpost/core';
 import { z } from 'zod';
 import { enumeration, notNull, report, text } from './properties.ts';
@@ -54,7 +53,7 @@ const priorities = { Normal: 'normal', NonUrgent: 'low', Urgent: 'high' } as con
 /** @throws MailError `HEADER_INVALID` for a subject with line breaks. */
 export function toEmailMessage(message: z.output<typeof cortexMessageSchema>): EmailMessage {
   const { To, From, Cc, Bcc, Priority, Subject, BodyFormat, Body, Attachments } = message;
-  return parseWith(emailMessageSchema, {
+  return parseMessage({
     ...{ from: From, to: To, cc: Cc, bcc: Bcc, subject: Subject ?? '' },
     priority: priorities[Priority],
     [BodyFormat === 'Html' ? 'html' : 'text']: Body ?? '',

@@ -66,6 +66,7 @@ describe('connection', () => {
   ] as const)('[%s] port %d is %s', (_, port, tls) => {
     const settings = diaflowNode.settings.parse({
       credentials: { host: 'smtp.example.com', port, username: 'me@x.org', password: 'x' },
+      to: 'a@x.org',
     });
     const { connection } = diaflowNode.toSendRequest(settings, parseFlowData({}), new Map());
     expect(connection).toMatchObject({ tls: 'auto', port });

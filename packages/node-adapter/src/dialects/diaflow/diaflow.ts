@@ -1,10 +1,9 @@
 import {
   type AttachmentInput,
   type Connection,
-  emailMessageSchema,
   MailError,
   parseConnection,
-  parseWith,
+  parseMessage,
 } from '@flowpost/core';
 import type { z } from 'zod';
 import type { NodeDefinition } from '../../node.ts';
@@ -87,7 +86,7 @@ export const diaflowNode: NodeDefinition<typeof diaflowSettingsSchema> = {
     } = settings;
     return {
       connection: connectionOf(settings),
-      message: parseWith(emailMessageSchema, {
+      message: parseMessage({
         ...{ from: fromOf(settings), to, cc, bcc, subject: settings.subject ?? settings.object },
         [messageFormat]: message,
         attachments: attachments.map(attachmentOf),

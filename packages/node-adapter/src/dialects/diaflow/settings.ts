@@ -29,7 +29,7 @@ const filesSchema: z.ZodOptional<
 > = z.preprocess(asList, z.array(fileSchema)).optional() as never;
 
 /** The fields of Diaflow's "SMTP" node, with its saved resource in `credentials`. */
-export const diaflowFields = z.strictObject({
+const diaflowFields = z.strictObject({
   credentials: z.strictObject({
     host: z.string().min(1),
     /** Decides how the connection is encrypted: 465 from the first byte, any other by STARTTLS. */

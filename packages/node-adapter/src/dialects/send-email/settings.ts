@@ -6,34 +6,41 @@ import {
   singleAddressSchema,
 } from '@flowpost/core';
 import { z } from 'zod';
-import { leftEmpty } from '../fields.ts';
 
-const message = emailMessageSchema.shape;
-const policy = sendPolicySchema.shape;
+const fields = z.strictObject({
+  connection: connectionSchema,
+  ...emailMessageSchema.shape,
+  /** May be left out when the connection has a From address. */
+  from: singleAddressSchema.optional(),
+  ...sendPolicySchema.shape,
+});
+
+/** Fields that forms may leave empty. */
+const mayBeEmpty = [
+  ...(['from', 'sender', 'html', 'text', 'messageId', 'date', 'inReplyTo', 'autoSubmitted'] as const),
+  ...(['calendar', 'unsubscribe', 'headers', 'references', 'store', 'duplicateWindowMs'] as const),
+  ...(['idempotencyKey', 'timeoutMs', 'dsn', 'requireTls', 'sandbox'] as const),
+];
+type MayBeEmpty = (typeof mayBeEmpty)[number];
+
+const isEmpty = (value: unknown): boolean => value === '' || value === null;
+
+/** Forms hand over empty text, or null, for a field left empty. */
+function withoutEmpty(settings: unknown): unknown {
+  if (typeof settings !== 'object' || settings === null) return settings;
+  const given = settings as Record<string, unknown>;
+  const empty = mayBeEmpty.filter((key) => isEmpty(given[key]));
+  if (empty.length === 0) return settings;
+  return { ...given, ...Object.fromEntries(empty.map((key) => [key, undefined])) };
+}
 
 /**
  * The settings of the `send-email` node: a connection, the fields of a message, and how the send is carried out,
  * side by side.
  */
-export const sendEmailSettingsSchema = z.strictObject({
-  connection: connectionSchema,
-  ...message,
-  /** May be left out when the connection has a From address. */
-  from: leftEmpty(singleAddressSchema.optional()),
-  sender: leftEmpty(message.sender),
-  html: leftEmpty(message.html),
-  text: leftEmpty(message.text),
-  messageId: leftEmpty(message.messageId),
-  date: leftEmpty(message.date),
-  inReplyTo: leftEmpty(message.inReplyTo),
-  autoSubmitted: leftEmpty(message.autoSubmitted),
-  ...policy,
-  store: leftEmpty(policy.store),
-  duplicateWindowMs: leftEmpty(policy.duplicateWindowMs),
-  idempotencyKey: leftEmpty(policy.idempotencyKey),
-  timeoutMs: leftEmpty(policy.timeoutMs),
-});
+export const sendEmailSettingsSchema = z.preprocess(withoutEmpty, fields);
 
-export type SendEmailSettings = Omit<z.input<typeof sendEmailSettingsSchema>, 'connection'> & {
+type Input = z.input<typeof fields>;
+export type SendEmailSettings = Omit<Input, 'connection' | MayBeEmpty> & {
   readonly connection: ConnectionInput;
-};
+} & { readonly [Key in MayBeEmpty]?: Input[Key] | '' | null };

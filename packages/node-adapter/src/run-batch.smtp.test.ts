@@ -1,0 +1,76 @@
+import { SmtpInbox } from '@flowpost/testing';
+import { expect, it } from 'vitest';
+import { sendEmailNode } from './dialects/send-email/send-email.ts';
+import { parseFlowData } from './flow/flow-data.ts';
+import { type BatchRow, runBatch } from './run-batch.ts';
+
+const flow = parseFlowData({ context: { sale: 'Spring' } });
+const settingsFor = (inbox: SmtpInbox, more: object = {}) => ({
+  connection: inbox.url,
+  from: 'shop@x.org',
+  to: '{{ row.email }}',
+  subject: '{{ context.sale }}: {{ row.name }}',
+  text: 'Hello {{ row.name }}',
+  stopOnError: false,
+  retry: { attempts: 1 },
+  ...more,
+});
+
+async function collect(batch: AsyncIterable<BatchRow>): Promise<BatchRow[]> {
+  const rows: BatchRow[] = [];
+  for await (const row of batch) rows.push(row);
+  return rows.toSorted((a, b) => a.index - b.index);
+}
+
+it('sends one message a row, over a few sessions, and tells what became of each', async () => {
+  await using inbox = await SmtpInbox.start();
+  let taken = 0;
+  async function* rows() {
+    for (; taken < 40; taken++)
+      yield { email: taken === 7 ? 'nobody' : `p${taken}@x.org`, name: `P${taken}` };
+  }
+  const results = await collect(
+    runBatch(sendEmailNode, settingsFor(inbox), rows(), { flow, concurrency: 4 }),
+  );
+  expect(results.map(({ index }) => index)).toEqual(Array.from({ length: 40 }, (_, index) => index));
+  const failed = results.filter(({ outcome }) => 'error' in outcome);
+  expect(failed).toMatchObject([
+    { index: 7, row: { name: 'P7' }, outcome: { error: { code: 'ADDRESS_INVALID' } } },
+  ]);
+  expect(inbox.messages).toHaveLength(39);
+  expect(inbox.messages.find(({ subject }) => subject === 'Spring: P3')).toMatchObject({
+    to: [{ address: 'p3@x.org' }],
+  });
+  expect(inbox.connections).toBeLessThanOrEqual(4);
+  await expect.poll(() => inbox.openConnections).toBe(0);
+});
+
+it('takes rows only as they can be sent', async () => {
+  await using inbox = await SmtpInbox.start();
+  let taken = 0;
+  function* endless() {
+    for (;;) yield { email: 'a@x.org', name: `${taken++}` };
+  }
+  for await (const { index } of runBatch(sendEmailNode, settingsFor(inbox), endless(), {
+    flow,
+    concurrency: 3,
+  })) {
+    if (index >= 10) break;
+  }
+  expect(taken).toBeLessThanOrEqual(20);
+  // What was under way when the reader stopped has ended too.
+  expect(inbox.messages).toHaveLength(taken);
+});
+
+it('begins no further row after a failure that halts', async () => {
+  await using inbox = await SmtpInbox.start();
+  const rows = Array.from({ length: 30 }, (_, index) => ({
+    email: index === 5 ? 'nobody' : 'a@x.org',
+    name: `${index}`,
+  }));
+  const settings = settingsFor(inbox, { stopOnError: true });
+  const results = await collect(runBatch(sendEmailNode, settings, rows, { flow, concurrency: 2 }));
+  expect(results.length).toBeLessThan(12);
+  expect(results.find(({ index }) => index === 5)?.outcome).toMatchObject({ kind: 'halt' });
+  expect(inbox.messages).toHaveLength(results.length - 1);
+});
