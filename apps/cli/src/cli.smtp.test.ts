@@ -30,7 +30,7 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true }));
 
 function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcessWithoutNullStreams {
-  const { FLOWPOST_CONNECTION: _, FLOWPOST_SECRET_KEYS: __, ...clean } = process.env;
+  const { FLOWPOST_CONNECTION: _, FLOWPOST_KEYS: __, ...clean } = process.env;
   return spawn(process.execPath, [command, ...args], { cwd: folder, env: { ...clean, ...env } });
 }
 
@@ -151,7 +151,7 @@ describe('send', () => {
     await using inbox = await SmtpInbox.start({ users: { me: password } });
     const keys = (await flowpost(['secret', 'keygen', '2026'])).out.trim();
     expect(keys).toMatch(/^2026:[\w-]{43}$/);
-    const env = { FLOWPOST_SECRET_KEYS: keys };
+    const env = { FLOWPOST_KEYS: keys };
     const encrypted = (await flowpost(['secret', 'encrypt'], env, `${password}\n`)).out.trim();
     const connection = {
       host: inbox.host,
@@ -161,11 +161,7 @@ describe('send', () => {
     await writeFile(join(folder, 'connection.json'), JSON.stringify(connection));
     await writeFile(join(folder, 'flowpost.connections.json'), JSON.stringify({ office: connection }));
     const newer = (await flowpost(['secret', 'keygen'])).out.trim();
-    const rotated = await flowpost(
-      ['secret', 'rotate'],
-      { FLOWPOST_SECRET_KEYS: `${newer},${keys}` },
-      encrypted,
-    );
+    const rotated = await flowpost(['secret', 'rotate'], { FLOWPOST_KEYS: `${newer},${keys}` }, encrypted);
     expect([rotated.code, rotated.out === `${encrypted}\n`]).toEqual([0, false]);
 
     expect((await flowpost(['send', '--connection', 'connection.json', ...message], env)).code).toBe(0);

@@ -30,9 +30,9 @@ export async function readValue(value: string): Promise<string> {
   return value.startsWith('@') ? readText(value.slice(1)) : value;
 }
 
-/** The keys in FLOWPOST_SECRET_KEYS, when there are any. */
+/** The keys in FLOWPOST_KEYS, when there are any. */
 export function secretBox(): SecretBox | undefined {
-  const keys = process.env.FLOWPOST_SECRET_KEYS;
+  const keys = process.env.FLOWPOST_KEYS;
   return keys ? SecretBox.fromText(keys) : undefined;
 }
 
@@ -42,8 +42,8 @@ function tokenStore(): FileTokenStore | undefined {
   if (!folder) return undefined;
   const box = secretBox();
   if (box) return new FileTokenStore(folder, box);
-  throw new MailError('SECRET_KEY_MISSING', 'FLOWPOST_TOKENS is set, and FLOWPOST_SECRET_KEYS is not.', {
-    hint: 'Tokens are kept encrypted. Make a key with flowpost secret keygen and put it into FLOWPOST_SECRET_KEYS.',
+  throw new MailError('SECRET_KEY_MISSING', 'FLOWPOST_TOKENS is set, and FLOWPOST_KEYS is not.', {
+    hint: 'Tokens are kept encrypted. Make a key with flowpost secret keygen and put it into FLOWPOST_KEYS.',
   });
 }
 

@@ -24,7 +24,7 @@ export const usage = `flowpost: sends e-mail, and says what became of it
   flowpost --version | --help
 
 A connection is a URL (smtps://user:password@host:465), a JSON file, or @NAME in flowpost.connections.json.
-FLOWPOST_CONNECTION stands in for --connection, FLOWPOST_SECRET_KEYS holds the keys that open encrypted text.
+FLOWPOST_CONNECTION stands in for --connection, FLOWPOST_KEYS holds the keys that open encrypted text.
 FLOWPOST_TOKENS names a folder where OAuth tokens are kept between runs, encrypted.
 
 Exit codes: 0 sent; 64 usage; 65 bad message or settings; 66 attachment; 69 refused, or TLS not trusted;

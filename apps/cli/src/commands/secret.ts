@@ -8,8 +8,8 @@ import { UsageError } from '../usage.ts';
 function box() {
   const found = secretBox();
   if (found) return found;
-  throw new MailError('SECRET_KEY_MISSING', 'FLOWPOST_SECRET_KEYS is not set.', {
-    hint: 'Make a key with flowpost secret keygen and put it into FLOWPOST_SECRET_KEYS.',
+  throw new MailError('SECRET_KEY_MISSING', 'FLOWPOST_KEYS is not set.', {
+    hint: 'Make a key with flowpost secret keygen and put it into FLOWPOST_KEYS.',
   });
 }
 
