@@ -1,10 +1,10 @@
 import { dirname, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { MailError } from '@flowpost/core';
-import { createFlowScope, findNode, parseFlowData, runNode } from '@flowpost/node-adapter';
+import { createFlowScope, findNode, type NodeOutcome, parseFlowData, runNode } from '@flowpost/node-adapter';
 import { readConnection } from '../connection-argument.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { printJson, sayError, sayReceipt } from '../output.ts';
+import { printJson, say, sayError, sayReceipt } from '../output.ts';
 import { environmentOptions, readJson } from '../read-input.ts';
 import { UsageError } from '../usage.ts';
 
@@ -56,11 +56,19 @@ export async function readRun(command: string, argv: readonly string[]) {
 export async function run(argv: readonly string[]): Promise<number> {
   const { node, settings, flow, sending, json } = await readRun('run', argv);
   await using scope = createFlowScope(sending);
-  const { flow: after, ...outcome } = await runNode(node, settings, { flow, scope });
-  printJson({ outcome, flow: after });
+  let settled: NodeOutcome | undefined;
+  const onSettled = (one: NodeOutcome): void => {
+    settled = one;
+  };
+  const { flow: after, ...outcome } = await runNode(node, settings, { flow, scope, onSettled });
+  // A flow would have gone on; here there is nothing to go on with, and how it ends is what one wants to see.
+  await scope.background.drain();
+  const { flow: _, ...end } = settled ?? { ...outcome, flow: after };
+  printJson({ outcome, flow: settled?.flow ?? after, ...(settled && { settled: end }) });
   if (!json) {
-    if ('error' in outcome) sayError(outcome.error);
-    else sayReceipt(outcome.receipt);
+    for (const { message } of outcome.warnings ?? []) say(`Warning: ${message}`);
+    if ('error' in end) sayError(end.error);
+    else sayReceipt(end.receipt);
   }
-  return 'error' in outcome ? exitCodes[outcome.error.category] : exitCodes.sent;
+  return 'error' in end ? exitCodes[end.error.category] : exitCodes.sent;
 }
