@@ -68,7 +68,8 @@ const limitsSchema = z.strictObject({
   lifetimeMs: milliseconds.optional(),
 });
 
-const hostSchema = z
+/** A host name or address, without anything around it. */
+export const hostSchema = z
   .string()
   .min(1, 'the host name is empty')
   .refine((host) => isIP(host) > 0 || /^[^\s/@:?#[\]\x00-\x1f\x7f]+$/.test(host), {

@@ -22,6 +22,7 @@ export {
   type Connection,
   type ConnectionInput,
   connectionSchema,
+  hostSchema,
   isLoopbackHost,
   type Microsoft365Connection,
   parseConnection,

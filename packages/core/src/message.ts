@@ -107,13 +107,15 @@ const checked = new WeakSet<object>();
  * @param message out of {@link emailMessageSchema}, or of its fields one by one; nothing is looked at here.
  */
 export function asCheckedMessage(message: EmailMessage): EmailMessage {
-  const { from, sender, replyTo, to, cc, bcc, attachments } = message;
+  const { from, sender, replyTo, to, cc, bcc, attachments, headers, references, calendar, unsubscribe } =
+    message;
   for (const list of [replyTo, to, cc, bcc, attachments]) {
     for (const one of list) Object.freeze(one);
     Object.freeze(list);
   }
   Object.freeze(from);
-  if (sender) Object.freeze(sender);
+  for (const one of [sender, references, calendar, unsubscribe, headers]) if (one) Object.freeze(one);
+  for (const one of Object.values(headers ?? {})) if (Array.isArray(one)) Object.freeze(one);
   checked.add(message);
   return Object.freeze(message);
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { resolveDynamicFields, settingOrigins } from './dynamic-fields.ts';
+import { readWritten, resolveDynamicFields } from './dynamic-fields.ts';
 import { parseFlowData } from './flow/flow-data.ts';
 
 const bytes = new Uint8Array([1, 2]);
@@ -18,7 +18,11 @@ const flow = parseFlowData({
   trigger: { kind: 'email', from: 'x@y.org' },
 });
 const resolve = (value: unknown, ...html: string[]): unknown =>
-  (resolveDynamicFields({ field: value }, flow, new Set(html)) as { field: unknown }).field;
+  (
+    resolveDynamicFields({ field: value }, flow, new Map(html.map((one) => [one, 'html']))) as {
+      field: unknown;
+    }
+  ).field;
 const failure = (value: unknown, key = 'field') => {
   try {
     resolveDynamicFields({ [key]: value }, flow);
@@ -86,6 +90,7 @@ describe('what cannot be worked out', () => {
     ['{{ input.constructor }}', 'input.constructor'],
     ['{{ input.__proto__ }}', 'input.__proto__'],
     ['{{ input.list.constructor }}', 'input.list.constructor'],
+    ['{{ input[trigger.from] }}', 'a value'],
   ])('%s names field and path', (text, path) => {
     expect(failure([{ a: text }])).toMatchObject({
       code: 'DYNAMIC_FIELD_MISSING',
@@ -102,6 +107,8 @@ describe('what cannot be worked out', () => {
     '{% render "/etc/passwd" %}',
     '{% layout "x" %}',
     '{% nosuchtag %}',
+    '{{ input.name input.list }}',
+    '{{ input.name, input.list }}',
     '{% for i in (1..100000000) %}{{ i }}{% endfor %}',
   ])('%s is an error that names the field', (text) => {
     expect(failure(text)).toMatchObject({ code: 'DYNAMIC_FIELD_INVALID', details: { field: 'field' } });
@@ -128,6 +135,59 @@ it('a secret is an expression as a whole or not at all', () => {
   expect(resolveDynamicFields(settings, flow)).toEqual({ auth: { password: 'a{{b}}c', clientSecret: 7 } });
 });
 
+it('settings that lead back to themselves, or go too deep, are an error, at once', () => {
+  const settings: Record<string, unknown> = { s: 'x' };
+  settings.x = settings;
+  settings.y = settings;
+  expect(failure(settings)).toMatchObject({ code: 'DYNAMIC_FIELD_INVALID' });
+  let deep: unknown = '{{ input.name }}';
+  for (let depth = 0; depth < 200; depth++) deep = [deep];
+  expect(failure(deep)).toMatchObject({ code: 'DYNAMIC_FIELD_INVALID' });
+  const shared = { text: '{{ input.zero }}!' };
+  expect(resolve([shared, shared])).toEqual([{ text: '0!' }, { text: '0!' }]);
+});
+
+it('nothing of a secret is in an error', () => {
+  for (const connection of [
+    'smtps://u:pw{{hunter2}}x@h.org',
+    'smtps://u:pw{%hunter2@h.org',
+    'smtps://u:{{ a | hunter2 }}@h',
+  ]) {
+    const error = failure(connection, 'connection') as { code: string };
+    expect(error.code).toMatch(/^DYNAMIC_FIELD/);
+    expect(JSON.stringify(error)).not.toContain('hunter2');
+  }
+  expect(JSON.stringify(failure('{{ hunter2 }}', 'password'))).not.toContain('hunter2');
+});
+
+describe('in a list of addresses', () => {
+  const kinds = new Map([['to', 'addresses' as const]]);
+  const to = (text: string, input: object): unknown =>
+    (resolveDynamicFields({ to: text }, parseFlowData({ input }), kinds) as { to: unknown }).to;
+
+  it.each([
+    ['{{ input.name }} <{{ input.email }}>', '"v1@x.org, v2@x.org, Bob" <bob@x.org>'],
+    ['"{{ input.name }}" <{{ input.email }}>', '"v1@x.org, v2@x.org, Bob" <bob@x.org>'],
+    ['{{ input.quote }} <{{ input.email }}>, c@x.org', '"a\\" <v@x.org>, \\"b" <bob@x.org>, c@x.org'],
+  ])('a name brings no recipients of its own: %s', (text, expected) => {
+    const input = { name: 'v1@x.org, v2@x.org, Bob', email: 'bob@x.org', quote: 'a" <v@x.org>, "b' };
+    expect(to(text, input)).toBe(expected);
+  });
+
+  it('what stands between angle brackets is one address', () => {
+    expect(() => to('Bob <{{ input.email }}>', { email: 'a@x.org>, <v@x.org' })).toThrowError(
+      expect.objectContaining({ code: 'DYNAMIC_FIELD_INVALID' }),
+    );
+  });
+
+  it('lists stay lists', () => {
+    expect(to('{{ input.list }}', { list: ['a@x.org'] })).toEqual(['a@x.org']);
+    expect(to('c@x.org, {{ input.list }}', { list: ['a@x.org', 'b@x.org'] })).toBe(
+      'c@x.org, a@x.org, b@x.org',
+    );
+  });
+});
+
 it('what is no plain data stays what it is', () => {
   const date = new Date(0);
   const settings = { date, bytes, map: new Map([['a', '{{ input.name }}']]), n: 1, nothing: undefined };
@@ -136,7 +196,7 @@ it('what is no plain data stays what it is', () => {
 });
 
 it('tells which settings are a variable, however they are written', () => {
-  const origins = settingOrigins({
+  const { variables } = readWritten({
     a: { $variable: 'details' },
     b: '{{ variables.details }}',
     c: '{{ variables.details.host }}',
@@ -144,7 +204,7 @@ it('tells which settings are a variable, however they are written', () => {
     e: 'text',
     f: null,
   });
-  expect([...origins]).toEqual([
+  expect([...variables]).toEqual([
     ['a', 'details'],
     ['b', 'details'],
   ]);

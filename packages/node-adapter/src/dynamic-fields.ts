@@ -1,5 +1,5 @@
 import { MailError } from '@flowpost/core';
-import { Liquid, UndefinedVariableError } from 'liquidjs';
+import { Liquid, Tokenizer, TokenKind, UndefinedVariableError } from 'liquidjs';
 import type { FlowData } from './flow/flow-data.ts';
 
 /** Nothing is read from disk, nothing inherited is seen, nothing runs long or grows large. */
@@ -33,17 +33,45 @@ const escapes: Readonly<Record<string, string>> = {
 };
 const asHtml = (value: unknown): string => asText(value).replace(/[&<>"']/g, (one) => escapes[one] ?? one);
 
-const engines = {
-  text: new Liquid({ ...limits, outputEscape: asText }),
-  /** What the flow puts into HTML is text there; the filter `raw` says otherwise. */
-  html: new Liquid({ ...limits, outputEscape: asHtml }),
-};
+/** What the text of a field is, and so what a value may be in it. */
+export type FieldKind = 'text' | 'html' | 'addresses';
+
+/** A name before an address: one phrase (RFC 5322 section 3.2.5), whatever is in it. */
+const asPhrase = (value: unknown): string => `"${asText(value).replace(/["\\]/g, '\\$&')}"`;
+/** The same where the quotes are there already. */
+const asQuoted = (value: unknown): string => asText(value).replace(/["\\]/g, '\\$&');
+/** An address between angle brackets: one, or none at all. */
+function asOneAddress(value: unknown): string {
+  const text = asText(value);
+  if (/[\s,;<>"]/.test(text)) throw new Error('what stands in < > is not one address');
+  return text;
+}
+
+function engine(outputEscape: (value: unknown) => string): Liquid {
+  const liquid = new Liquid({ ...limits, outputEscape });
+  liquid.registerFilter('flowpost_phrase', { handler: asPhrase, raw: true });
+  liquid.registerFilter('flowpost_quoted', { handler: asQuoted, raw: true });
+  liquid.registerFilter('flowpost_address', { handler: asOneAddress, raw: true });
+  return liquid;
+}
+
+/** What the flow puts into HTML is text there; the filter `raw` says otherwise. */
+const engines = { text: engine(asText), html: engine(asHtml) };
+
+/** Where a value stands in a list of addresses decides what it may be: a name must not bring recipients of its own. */
+const inAddresses = (text: string): string =>
+  text
+    .replace(/"\{\{((?:(?!\}\}).)*)\}\}"/gs, '"{{$1 | flowpost_quoted }}"')
+    .replace(/<\s*\{\{((?:(?!\}\}).)*)\}\}\s*>/gs, '<{{$1 | flowpost_address }}>')
+    .replace(/\{\{((?:(?!\}\}|flowpost_).)*)\}\}(?=\s*<)/gs, '{{$1 | flowpost_phrase }}');
 
 const isDynamic = (text: string): boolean => text.includes('{{') || text.includes('{%');
 /** Exactly one expression, and so its value rather than text. */
 const whole = /^\s*\{\{-?((?:(?!\}\}|\{\{).)*?)-?\}\}\s*$/s;
-/** Names of settings whose value may hold braces of its own, and must not be shown. */
-const secretName = /password|secret|token|privatekey/i;
+/** Settings whose text may hold braces of its own, and must not be shown. */
+const secretName = /password|secret|^(?:access|refresh)?token$|privatekey/i;
+/** Settings that hold a secret somewhere in them. */
+const holdsSecret = (name: string): boolean => secretName.test(name) || name === 'connection';
 
 const describe = (field: string): string => (field === '' ? 'The settings' : `The field ${field}`);
 
@@ -57,31 +85,62 @@ function missing(field: string, path: string): MailError {
   );
 }
 
-/** What went wrong with an expression, without the text around it. */
-function failure(error: unknown, field: string): MailError {
-  if (error instanceof UndefinedVariableError) {
-    const { variableName } = (error.originalError ?? {}) as { variableName?: string };
-    return missing(field, variableName ?? 'a value');
-  }
-  const { originalError, message } = error as { originalError?: Error; message: string };
-  const reason = (originalError?.message ?? message).split('\n', 1)[0]?.slice(0, 200) ?? '';
+function invalid(field: string, reason: string): MailError {
   return new MailError('DYNAMIC_FIELD_INVALID', `${describe(field)} cannot be worked out: ${reason}.`, {
     details: { field, reason },
   });
 }
 
+/** What went wrong with an expression: no value of the flow is repeated, and of a secret nothing at all. */
+function failure(error: unknown, { text, field, name }: FieldText): MailError {
+  const hides = holdsSecret(name);
+  if (error instanceof UndefinedVariableError) {
+    const { variableName = '' } = (error.originalError ?? {}) as { variableName?: string };
+    // A part that was itself worked out is a value; only what its author wrote is shown.
+    return missing(field, hides || !text.includes(variableName) ? 'a value' : variableName);
+  }
+  if (hides)
+    return invalid(
+      field,
+      'an expression in it is wrong; braces in a password are written %7B and %7D in a URL',
+    );
+  const { originalError, message } = error as { originalError?: Error; message: string };
+  return invalid(field, (originalError?.message ?? message).split('\n', 1)[0]?.slice(0, 200) ?? '');
+}
+
+interface FieldText {
+  readonly text: string;
+  readonly field: string;
+  /** The setting's own name, without where it stands. */
+  readonly name: string;
+}
+
+/** The value of one expression; Liquid would overlook what stands behind it. */
+function evaluate(expression: string, data: object): unknown {
+  const { options } = engines.text;
+  const tokenizer = new Tokenizer(expression, options.operators);
+  const { postfix } = tokenizer.readFilteredValue().initial;
+  tokenizer.skipBlank();
+  const isOne = postfix.length === 1 || postfix.some(({ kind }) => kind === TokenKind.Operator);
+  if (!isOne || !tokenizer.end()) throw new Error('something follows the expression');
+  return engines.text.evalValueSync(expression, data);
+}
+
 /** @throws MailError `DYNAMIC_FIELD_MISSING` or `DYNAMIC_FIELD_INVALID`. */
-function renderText(text: string, data: object, field: string, isHtml: boolean): unknown {
+function renderText(given: FieldText, walk: Walk): unknown {
+  const { text, field } = given;
   const [, expression] = whole.exec(text) ?? [];
+  const kind = walk.kinds.get(field) ?? 'text';
   try {
     // A field that is one expression keeps the value's type: a list stays a list, bytes stay bytes.
-    if (expression !== undefined) return engines.text.evalValueSync(expression.trim(), data);
-    const output: string = engines[isHtml ? 'html' : 'text'].parseAndRenderSync(text, data);
+    if (expression !== undefined) return evaluate(expression.trim(), walk.data);
+    const template = kind === 'addresses' ? inAddresses(text) : text;
+    const output: string = engines[kind === 'html' ? 'html' : 'text'].parseAndRenderSync(template, walk.data);
     if (output.length <= longestOutput) return output;
   } catch (error) {
-    throw failure(error, field);
+    throw failure(error, given);
   }
-  throw failure(new Error('the text becomes too long'), field);
+  throw invalid(field, 'the text becomes too long');
 }
 
 function variableOf(flow: FlowData, name: string, field: string): unknown {
@@ -98,41 +157,45 @@ function variableReference(value: object): string | undefined {
 interface Walk {
   readonly flow: FlowData;
   readonly data: object;
-  /** Top-level fields that hold HTML. */
-  readonly htmlFields: ReadonlySet<string>;
+  /** What fields hold, by their path, where that is not plain text. */
+  readonly kinds: ReadonlyMap<string, FieldKind>;
+  /** The objects the walk is in. */
+  readonly within: Set<object>;
 }
 
-const isPlain = (value: object): boolean => {
-  const prototype = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
-};
+/** Data, whatever made it; not what stands for something else, such as a date, bytes or a secret. */
+const isData = (value: object): boolean =>
+  Object.prototype.toString.call(value) === '[object Object]' &&
+  typeof (value as { toJSON?: unknown }).toJSON !== 'function';
 
-function resolve(value: unknown, field: string, name: string, depth: number, walk: Walk): unknown {
+const mayChange = (value: unknown): boolean =>
+  typeof value === 'string' ? isDynamic(value) : typeof value === 'object' && value !== null;
+
+function resolve(value: unknown, field: string, name: string, walk: Walk): unknown {
   if (typeof value === 'string') {
     if (!isDynamic(value) || (secretName.test(name) && !whole.test(value))) return value;
-    return renderText(value, walk.data, field, walk.htmlFields.has(field));
+    return renderText({ text: value, field, name }, walk);
   }
-  if (typeof value !== 'object' || value === null || depth > deepest) return value;
-  if (Array.isArray(value)) return resolveList(value, field, name, depth, walk);
-  if (!isPlain(value)) return value;
-  const variable = variableReference(value);
+  if (typeof value !== 'object' || value === null) return value;
+  const isList = Array.isArray(value);
+  if (!isList && !isData(value)) return value;
+  const variable = isList ? undefined : variableReference(value);
   if (variable !== undefined) return variableOf(walk.flow, variable, field);
-  return resolveObject(value as Record<string, unknown>, field, depth, walk);
+  if (walk.within.has(value)) throw invalid(field, 'it leads back to itself');
+  if (walk.within.size > deepest) throw invalid(field, 'it is nested too deeply');
+  walk.within.add(value);
+  const resolved = isList ? resolveList(value, field, name, walk) : resolveObject(value, field, walk);
+  walk.within.delete(value);
+  return resolved;
 }
 
 /** A copy only where something changes: most settings hold no expression at all. */
-function resolveList(
-  list: readonly unknown[],
-  field: string,
-  name: string,
-  depth: number,
-  walk: Walk,
-): unknown {
+function resolveList(list: readonly unknown[], field: string, name: string, walk: Walk): unknown {
   let copy: unknown[] | undefined;
   for (let index = 0; index < list.length; index++) {
     const one = list[index];
     if (!mayChange(one)) continue;
-    const resolved = resolve(one, `${field}[${index}]`, name, depth + 1, walk);
+    const resolved = resolve(one, `${field}[${index}]`, name, walk);
     if (resolved === one) continue;
     copy ??= [...list];
     copy[index] = resolved;
@@ -140,21 +203,19 @@ function resolveList(
   return copy ?? list;
 }
 
-function resolveObject(object: Record<string, unknown>, field: string, depth: number, walk: Walk): unknown {
+function resolveObject(value: object, field: string, walk: Walk): unknown {
+  const object = value as Record<string, unknown>;
   let copy: Record<string, unknown> | undefined;
-  for (const key in object) {
+  for (const key of Object.keys(object)) {
     const one = object[key];
-    if (!mayChange(one) || !Object.hasOwn(object, key) || key === '__proto__') continue;
-    const resolved = resolve(one, field === '' ? key : `${field}.${key}`, key, depth + 1, walk);
+    if (!mayChange(one) || key === '__proto__') continue;
+    const resolved = resolve(one, field === '' ? key : `${field}.${key}`, key, walk);
     if (resolved === one) continue;
     copy ??= { ...object };
     copy[key] = resolved;
   }
   return copy ?? object;
 }
-
-const mayChange = (value: unknown): boolean =>
-  typeof value === 'string' ? isDynamic(value) : typeof value === 'object' && value !== null;
 
 /** Settings as they may be written where expressions are worked out: any value may be one, or a variable of the flow. */
 export type Dynamic<Value> =
@@ -167,37 +228,48 @@ export type Dynamic<Value> =
         ? { readonly [Key in keyof Value]: Dynamic<Value[Key]> }
         : never);
 
-/** Which settings are a variable of the flow as a whole, by the setting's name: `details` for `{{ variables.details }}`. */
-export type SettingOrigins = ReadonlyMap<string, string>;
+/** Settings as their author wrote them. */
+export interface WrittenSettings {
+  readonly settings: unknown;
+  /** Which of them are a variable of the flow as a whole, by the setting's name: `details` for `{{ variables.details }}`. */
+  readonly variables: ReadonlyMap<string, string>;
+}
 
-/** @returns the variable a setting is, whichever way it is written. */
-export function settingOrigins(settings: unknown): SettingOrigins {
-  const origins = new Map<string, string>();
+/** An expression that is a variable of the flow: `{{ variables.details }}` or `{{ variables["details"] }}`. */
+const variableExpression =
+  /^\s*\{\{-?\s*variables\s*(?:\.\s*([\w-]+)|\[\s*(?:"([^"]+)"|'([^']+)')\s*\])\s*-?\}\}\s*$/;
+
+/** @returns the settings with the variables they are, whichever way that is written. */
+export function readWritten(settings: unknown): WrittenSettings {
+  const variables = new Map<string, string>();
   for (const [key, value] of Object.entries(settings ?? {})) {
     const text =
-      typeof value === 'string' ? /^\s*\{\{\s*variables\.([\w-]+)\s*\}\}\s*$/.exec(value)?.[1] : undefined;
+      typeof value === 'string' ? variableExpression.exec(value)?.slice(1).find(Boolean) : undefined;
     const name = typeof value === 'object' && value !== null ? variableReference(value) : text;
-    if (name !== undefined) origins.set(key, name);
+    if (name !== undefined) variables.set(key, name);
   }
-  return origins;
+  return { settings, variables };
 }
 
 /**
  * Settings with their expressions worked out: Liquid over `input`, `context`, `variables` and `trigger`, without files and
- * within limits of time and size. A text that is one expression becomes its value and keeps its type; `{ "$variable": NAME }`
- * is the variable itself. What stands in values of the flow is data and not looked into; in HTML it is escaped. A password or
- * other secret is an expression only as a whole.
+ * within limits of time and size. A text that is one expression becomes its value, as it is, and keeps its type;
+ * `{ "$variable": NAME }` is the variable itself. What stands in values of the flow is data and not looked into. Within other
+ * text a value is escaped in HTML, and cannot bring recipients of its own in a list of addresses. A password or other secret is
+ * an expression only as a whole.
  *
+ * @param kinds what fields hold, by their path, where that is not plain text.
+ * @param more further names for expressions.
  * @throws MailError `DYNAMIC_FIELD_MISSING` naming field and path, unless the filter `default` gives a value instead;
  * `DYNAMIC_FIELD_INVALID`.
  */
 export function resolveDynamicFields(
   settings: unknown,
   flow: FlowData,
-  htmlFields: ReadonlySet<string> = new Set(),
+  kinds: ReadonlyMap<string, FieldKind> = new Map(),
   more: Readonly<Record<string, unknown>> = {},
 ): unknown {
   const { input, context, variables, trigger } = flow;
   const data = { ...more, input, context, variables, trigger: trigger ?? {} };
-  return resolve(settings, '', '', 0, { flow, data, htmlFields });
+  return resolve(settings, '', '', { flow, data, kinds, within: new Set() });
 }

@@ -11,7 +11,13 @@ export { diaflowNode } from './dialects/diaflow/diaflow.ts';
 export { type DiaflowSettings, diaflowSettingsSchema } from './dialects/diaflow/settings.ts';
 export { sendEmailNode } from './dialects/send-email/send-email.ts';
 export { type SendEmailSettings, sendEmailSettingsSchema } from './dialects/send-email/settings.ts';
-export { type Dynamic, resolveDynamicFields, type SettingOrigins } from './dynamic-fields.ts';
+export {
+  type Dynamic,
+  type FieldKind,
+  resolveDynamicFields,
+  type WrittenSettings,
+} from './dynamic-fields.ts';
+export { type DeliveryContext, deliver } from './flow/deliver.ts';
 export { type FlowData, type FlowDataInput, flowDataSchema, parseFlowData } from './flow/flow-data.ts';
 export { createFlowScope, type FlowScope, type FlowScopeOptions } from './flow/flow-scope.ts';
 export { storeResult } from './flow/result-storage.ts';
@@ -30,5 +36,5 @@ export type {
 } from './node.ts';
 export { type PreparedRun, type PrepareOptions, prepareRun } from './prepare-run.ts';
 export { previewNode } from './preview-node.ts';
-export { type BatchData, type BatchHost, type BatchRow, runBatch } from './run-batch.ts';
-export { type NodeHost, runNode } from './run-node.ts';
+export { type BatchHost, type BatchRow, runBatch } from './run-batch.ts';
+export { type NodeHost, NodeRun, runNode } from './run-node.ts';

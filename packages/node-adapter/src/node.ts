@@ -1,6 +1,6 @@
 import type { MailError, MailErrorJson, SendPolicy, SendReceipt, SendRequest } from '@flowpost/core';
 import type { z } from 'zod';
-import type { SettingOrigins } from './dynamic-fields.ts';
+import type { WrittenSettings } from './dynamic-fields.ts';
 import type { FlowData } from './flow/flow-data.ts';
 
 /** How a field is edited. Hosts map these to the widgets they have. */
@@ -88,10 +88,12 @@ export interface NodeDefinition<Settings extends z.ZodType = z.ZodType> {
   readonly settings: Settings;
   readonly sections: readonly NodeSection[];
   /**
-   * @param origins which settings are a variable of the flow.
+   * @param written the settings before expressions were worked out.
    * @throws MailError when settings and flow data do not make a request.
    */
-  toSendRequest(settings: z.output<Settings>, flow: FlowData, origins: SettingOrigins): NodeRequest;
+  toSendRequest(settings: z.output<Settings>, flow: FlowData, written: WrittenSettings): NodeRequest;
+  /** Paths of settings that hold HTML, beside those whose widget says so. */
+  htmlFields?(written: unknown): readonly string[];
   /** How a failure ends for these settings, checked or not. */
   failurePolicy(settings: unknown): FailurePolicy;
   /** The error in the words of the platform. */

@@ -1,10 +1,10 @@
 import { parseWith } from '@flowpost/core';
 import type { z } from 'zod';
-import { resolveDynamicFields, settingOrigins } from './dynamic-fields.ts';
+import { type FieldKind, readWritten, resolveDynamicFields } from './dynamic-fields.ts';
 import { withMessageId } from './flow/deliver.ts';
 import type { FlowData } from './flow/flow-data.ts';
 import { storeResult } from './flow/result-storage.ts';
-import type { NodeDefinition, NodeRequest, NodeWarning } from './node.ts';
+import type { FieldWidget, NodeDefinition, NodeRequest, NodeWarning } from './node.ts';
 
 /** What a node is run with, before anything is sent. */
 export interface PrepareOptions {
@@ -23,18 +23,24 @@ export interface PrepareOptions {
 export interface PreparedRun {
   readonly request: NodeRequest;
   readonly warnings: readonly NodeWarning[];
+  /** The settings with their expressions worked out. */
+  readonly settings: unknown;
 }
 
-/** Fields whose text is HTML, by the form; a form does not change. */
-const htmlFields = new WeakMap<object, ReadonlySet<string>>();
+const kindOfWidget: Partial<Record<FieldWidget, FieldKind>> = { html: 'html', addresses: 'addresses' };
+/** What fields hold, by the form; a form does not change. */
+const kindsByForm = new WeakMap<object, ReadonlyMap<string, FieldKind>>();
 
-function htmlFieldsOf({ sections }: Pick<NodeDefinition, 'sections'>): ReadonlySet<string> {
-  const known = htmlFields.get(sections);
+function fieldKinds({ sections }: Pick<NodeDefinition, 'sections'>): ReadonlyMap<string, FieldKind> {
+  const known = kindsByForm.get(sections);
   if (known) return known;
-  const fields = sections.flatMap((section) => section.fields.filter(({ widget }) => widget === 'html'));
-  const names = new Set(fields.map(({ name }) => name));
-  htmlFields.set(sections, names);
-  return names;
+  const kinds = new Map<string, FieldKind>();
+  for (const { name, widget } of sections.flatMap(({ fields }) => fields)) {
+    const kind = kindOfWidget[widget];
+    if (kind) kinds.set(name, kind);
+  }
+  kindsByForm.set(sections, kinds);
+  return kinds;
 }
 
 /**
@@ -47,13 +53,15 @@ export function prepareRun<Settings extends z.ZodType>(
   settings: unknown,
   { flow, nodeId = definition.type, dynamicFields = true, names }: PrepareOptions,
 ): PreparedRun {
-  const resolved = dynamicFields
-    ? resolveDynamicFields(settings, flow, htmlFieldsOf(definition), names)
-    : settings;
+  const ofForm = fieldKinds(definition);
+  const html = definition.htmlFields?.(settings) ?? [];
+  const kinds =
+    html.length === 0 ? ofForm : new Map([...ofForm, ...html.map((field) => [field, 'html'] as const)]);
+  const resolved = dynamicFields ? resolveDynamicFields(settings, flow, kinds, names) : settings;
   const parsed = parseWith(definition.settings, resolved);
-  const origins = settingOrigins(dynamicFields ? settings : undefined);
-  const request = withMessageId(definition.toSendRequest(parsed, flow, origins), nodeId);
+  const written = dynamicFields ? readWritten(settings) : { settings, variables: new Map() };
+  const request = withMessageId(definition.toSendRequest(parsed, flow, written), nodeId);
   // Asked first: a key that can hold no result must not be found out after the message has gone.
   if (request.policy.store) storeResult(flow, request.policy.store, {});
-  return { request, warnings: definition.warnings?.(parsed) ?? [] };
+  return { request, warnings: definition.warnings?.(parsed) ?? [], settings: resolved };
 }

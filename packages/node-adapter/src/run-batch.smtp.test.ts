@@ -4,6 +4,8 @@ import { sendEmailNode } from './dialects/send-email/send-email.ts';
 import { parseFlowData } from './flow/flow-data.ts';
 import { type BatchRow, runBatch } from './run-batch.ts';
 
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
 const flow = parseFlowData({ context: { sale: 'Spring' } });
 const settingsFor = (inbox: SmtpInbox, more: object = {}) => ({
   connection: inbox.url,
@@ -16,8 +18,8 @@ const settingsFor = (inbox: SmtpInbox, more: object = {}) => ({
   ...more,
 });
 
-async function collect(batch: AsyncIterable<BatchRow>): Promise<BatchRow[]> {
-  const rows: BatchRow[] = [];
+async function collect<Row extends object>(batch: AsyncIterable<BatchRow<Row>>): Promise<BatchRow<Row>[]> {
+  const rows: BatchRow<Row>[] = [];
   for await (const row of batch) rows.push(row);
   return rows.toSorted((a, b) => a.index - b.index);
 }
@@ -73,4 +75,70 @@ it('begins no further row after a failure that halts', async () => {
   expect(results.length).toBeLessThan(12);
   expect(results.find(({ index }) => index === 5)?.outcome).toMatchObject({ kind: 'halt' });
   expect(inbox.messages).toHaveLength(results.length - 1);
+});
+
+it('a source that fails loses no result of what was sent', async () => {
+  await using inbox = await SmtpInbox.start();
+  function* failing() {
+    yield { email: 'a@x.org', name: 'A' };
+    yield { email: 'b@x.org', name: 'B' };
+    throw new Error('db gone');
+  }
+  const seen: number[] = [];
+  const all = (async () => {
+    for await (const { index } of runBatch(sendEmailNode, settingsFor(inbox), failing(), { flow }))
+      seen.push(index);
+  })();
+  await expect(all).rejects.toThrow('db gone');
+  expect([seen.toSorted(), inbox.messages.length]).toEqual([[0, 1], 2]);
+});
+
+it('tells what became of a row while it waits for the next, and begins none after one that halts', async () => {
+  await using inbox = await SmtpInbox.start();
+  let taken = 0;
+  async function* slow() {
+    for (; taken < 20; taken++) {
+      yield { email: taken === 1 ? 'nobody' : 'a@x.org', name: 'A' };
+      await sleep(200);
+    }
+  }
+  const begin = performance.now();
+  const results = await collect(
+    runBatch(sendEmailNode, settingsFor(inbox, { stopOnError: true }), slow(), { flow }),
+  );
+  expect(results.map(({ outcome }) => outcome.kind)).toEqual(['continue', 'halt']);
+  expect(performance.now() - begin).toBeLessThan(2_000);
+  expect(inbox.messages).toHaveLength(1);
+});
+
+it('ends with its signal, although its source does not', async () => {
+  await using inbox = await SmtpInbox.start();
+  async function* never() {
+    yield { email: 'a@x.org', name: 'A' };
+    await new Promise(() => undefined);
+  }
+  const signal = AbortSignal.timeout(300);
+  const results = await collect(runBatch(sendEmailNode, settingsFor(inbox), never(), { flow, signal }));
+  expect(results).toHaveLength(1);
+});
+
+it('waits for asynchronous sends too, so that rows do not pile up', async () => {
+  await using inbox = await SmtpInbox.start();
+  const rows = Array.from({ length: 10 }, (_, index) => ({ email: 'a@x.org', name: `${index}` }));
+  const results = await collect(
+    runBatch(sendEmailNode, settingsFor(inbox, { async: true }), rows, { flow, concurrency: 2 }),
+  );
+  expect(results.every(({ outcome }) => 'receipt' in outcome && outcome.receipt.status === 'sent')).toBe(
+    true,
+  );
+  expect(inbox.messages).toHaveLength(10);
+});
+
+it.each([0, -1, Number.NaN, 1.5])('a concurrency of %s is an error', async (concurrency) => {
+  await using inbox = await SmtpInbox.start();
+  await expect(
+    collect(runBatch(sendEmailNode, settingsFor(inbox), [{}], { flow, concurrency })),
+  ).rejects.toMatchObject({
+    code: 'INPUT_INVALID',
+  });
 });

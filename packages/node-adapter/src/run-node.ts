@@ -1,10 +1,11 @@
 import { type SendOptions, type SendReceipt, toMailError } from '@flowpost/core';
 import type { z } from 'zod';
+import { resolveDynamicFields } from './dynamic-fields.ts';
 import { deliver } from './flow/deliver.ts';
 import type { FlowData } from './flow/flow-data.ts';
 import { createFlowScope, type FlowScope } from './flow/flow-scope.ts';
 import { storeResult } from './flow/result-storage.ts';
-import type { FailurePolicy, NodeDefinition, NodeError, NodeOutcome } from './node.ts';
+import type { FailurePolicy, NodeDefinition, NodeError, NodeOutcome, NodeWarning } from './node.ts';
 import { type PreparedRun, type PrepareOptions, prepareRun } from './prepare-run.ts';
 
 /** What a host gives a node to run with. */
@@ -16,21 +17,53 @@ export interface NodeHost extends PrepareOptions, Pick<SendOptions, 'beforeData'
   /**
    * Hears how an asynchronous send ended. `store` puts its result into the flow's data as it is by then.
    */
-  readonly onSettled?: ((outcome: NodeOutcome, store: (flow: FlowData) => FlowData) => void) | undefined;
+  readonly onSettled?:
+    | ((outcome: NodeOutcome, store: (flow: FlowData) => FlowData) => void | Promise<void>)
+    | undefined;
 }
 
-/** Stores a result where the policy wants it. After a failure, a place that cannot hold it is no second failure. */
+/** Stores a result where the policy wants it; where there is no room for it, that is no failure of its own. */
 function stored(
   flow: FlowData,
   store: FailurePolicy['store'],
   result: SendReceipt | { error: NodeError },
 ): FlowData {
-  if (!store) return flow;
   try {
-    return storeResult(flow, store, result);
-  } catch (error) {
-    if ('error' in result) return flow;
-    throw error;
+    return store ? storeResult(flow, store, result) : flow;
+  } catch {
+    return flow;
+  }
+}
+
+const notStored: NodeWarning = {
+  code: 'RESULT_NOT_STORED',
+  message:
+    'The message was sent, but its result could not be stored: the flow has something else in that place by now.',
+};
+
+/** Settings that decide how a failure ends, on any platform. */
+const policyKeys = ['stopOnError', 'store', 'storeResult', 'inputKey', 'contextKey'];
+
+/** How a failure ends, whatever else the settings are; so what decides it is worked out apart from the rest. */
+function policyOf(
+  definition: Pick<NodeDefinition, 'failurePolicy'>,
+  settings: unknown,
+  { flow, dynamicFields = true, names }: PrepareOptions,
+): FailurePolicy {
+  const resolved: Record<string, unknown> = {};
+  for (const key of policyKeys) {
+    try {
+      const value = (settings as Record<string, unknown> | null | undefined)?.[key];
+      if (value === undefined) continue;
+      resolved[key] = dynamicFields ? resolveDynamicFields(value, flow, undefined, names) : value;
+    } catch {
+      // It stays as if it were not given.
+    }
+  }
+  try {
+    return definition.failurePolicy(resolved);
+  } catch {
+    return { stopOnError: true, store: undefined };
   }
 }
 
@@ -50,8 +83,11 @@ function queuedReceipt({ request }: PreparedRun): SendReceipt {
   };
 }
 
-/** One node with its settings, about to run. */
-class Run<Settings extends z.ZodType> {
+/**
+ * One node with its settings, about to run: for hosts that do something of their own between its steps, such as writing down
+ * what is about to be sent. Everybody else calls {@link runNode}.
+ */
+export class NodeRun<Settings extends z.ZodType> {
   readonly #definition: NodeDefinition<Settings>;
   readonly #settings: unknown;
   readonly #host: NodeHost;
@@ -61,27 +97,50 @@ class Run<Settings extends z.ZodType> {
     this.#definition = definition;
     this.#settings = settings;
     this.#host = host;
-    const { stopOnError, store } = definition.failurePolicy(settings);
-    // An expression that was not worked out names no place.
-    this.#policy = { stopOnError, store: store?.key.includes('{{') ? undefined : store };
+    this.#policy = policyOf(definition, settings, host);
   }
 
+  /** @throws MailError when settings and flow data make no request; {@link failed} makes an outcome of it. */
   prepare(): PreparedRun {
     return prepareRun(this.#definition, this.#settings, this.#host);
   }
 
-  async send({ request }: PreparedRun, scope: FlowScope, signal?: AbortSignal): Promise<SendReceipt> {
+  /** The error in the platform's words; in ours when even that fails. */
+  #describe(thrown: unknown, settings: unknown): NodeError {
+    const error = toMailError(thrown);
+    try {
+      return this.#definition.describeError(error, settings);
+    } catch {
+      return error.toJSON();
+    }
+  }
+
+  async #send({ request }: PreparedRun, scope: FlowScope, signal?: AbortSignal): Promise<SendReceipt> {
     const { nodeId = this.#definition.type, ...host } = this.#host;
     return deliver(request, { ...host, nodeId, scope, signal });
   }
 
-  succeeded(receipt: SendReceipt, { warnings, request }: PreparedRun): NodeOutcome {
-    const flow = stored(this.#host.flow, request.policy.store, receipt);
+  /** The outcome of a message that was sent, or put where it will be. */
+  sent(receipt: SendReceipt, prepared: PreparedRun): NodeOutcome {
+    const { store } = prepared.request.policy;
+    let { flow } = this.#host;
+    let { warnings } = prepared;
+    try {
+      if (store) flow = storeResult(flow, store, receipt);
+    } catch {
+      // The place was free before and is not any more. That changes nothing about the message.
+      warnings = [...warnings, notStored];
+    }
     return { kind: 'continue', receipt, flow, ...(warnings.length > 0 && { warnings }) };
   }
 
+  /** The outcome of a failure. */
   failed(thrown: unknown, prepared?: PreparedRun): NodeOutcome {
-    const error = this.#definition.describeError(toMailError(thrown), this.#settings);
+    return this.failedBefore(this.#describe(thrown, prepared?.settings ?? this.#settings), prepared);
+  }
+
+  /** The outcome of a failure that was written down earlier. */
+  failedBefore(error: NodeError, prepared?: PreparedRun): NodeOutcome {
     const { stopOnError, store } = prepared?.request.policy ?? this.#policy;
     const warnings = prepared?.warnings ?? [];
     const flow = stored(this.#host.flow, store, { error });
@@ -93,29 +152,43 @@ class Run<Settings extends z.ZodType> {
     };
   }
 
+  /** Sends, and says how it ended. Does not throw. */
   async end(prepared: PreparedRun, scope: FlowScope, signal?: AbortSignal): Promise<NodeOutcome> {
+    let receipt: SendReceipt;
     try {
-      return this.succeeded(await this.send(prepared, scope, signal), prepared);
+      receipt = await this.#send(prepared, scope, signal);
     } catch (thrown) {
       return this.failed(thrown, prepared);
     }
+    return this.sent(receipt, prepared);
   }
 
   /** Starts the send in the background. The scope, if it is this run's own, ends with it. */
   queue(prepared: PreparedRun, scope: FlowScope): NodeOutcome {
     const { onSettled, scope: shared } = this.#host;
     const { store } = prepared.request.policy;
-    scope.background.run(async () => {
-      try {
+    try {
+      scope.background.run(async () => {
         const outcome = await this.end(prepared, scope);
         const result = 'error' in outcome ? { error: outcome.error } : outcome.receipt;
-        onSettled?.(outcome, (flow) => stored(flow, store, result));
-      } finally {
+        try {
+          await onSettled?.(outcome, (flow) => stored(flow, store, result));
+        } catch (error) {
+          const { message } = toMailError(error);
+          scope.options.logger?.error('the host failed to hear how an asynchronous send ended', { message });
+        }
         // Not waited for here: it waits for this task.
         if (!shared) void scope[Symbol.asyncDispose]();
-      }
-    });
-    return this.succeeded(queuedReceipt(prepared), prepared);
+      });
+    } catch (thrown) {
+      return this.failed(thrown, prepared);
+    }
+    return this.queued(prepared);
+  }
+
+  /** The outcome of a send that waits for its turn. */
+  queued(prepared: PreparedRun): NodeOutcome {
+    return this.sent(queuedReceipt(prepared), prepared);
   }
 }
 
@@ -129,7 +202,7 @@ export async function runNode<Settings extends z.ZodType>(
   settings: unknown,
   host: NodeHost,
 ): Promise<NodeOutcome> {
-  const run = new Run(definition, settings, host);
+  const run = new NodeRun(definition, settings, host);
   let prepared: PreparedRun;
   try {
     prepared = run.prepare();

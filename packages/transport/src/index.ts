@@ -3,7 +3,7 @@ export { contentHash } from './guards/content-hash.ts';
 export { type DuplicateGuardOptions, withDuplicateGuard } from './guards/duplicate-guard.ts';
 export { type MailTrigger, withLoopGuard } from './guards/loop-guard.ts';
 export { type RetryOptions, withRetry } from './guards/retry.ts';
-export { withSandbox } from './guards/sandbox.ts';
+export { applySandbox, withSandbox } from './guards/sandbox.ts';
 export type { ComposerOptions } from './message-composer.ts';
 export { previewMessage } from './preview-message.ts';
 export { findService, listServices, type MailService } from './services/find-service.ts';

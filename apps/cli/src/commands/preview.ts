@@ -15,7 +15,7 @@ export async function preview(argv: readonly string[]): Promise<number> {
   const compose = async () => {
     if (named) {
       const { node, settings, flow, sending } = await readRun('preview', argv);
-      return previewNode(node, settings, flow, sending);
+      return previewNode(node, settings, { flow }, sending);
     }
     const { message, connection, sending } = await readMessage(argv, nowhere);
     return previewMessage(message, connection, sending);

@@ -50,6 +50,11 @@ const hints = {
       'The flow was started by an automatic reply or by bulk mail (RFC 3834), and such mail is not answered. Filter it before the flow, or switch the loop guard off where this is meant.',
     DUPLICATE_CONFLICT:
       'This key was used for other content within the window. Use another key for another message.',
+    IDEMPOTENCY_CONFLICT:
+      'This Idempotency-Key was used for another request. Use a new key for a new request.',
+    DELIVERY_NOT_FOUND: 'There is no such delivery, or it is older than deliveries are kept.',
+    DELIVERY_STATE_WRONG:
+      'Look at the state of the delivery: what was asked for is possible in the states in details.possible only.',
     RESULT_KEY_INVALID:
       'Name a place such as "mail.result": parts joined by dots, none of them empty or reserved, and no part inside a value that is not an object.',
     FILE_UNREADABLE:
@@ -81,6 +86,10 @@ const hints = {
   configuration: {
     CONNECTION_INVALID:
       'Correct the connection, for example smtps://user:password@smtp.example.com:465 or smtp://smtp.example.com:587.',
+    CONNECTION_NOT_FOUND: 'Give the id or name of a stored connection, or create it first.',
+    CONNECTION_NAME_TAKEN: 'Give the connection another name, or change the one that has it.',
+    FOLDER_IN_USE:
+      'Stop the other process, or give this one a folder of its own. Several processes at once need PostgreSQL (DATABASE_URL).',
     SERVICE_UNKNOWN: 'Use the name of a known service, or give host and port instead.',
     MAILBOX_NOT_FOUND:
       'Correct the Object ID (or address) of the sending user: there is no such user with a mailbox in this tenant. It is the Object ID of the user, not of the application.',
@@ -194,6 +203,10 @@ const hints = {
   temporary: {
     AUTH_DEFERRED:
       'The server cannot check the login at the moment (4yz). Do not change the password; try again later.',
+    PROCESS_ENDED:
+      'The process that was sending this ended before the message was handed over. Nothing was delivered; send it again.',
+    STORAGE_UNAVAILABLE:
+      'The database or its disk cannot take anything at the moment. Nothing was accepted; try again later.',
     GREETING_DEFERRED: 'The server is busy or limits this client. Try again later.',
     SENDER_DEFERRED: 'The server does not take mail from this sender at the moment. Try again later.',
     RECIPIENTS_DEFERRED: 'The server does not take mail for these recipients at the moment. Try again later.',
@@ -224,6 +237,8 @@ const hints = {
       'The message was handed over completely, but the reply was lost: it may or may not have been delivered. Look for the Message-ID in the Sent folder or ask the recipient before sending again.',
   },
   cancelled: {
+    DELIVERY_CANCELLED:
+      'Somebody cancelled the delivery before it was sent. Nothing was delivered; it can be queued again.',
     SEND_CANCELLED: 'The caller cancelled. Nothing was delivered; send again whenever you like.',
   },
   internal: {

@@ -67,6 +67,8 @@ export class MailError extends Error {
 
   /** Adds what is known further up, such as the Message-ID; what is there already stays. */
   addDetails(details: ErrorDetails): this {
+    // Whoever froze it wants it as it is.
+    if (Object.isFrozen(this)) return this;
     (this as { details: ErrorDetails }).details = { ...details, ...this.details };
     return this;
   }

@@ -44,8 +44,13 @@ export function foldHeader(name: string, pieces: readonly string[]): string {
 
 /** The last gate before the wire: whatever path a value took, no line break gets past here. */
 function assertHeaderText(name: string, text: string): void {
-  const problem = headerTextProblem(text);
-  if (problem) throw new MailError('HEADER_INVALID', `The header ${name} cannot be written: ${problem}.`);
+  const problem = /^[!-9;-~]+$/.test(name) ? headerTextProblem(text) : 'its name is no header name';
+  if (problem) {
+    throw new MailError(
+      'HEADER_INVALID',
+      `The header ${JSON.stringify(name)} cannot be written: ${problem}.`,
+    );
+  }
 }
 
 const qSafe = /[A-Za-z0-9!*+/-]/;

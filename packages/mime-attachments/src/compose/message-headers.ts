@@ -1,5 +1,5 @@
 import type { EmailMessage, Priority } from '@flowpost/core';
-import { toWireAddress } from '@flowpost/core';
+import { MailError, toWireAddress } from '@flowpost/core';
 import { addressHeader } from './address-header.ts';
 import { textHeader, tokenHeader } from './header.ts';
 
@@ -9,6 +9,7 @@ const two = (value: number): string => (value < 10 ? `0${value}` : `${value}`);
 
 /** A date as RFC 5322 section 3.3 writes it, in UTC. */
 function formatDate(date: Date): string {
+  if (Number.isNaN(date.getTime())) throw new MailError('INPUT_INVALID', 'date: it is no date.');
   const time = [date.getUTCHours(), date.getUTCMinutes(), date.getUTCSeconds()].map(two).join(':');
   const day = `${days[date.getUTCDay()]}, ${date.getUTCDate()} ${months[date.getUTCMonth()]}`;
   return `${day} ${date.getUTCFullYear().toString().padStart(4, '0')} ${time} +0000`;

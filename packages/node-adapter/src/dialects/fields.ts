@@ -20,3 +20,66 @@ export const encryptable = z.union([z.string().min(1, 'it is empty'), z.instance
 export function platformPolicy(policy: z.input<typeof sendPolicySchema>): SendPolicy {
   return sendPolicySchema.parse({ retry: { attempts: 1 }, loopGuard: false, ...policy });
 }
+
+type Scalar = string | number | boolean | bigint | null;
+const scalars = ['number', 'boolean', 'bigint'];
+const asText = (value: unknown): unknown => {
+  if (value === null) return '';
+  return scalars.includes(typeof value) ? String(value) : value;
+};
+
+/** Text as a form or the flow hands it over: a number or a truth value is written out, nothing is empty. */
+export const flowText = z.preprocess(asText, z.string()).prefault('') as unknown as z.ZodDefault<
+  z.ZodType<string, Scalar>
+>;
+
+const truths: Readonly<Record<string, boolean>> = {
+  true: true,
+  on: true,
+  yes: true,
+  false: false,
+  off: false,
+  no: false,
+};
+/** A truth value as a form hands it over: itself, or its name. Anything else stays what it is. */
+export const asFlag = (value: unknown): unknown =>
+  typeof value === 'string' ? (truths[value.trim().toLowerCase()] ?? value) : value;
+
+const isBlank = (value: unknown): boolean => value === '' || value === null;
+
+/** A checkbox; left empty it is `otherwise`. */
+export function flag(otherwise: boolean): z.ZodDefault<z.ZodType<boolean, boolean | string | null>> {
+  const read = (value: unknown): unknown => (isBlank(value) ? otherwise : asFlag(value));
+  return z.preprocess(read, z.boolean()).prefault(otherwise) as never;
+}
+
+/** A number as a form hands it over: itself, or its digits. */
+export const asNumber = (value: unknown): unknown =>
+  typeof value === 'string' && /^\s*-?\d+\s*$/.test(value) ? Number(value) : value;
+
+/** A choice; left empty it is `otherwise`, and case does not matter. */
+export function choice<
+  const Names extends readonly [string, ...string[]],
+  Otherwise extends Names[number] | undefined,
+>(
+  names: Names,
+  otherwise: Otherwise,
+): z.ZodDefault<z.ZodType<Names[number] | Otherwise, Names[number] | '' | null>> {
+  const read = (value: unknown): unknown => {
+    if (isBlank(value)) return otherwise;
+    return typeof value === 'string'
+      ? (names.find((one) => one === value.trim().toLowerCase()) ?? value)
+      : value;
+  };
+  const schema = z.preprocess(read, z.enum(names).optional());
+  return (otherwise === undefined ? schema.optional() : schema.prefault(otherwise)) as never;
+}
+
+/** The fields of an object that are filled in. */
+export function filledIn(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype)
+    return value;
+  return Object.fromEntries(
+    Object.entries(value).filter(([, one]) => one !== '' && one !== null && one !== undefined),
+  );
+}

@@ -3,6 +3,7 @@ import {
   createMessageId,
   type EmailMessage,
   type MailSender,
+  type Sandbox,
   type SendOptions,
   type SendPolicy,
   type SendReceipt,
@@ -25,9 +26,9 @@ export interface DeliveryContext extends Pick<SendOptions, 'beforeData' | 'trans
 }
 
 /** Who sends over what, without secrets and the same in every process. */
-function sendingScope({ connection }: NodeRequest, nodeId: string): string {
-  // What is secret prints as ***, so a new password makes no new message.
-  return JSON.stringify([nodeId, connection]);
+function sendingScope({ connection }: NodeRequest, nodeId: string, sandbox?: Sandbox): string {
+  // What is secret prints as ***, so a new password makes no new message. What was tried out in a sandbox was not sent.
+  return JSON.stringify([nodeId, connection, sandbox]);
 }
 
 /** The same id for the same key, so that a message sent again is recognised wherever it arrives. */
@@ -59,22 +60,25 @@ function guarded(
   const { retry, onDoubt, loopGuard, duplicateWindowMs = 0, idempotencyKey } = request.policy;
   const { clock, attachments } = scope.options;
   let outer = sender;
-  const attempts = onDoubt === 'resend' ? Math.max(2, retry.attempts) : retry.attempts;
-  if (attempts > 1) outer = withRetry(outer, { ...retry, attempts, onDoubt, clock });
+  const sandbox = scope.options.sandbox ?? request.policy.sandbox;
+  const trigger = loopGuard ? mailTrigger(flow) : undefined;
+  if (retry.attempts > 1 || onDoubt === 'resend') outer = withRetry(outer, { ...retry, onDoubt, clock });
   if (duplicateWindowMs > 0 || idempotencyKey !== undefined) {
-    const by = sendingScope(request, nodeId);
+    const by = sendingScope(request, nodeId, sandbox);
     outer = withDuplicateGuard(outer, {
       store: scope.duplicateStore,
       scope: by,
       windowMs: duplicateWindowMs > 0 ? duplicateWindowMs : dayMs,
-      ...(idempotencyKey !== undefined && { key: JSON.stringify([nodeId, idempotencyKey]) }),
+      ...(idempotencyKey !== undefined && { key: JSON.stringify([by, idempotencyKey]) }),
       clock,
       attachments,
     });
   }
-  const sandbox = scope.options.sandbox ?? request.policy.sandbox;
-  if (sandbox) outer = withSandbox(outer, sandbox);
-  const trigger = loopGuard ? mailTrigger(flow) : undefined;
+  if (sandbox) {
+    // Where mail is redirected to may be where the flow was started from.
+    if (trigger) outer = withLoopGuard(outer, trigger);
+    outer = withSandbox(outer, sandbox);
+  }
   return trigger ? withLoopGuard(outer, trigger) : outer;
 }
 

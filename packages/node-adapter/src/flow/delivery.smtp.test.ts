@@ -252,7 +252,9 @@ describe('dynamic fields', () => {
     expect(inbox.messages).toMatchObject([
       { subject: 'Tea & cake', to: [{ address: 'bob@x.org' }], html: '<p>Tea &amp; cake</p>' },
     ]);
-    const preview = await previewNode(sendEmailNode, settingsFor(inbox.url, dynamic), parseFlowData(flow));
+    const preview = await previewNode(sendEmailNode, settingsFor(inbox.url, dynamic), {
+      flow: parseFlowData(flow),
+    });
     expect(preview.body.toString()).toContain('Subject: Tea & cake');
   });
 
@@ -273,5 +275,143 @@ describe('dynamic fields', () => {
       kind: 'continue',
       error: { code: 'DYNAMIC_FIELD_MISSING', details: { field: 'subject', path: 'input.nothing' } },
     });
+  });
+});
+
+describe('whatever happens around a send', () => {
+  it('a message that was sent stays sent when its result can no longer be stored', async () => {
+    await using inbox = await SmtpInbox.start();
+    const context: Record<string, unknown> = {};
+    const flow = { ...parseFlowData({}), context };
+    const outcome = await runNode(
+      sendEmailNode,
+      settingsFor(inbox.url, { store: { target: 'context', key: 'mail.result' } }),
+      { flow, beforeData: () => void Object.assign(context, { mail: 'text by now' }) },
+    );
+    expect(outcome).toMatchObject({
+      kind: 'continue',
+      receipt: { status: 'sent' },
+      warnings: [{ code: 'RESULT_NOT_STORED' }],
+    });
+    expect(inbox.messages).toHaveLength(1);
+  });
+
+  it('a host that fails to hear the outcome, or whose runner takes nothing, breaks nothing', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using scope = createFlowScope();
+    await run(settingsFor(inbox.url, { async: true }), {
+      scope,
+      onSettled: async () => Promise.reject(new Error('db')),
+    });
+    await run(settingsFor(inbox.url, { async: true }), {
+      scope,
+      onSettled: () => {
+        throw new Error('sync');
+      },
+    });
+    await scope.background.drain();
+    expect(inbox.messages).toHaveLength(2);
+    const full: BackgroundRunner = {
+      run: () => {
+        throw new Error('queue full');
+      },
+      drain: async () => undefined,
+    };
+    await using other = createFlowScope({ background: full });
+    expect(await run(settingsFor(inbox.url, { async: true }), { scope: other })).toMatchObject({
+      error: { code: 'INTERNAL' },
+    });
+  });
+
+  it("a scope waits for sends that a host's runner has, retries included", async () => {
+    let refusals = 1;
+    await using inbox = await SmtpInbox.start({
+      refuse: { mailFrom: () => (refusals-- > 0 ? { code: 451, text: '4.3.0 later' } : undefined) },
+    });
+    const ended: NodeOutcome[] = [];
+    {
+      await using scope = createFlowScope({ background: new InProcessRunner() });
+      const retry = { attempts: 3, firstDelayMs: 400 };
+      await run(settingsFor(inbox.url, { async: true, retry }), {
+        scope,
+        onSettled: (one) => void ended.push(one),
+      });
+    }
+    expect(ended).toMatchObject([{ receipt: { status: 'sent' } }]);
+  });
+
+  it('a closed scope sends nothing more', async () => {
+    await using inbox = await SmtpInbox.start();
+    const scope = createFlowScope();
+    await scope[Symbol.asyncDispose]();
+    expect(await run(settingsFor(inbox.url), { scope })).toMatchObject({ error: { code: 'SENDER_CLOSED' } });
+    expect(inbox.connections).toBe(0);
+  });
+
+  it('a definition that cannot describe an error is no reason to throw', async () => {
+    const broken = {
+      ...sendEmailNode,
+      describeError: () => {
+        throw new Error('no words');
+      },
+    };
+    const outcome = await runNode(broken, settingsFor('smtp://127.0.0.1:2', { to: 'nobody' }), {
+      flow: parseFlowData({}),
+    });
+    expect(outcome).toMatchObject({ error: { code: 'ADDRESS_INVALID' } });
+  });
+
+  it('a twin of a message in doubt is in doubt too, at once', async () => {
+    await using server = await FaultServer.start({ stage: 'dot', fault: 'fin' });
+    await using scope = createFlowScope({ duplicateStore: new MemoryDuplicateStore() });
+    const settings = settingsFor(`smtp://127.0.0.1:${server.port}`, { duplicateWindowMs: 60_000 });
+    const outcomes = await Promise.all([run(settings, { scope }), run(settings, { scope })]);
+    for (const outcome of outcomes)
+      expect(outcome).toMatchObject({ error: { code: 'DELIVERY_IN_DOUBT', inDoubt: true } });
+    expect(server.messages).toHaveLength(1);
+  });
+
+  it('what was tried out in a sandbox does not count as sent, and cannot answer itself', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using scope = createFlowScope({ duplicateStore: new MemoryDuplicateStore() });
+    const sandbox = { redirectTo: 'me@test.org' };
+    const key = { idempotencyKey: 'order-1' };
+    expect(receiptOf(await run(settingsFor(inbox.url, { ...key, sandbox }), { scope })).status).toBe('sent');
+    expect(receiptOf(await run(settingsFor(inbox.url, key), { scope })).status).toBe('sent');
+    const flow = { trigger: { kind: 'email', from: 'me@test.org' } };
+    expect(await run(settingsFor(inbox.url, { sandbox }), { scope }, flow)).toMatchObject({
+      error: { code: 'MAIL_LOOP_BLOCKED' },
+    });
+  });
+
+  it('resending what is in doubt does not try again what was put off, when one attempt was asked for', async () => {
+    let asked = 0;
+    const later = () => {
+      asked++;
+      return { code: 451, text: '4.3.0 later' };
+    };
+    await using inbox = await SmtpInbox.start({ refuse: { mailFrom: later } });
+    await run(settingsFor(inbox.url, { onDoubt: 'resend', retry: { attempts: 1 } }));
+    expect(asked).toBe(1);
+  });
+
+  it.each([
+    { headers: { 'X-B: 1\r\nX-Injected': 'yes' } },
+    { to: [{ address: 'b@x.org>\r\nRCPT TO:<v@x.org' }] },
+    { date: new Date(Number.NaN) },
+  ])('what passed as checked and is not (%j) does not reach the wire', async (change) => {
+    await using inbox = await SmtpInbox.start();
+    await using scope = createFlowScope();
+    const good = sendEmailNode.settings.parse(settingsFor(inbox.url));
+    const { message, connection } = sendEmailNode.toSendRequest(
+      { ...good, ...change } as typeof good,
+      parseFlowData({}),
+      {
+        settings: good,
+        variables: new Map(),
+      },
+    );
+    await expect(scope.sender(connection).send(message)).rejects.toMatchObject({ category: 'input' });
+    expect(inbox.messages).toEqual([]);
   });
 });

@@ -39,22 +39,44 @@ function addressText(value: unknown): string {
   }
 }
 
-function headerValue(value: unknown): string | string[] {
-  return Array.isArray(value) ? value.map(String) : String(value);
+/** Headers in whatever form a host has them: by name, as a list of name and value, as a Map, or as they stand in the message. */
+function headerEntries(headers: unknown): [string, unknown][] {
+  if (headers === undefined || headers === null) return [];
+  if (headers instanceof Map) return [...headers].map(([name, value]) => [String(name), value]);
+  if (typeof headers === 'string') {
+    const unfolded = headers.replace(/\r?\n[ \t]+/g, ' ');
+    return [...unfolded.matchAll(/^([!-9;-~]+):[ \t]*(.*?)\r?$/gm)].map(([, name = '', value = '']) => [
+      name,
+      value,
+    ]);
+  }
+  if (Array.isArray(headers)) {
+    return headers.flatMap((one): [string, unknown][] => {
+      if (Array.isArray(one)) return [[String(one[0]), one[1]]];
+      const { name, key, value } = (one ?? {}) as { name?: unknown; key?: unknown; value?: unknown };
+      return [[String(name ?? key ?? ''), value]];
+    });
+  }
+  return typeof headers === 'object' ? Object.entries(headers) : [];
+}
+
+const isPlainValue = (value: unknown): boolean => value === null || typeof value !== 'object';
+
+/** The values of a header as text; where they are addresses in a form of their own, as addresses. */
+function headerValues(value: unknown): string[] {
+  if (value === undefined || value === null) return [];
+  const list = Array.isArray(value) ? value : [value];
+  return list.map((one) => (isPlainValue(one) ? String(one) : addressText(one)));
 }
 
 /** The e-mail that started the flow; undefined when something else did. */
 export function mailTrigger({ trigger }: FlowData): MailTrigger | undefined {
   if (typeof trigger?.kind !== 'string' || trigger.kind.toLowerCase() !== 'email') return undefined;
-  const headers = Object.entries((trigger.headers ?? {}) as Record<string, unknown>).filter(
-    ([, value]) => value !== undefined && value !== null,
-  );
-  const named = headers.find(([name]) => name.toLowerCase() === 'from')?.[1];
-  return {
-    from: [trigger.from, named]
-      .filter((one) => one !== undefined && one !== null)
-      .map(addressText)
-      .join(', '),
-    headers: Object.fromEntries(headers.map(([name, value]) => [name, headerValue(value)])),
-  };
+  const headers = new Map<string, string[]>();
+  for (const [name, value] of headerEntries(trigger.headers)) {
+    const key = name.toLowerCase();
+    headers.set(key, [...(headers.get(key) ?? []), ...headerValues(value)]);
+  }
+  const from = trigger.from === undefined || trigger.from === null ? [] : [addressText(trigger.from)];
+  return { from: [...from, ...(headers.get('from') ?? [])].join(', '), headers: Object.fromEntries(headers) };
 }

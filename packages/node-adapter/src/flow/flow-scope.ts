@@ -3,6 +3,7 @@ import {
   type Connection,
   type DuplicateStore,
   InProcessRunner,
+  MailError,
   type MailSender,
   MemoryDuplicateStore,
   MemoryTokenStore,
@@ -39,6 +40,9 @@ export interface FlowScope extends AsyncDisposable {
 /** Shared, so that a node without a scope of its own still knows what it sent before. */
 const processDuplicates = new MemoryDuplicateStore();
 
+/** Connections whose sessions and tokens are kept at once. */
+const mostSenders = 500;
+
 interface Held {
   readonly sender: MailSender;
   readonly variable: string | undefined;
@@ -52,36 +56,66 @@ interface Held {
  */
 export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
   const held = new Map<string, Held>();
-  const own = options.background ? undefined : new InProcessRunner();
+  const runner = options.background ?? new InProcessRunner();
   // One store for all senders, so that steps with the same credential share its token.
   const auth = { tokenStore: new MemoryTokenStore(), ...definedOnly(options.auth) };
+  /** Asynchronous sends of this scope, whoever runs them. */
+  const pending = new Set<Promise<void>>();
+  let closed = false;
 
   const close = async (which: (one: Held) => boolean): Promise<void> => {
     const closing = [...held].filter(([, one]) => which(one));
     for (const [key] of closing) held.delete(key);
     await Promise.all(closing.map(([, { sender }]) => sender[Symbol.asyncDispose]()));
   };
+  const assertOpen = (): void => {
+    if (closed) throw new MailError('SENDER_CLOSED', 'The scope has been closed.');
+  };
+  const settlePending = async (): Promise<void> => {
+    while (pending.size > 0) await Promise.allSettled(pending);
+  };
 
   return {
     options,
     duplicateStore: options.duplicateStore ?? processDuplicates,
-    background: options.background ?? (own as InProcessRunner),
+    background: {
+      run(task) {
+        assertOpen();
+        const ended = Promise.withResolvers<void>();
+        pending.add(ended.promise);
+        const settle = (): void => {
+          pending.delete(ended.promise);
+          ended.resolve();
+        };
+        try {
+          runner.run(() => task().finally(settle));
+        } catch (error) {
+          settle();
+          throw error;
+        }
+      },
+      drain: settlePending,
+    },
     sender(connection, variable) {
+      assertOpen();
       const key = `${connectionFingerprint(connection)} ${variable ?? ''}`;
-      let one = held.get(key);
-      if (!one) {
-        one = { sender: createSender(connection, { ...options, auth }), variable };
-        held.set(key, one);
-      }
+      const one = held.get(key) ?? { sender: createSender(connection, { ...options, auth }), variable };
+      // The one used last stands last; what has not been used for longest makes room.
+      held.delete(key);
+      held.set(key, one);
+      const [oldest] = held.size > mostSenders ? held.keys() : [];
+      if (oldest !== undefined) void close((other) => other === held.get(oldest));
       return one.sender;
     },
     unsharedSender(connection) {
+      assertOpen();
       const { tokenStore: _, tokenCache: __, ...rest } = { ...options.auth };
       return createSender(connection, { ...options, auth: rest });
     },
     closeVariable: (name) => close(({ variable }) => variable === name),
     async [Symbol.asyncDispose]() {
-      await own?.drain();
+      await settlePending();
+      closed = true;
       await close(() => true);
     },
   };

@@ -37,6 +37,12 @@ const beforeRequest = new Set([
   'EHOSTUNREACH',
   'ENETUNREACH',
   'UND_ERR_CONNECT_TIMEOUT',
+  // No socket was to be had.
+  'EADDRNOTAVAIL',
+  'EADDRINUSE',
+  'EMFILE',
+  'ENFILE',
+  'EACCES',
 ]);
 
 function reasonOf(thrown: unknown): { readonly cause: unknown; readonly code: string } {

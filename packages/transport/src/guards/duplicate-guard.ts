@@ -31,15 +31,24 @@ export interface DuplicateGuardOptions {
 
 const pollMs = 250;
 
+/** What is being sent from here, by store and key: a twin gets its outcome as soon as there is one, whoever wraps it. */
+const sendingByStore = new WeakMap<DuplicateStore, Map<string, Promise<SendReceipt>>>();
+
+function sendingOf(store: DuplicateStore): Map<string, Promise<SendReceipt>> {
+  const sending = sendingByStore.get(store) ?? new Map<string, Promise<SendReceipt>>();
+  sendingByStore.set(store, sending);
+  return sending;
+}
+
 class DuplicateGuard implements MailSender {
   readonly #sender: MailSender;
   readonly #options: DuplicateGuardOptions;
-  /** What is being sent from here, by key: a twin gets its outcome as soon as there is one. */
-  readonly #sending = new Map<string, Promise<SendReceipt>>();
+  readonly #sending: Map<string, Promise<SendReceipt>>;
 
   constructor(sender: MailSender, options: DuplicateGuardOptions) {
     this.#sender = sender;
     this.#options = options;
+    this.#sending = sendingOf(options.store);
   }
 
   async send(input: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {

@@ -213,7 +213,11 @@ describe('loop guard', () => {
     expect((await guarded({}, { 'auto-submitted': 'no (a person wrote this)' })).outcome.status).toBe('sent');
     expect((await guarded({}, { 'auto-submitted': 'no', precedence: 'normal' })).outcome.status).toBe('sent');
     expect((await guarded({ to: 'ann.ex@x.org' }, undefined, 'ann.ex@y.org')).outcome.status).toBe('sent');
-    expect((await guarded({}, undefined, 'no address at all')).outcome.status).toBe('sent');
+  });
+
+  it('refuses when nobody knows where the message came from', async () => {
+    const { outcome } = await guarded({}, undefined, 'no address at all');
+    expect(outcome).toMatchObject({ code: 'MAIL_LOOP_AUTOMATIC' });
   });
 });
 

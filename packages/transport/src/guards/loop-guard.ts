@@ -34,10 +34,14 @@ function automaticReason(headers: ReadonlyMap<string, readonly string[]>): strin
   const values = (name: string): string[] => (headers.get(name) ?? []).map(plainValue);
   const submitted = values('auto-submitted').find((value) => value !== 'no');
   if (submitted !== undefined) return `Auto-Submitted: ${submitted}`;
-  const precedence = values('precedence').find((value) => ['bulk', 'junk', 'list'].includes(value));
+  const precedence = values('precedence').find((value) =>
+    ['bulk', 'junk', 'list', 'auto_reply'].includes(value),
+  );
   if (precedence !== undefined) return `Precedence: ${precedence}`;
   if (values('return-path').includes('<>')) return 'an empty Return-Path';
-  return [...headers.keys()].find((name) => /^(?:list-.*|x-autoreply|x-autorespond)$/.test(name));
+  return [...headers.keys()].find((name) =>
+    /^(?:list-.*|x-autoreply|x-autorespond|x-auto-response-suppress)$/.test(name),
+  );
 }
 
 class LoopGuard implements MailSender {
@@ -50,9 +54,15 @@ class LoopGuard implements MailSender {
       Object.entries(trigger.headers ?? {}).map(([name, value]) => [name.toLowerCase(), [value].flat()]),
     );
     this.#sender = sender;
-    this.#automatic = automaticReason(headers);
-    const sources = ['sender', 'reply-to', 'return-path'].flatMap((name) => headers.get(name) ?? []);
+    const sources = ['sender', 'reply-to', 'return-path', 'resent-from', 'resent-sender'].flatMap(
+      (name) => headers.get(name) ?? [],
+    );
     this.#mailboxes = [trigger.from, ...sources].flatMap(readable);
+    const isBounce = this.#mailboxes.some((mailbox) => /^(?:mailer-daemon|postmaster)@/i.test(mailbox));
+    // Without a sender there is nothing to compare with, as in reports of failed deliveries.
+    const odd =
+      this.#mailboxes.length === 0 ? 'its sender is not known' : isBounce ? 'a delivery report' : undefined;
+    this.#automatic = automaticReason(headers) ?? odd;
   }
 
   async send(message: EmailMessageInput, options?: SendOptions): Promise<SendReceipt> {

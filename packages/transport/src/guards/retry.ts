@@ -54,7 +54,9 @@ class RetrySender implements MailSender {
         return { ...receipt, attempts: receipt.attempts + attempt - 1 };
       } catch (error) {
         if (isMailError(error) && error.inDoubt) doubt ??= error;
-        const delayMs = isMailError(error) && attempt < attempts ? this.#delay(error, attempt) : undefined;
+        // What is in doubt is sent again once at least, when that was asked for.
+        const most = isMailError(error) && error.inDoubt ? Math.max(2, attempts) : attempts;
+        const delayMs = isMailError(error) && attempt < most ? this.#delay(error, attempt) : undefined;
         if (delayMs === undefined) {
           if (doubt && doubt !== error) doubt.addDetails({ lastFailure: toMailError(error).toJSON() });
           const failure = doubt ?? error;

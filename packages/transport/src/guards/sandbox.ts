@@ -11,6 +11,31 @@ import {
 
 const domainOf = (address: string): string => address.slice(address.lastIndexOf('@') + 1).toLowerCase();
 
+/**
+ * The message as a sandbox lets it out: redirected, or as it is when it goes to listed domains only.
+ *
+ * @throws MailError `RECIPIENT_NOT_ALLOWED` when a recipient is outside of them; then nobody gets it.
+ */
+export function applySandbox(
+  message: EmailMessageInput,
+  { redirectTo, allowDomains = [] }: Sandbox,
+): EmailMessageInput {
+  const recipients = parseAddresses([message.to ?? [], message.cc ?? [], message.bcc ?? []]);
+  // Without recipients there is nothing to redirect; the sender says so.
+  if (redirectTo && recipients.length > 0) {
+    const meant = recipients.map((one) => formatAddress(one)).join(', ');
+    const headers = { ...message.headers, 'X-Original-Recipients': meant };
+    return { ...message, headers, to: [redirectTo], cc: [], bcc: [] };
+  }
+  const outside = recipients
+    .map(({ address }) => address)
+    .filter((address) => !allowDomains.includes(domainOf(address)));
+  if (outside.length === 0 || redirectTo) return message;
+  throw new MailError('RECIPIENT_NOT_ALLOWED', `The sandbox lets no mail go to ${outside.join(', ')}.`, {
+    details: { addresses: outside, allowDomains },
+  });
+}
+
 class SandboxSender implements MailSender {
   readonly #sender: MailSender;
   readonly #sandbox: Sandbox;
@@ -21,23 +46,7 @@ class SandboxSender implements MailSender {
   }
 
   async send(message: EmailMessageInput, options?: SendOptions): Promise<SendReceipt> {
-    const { redirectTo, allowDomains = [] } = this.#sandbox;
-    const recipients = parseAddresses([message.to ?? [], message.cc ?? [], message.bcc ?? []]);
-    // Without recipients there is nothing to redirect; the sender says so.
-    if (redirectTo && recipients.length > 0) {
-      const meant = recipients.map((one) => formatAddress(one)).join(', ');
-      const headers = { ...message.headers, 'X-Original-Recipients': meant };
-      return this.#sender.send({ ...message, headers, to: [redirectTo], cc: [], bcc: [] }, options);
-    }
-    const outside = recipients
-      .map(({ address }) => address)
-      .filter((address) => !allowDomains.includes(domainOf(address)));
-    if (outside.length > 0) {
-      throw new MailError('RECIPIENT_NOT_ALLOWED', `The sandbox lets no mail go to ${outside.join(', ')}.`, {
-        details: { addresses: outside, allowDomains },
-      });
-    }
-    return this.#sender.send(message, options);
+    return this.#sender.send(applySandbox(message, this.#sandbox), options);
   }
 
   [Symbol.asyncDispose](): PromiseLike<void> {

@@ -31,6 +31,14 @@ const furtherNames: Readonly<Record<string, string>> = {
   microsoft365: 'Outlook365',
   m365: 'Outlook365',
   exchangeonline: 'Outlook365',
+  exchange: 'Outlook365',
+  microsoftoffice365: 'Outlook365',
+  o365: 'Outlook365',
+  google: 'Gmail',
+  googlemail: 'Gmail',
+  googleworkspace: 'Gmail',
+  gsuite: 'Gmail',
+  amazonses: 'SES',
 };
 
 const normalize = (name: string): string => name.toLowerCase().replace(/[^a-z0-9]/g, '');
@@ -53,8 +61,10 @@ export function findService(name: string): MailService {
   const entry = found === undefined ? undefined : entries[found];
   if (found === undefined || !entry) {
     const similar = Object.keys(entries).filter((one) => normalize(one).startsWith(key.slice(0, 3)));
-    throw new MailError('SERVICE_UNKNOWN', `No service is known as ${JSON.stringify(name)}.`, {
-      details: { service: name, similar },
+    // A connection URL in the wrong place may hold a password.
+    const shown = /[:/@]/.test(name) ? 'this' : JSON.stringify(name);
+    throw new MailError('SERVICE_UNKNOWN', `No service is known as ${shown}.`, {
+      details: { ...(shown !== 'this' && { service: name }), similar },
     });
   }
   return toService(found, entry);

@@ -1,3 +1,4 @@
+import { MailError } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import type { Extensions } from './extensions.ts';
 import type { DeliverOptions } from './session-contract.ts';
@@ -8,13 +9,21 @@ const xtext = (text: string): string =>
     [...Buffer.from(char)].map((byte) => `+${byte.toString(16).toUpperCase().padStart(2, '0')}`).join(''),
   );
 
+/** The last gate before the wire: whatever path an address took, it is one address and no command. */
+function wireAddress(address: string): string {
+  if (!/[\x00-\x1f\x7f<>]/.test(address)) return address;
+  throw new MailError('ADDRESS_INVALID', 'An address cannot be written: it holds what ends a command.', {
+    phase: 'envelope',
+  });
+}
+
 /** MAIL FROM with the parameters the server knows: SIZE, BODY, SMTPUTF8, REQUIRETLS, RET and ENVID. */
 export function mailCommand(
   { envelope, sizeBytes }: ComposedMessage,
   extensions: Extensions,
   { dsn, requireTls }: Pick<DeliverOptions, 'dsn' | 'requireTls'>,
 ): string {
-  let command = `MAIL FROM:<${envelope.from}>`;
+  let command = `MAIL FROM:<${wireAddress(envelope.from)}>`;
   if (extensions.has('SIZE')) command += ` SIZE=${sizeBytes}`;
   // Everything is 7 bit but for addresses, and those come with this pair (RFC 6531 section 3.4).
   if (envelope.smtpUtf8) command += `${extensions.has('8BITMIME') ? ' BODY=8BITMIME' : ''} SMTPUTF8`;
@@ -32,7 +41,7 @@ export function rcptCommand(
   extensions: Extensions,
   { dsn }: Pick<DeliverOptions, 'dsn'>,
 ): string {
-  if (!dsn?.notify || !extensions.has('DSN')) return `RCPT TO:<${to}>\r\n`;
+  if (!dsn?.notify || !extensions.has('DSN')) return `RCPT TO:<${wireAddress(to)}>\r\n`;
   const notify = dsn.notify === 'never' ? 'NEVER' : dsn.notify.map((one) => one.toUpperCase()).join(',');
-  return `RCPT TO:<${to}> NOTIFY=${notify} ORCPT=rfc822;${xtext(to)}\r\n`;
+  return `RCPT TO:<${wireAddress(to)}> NOTIFY=${notify} ORCPT=rfc822;${xtext(to)}\r\n`;
 }

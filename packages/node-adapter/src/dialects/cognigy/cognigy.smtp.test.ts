@@ -265,12 +265,7 @@ describe('authentication', () => {
     await withOAuth(async ({ issuer, scope, store }) => {
       const certificate = tls === 'none' ? {} : { certificate: certificates.valid };
       await using inbox = await SmtpInbox.start({ tls, ...certificate, tokens: store.tokens });
-      // Left out, the option is TLS unless the SMTP settings say otherwise.
-      const smtpSettings = {
-        host: 'localhost',
-        port: inbox.port,
-        ...(tlsOption === undefined && { secure: true }),
-      };
+      const smtpSettings = { host: 'localhost', port: inbox.port };
       const tlsOptions = { ca: certificates.authority.cert };
       await run(
         settingsFor(inbox, {
@@ -292,6 +287,17 @@ describe('authentication', () => {
       const outcome = await run(settingsFor(inbox, { authentication }), { scope });
       expect(outcome).toMatchObject({ error: { code: 'TLS_NOT_OFFERED' } });
       expect(inbox.authAttempts).toEqual([]);
+    }));
+
+  it('[COG-15] credentials travel in clear to another machine only where that is allowed', () =>
+    withOAuth(async ({ issuer, inbox, store }) => {
+      const lookup: Lookup = async () => [{ address: '127.0.0.1', family: 4 }];
+      await using far = createFlowScope({ lookup, auth: { tokenStore: store } });
+      const smtpSettings = { host: 'mail.example.com', port: inbox.port };
+      const settings = settingsFor(inbox, { smtpSettings, authentication: await refresh(issuer) });
+      expect(await run(settings, { scope: far })).toMatchObject({ error: { code: 'AUTH_IN_CLEAR_REFUSED' } });
+      const allowed = { ...settings, allowPlaintextAuth: true };
+      expect(await run(allowed, { scope: far })).toMatchObject({ receipt: { status: 'sent' } });
     }));
 
   it('[COG-16] the deprecated method works, with a warning that names its replacement', () =>
@@ -362,6 +368,73 @@ describe('authentication', () => {
     expect(wrong).toMatchObject({ error: { code: 'AUTH_REFUSED' } });
     expect(inbox.logins).toEqual(['me@x.org', 'you@x.org']);
   });
+});
+
+describe('forms', () => {
+  it('[COG-49] a named connection held in a variable is used by several steps', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    await using scope = createFlowScope();
+    const variables = { mail: { ...basic, connectionName: 'mail' } };
+    const settings = { ...settingsFor(inbox), authentication: { $variable: 'mail' } };
+    for (let step = 0; step < 3; step++)
+      await runNode(cognigyNode, settings, { flow: parseFlowData({ variables }), scope });
+    expect([inbox.logins.length, inbox.messages.length]).toEqual([1, 3]);
+  });
+
+  it('[COG-50] what is left blank, or belongs to a choice that was not made, is not there', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    const blank = {
+      stopOnError: '',
+      async: null,
+      priority: '',
+      storeResult: null,
+      subject: null,
+      content: 7,
+    };
+    const settings = {
+      ...settingsFor(inbox),
+      ...blank,
+      ...{ customText: '', customFrom: null, inputKey: '', replyTo: '' },
+      authentication: { ...basic, clientId: '', user: null, scope: '' },
+      attachments: [{ type: 'none', url: '', content: '' }],
+    };
+    const outcome = await runNode(cognigyNode, settings, { flow });
+    expect(outcome).toMatchObject({ receipt: { status: 'sent' } });
+    expect(inbox.messages[0]).toMatchObject({ html: '7', attachments: [] });
+    const known = {
+      ...settings,
+      emailService: 'Gmail',
+      smtpSettings: { host: '', port: null, secure: false },
+    };
+    expect(() => cognigyNode.settings.parse(known)).not.toThrow();
+  });
+
+  it.each([
+    ['{{ input.stop }}', 'halt'],
+    [{ $variable: 'stop' }, 'halt'],
+    ['true', 'halt'],
+    ['{{ input.go }}', 'continue'],
+  ])('[COG-34] stop on error %j decides for settings that are wrong, too', async (stopOnError, kind) => {
+    const data = parseFlowData({
+      input: { stop: true, go: false, key: 'mail.error' },
+      variables: { stop: true },
+    });
+    const settings = {
+      ...settingsFor({ port: 1 }),
+      ...{ to: 'nobody', stopOnError, storeResult: 'context', contextKey: '{{ input.key }}' },
+    };
+    const outcome = await runNode(cognigyNode, settings, { flow: data });
+    const error = { code: 'ADDRESS_INVALID' };
+    expect(outcome).toMatchObject({ kind, error, flow: { context: { mail: { error: { error } } } } });
+  });
+
+  it.each([5, { $variable: 'nothing' }, null])(
+    'a key that is none (%j) is an error, not an exception',
+    async (contextKey) => {
+      const settings = { ...settingsFor({ port: 1 }), storeResult: 'context', contextKey };
+      expect(await runNode(cognigyNode, settings, { flow })).toHaveProperty('error');
+    },
+  );
 });
 
 describe('attachments', () => {
@@ -589,6 +662,23 @@ describe('the example and the troubleshooting table', () => {
           solution: expect.any(String),
         },
       },
+    });
+  });
+
+  it('[COG-44] a secret that is missing, and an endpoint that is none', async () => {
+    await using issuer = await OAuthServer.start({ secrets: { app: secret } });
+    for (const wrong of [{ clientSecret: '' }, { tokenEndpointUrl: 'login.example.com/token' }]) {
+      const authentication = { ...clientCredentials(issuer), ...wrong };
+      expect(await run(settingsFor({ port: 1 }, { authentication }))).toMatchObject({
+        error: { platform: { name: 'General error' } },
+      });
+    }
+  });
+
+  it('a connection URL in place of a service is not repeated', async () => {
+    const emailService = 'smtps://me:pw-S3cret@smtp.x.org';
+    expect(await run({ ...settingsFor({ port: 1 }), emailService })).toMatchObject({
+      error: { code: 'SERVICE_UNKNOWN' },
     });
   });
 

@@ -7,11 +7,12 @@ import {
   parseConnection,
   parseMessage,
   type StoreResult,
+  storeResultSchema,
   type TlsMode,
 } from '@flowpost/core';
 import type { z } from 'zod';
 import type { NodeDefinition, NodeWarning } from '../../node.ts';
-import { platformPolicy } from '../fields.ts';
+import { asFlag, platformPolicy } from '../fields.ts';
 import { cognigySections } from './sections.ts';
 import { cognigySettingsSchema } from './settings.ts';
 import { diagnose } from './troubleshooting.ts';
@@ -22,6 +23,8 @@ type Authentication = NonNullable<Settings['authentication']>;
 const isOther = (service: string): boolean =>
   /^other(?:smtpservice)?$/.test(service.toLowerCase().replace(/[^a-z]/g, ''));
 
+const startTlsPorts: readonly number[] = [25, 587, 2525];
+
 /** Where the connection form of "OAuth2" says how to encrypt, it counts; elsewhere the SMTP settings do. */
 function tlsMode({ smtpSettings, authentication }: Settings): TlsMode {
   const { secure, port } = smtpSettings ?? {};
@@ -29,8 +32,8 @@ function tlsMode({ smtpSettings, authentication }: Settings): TlsMode {
     return ({ tls: 'implicit', starttls: 'starttls', none: 'none' } as const)[authentication.tlsOption];
   }
   if (secure !== undefined) return secure ? 'implicit' : 'starttls-if-offered';
-  // The form's default is TLS; a port that says otherwise is believed.
-  return authentication?.type === 'oauth2' && port === undefined ? 'implicit' : 'auto';
+  // The form's default is TLS; the ports that speak STARTTLS are known.
+  return authentication?.type === 'oauth2' && !startTlsPorts.includes(port ?? 0) ? 'implicit' : 'auto';
 }
 
 function authOf(authentication: Authentication | undefined): Extract<ConnectionInput, object>['auth'] {
@@ -63,9 +66,9 @@ function authOf(authentication: Authentication | undefined): Extract<ConnectionI
 }
 
 function connectionOf(settings: Settings): Connection {
-  const { emailService, smtpSettings, tlsOptions } = settings;
+  const { emailService, smtpSettings, tlsOptions, allowPlaintextAuth } = settings;
   const auth = authOf(settings.authentication);
-  const fixed = { kind: 'smtp', auth, tlsOptions } as const;
+  const fixed = { kind: 'smtp', auth, tlsOptions, allowPlaintextAuth } as const;
   if (!isOther(emailService)) return parseConnection({ ...fixed, service: emailService });
   if (!smtpSettings) {
     throw new MailError('INPUT_INVALID', 'smtpSettings: host and port are needed for "Other SMTP Service".', {
@@ -95,14 +98,10 @@ function attachmentsOf({ attachments = [] }: Settings): AttachmentInput[] {
   });
 }
 
-function storeOf(
-  settings: Pick<Settings, 'storeResult' | 'inputKey' | 'contextKey'>,
-): StoreResult | undefined {
-  const { storeResult, inputKey, contextKey } = settings;
+function storeOf({ storeResult, inputKey, contextKey }: Record<string, unknown>): StoreResult | undefined {
   const key = storeResult === 'input' ? inputKey : contextKey;
-  return (storeResult === 'input' || storeResult === 'context') && key
-    ? { target: storeResult, key }
-    : undefined;
+  const place = storeResultSchema.safeParse({ target: storeResult, key });
+  return place.success ? place.data : undefined;
 }
 
 const deprecated: NodeWarning = {
@@ -138,11 +137,8 @@ export const cognigyNode: NodeDefinition<typeof cognigySettingsSchema> = {
   },
 
   failurePolicy(settings) {
-    const given = (settings ?? {}) as Record<string, string | undefined>;
-    return {
-      stopOnError: (given.stopOnError as unknown) === true,
-      store: storeOf(given as Pick<Settings, 'storeResult' | 'inputKey' | 'contextKey'>),
-    };
+    const given = (settings ?? {}) as Record<string, unknown>;
+    return { stopOnError: asFlag(given.stopOnError) === true, store: storeOf(given) };
   },
 
   describeError: (error, settings) => ({ ...error.toJSON(), ...diagnose(error, settings) }),

@@ -34,6 +34,13 @@ export const cognigySections: readonly NodeSection[] = [
         widget: 'object',
         help: 'A private authority, or a pinned certificate.',
       },
+      {
+        name: 'allowPlaintextAuth',
+        label: 'Send credentials in clear',
+        widget: 'checkbox',
+        default: false,
+        help: 'Only for a server that offers no TLS in a network that is safe.',
+      },
       { name: 'to', label: 'Recipients', widget: 'addresses', help: 'Separated by commas.' },
       { name: 'subject', label: 'Subject', widget: 'text' },
       { name: 'content', label: 'Content', widget: 'html' },

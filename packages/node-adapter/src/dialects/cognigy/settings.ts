@@ -1,6 +1,6 @@
-import { addressListSchema, prioritySchema, singleAddressSchema, tlsOptionsSchema } from '@flowpost/core';
+import { addressListSchema, hostSchema, singleAddressSchema, tlsOptionsSchema } from '@flowpost/core';
 import { z } from 'zod';
-import { encryptable, leftEmpty } from '../fields.ts';
+import { asNumber, choice, encryptable, filledIn, flag, flowText, leftEmpty } from '../fields.ts';
 
 const connectionName = { connectionName: leftEmpty(z.string()) };
 const user = encryptable;
@@ -30,7 +30,7 @@ const authenticationSchema = z.discriminatedUnion('type', [
     /** Default Google's. */
     accessUrl: leftEmpty(z.url({ protocol: /^https?$/ })),
     /** Matters for "Other SMTP Service" only; a known service has its own. */
-    tlsOption: leftEmpty(z.enum(['tls', 'starttls', 'none'])),
+    tlsOption: choice(['tls', 'starttls', 'none'], undefined),
   }),
   z.strictObject({
     type: z.literal('basic'),
@@ -40,16 +40,16 @@ const authenticationSchema = z.discriminatedUnion('type', [
   }),
 ]);
 
-const filename = { filename: leftEmpty(z.string()) };
+const filename = { filename: leftEmpty(flowText) };
 
 const attachmentSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('none') }),
   z.strictObject({ type: z.literal('url'), url: z.string().min(1), ...filename }),
-  z.strictObject({ type: z.literal('text'), content: z.string(), ...filename }),
+  z.strictObject({ type: z.literal('text'), content: flowText, ...filename }),
   z.strictObject({ type: z.literal('base64'), content: z.string(), ...filename }),
   z.strictObject({
     type: z.literal('custom'),
-    content: z.union([z.string(), z.instanceof(Uint8Array)]),
+    content: z.union([z.instanceof(Uint8Array), flowText]),
     contentType: z.string().min(1),
     ...filename,
   }),
@@ -73,32 +73,53 @@ const cognigyFields = z.strictObject({
   /** For "Other SMTP Service". `secure` is TLS from the first byte; without it STARTTLS, where the server offers it. */
   smtpSettings: leftEmpty(
     z.strictObject({
-      host: z.string().min(1),
-      port: leftEmpty(z.coerce.number().int().min(1).max(65535)),
-      secure: leftEmpty(z.boolean()),
+      host: hostSchema,
+      port: leftEmpty(z.preprocess(asNumber, z.number().int().min(1).max(65535))),
+      secure: leftEmpty(flag(false)),
     }),
   ),
   authentication: leftEmpty(authenticationSchema),
   to: addressListSchema.default([]),
-  subject: z.string().default(''),
+  subject: flowText,
   /** HTML. */
-  content: z.string().default(''),
+  content: flowText,
   attachments: leftEmpty(z.array(attachmentSchema)),
-  storeResult: z.enum(['none', 'input', 'context']).default('none'),
+  storeResult: choice(['none', 'input', 'context'], 'none'),
   inputKey: leftEmpty(z.string()),
   contextKey: leftEmpty(z.string()),
-  stopOnError: z.boolean().default(false),
+  stopOnError: flag(false),
   customFrom: leftEmpty(singleAddressSchema),
   cc: addressListSchema.default([]),
   bcc: addressListSchema.default([]),
   replyTo: addressListSchema.default([]),
-  customText: leftEmpty(z.string()),
-  priority: prioritySchema.default('normal'),
-  async: z.boolean().default(false),
+  customText: leftEmpty(flowText),
+  priority: choice(['high', 'normal', 'low'], 'normal'),
+  async: flag(false),
   /** Ours: a private authority, or a pinned certificate. */
   tlsOptions: leftEmpty(tlsOptionsSchema),
+  /** Ours: lets credentials travel in clear to another machine. */
+  allowPlaintextAuth: flag(false),
 });
 
-export const cognigySettingsSchema = cognigyFields.superRefine(needsKey);
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null;
 
-export type CognigySettings = z.input<typeof cognigySettingsSchema>;
+/** A form hands over the fields of choices that were not made, too. */
+function asChosen(settings: unknown): unknown {
+  if (!isObject(settings)) return settings;
+  const chosen = { ...settings, authentication: filledIn(settings.authentication) };
+  const smtpSettings = filledIn(settings.smtpSettings);
+  const isGiven = isObject(smtpSettings) && typeof smtpSettings.host === 'string';
+  const attachments = Array.isArray(settings.attachments)
+    ? settings.attachments.map((one) => (isObject(one) && one.type === 'none' ? { type: 'none' } : one))
+    : settings.attachments;
+  return {
+    ...chosen,
+    ...(Object.hasOwn(settings, 'attachments') && { attachments }),
+    smtpSettings: isGiven || !isObject(smtpSettings) ? smtpSettings : undefined,
+  };
+}
+
+export const cognigySettingsSchema = z.preprocess(asChosen, cognigyFields.superRefine(needsKey));
+
+export type CognigySettings = z.input<typeof cognigyFields>;

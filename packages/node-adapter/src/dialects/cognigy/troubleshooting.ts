@@ -1,4 +1,11 @@
-import type { MailError } from '@flowpost/core';
+import {
+  type AddressInput,
+  type ErrorCode,
+  type MailError,
+  parseAddresses,
+  type SchemaIssue,
+  sameMailbox,
+} from '@flowpost/core';
 import type { PlatformError } from '../../node.ts';
 
 interface Diagnosis {
@@ -42,13 +49,42 @@ const issues = {
 /** Whether the From address is another one than that of the login, which most servers do not take. */
 function hasForeignFrom(settings: unknown): boolean {
   const { customFrom, authentication } = (settings ?? {}) as {
-    customFrom?: unknown;
-    authentication?: { user?: unknown; username?: unknown };
+    customFrom?: AddressInput;
+    authentication?: { user?: unknown; username?: unknown } | null;
   };
-  if (typeof customFrom !== 'string' || customFrom.trim() === '') return false;
   const user = authentication?.user ?? authentication?.username;
-  return typeof user === 'string' && !customFrom.toLowerCase().includes(user.toLowerCase());
+  try {
+    const [from] = parseAddresses(customFrom ?? []);
+    return from !== undefined && typeof user === 'string' && !sameMailbox(from.address, user);
+  } catch {
+    return false;
+  }
 }
+
+const tokenCodes: readonly ErrorCode[] = [
+  'TOKEN_CLIENT_REFUSED',
+  'TOKEN_GRANT_REFUSED',
+  'TOKEN_ACCESS_DENIED',
+];
+const setupCodes: readonly ErrorCode[] = [
+  ...([
+    'CONNECTION_INVALID',
+    'SERVICE_UNKNOWN',
+    'HOST_NOT_FOUND',
+    'CREDENTIAL_INCOMPLETE',
+    'TOKEN_EXPIRED',
+  ] as const),
+  ...([
+    'TOKEN_SCOPE_INVALID',
+    'TOKEN_ENDPOINT_INVALID',
+    'TOKEN_REQUEST_INVALID',
+    'TOKEN_RESPONSE_INVALID',
+  ] as const),
+  ...(['TOKEN_ENDPOINT_UNREACHABLE', 'TOKEN_RESPONSE_NOT_JSON'] as const),
+];
+/** Settings a typing mistake in which is one of the connection. */
+const isSetup = (issue: SchemaIssue): boolean =>
+  /^(?:authentication|smtpSettings|emailService)\b/.test(issue.path);
 
 function issueOf({ code, details }: MailError, settings: unknown): keyof typeof issues | undefined {
   if (code === 'SENDER_REFUSED') return 'Invalid login';
@@ -57,10 +93,9 @@ function issueOf({ code, details }: MailError, settings: unknown): keyof typeof 
   if (code === 'AUTH_REFUSED')
     return details.replyCode === 535 ? '535 Authentication failed' : 'Invalid login';
   if (code === 'AUTH_MECHANISM_UNAVAILABLE' || code === 'AUTH_NOT_OFFERED') return 'Invalid login';
-  if (code.startsWith('TOKEN_')) return 'Token acquisition failed';
-  const isSetup =
-    code.startsWith('CREDENTIAL_') || code === 'CONNECTION_INVALID' || code === 'SERVICE_UNKNOWN';
-  return isSetup || code === 'HOST_NOT_FOUND' ? 'General error' : undefined;
+  if (tokenCodes.includes(code)) return 'Token acquisition failed';
+  const hasSetupIssue = ((details.issues ?? []) as readonly SchemaIssue[]).some(isSetup);
+  return hasSetupIssue || setupCodes.includes(code) ? 'General error' : undefined;
 }
 
 /** The row of the troubleshooting table an error belongs to. */

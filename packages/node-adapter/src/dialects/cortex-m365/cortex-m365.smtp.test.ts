@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   generateSecretKey,
-  MailError,
   ManualClock,
   MemoryTokenStore,
   SecretBox,
@@ -17,7 +16,6 @@ import { type FlowDataInput, parseFlowData } from '../../flow/flow-data.ts';
 import { createFlowScope, type FlowScope, type FlowScopeOptions } from '../../flow/flow-scope.ts';
 import type { NodeOutcome } from '../../node.ts';
 import { runNode } from '../../run-node.ts';
-import { describeCortexError } from '../cortex/exceptions.ts';
 import { cortexMicrosoft365Node } from './cortex-m365.ts';
 
 const box = new SecretBox([generateSecretKey()]);
@@ -180,7 +178,7 @@ describe('tokens', () => {
     expect([issuer.requests.length, graph.sent.length]).toEqual([3, 3]);
   });
 
-  it('[M365-07] over SMTP too, from several addresses', async () => {
+  it('[M365-07] [M365-54] over SMTP too, from several addresses, and the connection is closed each time', async () => {
     const tokens: Record<string, string> = {};
     const store = new MemoryTokenStore();
     store.set = async (key: string, stored: StoredTokens) => {
@@ -199,7 +197,8 @@ describe('tokens', () => {
         receipt: { status: 'sent' },
       });
     }
-    expect([issuer.requests.length, inbox.logins]).toEqual([1, ['a@x.org', 'b@x.org']]);
+    expect([issuer.requests.length, inbox.logins]).toEqual([1, ['a@x.org', 'b@x.org', 'a@x.org']]);
+    await expect.poll(() => inbox.openConnections).toBe(0);
   });
 });
 
@@ -243,6 +242,24 @@ describe('delivery', () => {
 const message = (change: object) => ({ EmailMessage: { ...example, ...change }, Credentials: byId() });
 const secretWith = (change: object) => ({ Credentials: { ...byId(), ...change } });
 const certificateWith = (change: object) => ({ Credentials: { ...byCertificate(), ...change } });
+
+describe('forms', () => {
+  it('[M365-55] what is left blank, or belongs to the other kind of credentials, is not there', async () => {
+    const blank = { Delivery: '', SmtpHost: '', SmtpPort: '', TlsOptions: null };
+    const withBoth = { ...byId(), CertificatePath: null, CertificatePassword: '' };
+    expect(await run({ ...blank, Credentials: withBoth })).toMatchObject({ receipt: { status: 'sent' } });
+    const other = { ...byCertificate(), ClientSecret: '' };
+    expect(await run({ ...blank, Delivery: 'GRAPH', Credentials: other })).toMatchObject({
+      receipt: { status: 'sent' },
+    });
+  });
+
+  it('[M365-56] a user name and password are not taken', async () => {
+    expect(await run({ Credentials: { Username: 'u', Password: 'p' } })).toMatchObject({
+      error: { platform: { name: 'ArgumentException', property: 'Credentials' } },
+    });
+  });
+});
 
 describe('exceptions', () => {
   const rows: [string, string, string | undefined, () => object][] = [
@@ -363,13 +380,21 @@ describe('exceptions', () => {
     });
   });
 
-  it('[M365-18] IOException when the socket is held by another process', () => {
-    const held = new MailError('CONNECTION_UNREACHABLE', 'x', {
-      phase: 'connect',
-      details: { reason: 'EADDRNOTAVAIL' },
-    });
-    expect(describeCortexError(held, 'microsoft365')).toMatchObject({ platform: { name: 'IOException' } });
-  });
+  it.each(['EADDRINUSE', 'EADDRNOTAVAIL', 'EMFILE'])(
+    '[M365-18] IOException when no socket is to be had (%s)',
+    async (reason) => {
+      const fetch = async (url: string | URL | Request, init?: RequestInit) => {
+        if (String(url).startsWith(issuer.issuer)) return globalThis.fetch(url, init);
+        throw new TypeError('fetch failed', { cause: Object.assign(new Error('socket'), { code: reason }) });
+      };
+      await using scope = scopeFor({ auth: { fetch: fetch as typeof globalThis.fetch } });
+      expect(
+        await run({ Credentials: { $variable: 'c' } }, { variables: { c: byId() } }, scope),
+      ).toMatchObject({
+        error: { retryable: true, inDoubt: false, platform: { name: 'IOException' } },
+      });
+    },
+  );
 
   it('[M365-20] MsalServiceException for a wrong client secret', async () => {
     expect(await run(secretWith({ ClientSecret: await seal('wrong-S3cret') }))).toMatchObject({

@@ -1,7 +1,7 @@
 import { type Connection, type ConnectionInput, type EmailMessage, parseConnection } from '@flowpost/core';
 import type { z } from 'zod';
 import type { NodeDefinition } from '../../node.ts';
-import { toEmailMessage } from '../cortex/email-message.ts';
+import { cortexHtmlFields, toEmailMessage } from '../cortex/email-message.ts';
 import { describeCortexError } from '../cortex/exceptions.ts';
 import { messageField, tlsOptionsField } from '../cortex/sections.ts';
 import { platformPolicy } from '../fields.ts';
@@ -11,7 +11,7 @@ type Settings = z.output<typeof cortexMicrosoft365SettingsSchema>;
 type Auth = Extract<ConnectionInput, { kind: 'microsoft365' }>['auth'];
 
 function authOf({ Credentials, TokenEndpointUrl }: Settings, user: string): Auth {
-  const common = { user, clientId: Credentials.ClientId, tokenEndpoint: TokenEndpointUrl ?? undefined };
+  const common = { user, clientId: Credentials.ClientId, tokenEndpoint: TokenEndpointUrl };
   if ('ClientSecret' in Credentials) {
     return { kind: 'oauth2-client-credentials', ...common, clientSecret: Credentials.ClientSecret };
   }
@@ -30,14 +30,14 @@ function connectionOf(settings: Settings, { from }: EmailMessage): Connection {
   const { TenantId, ObjectId } = Credentials;
   return parseConnection({
     kind: 'microsoft365',
-    delivery: Delivery ?? 'graph',
+    delivery: Delivery,
     tenantId: TenantId,
     objectId: ObjectId,
     // Over SMTP the login is that of the mailbox the message comes from.
     auth: authOf(settings, from.address),
-    graphBaseUrl: GraphBaseUrl ?? undefined,
-    host: SmtpHost ?? undefined,
-    port: SmtpPort ?? undefined,
+    graphBaseUrl: GraphBaseUrl,
+    host: SmtpHost,
+    port: SmtpPort,
     tlsOptions: TlsOptions,
   });
 }
@@ -92,13 +92,16 @@ export const cortexMicrosoft365Node: NodeDefinition<typeof cortexMicrosoft365Set
     },
   ],
 
-  toSendRequest(settings, _flow, origins) {
-    const variable = origins.get('Credentials');
+  htmlFields: cortexHtmlFields,
+
+  toSendRequest(settings, _flow, { variables }) {
+    const variable = variables.get('Credentials');
     const message = toEmailMessage(settings.EmailMessage);
     return {
       connection: connectionOf(settings, message),
       message,
-      policy: platformPolicy({}),
+      // The platform closes the connection after each message; only the token is kept.
+      policy: platformPolicy({ closeSession: true }),
       session: variable === undefined ? 'unshared' : { variable },
     };
   },

@@ -1,7 +1,8 @@
-import { tlsOptionsSchema } from '@flowpost/core';
+import { hostSchema, tlsOptionsSchema } from '@flowpost/core';
 import { z } from 'zod';
 import { cortexMessageSchema } from '../cortex/email-message.ts';
 import { encryptable, encrypted, notNull } from '../cortex/properties.ts';
+import { asNumber, choice, leftEmpty } from '../fields.ts';
 
 const user = { ClientId: encryptable(), TenantId: encryptable(), ObjectId: encryptable() };
 
@@ -28,8 +29,18 @@ const either = z.union([
   }),
 ]);
 
+/** A form that has both kinds leaves one blank. */
+function ofOneKind(given: unknown): unknown {
+  if (typeof given !== 'object' || given === null || !('ClientSecret' in given)) return given;
+  const { ClientSecret, CertificatePath, CertificatePassword, ...rest } = given as Record<string, unknown>;
+  const blank = (...values: unknown[]): boolean =>
+    values.every((one) => one === undefined || one === null || one === '');
+  if (blank(CertificatePath, CertificatePassword)) return { ...rest, ClientSecret };
+  return blank(ClientSecret) ? { ...rest, CertificatePath, CertificatePassword } : given;
+}
+
 /** Which of the two they are shows in their properties. */
-const credentials = either.transform((given, context) => {
+const credentials = z.preprocess(ofOneKind, either).transform((given, context) => {
   const hasCertificate = 'CertificatePath' in given || 'CertificatePassword' in given;
   const result = (hasCertificate ? certificateCredentials : clientCredentials).safeParse(given);
   if (result.success) return result.data;
@@ -47,13 +58,13 @@ export const cortexMicrosoft365SettingsSchema = z.strictObject({
   EmailMessage: notNull(cortexMessageSchema),
   Credentials: notNull(credentials),
   /** Default `graph`. */
-  Delivery: z.enum(['graph', 'smtp']).nullish(),
+  Delivery: choice(['graph', 'smtp'], 'graph'),
   /** For national clouds. */
-  TokenEndpointUrl: url.nullish(),
-  GraphBaseUrl: url.nullish(),
-  SmtpHost: z.string().min(1).nullish(),
-  SmtpPort: z.number().int().min(1).max(65535).nullish(),
-  TlsOptions: tlsOptionsSchema.optional(),
+  TokenEndpointUrl: leftEmpty(url),
+  GraphBaseUrl: leftEmpty(url),
+  SmtpHost: leftEmpty(hostSchema),
+  SmtpPort: leftEmpty(z.preprocess(asNumber, z.number().int().min(1).max(65535))),
+  TlsOptions: leftEmpty(tlsOptionsSchema),
 });
 
 export type CortexMicrosoft365Settings = z.input<typeof cortexMicrosoft365SettingsSchema>;

@@ -189,7 +189,7 @@ describe('properties', () => {
     expect(field?.default).toBe(true);
     await using inbox = await SmtpInbox.start({ users });
     await using scope = scopeFor();
-    for (const CloseSession of [undefined, null, false]) {
+    for (const CloseSession of [undefined, null, '', false, 'false']) {
       const settings = {
         EmailMessage: example,
         BasicEmailSessionDetails: { $variable: 'details' },
@@ -197,7 +197,7 @@ describe('properties', () => {
       };
       await run(settings, { variables: { details: details(inbox.port) } }, scope);
     }
-    expect([inbox.connections, inbox.openConnections, inbox.messages.length]).toEqual([1, 1, 3]);
+    expect([inbox.connections, inbox.openConnections, inbox.messages.length]).toEqual([1, 1, 5]);
   });
 
   it('[CTX-11] the password must be encrypted', async () => {
@@ -253,6 +253,28 @@ describe('properties', () => {
   });
 });
 
+describe('forms', () => {
+  it('[CTX-53] what is left blank is its default, and digits are a number', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    const ServerDetails = { Host: 'localhost', Port: String(inbox.port), UseSsl: '' };
+    const settings = {
+      EmailMessage: { ...example, Priority: '2', BodyFormat: '', Attachments: '', Subject: 7 },
+      BasicEmailSessionDetails: { ...details(1), ServerDetails },
+      TlsOptions: null,
+    };
+    expect(await run(settings)).toMatchObject({ receipt: { status: 'sent' } });
+    expect(inbox.messages[0]).toMatchObject({ subject: '7' });
+    expect(inbox.messages[0]?.headers.has('x-priority')).toBe(true);
+  });
+
+  it('[CTX-54] what the flow puts into an HTML body is escaped', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    const EmailMessage = { ...example, BodyFormat: 'Html', Body: '<b>{{ input.n }}</b>' };
+    await run({ EmailMessage, BasicEmailSessionDetails: details(inbox.port) }, { input: { n: '<script>' } });
+    expect(inbox.messages[0]?.html?.trim()).toBe('<b>&lt;script&gt;</b>');
+  });
+});
+
 describe('sessions', () => {
   const step = (more: object = {}) => ({
     EmailMessage: example,
@@ -266,7 +288,11 @@ describe('sessions', () => {
     const variables = { details: details(inbox.port) };
     {
       await using scope = scopeFor();
-      for (const written of [{ $variable: 'details' }, '{{ variables.details }}', { $variable: 'details' }]) {
+      for (const written of [
+        { $variable: 'details' },
+        '{{ variables.details }}',
+        '{{- variables["details"] -}}',
+      ]) {
         await run(step({ BasicEmailSessionDetails: written }), { variables }, scope);
       }
       expect([inbox.logins.length, inbox.connections, inbox.openConnections]).toEqual([1, 1, 1]);
@@ -482,6 +508,53 @@ describe('EmailSessionException', () => {
     const { platform } = await failure('nowhere.example', 25, false);
     expect(platform).toMatchObject({ category: 'Socket', number: 101, numberName: 'InvalidHost' });
     expect(platform?.message).toContain("'Host' ('nowhere.example')");
+  });
+
+  it.each([' localhost ', 'smtp://localhost', 'localhost:25'])(
+    '[CTX-27] Socket 101: %j is no host',
+    async (Host) => {
+      const { platform, phase } = await failure(Host, 25, false);
+      expect(platform).toMatchObject({
+        number: 101,
+        property: 'BasicEmailSessionDetails.ServerDetails.Host',
+      });
+      expect(phase).toBe('validate');
+    },
+  );
+
+  it('[CTX-50] SSL 201: another machine that offers no TLS gets no credentials, unless that is allowed', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    await using scope = scopeFor({ lookup: async () => [{ address: '127.0.0.1', family: 4 }] });
+    const BasicEmailSessionDetails = {
+      ...details(1),
+      ServerDetails: { Host: 'mail.example.com', Port: inbox.port, UseSsl: false },
+    };
+    const settings = { EmailMessage: example, BasicEmailSessionDetails };
+    const refused = await run(settings, {}, scope);
+    expect(refused).toMatchObject({
+      error: { code: 'AUTH_IN_CLEAR_REFUSED', platform: { category: 'SSL', number: 201 } },
+    });
+    expect(JSON.stringify(refused)).not.toContain("'Use SSL' must be");
+    expect(inbox.authAttempts).toEqual([]);
+    expect(await run({ ...settings, AllowPlaintextAuth: true }, {}, scope)).toMatchObject({
+      receipt: { status: 'sent' },
+    });
+  });
+
+  it.each([
+    ['CTX-51', 'CERTIFICATE_PASSWORD_WRONG', 400, 'InvalidCertificate'],
+    ['CTX-52', 'TOKEN_CLIENT_REFUSED', 401, 'InvalidGmailClientCredentials'],
+  ] as const)('[%s] OAuthCredentials: %s is %d', (_, code, number, numberName) => {
+    const { platform } = describeCortexError(new MailError(code, 'x', { phase: 'token' }), 'smtp');
+    expect(platform).toMatchObject({ category: 'OAuthCredentials', number, numberName });
+  });
+
+  it('[CTX-26] Socket 100: a port that does not answer in time', () => {
+    const late = new MailError('CONNECTION_TIMED_OUT', 'x', {
+      phase: 'connect',
+      details: { host: 'h', port: 25 },
+    });
+    expect(describeCortexError(late, 'smtp').platform).toMatchObject({ category: 'Socket', number: 100 });
   });
 
   it('[CTX-28] SSL 200: UseSsl is false and the port wants TLS from the first byte', async () => {

@@ -1,7 +1,7 @@
 import { type Connection, parseConnection } from '@flowpost/core';
 import type { z } from 'zod';
 import type { NodeDefinition } from '../../node.ts';
-import { toEmailMessage } from '../cortex/email-message.ts';
+import { cortexHtmlFields, toEmailMessage } from '../cortex/email-message.ts';
 import { describeCortexError } from '../cortex/exceptions.ts';
 import { messageField, tlsOptionsField } from '../cortex/sections.ts';
 import { platformPolicy } from '../fields.ts';
@@ -15,15 +15,9 @@ function connectionOf(settings: z.output<typeof cortexSmtpSettingsSchema>): Conn
     username: Credentials.Username,
     password: Credentials.Password,
   };
-  const tls = UseSsl === true ? 'implicit' : 'starttls-if-offered';
-  return parseConnection({
-    kind: 'smtp',
-    host: Host,
-    port: Port,
-    tls,
-    auth,
-    tlsOptions: settings.TlsOptions,
-  });
+  const tls = UseSsl ? 'implicit' : 'starttls-if-offered';
+  const { TlsOptions: tlsOptions, AllowPlaintextAuth: allowPlaintextAuth } = settings;
+  return parseConnection({ kind: 'smtp', host: Host, port: Port, tls, auth, tlsOptions, allowPlaintextAuth });
 }
 
 /** Cortex's block "Send Email Using SMTP Server". */
@@ -54,12 +48,21 @@ export const cortexSmtpNode: NodeDefinition<typeof cortexSmtpSettingsSchema> = {
           help: 'Left blank, the session stays open for later blocks with the same variable.',
         },
         tlsOptionsField,
+        {
+          name: 'AllowPlaintextAuth',
+          label: 'Send credentials in clear',
+          widget: 'checkbox',
+          default: false,
+          help: 'Only for a server that offers no TLS in a network that is safe.',
+        },
       ],
     },
   ],
 
-  toSendRequest(settings, _flow, origins) {
-    const variable = origins.get('BasicEmailSessionDetails');
+  htmlFields: cortexHtmlFields,
+
+  toSendRequest(settings, _flow, { variables }) {
+    const variable = variables.get('BasicEmailSessionDetails');
     return {
       connection: connectionOf(settings),
       message: toEmailMessage(settings.EmailMessage),

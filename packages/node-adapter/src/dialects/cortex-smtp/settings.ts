@@ -1,17 +1,28 @@
-import { tlsOptionsSchema } from '@flowpost/core';
+import { hostSchema, tlsOptionsSchema } from '@flowpost/core';
 import { z } from 'zod';
 import { cortexMessageSchema } from '../cortex/email-message.ts';
 import { encryptable, encrypted, notNull, report, text } from '../cortex/properties.ts';
+import { asNumber, flag, leftEmpty } from '../fields.ts';
 
-const port = notNull(z.number().int()).transform((value, context) =>
-  value >= 1 && value <= 65535 ? value : report(context, 'out-of-range', 'it must be from 1 to 65535'),
+const port = notNull(
+  z.preprocess(asNumber, z.number()) as unknown as z.ZodType<number, number | string>,
+).transform((value, context) =>
+  Number.isInteger(value) && value >= 1 && value <= 65535
+    ? value
+    : report(context, 'out-of-range', 'it must be from 1 to 65535'),
+);
+
+const host = text().transform((value, context) =>
+  hostSchema.safeParse(value).success
+    ? value
+    : report(context, 'host', 'it must be a host name or address and nothing else', { host: value }),
 );
 
 const serverDetails = z.strictObject({
-  Host: text(),
+  Host: host,
   Port: port,
   /** TLS from the first byte; without it STARTTLS, where the server offers it. */
-  UseSsl: z.boolean().nullish(),
+  UseSsl: flag(false),
 });
 
 const userCredentials = z.strictObject({
@@ -34,12 +45,11 @@ export const cortexSmtpSettingsSchema = z.strictObject({
     z.strictObject({ ServerDetails: notNull(serverDetails), Credentials: optionalCredentials }),
   ),
   /** Left blank, false. */
-  CloseSession: z
-    .boolean()
-    .nullish()
-    .transform((value) => value ?? false),
+  CloseSession: flag(false),
   /** Ours: a private authority, or a pinned certificate. */
-  TlsOptions: tlsOptionsSchema.optional(),
+  TlsOptions: leftEmpty(tlsOptionsSchema),
+  /** Ours: lets credentials travel in clear to another machine. */
+  AllowPlaintextAuth: flag(false),
 });
 
 export type CortexSmtpSettings = z.input<typeof cortexSmtpSettingsSchema>;

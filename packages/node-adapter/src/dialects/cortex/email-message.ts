@@ -6,6 +6,7 @@ import {
   parseMessage,
 } from '@flowpost/core';
 import { z } from 'zod';
+import { flowText, leftEmpty } from '../fields.ts';
 import { enumeration, notNull, report, text } from './properties.ts';
 
 /** `EmailAddress`: RFC 5321 decides what an address is. */
@@ -18,9 +19,11 @@ const emailAddress = z
     } catch (error) {
       if (!isMailError(error)) throw error;
       const { problems } = error.details;
+      // What is wrong is a part of one of the two.
+      const [{ part = '' } = {}] = (problems ?? []) as readonly { readonly part?: string }[];
       context.addIssue({
         code: 'custom',
-        path: ['Address'],
+        path: [part !== '' && part === Name && part !== Address ? 'Name' : 'Address'],
         message: error.message,
         params: { code: error.code, problem: 'address', problems },
       });
@@ -41,11 +44,11 @@ export const cortexMessageSchema = z.strictObject({
   Cc: addresses.nullish().transform(none),
   Bcc: addresses.nullish().transform(none),
   Priority: enumeration('EmailMessagePriority', ['Normal', 'NonUrgent', 'Urgent']),
-  Subject: z.string().nullish(),
+  Subject: flowText,
   BodyFormat: enumeration('EmailMessageBodyFormat', ['Text', 'Html']),
-  Body: z.string().nullish(),
+  Body: flowText,
   /** Paths. */
-  Attachments: z.array(text()).nullish().transform(none),
+  Attachments: leftEmpty(z.array(text())).transform(none),
 });
 
 const priorities = { Normal: 'normal', NonUrgent: 'low', Urgent: 'high' } as const;
@@ -54,11 +57,21 @@ const priorities = { Normal: 'normal', NonUrgent: 'low', Urgent: 'high' } as con
 export function toEmailMessage(message: z.output<typeof cortexMessageSchema>): EmailMessage {
   const { To, From, Cc, Bcc, Priority, Subject, BodyFormat, Body, Attachments } = message;
   return parseMessage({
-    ...{ from: From, to: To, cc: Cc, bcc: Bcc, subject: Subject ?? '' },
+    ...{ from: From, to: To, cc: Cc, bcc: Bcc, subject: Subject },
     priority: priorities[Priority],
-    [BodyFormat === 'Html' ? 'html' : 'text']: Body ?? '',
+    [BodyFormat === 'Html' ? 'html' : 'text']: Body,
     attachments: Attachments.map((path) => ({ kind: 'file', path })),
   });
+}
+
+/** The body is HTML when the settings say so as they are written; when an expression says so, the body is none of them. */
+export function cortexHtmlFields(written: unknown): readonly string[] {
+  const { BodyFormat } = ((written as { EmailMessage?: unknown } | null)?.EmailMessage ?? {}) as {
+    BodyFormat?: unknown;
+  };
+  const isText =
+    BodyFormat === undefined || BodyFormat === null || BodyFormat === 0 || /Text$/.test(String(BodyFormat));
+  return isText ? [] : ['EmailMessage.Body'];
 }
 
 /** What the platform's editor begins with. */

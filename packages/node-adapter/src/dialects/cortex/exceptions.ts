@@ -26,7 +26,7 @@ type ExceptionName = keyof typeof helpLinks;
 /** What an exception of the other side of the flow is called, by block. */
 export type Block = 'smtp' | 'microsoft365';
 
-const byProblem: Readonly<Record<Exclude<PropertyProblem, 'address'>, ExceptionName>> = {
+const byProblem: Readonly<Record<Exclude<PropertyProblem, 'address' | 'host'>, ExceptionName>> = {
   null: 'PropertyNullException',
   empty: 'PropertyEmptyException',
   'out-of-range': 'PropertyValueOutOfRangeException',
@@ -44,6 +44,7 @@ const forBoth: Partial<Record<ErrorCode, ExceptionName>> = {
   ENCRYPTED_TEXT_INVALID: 'CryptographicException',
   SECRET_KEY_MISSING: 'CryptographicException',
   INPUT_INVALID: 'ArgumentException',
+  CONNECTION_INVALID: 'ArgumentException',
   HEADER_INVALID: 'ArgumentException',
 };
 
@@ -88,33 +89,45 @@ const sessionCodes: Partial<Record<ErrorCode, SessionNumber>> = {
   CONNECTION_UNREACHABLE: 100,
   HOST_NOT_FOUND: 101,
   DNS_UNAVAILABLE: 101,
-  CONNECTION_INVALID: 101,
-  AUTH_IN_CLEAR_REFUSED: 200,
+  AUTH_IN_CLEAR_REFUSED: 201,
   AUTH_REFUSED: 300,
   AUTH_REQUIRED: 300,
   AUTH_MECHANISM_UNAVAILABLE: 300,
+  TOKEN_CLIENT_REFUSED: 401,
+  TOKEN_GRANT_REFUSED: 401,
+  TOKEN_CLIENT_UNAUTHORIZED: 401,
 };
 
 function sessionNumber({ code, category, phase, details }: MailError): SessionNumber | undefined {
   if (code === 'TLS_WRONG_MODE') return details.serverExpects === 'implicit' ? 200 : 201;
   // Expired, untrusted, for another host, intercepted: our code tells them apart, the number does not.
   if (category === 'tls') return 201;
+  if (isCertificate(code)) return 400;
+  // Only what would end a command is found out as late as this.
+  if (code === 'CONNECTION_INVALID' && phase === 'auth') return 300;
   if (code === 'CONNECTION_LOST' && (phase === 'connect' || phase === 'greeting')) return 100;
   return sessionCodes[code];
 }
 
 /** The sentence of the platform's kind: what was given in quotes, then what is wrong with it. */
-function sessionMessage(number: SessionNumber, { details, message }: MailError): string {
+function sessionMessage(number: SessionNumber, error: MailError): string {
+  const { details, message } = error;
   const { host = '', port = '' } = details;
+  const { code } = error;
   switch (number) {
     case 100:
       return `'Host' ('${host}') cannot be reached on 'Port' (${port}): nothing listens there, or it did not answer in time.`;
     case 101:
-      return `'Host' ('${host}') is invalid: no such host can be found.`;
+      return host === '' ? message : `'Host' ('${host}') is invalid: no such host can be found.`;
     case 200:
       return `No connection on 'Port' (${port}): 'Use SSL' must be true there.`;
     case 201:
-      return `No secure connection on 'Port' (${port}): 'Use SSL' must be false there, or the certificate is not accepted. ${message}`;
+      if (code === 'TLS_WRONG_MODE')
+        return `No secure connection on 'Port' (${port}): 'Use SSL' must be false there.`;
+      if (code === 'AUTH_IN_CLEAR_REFUSED') {
+        return `The server on 'Port' (${port}) offers no TLS, so 'Username' and 'Password' were not sent.`;
+      }
+      return `The secure connection on 'Port' (${port}) is not trusted. ${message}`;
     case 300:
       return "'Username' or 'Password' is incorrect.";
     case 400:
@@ -136,6 +149,9 @@ const properties: Readonly<Record<string, string>> = {
   subject: 'EmailMessage.Subject',
   text: 'EmailMessage.Body',
   html: 'EmailMessage.Body',
+  graphBaseUrl: 'GraphBaseUrl',
+  host: 'SmtpHost',
+  tlsOptions: 'TlsOptions',
 };
 
 function exception(name: ExceptionName, message: string, path?: string): PlatformError {
@@ -148,22 +164,34 @@ const isCertificate = (code: ErrorCode): boolean => code.startsWith('CERTIFICATE
 /** The socket is in use by another process, or none is left. */
 const heldSockets: readonly unknown[] = ['EADDRINUSE', 'EADDRNOTAVAIL', 'EMFILE', 'ENFILE'];
 
-function byIssue(issue: SchemaIssue, message: string, block: Block): PlatformError | undefined {
+function byIssue(issue: SchemaIssue, error: MailError, block: Block): PlatformError | undefined {
   const problem = issue.problem as PropertyProblem | undefined;
   if (problem === undefined) return undefined;
+  if (problem === 'host') return { ...sessionException(101, error), property: issue.path };
   const service = block === 'smtp' ? 'SmtpCommandException' : 'ServiceException';
   const name = problem === 'address' ? service : byProblem[problem];
-  return exception(name, problem === 'address' ? message : `'${issue.path}': ${issue.message}.`, issue.path);
+  const text = problem === 'address' ? error.message : `'${issue.path}': ${issue.message}.`;
+  return exception(name, text, issue.path);
+}
+
+/** Which of the attachments an error is about. */
+function attachmentPath({ category, details: { position } }: MailError): string | undefined {
+  if (category !== 'attachment' || typeof position !== 'number') return undefined;
+  return `EmailMessage.Attachments[${position - 1}]`;
 }
 
 function platformError(error: MailError, block: Block): PlatformError | undefined {
   const { code, message, details } = error;
-  const [issue] = (details.issues ?? []) as readonly SchemaIssue[];
-  const found = issue && byIssue(issue, message, block);
+  const issues = (details.issues ?? []) as readonly SchemaIssue[];
+  const issue = issues.find(({ problem }) => problem !== undefined) ?? issues[0];
+  const found = issue && byIssue(issue, error, block);
   if (found) return found;
+  // A variable that is not there has no value.
+  if (code === 'DYNAMIC_FIELD_MISSING')
+    return exception('PropertyNullException', message, String(details.field));
   if (heldSockets.includes(details.reason)) return exception('IOException', message);
-  const common = forBoth[code];
-  if (common) return exception(common, message, issue?.path);
+  const common = code === 'CONNECTION_INVALID' && error.phase === 'auth' ? undefined : forBoth[code];
+  if (common) return exception(common, message, issue?.path ?? attachmentPath(error));
   if (block === 'microsoft365') {
     if (isCertificate(code)) return exception('CryptographicException', message);
     if (isOAuth(code)) return exception('MsalServiceException', message);

@@ -1,8 +1,9 @@
 import { EncryptedText } from '@flowpost/core';
 import { z } from 'zod';
+import { asNumber } from '../fields.ts';
 
 /** What can be wrong with a property, each a name of the platform's own. */
-export type PropertyProblem = 'null' | 'empty' | 'out-of-range' | 'enum' | 'encryption' | 'address';
+export type PropertyProblem = 'null' | 'empty' | 'out-of-range' | 'enum' | 'encryption' | 'address' | 'host';
 
 /** Reports a problem with the property the context stands at. */
 export function report(
@@ -47,7 +48,7 @@ export function enumeration<const Names extends readonly string[]>(name: string,
     .union([z.string(), z.number()])
     .nullish()
     .transform((value, context): Names[number] => {
-      const wanted = value ?? 0;
+      const wanted = value === '' || value === null || value === undefined ? 0 : asNumber(value);
       const found =
         typeof wanted === 'number'
           ? names[wanted]

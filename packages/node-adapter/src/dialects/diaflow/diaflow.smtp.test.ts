@@ -68,7 +68,10 @@ describe('connection', () => {
       credentials: { host: 'smtp.example.com', port, username: 'me@x.org', password: 'x' },
       to: 'a@x.org',
     });
-    const { connection } = diaflowNode.toSendRequest(settings, parseFlowData({}), new Map());
+    const { connection } = diaflowNode.toSendRequest(settings, parseFlowData({}), {
+      settings,
+      variables: new Map(),
+    });
     expect(connection).toMatchObject({ tls: 'auto', port });
     expect(resolveTlsMode('auto', 'smtp.example.com', port)).toBe(tls);
   });
@@ -189,6 +192,31 @@ describe('fields', () => {
     expect(inbox.messages.map(({ html }) => html?.trim())).toEqual(['<p>Hello</p>', undefined, 'forced']);
   });
 
+  it('[DIA-11] what the flow puts into a message decides nothing about its format, and is escaped in HTML', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    const hostile = { input: { n: '<b>Bob</b>', whole: '<p>Hi</p>' } };
+    await run(settingsFor(inbox, { message: 'Hello {{ input.n }}' }), hostile);
+    await run(settingsFor(inbox, { message: '<p>Hello {{ input.n }}</p>' }), hostile);
+    await run(settingsFor(inbox, { message: '{{ input.whole }}' }), hostile);
+    await run(settingsFor(inbox, { message: 'Dear <Name>,\nline' }), hostile);
+    expect(inbox.messages.map(({ html }) => html?.trim())).toEqual([
+      undefined,
+      '<p>Hello &lt;b&gt;Bob&lt;/b&gt;</p>',
+      '<p>Hi</p>',
+      undefined,
+    ]);
+    expect(inbox.messages[3]?.text?.trim()).toBe('Dear <Name>,\nline');
+  });
+
+  it('[DIA-06] a number from an earlier step is text', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    await run(settingsFor(inbox, { subject: '{{ input.n }}', message: '{{ input.n }}' }), {
+      input: { n: 7 },
+    });
+    expect(inbox.messages[0]).toMatchObject({ subject: '7' });
+    expect(inbox.messages[0]?.text?.trim()).toBe('7');
+  });
+
   it.each([
     ['a path', 'invoice.pdf', 'invoice.pdf', '%PDF-1.7 invoice'],
     ['a data URL', 'data:text/plain,hi', 'attachment', 'hi'],
@@ -283,6 +311,19 @@ describe('mail-loop guard', () => {
     await using inbox = await SmtpInbox.start({ users });
     const flow = from('bot@y.org', { headers: { 'Auto-Submitted': 'auto-replied' } });
     expect(await run(settingsFor(inbox), flow)).toMatchObject({ error: { code: 'MAIL_LOOP_AUTOMATIC' } });
+    for (const headers of [
+      [{ name: 'Auto-Submitted', value: 'auto-replied' }],
+      'Auto-Submitted: auto-generated\r\n',
+      { Precedence: 'auto_reply' },
+    ]) {
+      expect(await run(settingsFor(inbox), from('bot@y.org', { headers }))).toMatchObject({
+        error: { code: 'MAIL_LOOP_AUTOMATIC' },
+      });
+    }
+    const bounce = from('Mail Delivery <MAILER-DAEMON@y.org>');
+    expect(await run(settingsFor(inbox), bounce)).toMatchObject({ error: { code: 'MAIL_LOOP_AUTOMATIC' } });
+    const nobody = { trigger: { kind: 'email' } };
+    expect(await run(settingsFor(inbox), nobody)).toMatchObject({ error: { code: 'MAIL_LOOP_AUTOMATIC' } });
     const person = from('ann@y.org', { headers: { 'auto-submitted': 'no' } });
     expect(await run(settingsFor(inbox), person)).toMatchObject({ receipt: { status: 'sent' } });
   });
@@ -294,6 +335,11 @@ describe('mail-loop guard', () => {
       { from: [{ address: 'a@x.org' }] },
       { headers: { From: 'A <a@x.org>' } },
       { from: { value: [{ address: 'a@x.org' }] } },
+      { from: 'b@y.org', headers: [{ name: 'Reply-To', value: 'a@x.org' }] },
+      { from: 'b@y.org', headers: new Map([['reply-to', 'a@x.org']]) },
+      { from: 'b@y.org', headers: 'Received: x\r\nReply-To: A\r\n <a@x.org>\r\n' },
+      { from: 'b@y.org', headers: { 'Reply-To': { address: 'a@x.org' } } },
+      { from: 'b@y.org', headers: { 'resent-from': 'a@x.org' } },
     ];
     for (const trigger of triggers) {
       expect(await run(settingsFor(inbox), { trigger: { kind: 'Email', ...trigger } })).toMatchObject({

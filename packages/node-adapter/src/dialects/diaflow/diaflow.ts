@@ -46,17 +46,26 @@ function fromOf({ credentials: { fromEmail, username } }: Settings) {
   );
 }
 
+/** Whether text can be Base64 (RFC 4648 section 4): its alphabet, complete, with nothing in between but line ends. */
+const isBase64 = (content: string): boolean => {
+  const joined = content.replace(/\r?\n/g, '');
+  return joined.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(joined);
+};
+
 function attachmentOf(file: DiaflowFile, index: number): AttachmentInput {
   if (typeof file === 'string')
     return /^(?:https?|data):/i.test(file) ? { kind: 'url', url: file } : { kind: 'file', path: file };
   if (file instanceof Uint8Array) return { kind: 'bytes', content: file };
-  const { path, url, content, filename = file.name, contentType } = file;
+  const { path, url, content, filename = file.name, contentType, encoding } = file;
   const common = {
     ...(filename !== undefined && { filename }),
     ...(contentType !== undefined && { contentType }),
   };
   if (content instanceof Uint8Array) return { kind: 'bytes', content, ...common };
-  if (content !== undefined) return { kind: 'base64', content, ...common };
+  if (content !== undefined) {
+    const kind = encoding ?? (isBase64(content) ? 'base64' : 'text');
+    return { kind, content, ...common };
+  }
   if (url !== undefined) return { kind: 'url', url, ...common };
   if (path !== undefined) return { kind: 'file', path, ...common };
   throw new MailError('ATTACHMENT_INVALID', `attachments[${index}]: it has neither content, url nor path.`, {
@@ -64,8 +73,24 @@ function attachmentOf(file: DiaflowFile, index: number): AttachmentInput {
   });
 }
 
-const hasTag = (message: string): boolean =>
-  /<(?:!doctype|[a-z][a-z0-9]*(?:\s[^<>]*)?\/?|\/[a-z][a-z0-9]*)>/i.test(message);
+/** Elements a message may have in it; `<Ann>` or `<ann@example.com>` is none. */
+const elements =
+  'a abbr address article b big blockquote body br button caption center cite code col colgroup dd del details div dl dt em ' +
+  'figcaption figure font footer h1 h2 h3 h4 h5 h6 head header hr html i img ins kbd li link main mark meta nav ol p pre q s ' +
+  'samp section small span strike strong style sub summary sup table tbody td tfoot th thead title tr tt u ul var';
+const tag = new RegExp(`<(?:!doctype html|/?(?:${elements.replaceAll(' ', '|')})(?:\\s[^<>]*)?/?)>`, 'i');
+const hasTag = (message: string): boolean => tag.test(message);
+
+/**
+ * What the author wrote decides, not what the flow puts into it: a tag in somebody's name makes no HTML of a plain message. Only
+ * a message that is one expression is what its value is.
+ */
+function isHtml(written: unknown, value: string): boolean {
+  const { message, messageFormat } = (written ?? {}) as { message?: unknown; messageFormat?: unknown };
+  if (messageFormat === 'html') return true;
+  const isWhole = typeof message !== 'string' || /^\s*\{\{(?:(?!\}\}).)*\}\}\s*$/s.test(message);
+  return hasTag(isWhole ? value : message);
+}
 
 /** Diaflow's "SMTP" node. */
 export const diaflowNode: NodeDefinition<typeof diaflowSettingsSchema> = {
@@ -75,15 +100,11 @@ export const diaflowNode: NodeDefinition<typeof diaflowSettingsSchema> = {
   settings: diaflowSettingsSchema,
   sections: diaflowSections,
 
-  toSendRequest(settings) {
-    const {
-      to,
-      cc,
-      bcc,
-      message,
-      messageFormat = hasTag(message) ? 'html' : 'text',
-      attachments = [],
-    } = settings;
+  htmlFields: (written) => (isHtml(written, '') ? ['message'] : []),
+
+  toSendRequest(settings, _flow, { settings: written }) {
+    const { to, cc, bcc, message, attachments = [] } = settings;
+    const messageFormat = settings.messageFormat ?? (isHtml(written, message) ? 'html' : 'text');
     return {
       connection: connectionOf(settings),
       message: parseMessage({

@@ -1,16 +1,29 @@
-import { addressListSchema, singleAddressSchema, tlsOptionsSchema } from '@flowpost/core';
+import { addressListSchema, hostSchema, singleAddressSchema, tlsOptionsSchema } from '@flowpost/core';
 import { z } from 'zod';
-import { encryptable, leftEmpty } from '../fields.ts';
+import { asNumber, choice, encryptable, flowText, leftEmpty } from '../fields.ts';
+
+/** What JSON makes of bytes in Node. */
+function asBytes(value: unknown): unknown {
+  const { type, data } = (value ?? {}) as { type?: unknown; data?: unknown };
+  return type === 'Buffer' && Array.isArray(data) ? Buffer.from(data as number[]) : value;
+}
+
+const bytes = z.preprocess(asBytes, z.instanceof(Uint8Array)) as unknown as z.ZodType<
+  Uint8Array<ArrayBuffer>,
+  Uint8Array
+>;
 
 /** A file as earlier steps hand it on. */
 const fileSchema = z.union([
   z.string().min(1),
-  z.instanceof(Uint8Array),
+  bytes,
   z.looseObject({
     path: leftEmpty(z.string()),
     url: leftEmpty(z.string()),
-    /** Base64 text, or bytes. */
-    content: leftEmpty(z.union([z.string(), z.instanceof(Uint8Array)])),
+    /** Bytes, Base64, or plain text. */
+    content: leftEmpty(z.union([z.string(), bytes])),
+    /** What a content that is text is; left out, Base64 when it can be nothing else. */
+    encoding: choice(['base64', 'text'], undefined),
     filename: leftEmpty(z.string()),
     name: leftEmpty(z.string()),
     contentType: leftEmpty(z.string()),
@@ -31,9 +44,14 @@ const filesSchema: z.ZodOptional<
 /** The fields of Diaflow's "SMTP" node, with its saved resource in `credentials`. */
 const diaflowFields = z.strictObject({
   credentials: z.strictObject({
-    host: z.string().min(1),
+    /** What the resource is called. */
+    name: leftEmpty(z.string()),
+    host: hostSchema,
     /** Decides how the connection is encrypted: 465 from the first byte, any other by STARTTLS. */
-    port: z.coerce.number().int().min(1).max(65535),
+    port: z.preprocess(asNumber, z.number().int().min(1).max(65535)) as unknown as z.ZodType<
+      number,
+      number | string
+    >,
     username: leftEmpty(encryptable),
     password: leftEmpty(encryptable),
     fromEmail: leftEmpty(singleAddressSchema),
@@ -41,12 +59,12 @@ const diaflowFields = z.strictObject({
   to: addressListSchema.default([]),
   cc: addressListSchema.default([]),
   bcc: addressListSchema.default([]),
-  subject: leftEmpty(z.string()),
+  subject: leftEmpty(flowText),
   /** Another name for the subject. */
-  object: leftEmpty(z.string()),
-  message: z.string().default(''),
+  object: leftEmpty(flowText),
+  message: flowText,
   /** Default: HTML when the message has a tag in it. */
-  messageFormat: leftEmpty(z.enum(['text', 'html'])),
+  messageFormat: choice(['text', 'html'], undefined),
   attachments: filesSchema,
   /** Ours: a private authority, or a pinned certificate. */
   tlsOptions: leftEmpty(tlsOptionsSchema),

@@ -17,10 +17,13 @@ const fields = z.strictObject({
 
 /** Fields that forms may leave empty. */
 const mayBeEmpty = [
+  ...(['replyTo', 'to', 'cc', 'bcc', 'subject', 'priority'] as const),
   ...(['from', 'sender', 'html', 'text', 'messageId', 'date', 'inReplyTo', 'autoSubmitted'] as const),
   ...(['calendar', 'unsubscribe', 'headers', 'references', 'store', 'duplicateWindowMs'] as const),
   ...(['idempotencyKey', 'timeoutMs', 'dsn', 'requireTls', 'sandbox'] as const),
 ];
+/** Fields of text; the flow may have a number for them. */
+const texts = ['subject', 'html', 'text', 'idempotencyKey'] as const;
 type MayBeEmpty = (typeof mayBeEmpty)[number];
 
 const isEmpty = (value: unknown): boolean => value === '' || value === null;
@@ -30,8 +33,13 @@ function withoutEmpty(settings: unknown): unknown {
   if (typeof settings !== 'object' || settings === null) return settings;
   const given = settings as Record<string, unknown>;
   const empty = mayBeEmpty.filter((key) => isEmpty(given[key]));
-  if (empty.length === 0) return settings;
-  return { ...given, ...Object.fromEntries(empty.map((key) => [key, undefined])) };
+  const scalars = texts.filter((key) => ['number', 'boolean', 'bigint'].includes(typeof given[key]));
+  if (empty.length + scalars.length === 0) return settings;
+  return {
+    ...given,
+    ...Object.fromEntries(empty.map((key) => [key, undefined])),
+    ...Object.fromEntries(scalars.map((key) => [key, String(given[key])])),
+  };
 }
 
 /**

@@ -1,0 +1,76 @@
+import { join, resolve } from 'node:path';
+import { parseWith } from '@flowpost/core';
+import { z } from 'zod';
+
+const whole = (from: number, to: number) => z.coerce.number().int().min(from).max(to);
+const list = z.string().transform((text) => text.split(/[\s,]+/).filter(Boolean));
+
+/** The environment the server reads. Everything has a default that is safe on a machine of one's own. */
+const environmentSchema = z.object({
+  /** The folder of the embedded database, the key file and files that may be attached. */
+  FLOWPOST_DATA: z.string().min(1).default('flowpost-data'),
+  /** PostgreSQL instead of the embedded database; then any number of servers may share it. */
+  DATABASE_URL: z.string().min(1).optional(),
+  /** Keys that seal secrets, `KEYID:KEY`, the first one for new ones. Default: a file in the folder. */
+  FLOWPOST_KEYS: z.string().optional(),
+  /** Where to listen. Default this machine alone. */
+  HOST: z.string().min(1).default('127.0.0.1'),
+  PORT: whole(0, 65_535).default(8025),
+  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
+  /** Deliveries under way at once. */
+  FLOWPOST_CONCURRENCY: whole(1, 1_000).default(50),
+  /** How long a delivery is tried again, in hours. */
+  FLOWPOST_RETRY_HOURS: whole(0, 1_000).default(48),
+  /** How long deliveries are kept after they ended, in days. */
+  FLOWPOST_KEEP_DAYS: whole(1, 3_650).default(30),
+  /** Size of a request, in MiB. */
+  FLOWPOST_BODY_MIB: whole(1, 1_000).default(40),
+  /** Requests from one key or address in a minute. */
+  FLOWPOST_REQUESTS_PER_MINUTE: whole(1, 100_000_000).default(60_000),
+  /** Hosts and networks that attachment URLs may reach although they are private. */
+  FLOWPOST_ALLOWED_HOSTS: list.optional(),
+  /** Redirects all mail to this address, for trying out. */
+  FLOWPOST_SANDBOX_REDIRECT_TO: z.string().min(3).optional(),
+});
+
+export interface ServerConfig {
+  readonly dataFolder: string;
+  readonly databaseUrl?: string | undefined;
+  readonly keys?: string | undefined;
+  readonly host: string;
+  readonly port: number;
+  readonly logLevel: string;
+  readonly concurrency: number;
+  readonly retryForMs: number;
+  readonly keepDays: number;
+  readonly bodyBytes: number;
+  readonly requestsPerMinute: number;
+  readonly allowedHosts?: readonly string[] | undefined;
+  readonly sandboxRedirectTo?: string | undefined;
+  /** Where files may be attached from. */
+  readonly filesFolder: string;
+}
+
+/** @throws MailError `CONNECTION_INVALID` naming every bad variable. */
+export function readConfig(environment: NodeJS.ProcessEnv): ServerConfig {
+  // A variable that is set to nothing is not set.
+  const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
+  const env = parseWith(environmentSchema, given, 'CONNECTION_INVALID');
+  const dataFolder = resolve(env.FLOWPOST_DATA);
+  return {
+    dataFolder,
+    databaseUrl: env.DATABASE_URL,
+    keys: env.FLOWPOST_KEYS,
+    host: env.HOST,
+    port: env.PORT,
+    logLevel: env.LOG_LEVEL,
+    concurrency: env.FLOWPOST_CONCURRENCY,
+    retryForMs: env.FLOWPOST_RETRY_HOURS * 3_600_000,
+    keepDays: env.FLOWPOST_KEEP_DAYS,
+    bodyBytes: env.FLOWPOST_BODY_MIB * 1_048_576,
+    requestsPerMinute: env.FLOWPOST_REQUESTS_PER_MINUTE,
+    allowedHosts: env.FLOWPOST_ALLOWED_HOSTS,
+    sandboxRedirectTo: env.FLOWPOST_SANDBOX_REDIRECT_TO,
+    filesFolder: join(dataFolder, 'files'),
+  };
+}

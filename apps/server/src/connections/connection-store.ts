@@ -1,0 +1,179 @@
+import { createAuthProvider, expiryNotice } from '@flowpost/auth-providers';
+import {
+  type Connection,
+  type ConnectionInput,
+  EncryptedText,
+  MailError,
+  parseConnection,
+  type SecretBox,
+} from '@flowpost/core';
+import type { Queryable } from '../database/database.ts';
+
+/** When something a connection needs stops working. */
+interface Expiry {
+  readonly what: string;
+  readonly expiresAt: number;
+}
+
+/** A stored connection, as it may be shown: nothing secret is in it. */
+export interface StoredConnection {
+  readonly id: string;
+  readonly name: string;
+  readonly kind: string;
+  readonly host: string | null;
+  /** What expires, and when, in ISO 8601. */
+  readonly expires: readonly { readonly what: string; readonly at: string }[];
+  /** What should be renewed soon. */
+  readonly warnings: readonly string[];
+  readonly createdAt: string;
+  readonly updatedAt: string;
+}
+
+interface Row {
+  readonly id: string;
+  readonly name: string;
+  readonly kind: string;
+  readonly host: string | null;
+  readonly sealed: string;
+  readonly expires: readonly Expiry[];
+  readonly created_at: Date;
+  readonly updated_at: Date;
+}
+
+/** A connection that can be used. */
+export interface OpenConnection {
+  readonly id: string;
+  readonly connection: Connection;
+}
+
+const isUuid = (text: string): boolean => /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text);
+
+/** What to tell people about something that expires, 30, 7 and 1 days before and after. */
+export function expiryWarning(expiry: Expiry, now: number): string | undefined {
+  const notice = expiryNotice(expiry as Parameters<typeof expiryNotice>[0], now);
+  if (!notice) return undefined;
+  if (notice.due === 0) return `The ${expiry.what} has expired.`;
+  return `The ${expiry.what} expires in ${notice.daysLeft} days; renew it.`;
+}
+
+function toStored(row: Row, now: number): StoredConnection {
+  const { id, name, kind, host, expires } = row;
+  return {
+    ...{ id, name, kind, host },
+    expires: expires.map(({ what, expiresAt }) => ({ what, at: new Date(expiresAt).toISOString() })),
+    warnings: expires.flatMap((one) => expiryWarning(one, now) ?? []),
+    createdAt: row.created_at.toISOString(),
+    updatedAt: row.updated_at.toISOString(),
+  };
+}
+
+function nameTaken(name: string): MailError {
+  return new MailError(
+    'CONNECTION_NAME_TAKEN',
+    `There is a connection named ${JSON.stringify(name)} already.`,
+    {
+      details: { name },
+    },
+  );
+}
+
+/** Connections kept in the database, sealed as a whole; what was stored is never given back. */
+export class ConnectionStore {
+  readonly #database: Queryable;
+  readonly #box: SecretBox;
+  /** Opened ones by what is stored: a change is another text, so it counts at once, in every process. */
+  readonly #opened = new Map<string, Connection>();
+
+  constructor(database: Queryable, box: SecretBox) {
+    this.#database = database;
+    this.#box = box;
+  }
+
+  /** @throws MailError `CONNECTION_INVALID`, `SERVICE_UNKNOWN`, `CONNECTION_NAME_TAKEN`. */
+  async create(name: string, input: ConnectionInput): Promise<StoredConnection> {
+    const { kind, host, sealed, expires } = await this.#seal(input);
+    const [row] = await this.#database.query<Row>(
+      `insert into flowpost.connections (name, kind, host, sealed, expires) values ($1, $2, $3, $4, $5::jsonb)
+       on conflict (name) do nothing returning *`,
+      [name, kind, host, sealed, JSON.stringify(expires)],
+    );
+    if (!row) throw nameTaken(name);
+    return toStored(row, Date.now());
+  }
+
+  /** @throws MailError as {@link create} does. @returns undefined when there is none. */
+  async update(
+    ref: string,
+    change: { readonly name?: string | undefined; readonly connection?: ConnectionInput | undefined },
+  ): Promise<StoredConnection | undefined> {
+    const found = await this.#find(ref);
+    if (!found) return undefined;
+    const { name = found.name } = change;
+    const next = change.connection === undefined ? found : await this.#seal(change.connection);
+    const rows = await this.#database.query<Row>(
+      `update flowpost.connections set name = $2, kind = $3, host = $4, sealed = $5, expires = $6::jsonb, updated_at = now()
+       where id = $1 and not exists (select 1 from flowpost.connections where name = $2 and id <> $1) returning *`,
+      [found.id, name, next.kind, next.host, next.sealed, JSON.stringify(next.expires)],
+    );
+    if (!rows[0]) throw nameTaken(name);
+    return toStored(rows[0], Date.now());
+  }
+
+  async list(): Promise<StoredConnection[]> {
+    const rows = await this.#database.query<Row>('select * from flowpost.connections order by name');
+    return rows.map((row) => toStored(row, Date.now()));
+  }
+
+  async get(ref: string): Promise<StoredConnection | undefined> {
+    const row = await this.#find(ref);
+    return row && toStored(row, Date.now());
+  }
+
+  async delete(ref: string): Promise<boolean> {
+    const row = await this.#find(ref);
+    if (!row) return false;
+    await this.#database.query('delete from flowpost.connections where id = $1', [row.id]);
+    return true;
+  }
+
+  /** The connection of an id or a name, ready to be used. @throws MailError `CONNECTION_NOT_FOUND`. */
+  async open(ref: string): Promise<OpenConnection> {
+    const row = await this.#find(ref);
+    if (row) return { id: row.id, connection: await this.unseal(row.sealed) };
+    throw new MailError('CONNECTION_NOT_FOUND', `There is no connection ${JSON.stringify(ref)}.`, {
+      details: { connection: ref },
+    });
+  }
+
+  /** A sealed connection as it was. The same text gives the same object, so that senders are found again. */
+  async unseal(sealed: string): Promise<Connection> {
+    const known = this.#opened.get(sealed);
+    if (known) return known;
+    const connection = parseConnection(JSON.parse(await this.#box.decrypt(new EncryptedText(sealed))));
+    if (this.#opened.size > 1_000) this.#opened.clear();
+    this.#opened.set(sealed, connection);
+    return connection;
+  }
+
+  async #seal(input: ConnectionInput) {
+    const connection = parseConnection(input);
+    const { auth, kind } = connection;
+    const host =
+      kind === 'smtp' ? (connection.host ?? connection.service ?? null) : (connection.host ?? null);
+    const expiry =
+      auth &&
+      (await createAuthProvider(auth, { secretBox: this.#box })
+        .expiry()
+        .catch(() => undefined));
+    const sealed = (await this.#box.encrypt(JSON.stringify(input))).compact;
+    return { kind, host, sealed, expires: expiry ? [expiry as Expiry] : [] };
+  }
+
+  async #find(ref: string): Promise<Row | undefined> {
+    const column = isUuid(ref) ? 'id' : 'name';
+    const [row] = await this.#database.query<Row>(`select * from flowpost.connections where ${column} = $1`, [
+      ref,
+    ]);
+    return row;
+  }
+}

@@ -1,0 +1,101 @@
+import type { Database } from './database.ts';
+
+/** The schema, step by step. A step that was released does not change any more; a new one is added. */
+const migrations: readonly string[] = [
+  `
+  create table flowpost.api_keys (
+    id text primary key,
+    name text not null,
+    hash bytea not null,
+    scopes text[] not null,
+    created_at timestamptz not null default now(),
+    revoked_at timestamptz
+  );
+  create table flowpost.connections (
+    id uuid primary key default gen_random_uuid(),
+    name text not null unique,
+    kind text not null,
+    host text,
+    sealed text not null,
+    expires jsonb not null default '[]',
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+  );
+  create table flowpost.workers (
+    id uuid primary key,
+    seen_at timestamptz not null default now()
+  );
+  create table flowpost.deliveries (
+    seq bigint generated always as identity primary key,
+    id uuid not null unique,
+    state text not null,
+    mode text not null,
+    node_type text not null,
+    node_id text not null,
+    message_id text not null,
+    recipients text[] not null,
+    subject text not null,
+    request jsonb not null,
+    connection_id uuid,
+    sealed text,
+    store jsonb,
+    api_key text not null,
+    idempotency_key text,
+    body_hash text,
+    attempt int not null default 0,
+    worker uuid,
+    next_at timestamptz,
+    receipt jsonb,
+    error jsonb,
+    answer jsonb,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+  );
+  create unique index deliveries_idempotency on flowpost.deliveries (api_key, idempotency_key)
+    where idempotency_key is not null;
+  create index deliveries_state on flowpost.deliveries (state, seq);
+  create index deliveries_worker on flowpost.deliveries (worker) where worker is not null;
+  create index deliveries_updated on flowpost.deliveries (updated_at);
+  create table flowpost.delivery_events (
+    seq bigint generated always as identity primary key,
+    delivery_id uuid not null,
+    state text not null,
+    detail jsonb,
+    at timestamptz not null default clock_timestamp()
+  );
+  create index delivery_events_delivery on flowpost.delivery_events (delivery_id, seq);
+  create table flowpost.duplicates (
+    key text primary key,
+    token uuid not null,
+    content_hash text not null,
+    owner text not null,
+    receipt jsonb,
+    expires_at timestamptz not null
+  );
+  create index duplicates_expires on flowpost.duplicates (expires_at);
+  create table flowpost.tokens (key text primary key, sealed text not null, updated_at timestamptz not null default now());
+  create table flowpost.rate_slots (key text primary key, next_at timestamptz not null);
+  `,
+];
+
+/** Any number, as long as it stays the same: who holds it migrates. */
+const lock = 7_305_481_220;
+
+/** Brings the schema up to date. Of several processes that start at once, one does it and the others wait. */
+export async function migrate(database: Database): Promise<void> {
+  await database.transaction(async (transaction) => {
+    await transaction.query('select pg_advisory_xact_lock($1::bigint)', [String(lock)]);
+    await transaction.query('create schema if not exists flowpost');
+    await transaction.query(
+      'create table if not exists flowpost.migrations (version int primary key, at timestamptz not null default now())',
+    );
+    const [found] = await transaction.query<{ version: number }>(
+      'select coalesce(max(version), 0)::int as version from flowpost.migrations where version > $1',
+      [0],
+    );
+    for (let version = (found?.version ?? 0) + 1; version <= migrations.length; version++) {
+      await transaction.query(migrations[version - 1] ?? '');
+      await transaction.query('insert into flowpost.migrations (version) values ($1)', [version]);
+    }
+  });
+}

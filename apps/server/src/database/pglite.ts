@@ -1,0 +1,76 @@
+import { fsyncSync } from 'node:fs';
+import { PGlite } from '@electric-sql/pglite';
+import type { Database, Queryable } from './database.ts';
+
+interface FileStream {
+  readonly nfd: number;
+}
+interface FileOperations {
+  fsync?: (stream: FileStream) => number;
+}
+interface EmscriptenFs {
+  lookupPath(path: string): {
+    readonly node?: { readonly mount?: { readonly type?: { readonly stream_ops?: FileOperations } } };
+  };
+}
+
+/**
+ * PGlite starts PostgreSQL with fsync off, and its file system has no fsync: what is committed then survives the end of the
+ * process, not that of the machine. Here PostgreSQL asks for it, and the file system does it.
+ *
+ * @returns whether it could be switched on.
+ */
+function enableFsync(pglite: PGlite): boolean {
+  const { FS } = pglite.Module as unknown as { readonly FS: EmscriptenFs };
+  const operations = FS.lookupPath('/pglite/data').node?.mount?.type?.stream_ops;
+  if (!operations) return false;
+  operations.fsync = ({ nfd }) => {
+    fsyncSync(nfd);
+    return 0;
+  };
+  return true;
+}
+
+const startParams = [
+  ...(PGlite as unknown as { readonly defaultStartParams: readonly string[] }).defaultStartParams.filter(
+    (parameter) => parameter !== '-F',
+  ),
+  // The other methods end nowhere in this build.
+  ...['-c', 'wal_sync_method=fsync'],
+];
+
+type Runs = Pick<PGlite, 'query' | 'exec'>;
+
+function queryable(pglite: Runs): Queryable {
+  return {
+    async query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]> {
+      if (values && values.length > 0) return (await pglite.query<Row>(text, [...values])).rows;
+      return (await pglite.exec(text)).flatMap(({ rows }) => rows) as Row[];
+    },
+  };
+}
+
+/** PostgreSQL within this process, its data in a folder that nobody else may use meanwhile. */
+export async function openPglite(folder: string): Promise<Database> {
+  const pglite = new PGlite(folder, { startParams });
+  await pglite.waitReady;
+  const survivesPowerLoss = enableFsync(pglite);
+  const outside = queryable(pglite);
+  return {
+    kind: 'pglite',
+    survivesPowerLoss,
+    async query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]> {
+      try {
+        return await outside.query<Row>(text, values);
+      } catch (error) {
+        // There is one connection: a failure within begin and commit must not stay for whoever comes next.
+        if (/\bbegin\b/i.test(text)) await pglite.exec('rollback').catch(() => undefined);
+        throw error;
+      }
+    },
+    transaction: (work) => pglite.transaction((transaction) => work(queryable(transaction))) as never,
+    async [Symbol.asyncDispose]() {
+      await pglite.close();
+    },
+  };
+}

@@ -1,0 +1,47 @@
+import pg from 'pg';
+import type { Database, Queryable } from './database.ts';
+
+const connections = 10;
+
+function queryable(client: Pick<pg.Pool, 'query'> | pg.PoolClient): Queryable {
+  return {
+    async query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]> {
+      const result = await client.query(text, values && [...values]);
+      // Several statements at once have several results.
+      return [result].flat().flatMap((one) => one.rows) as Row[];
+    },
+  };
+}
+
+/** A PostgreSQL server. Lost connections are replaced; a statement that was under way fails. */
+export async function openPostgres(url: string): Promise<Database> {
+  const pool = new pg.Pool({ connectionString: url, max: connections, connectionTimeoutMillis: 10_000 });
+  // A connection lost while idle is no failure of anything.
+  pool.on('error', () => undefined);
+  await pool.query('select 1');
+  return {
+    kind: 'postgres',
+    survivesPowerLoss: true,
+    ...queryable(pool),
+    async transaction(work) {
+      const client = await pool.connect();
+      let broken: Error | undefined;
+      try {
+        await client.query('begin');
+        const value = await work(queryable(client));
+        await client.query('commit');
+        return value;
+      } catch (error) {
+        await client.query('rollback').catch((failure) => {
+          broken = failure;
+        });
+        throw error;
+      } finally {
+        client.release(broken);
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      await pool.end();
+    },
+  };
+}

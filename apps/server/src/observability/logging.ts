@@ -1,0 +1,26 @@
+import type { LogFields, Logger } from '@flowpost/core';
+import { type Logger as Pino, pino } from 'pino';
+
+/** Names under which something secret could slip into a line; its value is replaced. */
+const redact = [
+  'password',
+  'clientSecret',
+  'accessToken',
+  'refreshToken',
+  'authorization',
+  'key',
+  'cookie',
+].flatMap((name) => [name, `*.${name}`, `*.*.${name}`]);
+
+export function createLogger(level: string): Pino {
+  return pino({ level, redact: { paths: [...redact, 'req.headers.authorization'], censor: '***' } });
+}
+
+/** The log as the packages write to it. */
+export function forPackages(log: Pino): Logger {
+  const at =
+    (level: 'debug' | 'info' | 'warn' | 'error') =>
+    (message: string, fields: LogFields = {}): void =>
+      log[level](fields, message);
+  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
+}

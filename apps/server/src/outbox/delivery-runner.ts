@@ -1,0 +1,194 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  type Connection,
+  isMailError,
+  type Logger,
+  MailError,
+  type MailErrorJson,
+  parseMessage,
+  type SendReceipt,
+  toMailError,
+} from '@flowpost/core';
+import { deliver, type FlowScope, parseFlowData } from '@flowpost/node-adapter';
+import type { ConnectionStore } from '../connections/connection-store.ts';
+import { Batcher } from '../database/batcher.ts';
+import type { Queryable } from '../database/database.ts';
+import type { Metrics } from '../observability/metrics.ts';
+import { traced } from '../observability/tracing.ts';
+import { nextAttemptAt } from './backoff.ts';
+import type { ClaimedDelivery, Settlement } from './delivery.ts';
+import type { DeliveryStore } from './delivery-store.ts';
+import { DatabaseDuplicateStore } from './duplicate-store.ts';
+import type { SharedRate } from './shared-rate.ts';
+
+export interface RunnerOptions {
+  readonly database: Queryable;
+  readonly deliveries: DeliveryStore;
+  readonly connections: ConnectionStore;
+  readonly scope: FlowScope;
+  readonly rate: SharedRate;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+  /** Who claims: one for each process and start. */
+  readonly worker: string;
+  /** How long a delivery is tried, in milliseconds. */
+  readonly retryForMs: number;
+}
+
+/** Further off than this, a slot is not waited for: the delivery goes back into the queue. */
+const longestWaitMs = 2_000;
+
+/** Sends one claimed delivery: writes down that it is about to leave, sends it, and writes down how that ended. */
+export class DeliveryRunner {
+  readonly #options: RunnerOptions;
+  readonly #commits: Batcher<ClaimedDelivery, boolean>;
+  readonly #settlements: Batcher<Settlement, undefined>;
+
+  constructor(options: RunnerOptions) {
+    const { deliveries, worker } = options;
+    this.#options = options;
+    this.#commits = new Batcher(async (claims) => {
+      const mine = await deliveries.commit(claims, worker);
+      return claims.map(({ id }) => mine.has(id));
+    });
+    this.#settlements = new Batcher(async (all) => {
+      await deliveries.settle(all);
+      return all.map(() => undefined);
+    });
+  }
+
+  /**
+   * Sends a delivery once.
+   *
+   * @param keepsTrying whether a failure that may pass puts it back into the queue. Not for whoever waits for the outcome.
+   */
+  async run(
+    claim: ClaimedDelivery,
+    { keepsTrying, signal }: { readonly keepsTrying: boolean; readonly signal?: AbortSignal },
+  ): Promise<SendReceipt> {
+    const { metrics, logger } = this.#options;
+    const started = performance.now();
+    try {
+      const receipt = await traced(
+        'flowpost.deliver',
+        { 'flowpost.delivery': claim.id, 'flowpost.node': claim.nodeType },
+        () => this.#send(claim, signal),
+      );
+      const state = receipt.status === 'partial' ? 'partial' : 'sent';
+      await this.#settle({ id: claim.id, attempt: claim.attempt, state, receipt });
+      metrics.delivered(receipt.status, (performance.now() - started) / 1_000);
+      return receipt;
+    } catch (thrown) {
+      if (thrown instanceof SlotAway) {
+        await this.#settle({ id: claim.id, attempt: claim.attempt, state: 'queued', nextAt: thrown.at });
+        throw thrown.error;
+      }
+      const error = toMailError(thrown);
+      const settlement = this.#judge(claim, error, keepsTrying);
+      await this.#settle(settlement);
+      metrics.failed(error.code, error.phase, settlement.state);
+      const { code, phase, inDoubt } = error;
+      logger.warn('delivery failed', {
+        delivery: claim.id,
+        attempt: claim.attempt,
+        code,
+        phase,
+        inDoubt,
+        state: settlement.state,
+      });
+      throw error;
+    }
+  }
+
+  /** What becomes of a delivery whose attempt failed: decided by doubt and by whether trying again is safe, and by nothing else. */
+  #judge(claim: ClaimedDelivery, error: MailError, keepsTrying: boolean): Settlement {
+    const { id, attempt, createdAt, request } = claim;
+    const json: MailErrorJson = error.toJSON();
+    const resends = request.policy.onDoubt === 'resend';
+    if (error.inDoubt && !(keepsTrying && resends)) return { id, attempt, state: 'in-doubt', error: json };
+    if (!keepsTrying || !(error.retryable || error.inDoubt))
+      return { id, attempt, state: 'failed', error: json };
+    const { retryAfterMs } = error.details;
+    const nextAt = nextAttemptAt(
+      { attempt, createdAt, now: Date.now(), ...(typeof retryAfterMs === 'number' && { retryAfterMs }) },
+      { forMs: this.#options.retryForMs },
+    );
+    if (nextAt === undefined)
+      return { id, attempt, state: error.inDoubt ? 'in-doubt' : 'failed', error: json };
+    return { id, attempt, state: 'queued', error: json, nextAt };
+  }
+
+  async #send(claim: ClaimedDelivery, signal: AbortSignal | undefined): Promise<SendReceipt> {
+    const { connections, database, rate, scope } = this.#options;
+    const { request, sealed, mode } = claim;
+    if (sealed === null) {
+      throw new MailError('CONNECTION_NOT_FOUND', 'The connection of this delivery was deleted.');
+    }
+    const connection = await connections.unseal(sealed);
+    if (mode === 'async') await this.#takeTurn(connection, rate);
+    const { policy } = request;
+    const retry = mode === 'async' ? { ...policy.retry, attempts: 1 } : policy.retry;
+    const prepared = {
+      connection,
+      message: parseMessage({ ...request.message, messageId: claim.messageId }),
+      // In the outbox, trying again is a matter of hours and survives this process.
+      policy: { ...policy, retry, ...(mode === 'async' && { onDoubt: 'hold' as const }) },
+      ...(request.unshared && { session: 'unshared' as const }),
+    };
+    return deliver(prepared, {
+      nodeId: claim.nodeId,
+      flow: parseFlowData(request.trigger === undefined ? {} : { trigger: request.trigger }),
+      scope: { ...scope, duplicateStore: new DatabaseDuplicateStore(database, claim.id) },
+      signal,
+      beforeData: () => this.#commit(claim),
+    });
+  }
+
+  /** A rate limit holds for all processes together, so they take their turns from one place. */
+  async #takeTurn(connection: Connection, rate: SharedRate): Promise<void> {
+    const waitMs = await rate.take(connection);
+    if (waitMs > longestWaitMs) throw new SlotAway(Date.now() + waitMs);
+    if (waitMs > 0) await delay(waitMs);
+  }
+
+  async #commit(claim: ClaimedDelivery): Promise<void> {
+    if (await this.#commits.run(claim)) return;
+    // Somebody took this process for dead, or cancelled: they decide now.
+    throw new MailError('DELIVERY_CANCELLED', 'The delivery is no longer in the hands of this process.', {
+      phase: 'envelope',
+    });
+  }
+
+  /**
+   * What happened has happened, whether or not the database can be told: this goes on until it can, because the only other end is
+   * a delivery in doubt that is none.
+   */
+  async #settle(settlement: Settlement): Promise<void> {
+    for (let waitMs = 100; ; waitMs = Math.min(waitMs * 2, 5_000)) {
+      try {
+        await this.#settlements.run(settlement);
+        return;
+      } catch (error) {
+        const reason = isMailError(error) ? error.code : (error as { code?: string }).code;
+        this.#options.logger.error('the database cannot be told how a delivery ended', {
+          delivery: settlement.id,
+          reason,
+        });
+        await delay(waitMs);
+      }
+    }
+  }
+}
+
+/** The provider's limit is used up for longer than one waits with a session in hand. */
+class SlotAway extends Error {
+  readonly at: number;
+  readonly error = new MailError('MESSAGE_DEFERRED', "The provider's rate limit is used up at the moment.", {
+    retryable: true,
+  });
+
+  constructor(at: number) {
+    super('no slot');
+    this.at = at;
+  }
+}

@@ -1,0 +1,361 @@
+import type { MailErrorJson, SendReceipt, StoreResult } from '@flowpost/core';
+import type { PgBoss } from 'pg-boss';
+import { type Database, forPgBoss, type Queryable } from '../database/database.ts';
+import type {
+  ClaimedDelivery,
+  Delivery,
+  DeliveryState,
+  NewDelivery,
+  Settlement,
+  StoredRequest,
+} from './delivery.ts';
+
+export const queue = 'deliveries';
+
+interface Row {
+  readonly seq: string | number;
+  readonly id: string;
+  readonly state: DeliveryState;
+  readonly mode: 'sync' | 'async';
+  readonly node_type: string;
+  readonly node_id: string;
+  readonly message_id: string;
+  readonly recipients: string[];
+  readonly subject: string;
+  readonly request: StoredRequest;
+  readonly connection_id: string | null;
+  readonly store: StoreResult | null;
+  readonly attempt: number;
+  readonly next_at: Date | null;
+  readonly receipt: SendReceipt | null;
+  readonly error: MailErrorJson | null;
+  readonly created_at: Date;
+  readonly updated_at: Date;
+}
+
+/** What somebody asked for under the same key before. */
+export interface Known {
+  readonly id: string;
+  readonly state: DeliveryState;
+  readonly mode: 'sync' | 'async';
+  readonly bodyHash: string;
+  readonly answer: string | null;
+}
+
+const toDelivery = (row: Row): Delivery => ({
+  ...{ id: row.id, state: row.state, mode: row.mode, nodeType: row.node_type, nodeId: row.node_id },
+  ...{ messageId: row.message_id, recipients: row.recipients, subject: row.subject },
+  ...{ connectionId: row.connection_id, attempt: row.attempt, store: row.store },
+  nextAt: row.next_at?.toISOString() ?? null,
+  ...{ receipt: row.receipt, error: row.error },
+  createdAt: row.created_at.toISOString(),
+  updatedAt: row.updated_at.toISOString(),
+});
+
+/** The SQL of deliveries. Whatever changes a state writes the event of it in the same statement. */
+export class DeliveryStore {
+  readonly #database: Database;
+  readonly #boss: PgBoss;
+
+  constructor(database: Database, boss: PgBoss) {
+    this.#database = database;
+    this.#boss = boss;
+  }
+
+  /**
+   * Puts deliveries in, all in one transaction with their jobs: those that are to be sent by this process at once as `sending`,
+   * the others as `queued`.
+   *
+   * @returns for each undefined, or what its idempotency key was used for before.
+   */
+  async insert(deliveries: readonly NewDelivery[], worker: string): Promise<(Known | undefined)[]> {
+    const rows = deliveries.map((one) => ({
+      ...{ id: one.id, mode: one.mode, node_type: one.nodeType, node_id: one.nodeId },
+      state: one.mode === 'sync' ? 'sending' : 'queued',
+      attempt: one.mode === 'sync' ? 1 : 0,
+      worker: one.mode === 'sync' ? worker : null,
+      ...{
+        message_id: one.messageId,
+        recipients: one.recipients,
+        subject: one.subject,
+        request: one.request,
+      },
+      ...{ connection_id: one.connectionId, sealed: one.sealed, store: one.store, api_key: one.apiKey },
+      ...{ idempotency_key: one.idempotencyKey, body_hash: one.bodyHash },
+    }));
+    return this.#database.transaction(async (transaction) => {
+      const inserted = await transaction.query<{ id: string }>(
+        `with new as (
+           insert into flowpost.deliveries (id, state, mode, node_type, node_id, message_id, recipients, subject, request,
+             connection_id, sealed, store, api_key, idempotency_key, body_hash, attempt, worker)
+           select id, state, mode, node_type, node_id, message_id, recipients, subject, request,
+             connection_id, sealed, store, api_key, idempotency_key, body_hash, attempt, worker
+           from jsonb_to_recordset($1::jsonb) as given (id uuid, state text, mode text, node_type text, node_id text,
+             message_id text, recipients text[], subject text, request jsonb, connection_id uuid, sealed text, store jsonb,
+             api_key text, idempotency_key text, body_hash text, attempt int, worker uuid)
+           on conflict (api_key, idempotency_key) where idempotency_key is not null do nothing
+           returning id, state
+         ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from new)
+         select id from new`,
+        [JSON.stringify(rows)],
+      );
+      const isNew = new Set(inserted.map(({ id }) => id));
+      const jobs = deliveries.filter(({ id, mode }) => mode === 'async' && isNew.has(id));
+      if (jobs.length > 0) {
+        await this.#boss.insert(
+          queue,
+          jobs.map(({ id }) => ({ data: { id } })),
+          { db: forPgBoss(transaction) },
+        );
+      }
+      const found: (Known | undefined)[] = [];
+      for (const one of deliveries) {
+        found.push(
+          isNew.has(one.id)
+            ? undefined
+            : await this.findByKey(one.apiKey, one.idempotencyKey ?? '', transaction),
+        );
+      }
+      return found;
+    });
+  }
+
+  async findByKey(
+    apiKey: string,
+    key: string,
+    database: Queryable = this.#database,
+  ): Promise<Known | undefined> {
+    const [row] = await database.query<{
+      id: string;
+      state: DeliveryState;
+      mode: 'sync' | 'async';
+      body_hash: string;
+      answer: string | null;
+    }>(
+      `select id, state, mode, body_hash, answer #>> '{}' as answer from flowpost.deliveries
+       where api_key = $1 and idempotency_key = $2`,
+      [apiKey, key],
+    );
+    return (
+      row && { id: row.id, state: row.state, mode: row.mode, bodyHash: row.body_hash, answer: row.answer }
+    );
+  }
+
+  /** Takes jobs that are due, and the deliveries they are for. A job has done its duty with that. */
+  async claim(worker: string, atMost: number): Promise<ClaimedDelivery[]> {
+    return this.#database.transaction(async (transaction) => {
+      const db = forPgBoss(transaction);
+      const jobs = await this.#boss.fetch<{ id: string }>(queue, { batchSize: atMost, db });
+      if (jobs.length === 0) return [];
+      const rows = await transaction.query<Row & { sealed: string | null }>(
+        `with mine as (
+           update flowpost.deliveries set state = 'sending', worker = $2, attempt = attempt + 1, next_at = null, updated_at = now()
+           where id = any($1::uuid[]) and state = 'queued'
+           returning *
+         ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
+         select mine.id, mine.attempt, mine.mode, mine.node_type, mine.node_id, mine.message_id, mine.request, mine.created_at,
+           coalesce(mine.sealed, c.sealed) as sealed
+         from mine left join flowpost.connections c on c.id = mine.connection_id`,
+        [jobs.map(({ data }) => data.id), worker],
+      );
+      await this.#boss.deleteJob(
+        queue,
+        jobs.map(({ id }) => id),
+        { db },
+      );
+      return rows.map((row) => ({
+        ...{ id: row.id, attempt: row.attempt, mode: row.mode, nodeType: row.node_type, nodeId: row.node_id },
+        ...{ messageId: row.message_id, request: row.request, sealed: row.sealed },
+        createdAt: row.created_at.getTime(),
+      }));
+    });
+  }
+
+  /**
+   * Writes down that the message is about to leave. Whoever is not in the result has lost the delivery to somebody else, and must
+   * not send it.
+   */
+  async commit(
+    claims: readonly { readonly id: string; readonly attempt: number }[],
+    worker: string,
+  ): Promise<Set<string>> {
+    const rows = await this.#database.query<{ id: string }>(
+      `with mine as (
+         update flowpost.deliveries d set state = 'committing', updated_at = now()
+         from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int)
+         where d.id = given.id and d.attempt = given.attempt and d.worker = $2 and d.state in ('sending', 'committing')
+         returning d.id, d.state
+       ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
+       select id from mine`,
+      [JSON.stringify(claims), worker],
+    );
+    return new Set(rows.map(({ id }) => id));
+  }
+
+  /** Writes down how attempts ended, with the job of those that are tried again. */
+  async settle(settlements: readonly Settlement[]): Promise<void> {
+    const rows = settlements.map(({ id, attempt, state, receipt, error, nextAt }) => ({
+      ...{ id, attempt, state, receipt, error },
+      next_at: nextAt === undefined ? null : new Date(nextAt).toISOString(),
+      detail: error && { code: error.code, phase: error.phase },
+    }));
+    await this.#database.transaction(async (transaction) => {
+      // One that was declared in doubt because its process seemed dead is settled all the same when it comes back.
+      const ended = await transaction.query<{ id: string; state: string; next_at: Date | null }>(
+        `with mine as (
+           update flowpost.deliveries d set state = given.state, receipt = coalesce(given.receipt, d.receipt), error = given.error,
+             next_at = given.next_at, worker = null, updated_at = now()
+           from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int, state text, receipt jsonb, error jsonb,
+             next_at timestamptz, detail jsonb)
+           where d.id = given.id and d.attempt = given.attempt and d.state in ('sending', 'committing', 'in-doubt')
+           returning d.id, d.state, d.next_at, given.detail
+         ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, detail from mine)
+         select id, state, next_at from mine`,
+        [JSON.stringify(rows)],
+      );
+      await this.#enqueue(
+        ended.filter(({ state }) => state === 'queued'),
+        transaction,
+      );
+    });
+  }
+
+  async #enqueue(
+    rows: readonly { readonly id: string; readonly next_at: Date | null }[],
+    transaction: Queryable,
+  ): Promise<void> {
+    if (rows.length === 0) return;
+    const jobs = rows.map(({ id, next_at }) => ({ data: { id }, ...(next_at && { startAfter: next_at }) }));
+    await this.#boss.insert(queue, jobs, { db: forPgBoss(transaction) });
+  }
+
+  /** Keeps the answer to a request with an idempotency key, sealed, for whoever asks again. */
+  async keepAnswer(id: string, sealed: string): Promise<void> {
+    await this.#database.query('update flowpost.deliveries set answer = to_jsonb($2::text) where id = $1', [
+      id,
+      sealed,
+    ]);
+  }
+
+  async get(id: string): Promise<Delivery | undefined> {
+    const [row] = await this.#database.query<Row>('select * from flowpost.deliveries where id = $1', [id]);
+    return row && toDelivery(row);
+  }
+
+  /** The message of a delivery, and its sealed connection. */
+  async getMessage(id: string): Promise<{ request: StoredRequest; sealed: string | null } | undefined> {
+    const [row] = await this.#database.query<{ request: StoredRequest; sealed: string | null }>(
+      `select d.request, coalesce(d.sealed, c.sealed) as sealed from flowpost.deliveries d
+       left join flowpost.connections c on c.id = d.connection_id where d.id = $1`,
+      [id],
+    );
+    return row;
+  }
+
+  async events(id: string): Promise<{ state: string; at: string; detail: unknown }[]> {
+    const rows = await this.#database.query<{ state: string; at: Date; detail: unknown }>(
+      'select state, at, detail from flowpost.delivery_events where delivery_id = $1 order by seq',
+      [id],
+    );
+    return rows.map(({ state, at, detail }) => ({ state, at: at.toISOString(), detail }));
+  }
+
+  /** Newest first. @param before continues where an earlier page ended. */
+  async list(filter: {
+    readonly states?: readonly string[] | undefined;
+    readonly before?: string | undefined;
+    readonly limit: number;
+  }) {
+    const rows = await this.#database.query<Row>(
+      `select * from flowpost.deliveries
+       where ($1::text[] is null or state = any($1::text[])) and ($2::bigint is null or seq < $2::bigint)
+       order by seq desc limit $3`,
+      [filter.states ?? null, filter.before ?? null, filter.limit],
+    );
+    const last = rows.at(-1);
+    return {
+      deliveries: rows.map(toDelivery),
+      next: last && rows.length === filter.limit ? String(last.seq) : null,
+    };
+  }
+
+  /**
+   * Moves a delivery from one of some states to another, when it is in one of them.
+   *
+   * @returns whether it was.
+   */
+  async move(
+    id: string,
+    from: readonly DeliveryState[],
+    to: DeliveryState,
+    detail?: object,
+  ): Promise<boolean> {
+    return this.#database.transaction(async (transaction) => {
+      const moved = await transaction.query<{ id: string; next_at: null }>(
+        `with mine as (
+           update flowpost.deliveries set state = $3, worker = null, next_at = null, updated_at = now(),
+             mode = case when $3 = 'queued' then 'async' else mode end
+           where id = $1 and state = any($2::text[]) returning id, state, next_at
+         ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, $4::jsonb from mine)
+         select id, next_at from mine`,
+        [id, from, to, detail === undefined ? null : JSON.stringify(detail)],
+      );
+      if (to === 'queued') await this.#enqueue(moved, transaction);
+      return moved.length > 0;
+    });
+  }
+
+  /** What ended workers left behind. @param ended none of whose workers is alive any more. */
+  async orphans(
+    ended: readonly string[],
+  ): Promise<{ id: string; attempt: number; state: DeliveryState; mode: 'sync' | 'async' }[]> {
+    return this.#database.query(
+      `select id, attempt, state, mode from flowpost.deliveries
+       where state in ('sending', 'committing') and worker = any($1::uuid[]) limit 10000`,
+      [ended],
+    );
+  }
+
+  /** Deliveries that wait and have no job that would come for them. A safety net: there should be none. */
+  async requeueForgotten(): Promise<number> {
+    return this.#database.transaction(async (transaction) => {
+      const rows = await transaction.query<{ id: string; next_at: Date | null }>(
+        `select d.id, d.next_at from flowpost.deliveries d
+         where d.state = 'queued' and d.updated_at < now() - interval '1 minute'
+           and not exists (select 1 from pgboss.job j where j.name = $1 and j.data ->> 'id' = d.id::text and j.state < 'completed')
+         limit 1000`,
+        [queue],
+      );
+      await this.#enqueue(rows, transaction);
+      return rows.length;
+    });
+  }
+
+  /** How many there are in each state that is no end, and how long the oldest waits. */
+  async depth(): Promise<{ state: string; count: number; ageSeconds: number }[]> {
+    return this.#database.query(
+      `select state, count(*)::int as count,
+         coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as "ageSeconds"
+       from flowpost.deliveries where state in ('queued', 'sending', 'committing', 'in-doubt') group by state`,
+    );
+  }
+
+  /** Forgets what ended long ago. */
+  async forget(afterDays: number): Promise<void> {
+    await this.#database.query(
+      `with old as (
+         delete from flowpost.deliveries where id in (
+           select id from flowpost.deliveries where updated_at < now() - $1 * interval '1 day'
+             and state in ('sent', 'partial', 'failed', 'cancelled') limit 5000
+         ) returning id
+       ) delete from flowpost.delivery_events where delivery_id in (select id from old)`,
+      [afterDays],
+    );
+    await this.#database.query('delete from flowpost.duplicates where expires_at < $1', [new Date()]);
+    await this.#database.query(
+      `delete from flowpost.workers w where seen_at < now() - $1 * interval '1 day'
+         and not exists (select 1 from flowpost.deliveries d where d.worker = w.id)`,
+      [1],
+    );
+  }
+}

@@ -1,0 +1,91 @@
+import type { EmailMessageInput, MailErrorJson, SendPolicy, SendReceipt, StoreResult } from '@flowpost/core';
+
+/**
+ * Where a delivery stands. `queued`: waits for its turn, or for its next attempt. `sending`: somebody is at it, and nothing of
+ * the message has left. `committing`: the message may be leaving; whoever dies now leaves it in doubt. The others are ends.
+ */
+export const deliveryStates = [
+  'queued',
+  'sending',
+  'committing',
+  'sent',
+  'partial',
+  'failed',
+  'in-doubt',
+  'cancelled',
+] as const;
+export type DeliveryState = (typeof deliveryStates)[number];
+
+/** What is needed to send a message without the flow it came from. */
+export interface StoredRequest {
+  readonly message: EmailMessageInput;
+  readonly policy: SendPolicy;
+  readonly unshared: boolean;
+  /** What started the flow, for the loop guard. */
+  readonly trigger?: Record<string, unknown> | undefined;
+}
+
+/** A delivery as it is put in. */
+export interface NewDelivery {
+  readonly id: string;
+  /** `sync`: whoever asked waits for it, and this process sends it at once. `async`: the outbox does. */
+  readonly mode: 'sync' | 'async';
+  readonly nodeType: string;
+  readonly nodeId: string;
+  readonly messageId: string;
+  readonly recipients: readonly string[];
+  readonly subject: string;
+  readonly request: StoredRequest;
+  /** A stored connection, or one that came with the settings, sealed. */
+  readonly connectionId?: string | undefined;
+  readonly sealed?: string | undefined;
+  readonly store?: StoreResult | undefined;
+  readonly apiKey: string;
+  readonly idempotencyKey?: string | undefined;
+  readonly bodyHash?: string | undefined;
+}
+
+/** A delivery that somebody is about to send. */
+export interface ClaimedDelivery {
+  readonly id: string;
+  readonly attempt: number;
+  readonly mode: 'sync' | 'async';
+  readonly nodeType: string;
+  readonly nodeId: string;
+  readonly messageId: string;
+  readonly request: StoredRequest;
+  /** The sealed connection as it is now; null when a stored one was deleted. */
+  readonly sealed: string | null;
+  readonly createdAt: number;
+}
+
+/** How an attempt ended. */
+export interface Settlement {
+  readonly id: string;
+  readonly attempt: number;
+  readonly state: DeliveryState;
+  readonly receipt?: SendReceipt | undefined;
+  readonly error?: MailErrorJson | undefined;
+  /** For `queued`: when it is tried again, in Unix milliseconds. */
+  readonly nextAt?: number | undefined;
+}
+
+/** A delivery as it may be shown. */
+export interface Delivery {
+  readonly id: string;
+  readonly state: DeliveryState;
+  readonly mode: 'sync' | 'async';
+  readonly nodeType: string;
+  readonly nodeId: string;
+  readonly messageId: string;
+  readonly recipients: readonly string[];
+  readonly subject: string;
+  readonly connectionId: string | null;
+  readonly attempt: number;
+  readonly nextAt: string | null;
+  readonly store: StoreResult | null;
+  readonly receipt: SendReceipt | null;
+  readonly error: MailErrorJson | null;
+  readonly createdAt: string;
+  readonly updatedAt: string;
+}

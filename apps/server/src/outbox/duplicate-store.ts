@@ -1,0 +1,49 @@
+import { randomUUID } from 'node:crypto';
+import type { DuplicateStore, Reservation, SendReceipt } from '@flowpost/core';
+import type { Queryable } from '../database/database.ts';
+
+/** What was sent, remembered in the database: by every process, and over restarts. */
+export class DatabaseDuplicateStore implements DuplicateStore {
+  readonly #database: Queryable;
+  readonly #owner: string;
+
+  /** @param owner the delivery it is for. What a delivery reserved before its process died, it may reserve again. */
+  constructor(database: Queryable, owner: string) {
+    this.#database = database;
+    this.#owner = owner;
+  }
+
+  async reserve(key: string, contentHash: string, windowMs: number): Promise<Reservation> {
+    const token = randomUUID();
+    const taken = await this.#database.query(
+      `insert into flowpost.duplicates as known (key, token, content_hash, owner, expires_at)
+       values ($1, $2, $3, $4, now() + $5 * interval '1 millisecond')
+       on conflict (key) do update
+         set token = excluded.token, content_hash = excluded.content_hash, owner = excluded.owner,
+             expires_at = excluded.expires_at, receipt = null
+         where known.expires_at <= now() or (known.receipt is null and known.owner = excluded.owner)
+       returning key`,
+      [key, token, contentHash, this.#owner, windowMs],
+    );
+    if (taken.length > 0) return { state: 'reserved', token };
+    const [known] = await this.#database.query<{ content_hash: string; receipt: SendReceipt | null }>(
+      'select content_hash, receipt from flowpost.duplicates where key = $1',
+      [key],
+    );
+    // It was freed in between.
+    if (!known) return this.reserve(key, contentHash, windowMs);
+    if (known.content_hash !== contentHash) return { state: 'conflict' };
+    return known.receipt ? { state: 'sent', receipt: known.receipt } : { state: 'pending' };
+  }
+
+  async remember(key: string, token: string, receipt: SendReceipt): Promise<void> {
+    await this.#database.query(
+      'update flowpost.duplicates set receipt = $3::jsonb where key = $1 and token = $2',
+      [key, token, JSON.stringify(receipt)],
+    );
+  }
+
+  async release(key: string, token: string): Promise<void> {
+    await this.#database.query('delete from flowpost.duplicates where key = $1 and token = $2', [key, token]);
+  }
+}

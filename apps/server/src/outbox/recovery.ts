@@ -1,0 +1,102 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Logger, MailError } from '@flowpost/core';
+import type { Database } from '../database/database.ts';
+import type { Settlement } from './delivery.ts';
+import type { DeliveryStore } from './delivery-store.ts';
+
+export interface RecoveryOptions {
+  readonly database: Database;
+  readonly deliveries: DeliveryStore;
+  readonly logger: Logger;
+  readonly worker: string;
+  /** How often a process says that it is alive, in milliseconds. */
+  readonly beatMs: number;
+  /** How long one that says nothing counts as alive, in milliseconds. */
+  readonly silenceMs: number;
+  readonly onRecovered: () => void;
+}
+
+const ended = new MailError('PROCESS_ENDED', 'The process that was sending this ended in the middle.', {
+  retryable: true,
+});
+const inDoubt = new MailError(
+  'DELIVERY_IN_DOUBT',
+  'The process that was sending this ended while the message may have been leaving.',
+  { phase: 'confirm' },
+);
+
+/** Says that this process is alive, and takes care of what others left behind that are not. */
+export class Recovery {
+  readonly #options: RecoveryOptions;
+  readonly #stopping = new AbortController();
+  /** Since when this process has seen the database without a break. */
+  #steadySince = Date.now();
+  #loop: Promise<void> | undefined;
+
+  constructor(options: RecoveryOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Registers this process. An embedded database belongs to one process alone, so whoever else is in it has ended, and what it
+   * left is taken care of before anything new is done.
+   */
+  async start(): Promise<void> {
+    const { database, worker } = this.#options;
+    await database.query('insert into flowpost.workers (id) values ($1)', [worker]);
+    if (database.kind === 'pglite') await this.#recover(0);
+    this.#loop = this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#loop;
+  }
+
+  async #run(): Promise<void> {
+    const { database, deliveries, worker, beatMs, silenceMs, logger, onRecovered } = this.#options;
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      await delay(beatMs, undefined, { signal }).catch(() => undefined);
+      if (signal.aborted) return;
+      try {
+        await database.query(
+          'insert into flowpost.workers (id) values ($1) on conflict (id) do update set seen_at = now()',
+          [worker],
+        );
+        // When nobody could reach the database nobody could say that he is alive, which is no reason to take him for dead.
+        if (Date.now() - this.#steadySince > silenceMs) await this.#recover(silenceMs);
+        if ((await deliveries.requeueForgotten()) > 0) onRecovered();
+      } catch (error) {
+        this.#steadySince = Date.now();
+        logger.warn('the database cannot be reached', { code: (error as { code?: string }).code });
+      }
+    }
+  }
+
+  async #recover(silenceMs: number): Promise<void> {
+    const { database, deliveries, worker, logger, onRecovered } = this.#options;
+    const dead = await database.query<{ id: string }>(
+      `select id from flowpost.workers where id <> $1 and seen_at <= now() - $2 * interval '1 millisecond'
+         and exists (select 1 from flowpost.deliveries d where d.worker = workers.id)`,
+      [worker, silenceMs],
+    );
+    if (dead.length === 0) return;
+    const orphans = await deliveries.orphans(dead.map(({ id }) => id));
+    const settlements = orphans.map(({ id, attempt, state, mode }): Settlement => {
+      if (state === 'committing') return { id, attempt, state: 'in-doubt', error: inDoubt.toJSON() };
+      // Nobody waits any more for one that somebody waited for, and nothing of it has left.
+      return mode === 'async'
+        ? { id, attempt, state: 'queued' }
+        : { id, attempt, state: 'failed', error: ended.toJSON() };
+    });
+    if (settlements.length === 0) return;
+    await deliveries.settle(settlements);
+    const doubtful = settlements.filter(({ state }) => state === 'in-doubt').length;
+    logger.warn('took over what an ended process left behind', {
+      deliveries: settlements.length,
+      inDoubt: doubtful,
+    });
+    onRecovered();
+  }
+}

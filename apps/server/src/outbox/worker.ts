@@ -1,0 +1,84 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Logger } from '@flowpost/core';
+import type { ClaimedDelivery } from './delivery.ts';
+import type { DeliveryRunner } from './delivery-runner.ts';
+import type { DeliveryStore } from './delivery-store.ts';
+
+export interface WorkerOptions {
+  readonly deliveries: DeliveryStore;
+  readonly runner: DeliveryRunner;
+  readonly logger: Logger;
+  readonly worker: string;
+  /** Deliveries under way at once. */
+  readonly concurrency: number;
+  /** How long to wait before looking again when there was nothing to do, in milliseconds. */
+  readonly pollMs: number;
+}
+
+/** Takes deliveries out of the outbox and sends them, as many at once as allowed. */
+export class OutboxWorker {
+  readonly #options: WorkerOptions;
+  readonly #running = new Set<Promise<unknown>>();
+  readonly #stopping = new AbortController();
+  #wake: (() => void) | undefined;
+  #loop: Promise<void> | undefined;
+
+  constructor(options: WorkerOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#loop ??= this.#run();
+  }
+
+  /** Something was put in: no need to wait. */
+  wake(): void {
+    this.#wake?.();
+  }
+
+  /** How many are under way. */
+  get running(): number {
+    return this.#running.size;
+  }
+
+  /** Takes nothing more, and waits for what is under way. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.wake();
+    await this.#loop;
+    await Promise.allSettled(this.#running);
+  }
+
+  async #run(): Promise<void> {
+    const { deliveries, logger, worker, concurrency, pollMs } = this.#options;
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      const free = concurrency - this.#running.size;
+      // A few at a time are not worth a transaction.
+      if (free < Math.max(1, concurrency / 4)) {
+        await Promise.race(this.#running);
+        continue;
+      }
+      const woken = new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      try {
+        const claims = await deliveries.claim(worker, free);
+        for (const claim of claims) this.#begin(claim);
+        if (claims.length > 0) continue;
+        await Promise.race([woken, delay(pollMs, undefined, { signal }).catch(() => undefined)]);
+      } catch (error) {
+        const { code, message } = error as { code?: string; message: string };
+        logger.error('the outbox cannot be read', { code, message });
+        await delay(1_000, undefined, { signal }).catch(() => undefined);
+      }
+    }
+  }
+
+  #begin(claim: ClaimedDelivery): void {
+    // How it ended is written down where it ended.
+    const running = this.#options.runner.run(claim, { keepsTrying: true }).catch(() => undefined);
+    this.#running.add(running);
+    void running.finally(() => this.#running.delete(running));
+  }
+}

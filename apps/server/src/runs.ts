@@ -1,0 +1,203 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { EncryptedText, type Logger, MailError, type SecretBox } from '@flowpost/core';
+import {
+  type FlowData,
+  findNode,
+  type NodeOutcome,
+  NodeRun,
+  type PreparedRun,
+  parseFlowData,
+} from '@flowpost/node-adapter';
+import { connectionFingerprint } from '@flowpost/transport';
+import type { z } from 'zod';
+import { revealConnection } from './connections/connection-json.ts';
+import type { ConnectionStore } from './connections/connection-store.ts';
+import type { Metrics } from './observability/metrics.ts';
+import type { NewDelivery } from './outbox/delivery.ts';
+import type { DeliveryRunner } from './outbox/delivery-runner.ts';
+import type { DeliveryStore, Known } from './outbox/delivery-store.ts';
+import type { Outbox } from './outbox/outbox.ts';
+
+export interface RunRequest {
+  readonly type: string;
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly flow?: unknown;
+  readonly nodeId?: string | undefined;
+  readonly apiKey: string;
+  readonly idempotencyKey?: string | undefined;
+}
+
+/** What a run answers. `deliveryId` is missing when nothing was begun. */
+export interface RunAnswer {
+  readonly deliveryId?: string | undefined;
+  readonly outcome: Omit<NodeOutcome, 'flow'>;
+  readonly flow: FlowData;
+}
+
+export interface RunsOptions {
+  readonly box: SecretBox;
+  readonly connections: ConnectionStore;
+  readonly deliveries: DeliveryStore;
+  readonly outbox: Outbox;
+  readonly runner: DeliveryRunner;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+  /** Something was put into the outbox. */
+  readonly onQueued: () => void;
+}
+
+const answerOf = ({ flow, ...outcome }: NodeOutcome, deliveryId?: string): RunAnswer => ({
+  ...(deliveryId !== undefined && { deliveryId }),
+  outcome,
+  flow,
+});
+
+/** How long a twin waits for the first one's outcome. */
+const twinWaitMs = 120_000;
+const pollMs = 100;
+const ends: readonly string[] = ['sent', 'partial', 'failed', 'in-doubt', 'cancelled'];
+
+/** Runs nodes for the API: every run is a delivery that is written down before anything leaves. */
+export class Runs {
+  readonly #options: RunsOptions;
+  /** Sealed connections that came with settings, by fingerprint: sealing the same one again is not worth it. */
+  readonly #sealed = new Map<string, string>();
+
+  constructor(options: RunsOptions) {
+    this.#options = options;
+  }
+
+  /** @throws MailError `NODE_TYPE_UNKNOWN`, `CONNECTION_NOT_FOUND`, `IDEMPOTENCY_CONFLICT`, or of phase `validate` for flow data. */
+  async run(request: RunRequest): Promise<RunAnswer> {
+    const node = findNode(request.type);
+    const flow = parseFlowData(request.flow);
+    const { settings, connectionId } = await this.#withConnection(request.settings);
+    const host = { flow, nodeId: request.nodeId };
+    const run = new NodeRun(node, settings, host);
+    let prepared: PreparedRun;
+    try {
+      prepared = run.prepare();
+    } catch (error) {
+      return answerOf(run.failed(error));
+    }
+    const delivery = await this.#deliveryOf(request, prepared, connectionId);
+    const known = await this.#options.outbox.put(delivery);
+    if (known) return this.#again(known, delivery, run, prepared);
+    const { async } = prepared.request.policy;
+    this.#options.metrics.accepted(async ? 'async' : 'sync');
+    if (async) {
+      this.#options.onQueued();
+      return answerOf(run.queued(withMessageId(prepared, delivery.messageId)), delivery.id);
+    }
+    const answer = answerOf(await this.#sendNow(delivery, run, prepared), delivery.id);
+    if (request.idempotencyKey !== undefined) await this.#keep(delivery.id, answer);
+    return answer;
+  }
+
+  /** `"connection": "@NAME"` is a stored connection, by name or id. */
+  async #withConnection(settings: RunRequest['settings']) {
+    const { connection } = settings;
+    if (typeof connection !== 'string' || !connection.startsWith('@')) return { settings };
+    const { id, connection: opened } = await this.#options.connections.open(connection.slice(1));
+    return { settings: { ...settings, connection: opened }, connectionId: id };
+  }
+
+  async #deliveryOf(
+    request: RunRequest,
+    { request: prepared }: PreparedRun,
+    connectionId: string | undefined,
+  ): Promise<NewDelivery> {
+    const { message, policy, session } = prepared;
+    const id = randomUUID();
+    const { settings, flow, nodeId, type, idempotencyKey } = request;
+    const trigger = parseFlowData(flow).trigger;
+    return {
+      id,
+      mode: policy.async ? 'async' : 'sync',
+      nodeType: type,
+      nodeId: nodeId ?? type,
+      messageId:
+        message.messageId ?? `<${id}${message.from.address.slice(message.from.address.lastIndexOf('@'))}>`,
+      recipients: [...message.to, ...message.cc, ...message.bcc].map(({ address }) => address),
+      subject: message.subject,
+      request: { message, policy, unshared: session === 'unshared', trigger },
+      connectionId,
+      sealed: connectionId === undefined ? await this.#seal(prepared.connection) : undefined,
+      store: policy.store,
+      apiKey: request.apiKey,
+      idempotencyKey,
+      bodyHash:
+        idempotencyKey === undefined
+          ? undefined
+          : createHash('sha256')
+              .update(JSON.stringify([type, settings, flow, nodeId]))
+              .digest('base64url'),
+    };
+  }
+
+  async #seal(connection: PreparedRun['request']['connection']): Promise<string> {
+    const fingerprint = connectionFingerprint(connection);
+    const known = this.#sealed.get(fingerprint);
+    if (known !== undefined) return known;
+    const { compact } = await this.#options.box.encrypt(revealConnection(connection));
+    if (this.#sealed.size > 1_000) this.#sealed.clear();
+    this.#sealed.set(fingerprint, compact);
+    return compact;
+  }
+
+  async #sendNow(
+    delivery: NewDelivery,
+    run: NodeRun<z.ZodType>,
+    prepared: PreparedRun,
+  ): Promise<NodeOutcome> {
+    const { runner } = this.#options;
+    const sealed = delivery.sealed ?? (await this.#seal(prepared.request.connection));
+    try {
+      const claim = { ...delivery, attempt: 1, sealed, createdAt: Date.now() };
+      return run.sent(await runner.run(claim, { keepsTrying: false }), prepared);
+    } catch (error) {
+      return run.failed(error, prepared);
+    }
+  }
+
+  async #keep(id: string, answer: RunAnswer): Promise<void> {
+    const { compact } = await this.#options.box.encrypt(JSON.stringify(answer));
+    await this.#options.deliveries.keepAnswer(id, compact);
+  }
+
+  /** The same answer as before, for the same key and request. */
+  async #again(
+    known: Known,
+    delivery: NewDelivery,
+    run: NodeRun<z.ZodType>,
+    prepared: PreparedRun,
+  ): Promise<RunAnswer> {
+    const { apiKey, idempotencyKey = '', bodyHash } = delivery;
+    if (known.bodyHash !== bodyHash) {
+      throw new MailError('IDEMPOTENCY_CONFLICT', 'This Idempotency-Key was used for another request.');
+    }
+    const found = await this.#options.deliveries.get(known.id);
+    if (known.mode === 'async')
+      return answerOf(run.queued(withMessageId(prepared, found?.messageId ?? '')), known.id);
+    for (let waited = 0; waited < twinWaitMs; waited += pollMs) {
+      const now = await this.#options.deliveries.findByKey(apiKey, idempotencyKey);
+      if (!now) break;
+      if (now.answer !== null)
+        return JSON.parse(await this.#options.box.decrypt(new EncryptedText(now.answer)));
+      if (ends.includes(now.state)) {
+        // Written down how it ended, but not what was answered: the process ended in between.
+        const ended = await this.#options.deliveries.get(known.id);
+        if (ended?.receipt) return answerOf(run.sent(ended.receipt, prepared), known.id);
+        if (ended?.error && waited > 1_000)
+          return answerOf(run.failedBefore(ended.error, prepared), known.id);
+      }
+      await new Promise((resolve) => setTimeout(resolve, pollMs));
+    }
+    throw new MailError('DUPLICATE_PENDING', 'The same request is being worked on.', { retryable: true });
+  }
+}
+
+function withMessageId(prepared: PreparedRun, messageId: string): PreparedRun {
+  const { request } = prepared;
+  return { ...prepared, request: { ...request, message: { ...request.message, messageId } } };
+}
