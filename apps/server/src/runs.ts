@@ -27,10 +27,12 @@ export interface RunRequest {
   readonly idempotencyKey?: string | undefined;
 }
 
+type WithoutFlow<Outcome> = Outcome extends unknown ? Omit<Outcome, 'flow'> : never;
+
 /** What a run answers. `deliveryId` is missing when nothing was begun. */
 export interface RunAnswer {
   readonly deliveryId?: string | undefined;
-  readonly outcome: Omit<NodeOutcome, 'flow'>;
+  readonly outcome: WithoutFlow<NodeOutcome>;
   readonly flow: FlowData;
 }
 

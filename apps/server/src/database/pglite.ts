@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { fsyncSync } from 'node:fs';
 import { PGlite } from '@electric-sql/pglite';
 import type { Database, Queryable } from './database.ts';
@@ -56,19 +57,32 @@ export async function openPglite(folder: string): Promise<Database> {
   await pglite.waitReady;
   const survivesPowerLoss = enableFsync(pglite);
   const outside = queryable(pglite);
+  // There is one connection. Whoever asks for something while his own transaction has it means within that transaction; to wait
+  // for its end would be to wait for himself.
+  const current = new AsyncLocalStorage<{ transaction: Queryable | undefined }>();
   return {
     kind: 'pglite',
     survivesPowerLoss,
     async query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]> {
+      const inside = current.getStore()?.transaction;
+      if (inside) return inside.query<Row>(text, values);
       try {
         return await outside.query<Row>(text, values);
       } catch (error) {
-        // There is one connection: a failure within begin and commit must not stay for whoever comes next.
+        // A failure within begin and commit must not stay for whoever comes next.
         if (/\bbegin\b/i.test(text)) await pglite.exec('rollback').catch(() => undefined);
         throw error;
       }
     },
-    transaction: (work) => pglite.transaction((transaction) => work(queryable(transaction))) as never,
+    transaction: (work) =>
+      pglite.transaction(async (opened) => {
+        const held = { transaction: queryable(opened) as Queryable | undefined };
+        try {
+          return await current.run(held, () => work(queryable(opened)));
+        } finally {
+          held.transaction = undefined;
+        }
+      }) as never,
     async [Symbol.asyncDispose]() {
       await pglite.close();
     },

@@ -1,0 +1,152 @@
+import { MailError, parseMessage } from '@flowpost/core';
+import { previewMessage } from '@flowpost/transport';
+import { z } from 'zod';
+import { type DeliveryState, deliveryStates } from '../../outbox/delivery.ts';
+import type { FlowpostServer } from '../../server.ts';
+import { route } from '../route.ts';
+import { deliverySchema, deliveryWithEventsSchema } from '../schemas.ts';
+
+const ref = z.strictObject({ id: z.uuid() });
+const filter = z.strictObject({
+  /** States, separated by commas. */
+  state: z
+    .string()
+    .transform((text) => text.split(','))
+    .pipe(z.array(z.enum(deliveryStates)))
+    .optional(),
+  limit: z.coerce.number().int().min(1).max(500).default(50),
+  /** Where an earlier page ended. */
+  before: z
+    .string()
+    .regex(/^\d{1,18}$/)
+    .optional(),
+});
+const resolution = z.strictObject({
+  /** `sent`: it has arrived. `not-sent`: it has not, and shall not. `resend`: it has not, and shall. */
+  outcome: z.enum(['sent', 'not-sent', 'resend']),
+});
+
+const common = { tag: 'deliveries', scope: 'send' } as const;
+const one = { 200: { description: 'The delivery as it is now.', schema: deliveryWithEventsSchema } };
+const missing = (id: string): MailError =>
+  new MailError('DELIVERY_NOT_FOUND', `There is no delivery ${id}.`, { details: { delivery: id } });
+
+/** Deliveries: what became of every message, and what people decide about those that ended badly. */
+export const deliveryRoutes = ({
+  deliveries,
+  connections,
+  scope,
+  wake,
+}: Pick<FlowpostServer, 'deliveries' | 'connections' | 'scope' | 'wake'>) => {
+  const show = async (id: string) => {
+    const delivery = await deliveries.get(id);
+    if (!delivery) throw missing(id);
+    return { ...delivery, events: await deliveries.events(id) };
+  };
+  const move = async (
+    id: string,
+    from: readonly DeliveryState[],
+    to: DeliveryState,
+    by: string,
+    why: string,
+  ) => {
+    const moved = await deliveries.move(id, from, to, { by, why });
+    if (moved) {
+      wake();
+      return show(id);
+    }
+    const { state } = await show(id);
+    throw new MailError('DELIVERY_STATE_WRONG', `The delivery is ${state}.`, {
+      details: { state, possible: from },
+    });
+  };
+  return [
+    route({
+      ...common,
+      method: 'GET',
+      path: '/v1/deliveries',
+      operationId: 'listDeliveries',
+      summary: 'Deliveries, newest first',
+      query: filter,
+      answers: {
+        200: {
+          description: 'A page of them; `next` continues after it.',
+          schema: z.strictObject({ deliveries: z.array(deliverySchema), next: z.string().nullable() }),
+        },
+      },
+      handle: ({ query }) =>
+        deliveries.list({ states: query.state, before: query.before, limit: query.limit }),
+    }),
+    route({
+      ...common,
+      method: 'GET',
+      path: '/v1/deliveries/{id}',
+      operationId: 'getDelivery',
+      summary: 'One delivery: its receipt or error, and everything that happened to it',
+      params: ref,
+      answers: one,
+      handle: ({ params }) => show(params.id),
+    }),
+    route({
+      ...common,
+      method: 'GET',
+      path: '/v1/deliveries/{id}/message',
+      operationId: 'getDeliveryMessage',
+      summary: 'The message of a delivery',
+      params: ref,
+      answers: {
+        200: { description: 'The message (RFC 5322).', schema: z.string(), contentType: 'message/rfc822' },
+      },
+      async handle({ params, reply }) {
+        const [delivery, stored] = await Promise.all([
+          deliveries.get(params.id),
+          deliveries.getMessage(params.id),
+        ]);
+        if (!delivery || !stored) throw missing(params.id);
+        if (stored.sealed === null)
+          throw new MailError('CONNECTION_NOT_FOUND', 'The connection of this delivery was deleted.');
+        const message = parseMessage({ ...stored.request.message, messageId: delivery.messageId });
+        const { secretBox, attachments } = scope.options;
+        const { body } = await previewMessage(message, (await connections.unseal(stored.sealed)) as never, {
+          secretBox,
+          attachments,
+        });
+        return reply.type('message/rfc822').send(body);
+      },
+    }),
+    route({
+      ...common,
+      method: 'POST',
+      path: '/v1/deliveries/{id}/retry',
+      operationId: 'retryDelivery',
+      summary: 'Put a delivery that failed or was cancelled back into the outbox',
+      params: ref,
+      answers: one,
+      handle: ({ params, key }) => move(params.id, ['failed', 'cancelled'], 'queued', key.id, 'retry'),
+    }),
+    route({
+      ...common,
+      method: 'POST',
+      path: '/v1/deliveries/{id}/cancel',
+      operationId: 'cancelDelivery',
+      summary: 'Take a delivery out of the outbox, as long as nobody is sending it',
+      params: ref,
+      answers: one,
+      handle: ({ params, key }) => move(params.id, ['queued'], 'cancelled', key.id, 'cancel'),
+    }),
+    route({
+      ...common,
+      method: 'POST',
+      path: '/v1/deliveries/{id}/resolve',
+      operationId: 'resolveDelivery',
+      summary: 'Say what a delivery in doubt really is',
+      params: ref,
+      body: resolution,
+      answers: one,
+      handle: ({ params, body, key }) => {
+        const to = ({ sent: 'sent', 'not-sent': 'failed', resend: 'queued' } as const)[body.outcome];
+        return move(params.id, ['in-doubt'], to, key.id, body.outcome);
+      },
+    }),
+  ];
+};

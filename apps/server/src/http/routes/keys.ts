@@ -1,0 +1,53 @@
+import { z } from 'zod';
+import { scopes } from '../../security/api-keys.ts';
+import type { FlowpostServer } from '../../server.ts';
+import { httpProblem } from '../problem.ts';
+import { route } from '../route.ts';
+import { apiKeySchema } from '../schemas.ts';
+
+const common = { tag: 'keys', scope: 'admin' } as const;
+
+/** Who may call this API. */
+export const keyRoutes = ({ keys }: Pick<FlowpostServer, 'keys'>) => [
+  route({
+    ...common,
+    method: 'POST',
+    path: '/v1/api-keys',
+    operationId: 'createApiKey',
+    summary: 'Make a key; it is shown this once',
+    body: z.strictObject({ name: z.string().min(1).max(100), scopes: z.array(z.enum(scopes)).min(1) }),
+    answers: { 201: { description: 'The key.', schema: apiKeySchema.extend({ key: z.string() }) } },
+    async handle({ body, reply }) {
+      return reply.status(201).send(await keys.create(body.name, body.scopes));
+    },
+  }),
+  route({
+    ...common,
+    method: 'GET',
+    path: '/v1/api-keys',
+    operationId: 'listApiKeys',
+    summary: 'Every key that is good, without the key itself',
+    answers: { 200: { description: 'The keys.', schema: z.strictObject({ keys: z.array(apiKeySchema) }) } },
+    handle: async () => ({ keys: await keys.list() }),
+  }),
+  route({
+    ...common,
+    method: 'DELETE',
+    path: '/v1/api-keys/{id}',
+    operationId: 'revokeApiKey',
+    summary: 'Take a key back',
+    params: z.strictObject({ id: z.string().min(1).max(64) }),
+    answers: { 204: { description: 'It is no longer good; within seconds in other processes.' } },
+    async handle({ params, request, reply }) {
+      if (await keys.revoke(params.id)) return reply.status(204).send();
+      const problem = httpProblem(
+        404,
+        'KEY_NOT_FOUND',
+        'There is no such key.',
+        'GET /v1/api-keys lists them.',
+        request.id,
+      );
+      return reply.status(404).type('application/problem+json').send(problem);
+    },
+  }),
+];

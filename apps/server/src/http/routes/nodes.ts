@@ -1,0 +1,113 @@
+import { findNode, listNodes, parseFlowData, previewNode } from '@flowpost/node-adapter';
+import type { FastifyReply } from 'fastify';
+import { z } from 'zod';
+import type { FlowpostServer } from '../../server.ts';
+import { problemOf, statusOf } from '../problem.ts';
+import { route } from '../route.ts';
+import { previewBodySchema, runAnswerSchema, runBodySchema } from '../schemas.ts';
+
+const type = z.strictObject({ type: z.string().min(1).max(100) });
+
+/** Nodes: what there is, running one, and what one would send. */
+export const nodeRoutes = ({
+  runs,
+  connections,
+  scope,
+}: Pick<FlowpostServer, 'runs' | 'connections' | 'scope'>) => [
+  route({
+    method: 'GET',
+    path: '/v1/nodes',
+    operationId: 'listNodes',
+    summary: 'Every kind of step, with its form and a JSON Schema of its settings',
+    tag: 'nodes',
+    scope: 'send',
+    answers: {
+      200: {
+        description: 'The nodes.',
+        schema: z.strictObject({ nodes: z.array(z.looseObject({ type: z.string() })) }),
+      },
+    },
+    handle: () => ({ nodes: listNodes() }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/nodes/{type}/runs',
+    operationId: 'runNode',
+    summary: 'Run a step: send a message, or put it into the outbox',
+    tag: 'nodes',
+    scope: 'send',
+    params: type,
+    body: runBodySchema,
+    headers: {
+      'Idempotency-Key':
+        'The same key with the same request gets the same answer; with another request it is a conflict.',
+    },
+    answers: {
+      200: {
+        description: 'It ended, and the flow goes on. `outcome` says whether it was sent.',
+        schema: runAnswerSchema,
+      },
+      202: {
+        description: 'It is in the outbox and will be sent, whatever happens to this server.',
+        schema: runAnswerSchema,
+      },
+    },
+    async handle({ params, body, key, request, reply }) {
+      const idempotencyKey = request.headers['idempotency-key'];
+      const answer = await runs.run({
+        ...body,
+        type: params.type,
+        apiKey: key.id,
+        ...(typeof idempotencyKey === 'string' &&
+          idempotencyKey !== '' && { idempotencyKey: idempotencyKey.slice(0, 255) }),
+      });
+      const { outcome } = answer;
+      if (answer.deliveryId !== undefined) reply.header('location', `/v1/deliveries/${answer.deliveryId}`);
+      if ('receipt' in outcome && outcome.receipt.status === 'queued') reply.status(202);
+      // Who stops on errors is told so by the status; who goes on looks at the outcome.
+      if ('error' in outcome && outcome.kind === 'halt') return halted(reply, request.id, answer);
+      return answer;
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/previews',
+    operationId: 'previewNode',
+    summary: 'The exact bytes a run would send, without sending them',
+    tag: 'nodes',
+    scope: 'send',
+    body: previewBodySchema,
+    answers: {
+      200: { description: 'The message (RFC 5322).', schema: z.string(), contentType: 'message/rfc822' },
+    },
+    async handle({ body, reply }) {
+      const { node, settings, flow, nodeId } = body;
+      const given =
+        typeof settings.connection === 'string' && settings.connection.startsWith('@')
+          ? { ...settings, connection: (await connections.open(settings.connection.slice(1))).connection }
+          : settings;
+      const { secretBox, attachments } = scope.options;
+      const { body: message } = await previewNode(
+        findNode(node),
+        given,
+        { flow: parseFlowData(flow), nodeId },
+        { secretBox, attachments },
+      );
+      return reply.type('message/rfc822').send(message);
+    },
+  }),
+];
+
+function halted(
+  reply: FastifyReply,
+  id: string,
+  { outcome, flow, deliveryId }: Awaited<ReturnType<FlowpostServer['runs']['run']>>,
+): FastifyReply {
+  if (!('error' in outcome)) throw new Error('there is no error');
+  const problem = problemOf(outcome.error, id, {
+    outcome,
+    flow,
+    ...(deliveryId !== undefined && { deliveryId }),
+  });
+  return reply.status(statusOf(outcome.error)).type('application/problem+json').send(problem);
+}

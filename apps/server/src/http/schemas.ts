@@ -1,0 +1,135 @@
+import { z } from 'zod';
+import { deliveryStates } from '../outbox/delivery.ts';
+import { scopes } from '../security/api-keys.ts';
+
+const time = z.string().meta({ format: 'date-time' });
+const nullable = <Schema extends z.ZodType>(schema: Schema) => schema.nullable();
+
+export const receiptSchema = z
+  .looseObject({
+    status: z.enum(['sent', 'partial', 'duplicate', 'queued']),
+    messageId: z.string(),
+    accepted: z.array(z.string()),
+    rejected: z.array(z.looseObject({ address: z.string(), code: z.number().int(), reply: z.string() })),
+    response: z.string(),
+    attempts: z.number().int(),
+    sizeBytes: z.number().int(),
+  })
+  .meta({ id: 'Receipt' });
+
+export const errorSchema = z
+  .looseObject({
+    code: z.string(),
+    category: z.string(),
+    phase: z.string(),
+    retryable: z.boolean(),
+    inDoubt: z.boolean(),
+    hint: z.string(),
+    message: z.string(),
+  })
+  .meta({ id: 'Error' });
+
+export const flowSchema = z
+  .looseObject({
+    input: z.record(z.string(), z.unknown()),
+    context: z.record(z.string(), z.unknown()),
+    variables: z.record(z.string(), z.unknown()),
+  })
+  .meta({ id: 'Flow' });
+
+export const runBodySchema = z.strictObject({
+  /** The node's settings. For `send-email`, `"connection": "@NAME"` is a stored connection. */
+  settings: z.record(z.string(), z.unknown()),
+  /** The flow's data: input, context, variables, trigger. */
+  flow: z.record(z.string(), z.unknown()).optional(),
+  /** Names the node in its flow, for the duplicate guard. */
+  nodeId: z.string().min(1).max(200).optional(),
+});
+
+export const runAnswerSchema = z
+  .strictObject({
+    deliveryId: z.uuid().optional(),
+    outcome: z.looseObject({
+      kind: z.enum(['continue', 'halt']),
+      receipt: receiptSchema.optional(),
+      error: errorSchema.optional(),
+    }),
+    flow: flowSchema,
+  })
+  .meta({ id: 'RunAnswer' });
+
+export const previewBodySchema = runBodySchema.extend({ node: z.string() });
+
+export const connectionBodySchema = z.strictObject({
+  name: z.string().regex(/^[\w.-]{1,64}$/, 'letters, digits, dots, dashes and underscores, at most 64'),
+  /** A connection URL, or the fields one by one. Nothing of it can be read back. */
+  connection: z.union([z.string().min(1), z.record(z.string(), z.unknown())]),
+});
+
+export const connectionSchema = z
+  .strictObject({
+    id: z.uuid(),
+    name: z.string(),
+    kind: z.string(),
+    host: nullable(z.string()),
+    expires: z.array(z.strictObject({ what: z.string(), at: time })),
+    warnings: z.array(z.string()),
+    createdAt: time,
+    updatedAt: time,
+  })
+  .meta({ id: 'Connection' });
+
+export const verifySchema = z
+  .looseObject({
+    ok: z.boolean(),
+    steps: z.array(
+      z.looseObject({ step: z.string(), status: z.enum(['ok', 'failed', 'skipped']), message: z.string() }),
+    ),
+  })
+  .meta({ id: 'VerifyReport' });
+
+export const deliverySchema = z
+  .strictObject({
+    id: z.uuid(),
+    state: z.enum(deliveryStates),
+    mode: z.enum(['sync', 'async']),
+    nodeType: z.string(),
+    nodeId: z.string(),
+    messageId: z.string(),
+    recipients: z.array(z.string()),
+    subject: z.string(),
+    connectionId: nullable(z.uuid()),
+    attempt: z.number().int(),
+    nextAt: nullable(time),
+    store: nullable(z.looseObject({ target: z.string(), key: z.string() })),
+    receipt: nullable(receiptSchema),
+    error: nullable(errorSchema),
+    createdAt: time,
+    updatedAt: time,
+  })
+  .meta({ id: 'Delivery' });
+
+export const deliveryWithEventsSchema = z
+  .looseObject({
+    ...deliverySchema.shape,
+    events: z.array(z.strictObject({ state: z.string(), at: time, detail: z.unknown() })),
+  })
+  .meta({ id: 'DeliveryWithEvents' });
+
+export const apiKeySchema = z
+  .strictObject({ id: z.string(), name: z.string(), scopes: z.array(z.enum(scopes)), createdAt: time })
+  .meta({ id: 'ApiKey' });
+
+export const problemSchema = z
+  .looseObject({
+    type: z.string(),
+    title: z.string(),
+    status: z.number().int(),
+    detail: z.string(),
+    instance: z.string(),
+    code: z.string(),
+    retryable: z.boolean(),
+    inDoubt: z.boolean(),
+    hint: z.string(),
+  })
+  .meta({ id: 'Problem' });

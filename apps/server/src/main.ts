@@ -1,0 +1,32 @@
+#!/usr/bin/env node
+import { isMailError } from '@flowpost/core';
+import { readConfig } from './config.ts';
+import { startServer } from './server.ts';
+
+const print = (line: string): boolean => process.stdout.write(`${line}\n`);
+
+try {
+  const server = await startServer(readConfig(process.env));
+  if (server.firstKey !== undefined) {
+    print(`The first API key, shown this once: ${server.firstKey}`);
+  }
+  print(`Flowpost is listening at ${server.url}`);
+  let stopping = false;
+  const stop = (): void => {
+    // Who asks twice does not want to wait.
+    if (stopping) process.exit(130);
+    stopping = true;
+    server[Symbol.asyncDispose]().then(
+      () => process.exit(0),
+      () => process.exit(1),
+    );
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+} catch (error) {
+  const { message } = error as Error;
+  process.stderr.write(
+    `${isMailError(error) ? `${message}\n  ${error.hint}` : `The server cannot start: ${message}`}\n`,
+  );
+  process.exit(78);
+}

@@ -1,0 +1,199 @@
+import { randomUUID } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { singleAddressSchema } from '@flowpost/core';
+import { createFlowScope, type FlowScope } from '@flowpost/node-adapter';
+import type { FastifyInstance } from 'fastify';
+import packageJson from '../package.json' with { type: 'json' };
+import type { ServerConfig } from './config.ts';
+import { ConnectionStore, expiryWarning } from './connections/connection-store.ts';
+import { lockFolder } from './database/data-folder.ts';
+import type { Database } from './database/database.ts';
+import { migrate } from './database/migrate.ts';
+import { openPglite } from './database/pglite.ts';
+import { openPostgres } from './database/postgres.ts';
+import { createApp } from './http/app.ts';
+import { openApiDocument } from './http/openapi.ts';
+import type { Route } from './http/route.ts';
+import { connectionRoutes } from './http/routes/connections.ts';
+import { deliveryRoutes } from './http/routes/deliveries.ts';
+import { keyRoutes } from './http/routes/keys.ts';
+import { nodeRoutes } from './http/routes/nodes.ts';
+import { operationRoutes } from './http/routes/operations.ts';
+import { createLogger, forPackages } from './observability/logging.ts';
+import { Metrics } from './observability/metrics.ts';
+import { DeliveryRunner } from './outbox/delivery-runner.ts';
+import { DeliveryStore } from './outbox/delivery-store.ts';
+import { Outbox, startBoss } from './outbox/outbox.ts';
+import { Recovery } from './outbox/recovery.ts';
+import { SharedRate } from './outbox/shared-rate.ts';
+import { DatabaseTokenStore } from './outbox/token-store.ts';
+import { OutboxWorker } from './outbox/worker.ts';
+import { Runs } from './runs.ts';
+import { ApiKeys } from './security/api-keys.ts';
+import { openSecretBox } from './security/secret-keys.ts';
+
+/** What the parts of a server have of each other. */
+export interface FlowpostServer {
+  readonly database: Database;
+  readonly deliveries: DeliveryStore;
+  readonly connections: ConnectionStore;
+  readonly keys: ApiKeys;
+  readonly runs: Runs;
+  readonly scope: FlowScope;
+  readonly metrics: Metrics;
+  readonly closing: AbortSignal;
+  wake(): void;
+}
+
+export interface RunningServer extends AsyncDisposable {
+  readonly url: string;
+  /** The first API key, when this start made it. It is not to be had again. */
+  readonly firstKey: string | undefined;
+  readonly app: FastifyInstance;
+}
+
+const hourMs = 3_600_000;
+/** Told how long credentials are still good, at the start and then each day. */
+const dayMs = 24 * hourMs;
+
+async function openDatabase({ databaseUrl, dataFolder }: ServerConfig): Promise<Database> {
+  return databaseUrl === undefined ? openPglite(join(dataFolder, 'database')) : openPostgres(databaseUrl);
+}
+
+/**
+ * Starts the server: database, outbox, worker and HTTP.
+ *
+ * @throws MailError `FOLDER_IN_USE`, `SECRET_KEY_INVALID`; what the database says when it cannot be opened.
+ */
+export async function startServer(config: ServerConfig): Promise<RunningServer> {
+  mkdirSync(config.filesFolder, { recursive: true, mode: 0o700 });
+  const unlock = config.databaseUrl === undefined ? lockFolder(config.dataFolder) : () => undefined;
+  const cleanUp: (() => unknown)[] = [unlock];
+  try {
+    return await start(config, cleanUp);
+  } catch (error) {
+    for (const undo of cleanUp.toReversed()) await undo();
+    throw error;
+  }
+}
+
+async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<RunningServer> {
+  const log = createLogger(config.logLevel);
+  const logger = forPackages(log);
+  const database = await openDatabase(config);
+  cleanUp.push(() => database[Symbol.asyncDispose]());
+  if (!database.survivesPowerLoss)
+    log.warn('what is accepted survives the end of this process, but not that of the machine');
+  await migrate(database);
+  const boss = await startBoss(database, (error) =>
+    log.error({ message: error.message }, 'the queue failed'),
+  );
+  cleanUp.push(() => boss.stop({ graceful: false }));
+
+  const box = openSecretBox(config.keys, join(config.dataFolder, 'keys'));
+  const worker = randomUUID();
+  const closing = new AbortController();
+  const metrics = new Metrics();
+  const deliveries = new DeliveryStore(database, boss);
+  const connections = new ConnectionStore(database, box);
+  const keys = new ApiKeys(database);
+  const { allowedHosts, sandboxRedirectTo, filesFolder } = config;
+  const scope = createFlowScope({
+    secretBox: box,
+    logger,
+    auth: { tokenStore: new DatabaseTokenStore(database, box) },
+    attachments: { fileRoots: [filesFolder], baseFolder: filesFolder, urls: { allowedHosts } },
+    ...(sandboxRedirectTo !== undefined && {
+      sandbox: { redirectTo: singleAddressSchema.parse(sandboxRedirectTo) },
+    }),
+  });
+  const { retryForMs, concurrency } = config;
+  const rate = new SharedRate(database);
+  const runner = new DeliveryRunner({
+    database,
+    deliveries,
+    connections,
+    scope,
+    rate,
+    metrics,
+    logger,
+    worker,
+    retryForMs,
+  });
+  const outboxWorker = new OutboxWorker({ deliveries, runner, logger, worker, concurrency, pollMs: 500 });
+  const wake = (): void => outboxWorker.wake();
+  const recovery = new Recovery({
+    ...{ database, deliveries, logger, worker, onRecovered: wake },
+    ...{ beatMs: config.leaseMs / 5, silenceMs: config.leaseMs },
+  });
+  const runs = new Runs({
+    ...{ box, connections, deliveries, runner, metrics, logger, onQueued: wake },
+    outbox: new Outbox(deliveries, worker),
+  });
+  const server: FlowpostServer = {
+    ...{ database, deliveries, connections, keys, runs, scope, metrics, wake },
+    closing: closing.signal,
+  };
+
+  await recovery.start();
+  const firstKey =
+    (await keys.list()).length > 0 ? undefined : (await keys.create('first', ['admin', 'send'])).key;
+  const routes: Route[] = [
+    ...nodeRoutes(server),
+    ...deliveryRoutes(server),
+    ...connectionRoutes(server),
+    ...keyRoutes(server),
+    ...operationRoutes(server, () => document),
+  ];
+  const document = openApiDocument(routes, packageJson.version);
+  const { bodyBytes, requestsPerMinute } = config;
+  const app = await createApp({ routes, keys, metrics, log, bodyBytes, requestsPerMinute });
+  const url = await app.listen({ host: config.host, port: config.port });
+  outboxWorker.start();
+  const timers = [
+    setInterval(() => void deliveries.forget(config.keepDays).catch(() => undefined), hourMs),
+    setInterval(() => void reportExpiry(server, log), dayMs),
+  ];
+  for (const timer of timers) timer.unref();
+  void reportExpiry(server, log);
+  log.info({ url, database: database.kind, survivesPowerLoss: database.survivesPowerLoss }, 'ready');
+
+  let stopped: Promise<void> | undefined;
+  const stop = async (): Promise<void> => {
+    closing.abort();
+    for (const timer of timers) clearInterval(timer);
+    // Nothing new comes in, what is under way ends, and then everything below goes.
+    await app.close();
+    await outboxWorker.stop();
+    await recovery.stop();
+    await scope[Symbol.asyncDispose]();
+    for (const undo of cleanUp.toReversed()) await undo();
+    log.info('stopped');
+  };
+  return {
+    url,
+    firstKey,
+    app,
+    [Symbol.asyncDispose]: () => {
+      stopped ??= stop();
+      return stopped;
+    },
+  };
+}
+
+/** Secrets and certificates that end soon: in the log and in the metrics; the API shows them with the connection. */
+async function reportExpiry(
+  { connections, metrics }: FlowpostServer,
+  log: ReturnType<typeof createLogger>,
+): Promise<void> {
+  const stored = await connections.list().catch(() => []);
+  for (const { name, expires } of stored) {
+    for (const { what, at } of expires) {
+      const expiresAt = Date.parse(at);
+      metrics.expiry(name, what, (expiresAt - Date.now()) / 1_000);
+      const warning = expiryWarning({ what, expiresAt }, Date.now());
+      if (warning !== undefined) log.warn({ connection: name, what, expiresAt: at }, warning);
+    }
+  }
+}

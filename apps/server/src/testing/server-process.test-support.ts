@@ -1,0 +1,54 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+const main = fileURLToPath(new URL('../main.ts', import.meta.url));
+
+/** The real server in a process of its own, to be killed. */
+export class ServerProcess {
+  readonly #child: ChildProcess;
+  readonly url: string;
+  readonly firstKey: string | undefined;
+  /** What it wrote to its log. */
+  readonly log: string[];
+
+  private constructor(child: ChildProcess, url: string, firstKey: string | undefined, log: string[]) {
+    this.#child = child;
+    this.url = url;
+    this.firstKey = firstKey;
+    this.log = log;
+  }
+
+  static async start(environment: NodeJS.ProcessEnv): Promise<ServerProcess> {
+    const child = spawn(process.execPath, ['--conditions=@flowpost/source', main], {
+      env: { ...process.env, LOG_LEVEL: 'warn', PORT: '0', ...environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const log: string[] = [];
+    child.stderr?.on('data', (chunk) => log.push(String(chunk)));
+    const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
+    return new Promise((resolve, reject) => {
+      let firstKey: string | undefined;
+      child.once('exit', (code) => reject(new Error(`the server ended with ${code}: ${log.join('')}`)));
+      lines.on('line', (line) => {
+        log.push(`${line}\n`);
+        firstKey ??= /^The first API key, shown this once: (\S+)$/.exec(line)?.[1];
+        const url = /^Flowpost is listening at (\S+)$/.exec(line)?.[1];
+        if (url !== undefined) resolve(new ServerProcess(child, url, firstKey, log));
+      });
+    });
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  async end(signal: NodeJS.Signals): Promise<number | null> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return this.#child.exitCode;
+    const ended = once(this.#child, 'exit');
+    this.#child.kill(signal);
+    const [code] = await ended;
+    return code;
+  }
+}
