@@ -40,7 +40,7 @@ export function lockFolder(folder: string): () => void {
     }
     const held = readFileSync(path, 'utf8');
     const pid = Number(held.split(' ')[0]);
-    if (pid > 0 && pid !== process.pid && isRunning(pid) && identity(pid) === held) {
+    if (pid > 0 && isRunning(pid) && identity(pid) === held) {
       throw new MailError('FOLDER_IN_USE', `The folder ${folder} is in use by process ${pid}.`, {
         details: { folder, pid },
       });

@@ -29,7 +29,7 @@ export class Client {
   readonly #ajv = new Ajv2020({ strict: false, allErrors: true });
   readonly #validators = new Map<string, ValidateFunction>();
   /** Operations that were called. */
-  readonly called = new Set<string>();
+  called = new Set<string>();
 
   private constructor(url: string, key: string, document: Document) {
     this.#url = url;
@@ -51,7 +51,9 @@ export class Client {
   }
 
   as(key: string): Client {
-    return new Client(this.#url, key, this.#document);
+    const other = new Client(this.#url, key, this.#document);
+    other.called = this.called;
+    return other;
   }
 
   get(path: string): Promise<Answer> {

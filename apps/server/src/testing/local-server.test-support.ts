@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readConfig, type ServerConfig } from '../config.ts';
+import { readConfig } from '../config.ts';
 import { type RunningServer, startServer } from '../server.ts';
 import { Client } from './client.test-support.ts';
 
@@ -19,24 +19,23 @@ export async function temporaryFolder(): Promise<{ readonly path: string } & Asy
   return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
 }
 
-/** A server in this process, on a free port, with a folder of its own. */
+/** A server in this process, on a free port. @param folder default one of its own, that goes with it. */
 export async function startLocal(
-  change: Partial<ServerConfig> = {},
   environment: NodeJS.ProcessEnv = {},
+  given?: { readonly path: string; readonly key: string },
 ): Promise<LocalServer> {
-  const folder = await temporaryFolder();
-  const config = readConfig({ FLOWPOST_DATA: folder.path, PORT: '0', LOG_LEVEL: 'silent', ...environment });
-  const server = await startServer({ ...config, ...change });
-  const key = server.firstKey ?? '';
+  const own = given ? undefined : await temporaryFolder();
+  const folder = given?.path ?? own?.path ?? '';
+  const config = readConfig({ FLOWPOST_DATA: folder, PORT: '0', LOG_LEVEL: 'silent', ...environment });
+  const server = await startServer(config);
+  const key = server.firstKey ?? given?.key ?? '';
   return {
-    server,
-    key,
+    ...{ server, key, folder },
     url: server.url,
-    folder: folder.path,
     client: await Client.connect(server.url, key),
     async [Symbol.asyncDispose]() {
       await server[Symbol.asyncDispose]();
-      await folder[Symbol.asyncDispose]();
+      await own?.[Symbol.asyncDispose]();
     },
   };
 }

@@ -1,0 +1,73 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { OAuthServer, SmtpInbox } from '@flowpost/testing';
+import { expect, it } from 'vitest';
+import { startLocal, temporaryFolder } from './testing/local-server.test-support.ts';
+
+it('what was known before a restart is known after it', async () => {
+  await using folder = await temporaryFolder();
+  await using issuer = await OAuthServer.start({ secrets: { app: 'S3cret' } });
+  await using inbox = await SmtpInbox.start();
+  const body = (more: object = {}) => ({
+    settings: {
+      connection: '@mail',
+      from: 'a@x.org',
+      to: 'b@x.org',
+      subject: 'Hi',
+      text: 'x',
+      retry: { attempts: 1 },
+      ...more,
+    },
+  });
+  const auth = {
+    kind: 'oauth2-client-credentials',
+    user: 'a@x.org',
+    tokenEndpoint: issuer.tokenEndpoint,
+    clientId: 'app',
+    clientSecret: 'S3cret',
+  };
+  let key = '';
+  const ids: string[] = [];
+  for (const start of [1, 2]) {
+    await using local = await startLocal({}, { path: folder.path, key });
+    if (start === 1) {
+      key = local.key;
+      await local.client.post('/v1/connections', { name: 'mail', connection: inbox.url });
+      await local.client.post('/v1/connections', {
+        name: 'oauth',
+        connection: { host: '127.0.0.1', port: inbox.port, auth },
+      });
+    } else {
+      expect(local.server.firstKey).toBeUndefined();
+    }
+    const run = (more: object, headers = {}) =>
+      local.client.post('/v1/nodes/send-email/runs', body(more), headers);
+    // The server has no login, so this goes no further than the token, which is asked for once.
+    expect((await run({ connection: '@oauth' })).body.code).toBe('AUTH_NOT_OFFERED');
+    const guarded = await run({ subject: 'guarded', duplicateWindowMs: 3_600_000 });
+    expect(guarded.body.outcome.receipt.status).toBe(start === 1 ? 'sent' : 'duplicate');
+    ids.push((await run({ subject: 'key' }, { 'idempotency-key': 'k' })).body.deliveryId);
+  }
+  expect(ids[1]).toBe(ids[0]);
+  expect(issuer.requests).toHaveLength(1);
+  expect(inbox.messages.map(({ subject }) => subject)).toEqual(['guarded', 'key']);
+});
+
+it('a folder belongs to one process at a time', async () => {
+  await using folder = await temporaryFolder();
+  const first = await startLocal({}, { path: folder.path, key: '' });
+  const second = startLocal({}, { path: folder.path, key: '' });
+  await expect(second.then(() => 'started')).rejects.toMatchObject({ code: 'FOLDER_IN_USE' });
+  await first[Symbol.asyncDispose]();
+  // What a process left that was killed.
+  writeFileSync(join(folder.path, 'server.lock'), '999999999 1');
+  await using _again = await startLocal({}, { path: folder.path, key: '' });
+});
+
+it.each([{ PORT: '70000' }, { FLOWPOST_CONCURRENCY: 'many' }, { LOG_LEVEL: 'loud' }])(
+  'settings that are wrong (%j) are named',
+  async (environment) => {
+    const [name = ''] = Object.keys(environment);
+    await expect(startLocal(environment)).rejects.toMatchObject({ message: expect.stringContaining(name) });
+  },
+);
