@@ -1,5 +1,8 @@
+import { isMailError, MailError } from '@flowpost/core';
+
 /** Something that runs SQL: a database, or a transaction in it. Values take the place of `$1`, `$2`. */
 export interface Queryable {
+  /** @throws MailError `STORAGE_UNAVAILABLE`, whatever the database said: nothing of it was done. */
   query<Row extends object = Record<string, unknown>>(
     text: string,
     values?: readonly unknown[],
@@ -15,7 +18,24 @@ export interface Database extends Queryable, AsyncDisposable {
   transaction<Value>(work: (transaction: Queryable) => Promise<Value>): Promise<Value>;
 }
 
-/** The same, as pg-boss wants it. */
+/** What the database said may hold values, so it is the cause and not the message. */
+export function storageError(cause: unknown): MailError {
+  if (isMailError(cause)) return cause;
+  const reason = (cause as { code?: unknown }).code;
+  return new MailError('STORAGE_UNAVAILABLE', 'The database cannot do this at the moment.', {
+    retryable: true,
+    ...(typeof reason === 'string' && { details: { reason } }),
+    cause,
+  });
+}
+
+/** The same, as pg-boss wants it: with the database's own errors. */
 export const forPgBoss = (database: Queryable) => ({
-  executeSql: async (text: string, values?: unknown[]) => ({ rows: await database.query(text, values) }),
+  executeSql: async (text: string, values?: unknown[]) => {
+    try {
+      return { rows: await database.query(text, values) };
+    } catch (error) {
+      throw isMailError(error) && error.code === 'STORAGE_UNAVAILABLE' ? error.cause : error;
+    }
+  },
 });

@@ -81,6 +81,14 @@ const migrations: readonly string[] = [
 /** Any number, as long as it stays the same: who holds it migrates. */
 const lock = 7_305_481_220;
 
+/** Does work while no other process does: the lock is held by a transaction that waits meanwhile. */
+export async function exclusively(database: Database, work: () => Promise<void>): Promise<void> {
+  await database.transaction(async (transaction) => {
+    await transaction.query('select pg_advisory_xact_lock($1::bigint)', [String(lock)]);
+    await work();
+  });
+}
+
 /** Brings the schema up to date. Of several processes that start at once, one does it and the others wait. */
 export async function migrate(database: Database): Promise<void> {
   await database.transaction(async (transaction) => {

@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { fsyncSync } from 'node:fs';
 import { PGlite } from '@electric-sql/pglite';
-import type { Database, Queryable } from './database.ts';
+import { type Database, type Queryable, storageError } from './database.ts';
 
 interface FileStream {
   readonly nfd: number;
@@ -45,8 +45,12 @@ type Runs = Pick<PGlite, 'query' | 'exec'>;
 function queryable(pglite: Runs): Queryable {
   return {
     async query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]> {
-      if (values && values.length > 0) return (await pglite.query<Row>(text, [...values])).rows;
-      return (await pglite.exec(text)).flatMap(({ rows }) => rows) as Row[];
+      try {
+        if (values && values.length > 0) return (await pglite.query<Row>(text, [...values])).rows;
+        return (await pglite.exec(text)).flatMap(({ rows }) => rows) as Row[];
+      } catch (error) {
+        throw storageError(error);
+      }
     },
   };
 }
@@ -74,15 +78,19 @@ export async function openPglite(folder: string): Promise<Database> {
         throw error;
       }
     },
-    transaction: (work) =>
-      pglite.transaction(async (opened) => {
-        const held = { transaction: queryable(opened) as Queryable | undefined };
-        try {
-          return await current.run(held, () => work(queryable(opened)));
-        } finally {
-          held.transaction = undefined;
-        }
-      }) as never,
+    transaction: <Value>(work: (transaction: Queryable) => Promise<Value>): Promise<Value> =>
+      pglite
+        .transaction(async (opened) => {
+          const held = { transaction: queryable(opened) as Queryable | undefined };
+          try {
+            return await current.run(held, () => work(queryable(opened)));
+          } finally {
+            held.transaction = undefined;
+          }
+        })
+        .catch((error) => {
+          throw storageError(error);
+        }) as Promise<Value>,
     async [Symbol.asyncDispose]() {
       await pglite.close();
     },

@@ -1,14 +1,18 @@
 import pg from 'pg';
-import type { Database, Queryable } from './database.ts';
+import { type Database, type Queryable, storageError } from './database.ts';
 
 const connections = 10;
 
 function queryable(client: Pick<pg.Pool, 'query'> | pg.PoolClient): Queryable {
   return {
     async query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]> {
-      const result = await client.query(text, values && [...values]);
-      // Several statements at once have several results.
-      return [result].flat().flatMap((one) => one.rows) as Row[];
+      try {
+        const result = await client.query(text, values && [...values]);
+        // Several statements at once have several results.
+        return [result].flat().flatMap((one) => one.rows) as Row[];
+      } catch (error) {
+        throw storageError(error);
+      }
     },
   };
 }
@@ -18,13 +22,17 @@ export async function openPostgres(url: string): Promise<Database> {
   const pool = new pg.Pool({ connectionString: url, max: connections, connectionTimeoutMillis: 10_000 });
   // A connection lost while idle is no failure of anything.
   pool.on('error', () => undefined);
+  // One lost in use makes its statement fail, which is told there.
+  pool.on('connect', (client) => client.on('error', () => undefined));
   await pool.query('select 1');
   return {
     kind: 'postgres',
     survivesPowerLoss: true,
     ...queryable(pool),
     async transaction(work) {
-      const client = await pool.connect();
+      const client = await pool.connect().catch((error) => {
+        throw storageError(error);
+      });
       let broken: Error | undefined;
       try {
         await client.query('begin');
@@ -35,7 +43,7 @@ export async function openPostgres(url: string): Promise<Database> {
         await client.query('rollback').catch((failure) => {
           broken = failure;
         });
-        throw error;
+        throw storageError(error);
       } finally {
         client.release(broken);
       }

@@ -72,21 +72,6 @@ function frameworkProblem(error: FastifyError, id: string): Problem {
   );
 }
 
-/** A database that does not work. Its message may hold values, so it goes to the log and nowhere else. */
-const storageProblem = (id: string): Problem =>
-  problemOf(
-    new MailError('STORAGE_UNAVAILABLE', 'The database cannot take this at the moment.', {
-      retryable: true,
-    }).toJSON(),
-    id,
-  );
-
-const isDatabaseError = (error: unknown): boolean => {
-  const { code, severity, routine } = error as { code?: unknown; severity?: unknown; routine?: unknown };
-  const isSqlState = typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code);
-  return isSqlState || severity !== undefined || routine !== undefined;
-};
-
 /** The API over HTTP: who calls, what they may, what they sent, and failures as problems. */
 export async function createApp(options: AppOptions): Promise<FastifyInstance> {
   const { routes, keys, metrics, log, bodyBytes, requestsPerMinute } = options;
@@ -134,12 +119,11 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
   );
   app.setErrorHandler((error: FastifyError, request, reply) => {
     if (isMailError(error)) {
-      if (error.code === 'INTERNAL') request.log.error({ err: error.cause }, error.message);
+      if (error.code === 'INTERNAL' || error.code === 'STORAGE_UNAVAILABLE') {
+        const { message } = (error.cause ?? {}) as { message?: string };
+        request.log.error({ ...error.details, cause: message }, error.message);
+      }
       return send(reply, problemOf(error.toJSON(), request.id));
-    }
-    if (isDatabaseError(error)) {
-      request.log.error({ code: error.code }, 'the database failed');
-      return send(reply, storageProblem(request.id));
     }
     if (error.statusCode !== undefined || error.validation)
       return send(reply, frameworkProblem(error, request.id));

@@ -1,6 +1,7 @@
 import { PgBoss } from 'pg-boss';
 import { Batcher } from '../database/batcher.ts';
 import { type Database, forPgBoss } from '../database/database.ts';
+import { exclusively } from '../database/migrate.ts';
 import type { NewDelivery } from './delivery.ts';
 import { type DeliveryStore, type Known, queue } from './delivery-store.ts';
 
@@ -13,8 +14,13 @@ export async function startBoss(database: Database, onError: (error: Error) => v
     supervise: true,
   });
   boss.on('error', onError);
-  await boss.start();
-  await boss.createQueue(queue, { retryLimit: 0, expireInSeconds: 3_600, retentionSeconds: 1_209_600 });
+  const start = async (): Promise<void> => {
+    await boss.start();
+    await boss.createQueue(queue, { retryLimit: 0, expireInSeconds: 3_600, retentionSeconds: 1_209_600 });
+  };
+  // Of several processes that start at once, one makes the queue's tables and the others wait.
+  if (database.kind === 'postgres') await exclusively(database, start);
+  else await start();
   return boss;
 }
 

@@ -1,0 +1,116 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { SmtpInbox } from '@flowpost/testing';
+import { describe, expect, it } from 'vitest';
+import { CrashLoad } from './testing/crash-load.test-support.ts';
+import { temporaryFolder } from './testing/local-server.test-support.ts';
+import { PostgresServer } from './testing/postgres.test-support.ts';
+import { ServerProcess } from './testing/server-process.test-support.ts';
+
+const soak = process.env.FLOWPOST_SOAK !== undefined;
+const kills = soak ? 50 : 5;
+const messages = soak ? 2_000 : 400;
+const limitMs = soak ? 600_000 : 90_000;
+const report = (what: string): boolean => process.stderr.write(`${what}\n`);
+
+async function createConnection(server: ServerProcess, key: string, url: string): Promise<void> {
+  const response = await fetch(`${server.url}/v1/connections`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ name: 'sink', connection: url }),
+  });
+  expect(response.status).toBe(201);
+}
+
+/** A server that takes its time, so that there is always something under way. */
+const slowInbox = () =>
+  SmtpInbox.start({
+    refuse: {
+      message: async () => {
+        await delay(5);
+        return undefined;
+      },
+    },
+  });
+
+describe('a server that is killed', () => {
+  it(
+    `loses nothing it accepted, and sends nothing twice: ${kills} times on the embedded database`,
+    async () => {
+      await using folder = await temporaryFolder();
+      await using inbox = await slowInbox();
+      const environment = { FLOWPOST_DATA: folder.path };
+      let server: ServerProcess | undefined = await ServerProcess.start(environment);
+      const key = server.firstKey ?? '';
+      await createConnection(server, key, inbox.url);
+      const load = new CrashLoad(
+        inbox,
+        () => (server ? [server] : []),
+        () => key,
+      );
+      let putting = true;
+      const put = (async () => {
+        while (putting) await load.put(Math.max(20, Math.ceil(messages / kills)));
+      })();
+      for (let kill = 0; kill < kills; kill++) {
+        await delay(100 + Math.random() * 500);
+        const killed: ServerProcess | undefined = server;
+        server = undefined;
+        await killed?.end('SIGKILL');
+        server = await ServerProcess.start(environment);
+      }
+      putting = false;
+      await put;
+      await load.settle(60_000);
+      const outcome = await load.judge();
+      report(`embedded database, ${kills} kills: ${JSON.stringify(outcome)}`);
+      expect(outcome.accepted).toBeGreaterThan(messages / 4);
+      expect(await server?.end('SIGTERM')).toBe(0);
+    },
+    limitMs,
+  );
+
+  it(
+    'loses nothing either on PostgreSQL, with two servers killed in turn and the database stopped and started',
+    async () => {
+      await using postgres = await PostgresServer.start();
+      await using folder = await temporaryFolder();
+      await using inbox = await slowInbox();
+      const environment = {
+        FLOWPOST_DATA: folder.path,
+        DATABASE_URL: postgres.url,
+        FLOWPOST_LEASE_SECONDS: '2',
+      };
+      // Both at once: one of them migrates, the other waits for it.
+      const servers = await Promise.all([ServerProcess.start(environment), ServerProcess.start(environment)]);
+      const key = servers.map(({ firstKey }) => firstKey).find((one) => one !== undefined) ?? '';
+      await createConnection(servers[0] as ServerProcess, key, inbox.url);
+      const load = new CrashLoad(
+        inbox,
+        () => servers,
+        () => key,
+      );
+      let putting = true;
+      const put = (async () => {
+        while (putting) await load.put(Math.max(20, Math.ceil(messages / kills)));
+      })();
+      for (let kill = 0; kill < kills; kill++) {
+        await delay(100 + Math.random() * 500);
+        await servers[kill % 2]?.end('SIGKILL');
+        servers[kill % 2] = await ServerProcess.start(environment);
+      }
+      const before = load.count;
+      await postgres.stop();
+      await delay(3_000);
+      await postgres.again();
+      await expect.poll(() => load.count, { timeout: 20_000 }).toBeGreaterThan(before + 20);
+      putting = false;
+      await put;
+      await load.settle(60_000);
+      const outcome = await load.judge();
+      report(`PostgreSQL, two servers, ${kills} kills, database restarted: ${JSON.stringify(outcome)}`);
+      expect(outcome.accepted).toBeGreaterThan(messages / 4);
+      for (const server of servers) expect(await server.end('SIGTERM')).toBe(0);
+    },
+    limitMs,
+  );
+});
