@@ -1,61 +1,134 @@
-// The first experience: a real mail server on this machine, one real message sent to it by the real command, and
-// what arrived.
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+// The server, with everything it needs on this machine: an embedded database, a mail server that catches what is sent, and
+// one message sent through the API to show it. Keeps serving until it is stopped.
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createInterface, type Interface } from 'node:readline';
-import { promisify } from 'node:util';
-
-interface Caught {
-  readonly from: string;
-  readonly to: readonly string[];
-  readonly cc: readonly string[];
-  readonly subject: string;
-  readonly text?: string;
-  readonly html?: string;
-  readonly attachments: readonly {
-    readonly filename: string;
-    readonly contentType: string;
-    readonly size: number;
-  }[];
-}
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
 
 const print = (line: string): boolean => process.stdout.write(`${line}\n`);
+const children: ChildProcess[] = [];
+const main = fileURLToPath(new URL('../apps/server/src/main.ts', import.meta.url));
 
-async function nextLine<Message>(lines: Interface, catcher: ChildProcess): Promise<Message> {
-  const stopped = once(catcher, 'exit').then(() => Promise.reject(new Error('flowpost catch stopped')));
-  const [line] = await Promise.race([once(lines, 'line'), stopped]);
-  return JSON.parse(line);
+/** Starts a program and hands over its lines; when it ends by itself, so does this. */
+function start(name: string, program: string, args: readonly string[], env: NodeJS.ProcessEnv = {}) {
+  const child = spawn(program, [...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...env },
+  });
+  children.push(child);
+  child.once('exit', (code) => {
+    if (stopping) return;
+    process.stderr.write(`${name} has ended (${code}).\n`);
+    process.exitCode = 1;
+    void stop();
+  });
+  return createInterface({ input: child.stdout as NodeJS.ReadableStream });
 }
 
-const catcher = spawn('flowpost', ['catch', '--port', '0', '--json'], {
-  stdio: ['ignore', 'pipe', 'inherit'],
+let stopping = false;
+async function stop(): Promise<void> {
+  if (stopping) return;
+  stopping = true;
+  const ended = children.map((child) =>
+    child.exitCode === null && child.signalCode === null ? once(child, 'exit') : undefined,
+  );
+  for (const child of children) child.kill('SIGTERM');
+  await Promise.all(ended);
+  process.exit();
+}
+process.once('SIGINT', stop);
+process.once('SIGTERM', stop);
+process.once('exit', () => {
+  for (const child of children) child.kill();
 });
-// However this ends, a broken pipe included, the server does not stay behind.
-process.once('exit', () => catcher.kill());
-try {
-  const lines = createInterface({ input: catcher.stdout });
-  const { listening } = await nextLine<{ listening: { url: string } }>(lines, catcher);
-  print(`A mail server is listening at ${listening.url}.`);
-  print(`\n$ flowpost run examples/hello.json --connection ${listening.url}`);
 
-  const caught = nextLine<Caught>(lines, catcher);
-  const run = ['run', 'examples/hello.json', '--connection', listening.url, '--json'];
-  const { stdout } = await promisify(execFile)('flowpost', run);
-  const { receipt } = JSON.parse(stdout).outcome;
-  print(`\nThe receipt\n${JSON.stringify(receipt, null, 2).replace(/^/gm, '  ')}`);
-
-  const mail = await caught;
-  print('\nWhat the mail server received, parsed back');
-  print(`  From:        ${mail.from}`);
-  print(`  To:          ${mail.to.join(', ')}`);
-  print(`  Cc:          ${mail.cc.join(', ')}`);
-  print(`  Subject:     ${mail.subject}`);
-  print(`  Text part:   ${mail.text}`);
-  print(`  HTML part:   ${mail.html}`);
-  for (const { filename, contentType, size } of mail.attachments) {
-    print(`  Attachment:  ${filename}, ${contentType}, ${size} bytes`);
+async function lineThat<Value>(
+  lines: AsyncIterable<string>,
+  read: (line: string) => Value | undefined,
+): Promise<Value> {
+  for await (const line of lines) {
+    const value = read(line);
+    if (value !== undefined) return value;
   }
-  print('\nNext: flowpost catch in one terminal, flowpost send in another; the README has the commands.');
-} finally {
-  catcher.kill();
+  throw new Error('it ended before it was ready');
 }
+
+const catcher = start('flowpost catch', 'flowpost', ['catch', '--port', '0', '--json']);
+const caught = new Set<string>();
+let onCaught: (() => void) | undefined;
+const mailUrl = await new Promise<string>((resolve) => {
+  catcher.on('line', (line) => {
+    const { listening, messageId, subject, from, to } = JSON.parse(line);
+    if (listening) resolve(listening.url);
+    else {
+      print(`  caught: ${subject} (from ${from}, to ${to.join(', ')})`);
+      caught.add(messageId);
+      onCaught?.();
+    }
+  });
+});
+
+const environment = {
+  FLOWPOST_DATA: process.env.FLOWPOST_DATA ?? 'flowpost-data',
+  LOG_LEVEL: process.env.LOG_LEVEL ?? 'warn',
+};
+const server = start('the server', process.execPath, ['--conditions=@flowpost/source', main], environment);
+let key = process.env.FLOWPOST_API_KEY;
+const url = await lineThat(server, (line) => {
+  const firstKey = /^The first API key, shown this once: (\S+)$/.exec(line)?.[1];
+  if (firstKey !== undefined) {
+    key = firstKey;
+    print(`Your API key, shown this once: ${firstKey}`);
+  }
+  return /^Flowpost is listening at (\S+)$/.exec(line)?.[1];
+});
+
+print(`The server is at      ${url}  (the API is described at ${url}/openapi.json)`);
+print(`Its data is in        ${environment.FLOWPOST_DATA}`);
+print(`Mail is caught at     ${mailUrl}`);
+
+if (key === undefined) {
+  print(
+    '\nThe data folder is from an earlier start. Set FLOWPOST_API_KEY to the key it printed to see a message sent.',
+  );
+} else {
+  const settings = {
+    connection: mailUrl,
+    from: 'Flowpost <hello@example.com>',
+    to: 'Ann <ann@example.com>',
+    subject: 'Hello from {{ input.who }} ✉',
+    html: '<h1>It works</h1><p>This message was accepted by the API, written down, and sent from the outbox.</p>',
+    async: true,
+  };
+  const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' };
+  print('\nPOST /v1/nodes/send-email/runs');
+  const response = await fetch(`${url}/v1/nodes/send-email/runs`, {
+    method: 'POST',
+    headers,
+    body: JSON.stringify({ settings, flow: { input: { who: 'Flowpost' } } }),
+  });
+  const answer = (await response.json()) as {
+    deliveryId: string;
+    outcome: { receipt: { status: string; messageId: string } };
+  };
+  if (response.status !== 202)
+    throw new Error(`the server answered ${response.status}: ${JSON.stringify(answer)}`);
+  const { messageId } = answer.outcome.receipt;
+  print(`  ${response.status} ${answer.outcome.receipt.status}: delivery ${answer.deliveryId}`);
+  while (!caught.has(messageId)) {
+    await new Promise<void>((resolve) => {
+      onCaught = resolve;
+    });
+  }
+  const path = `/v1/deliveries/${answer.deliveryId}`;
+  for (;;) {
+    const { state, events } = (await (await fetch(`${url}${path}`, { headers })).json()) as {
+      state: string;
+      events: { state: string }[];
+    };
+    if (state !== 'sent') continue;
+    print(`GET ${path}\n  ${events.map((event) => event.state).join(' -> ')}`);
+    break;
+  }
+}
+print('\nServing until it is stopped with Ctrl+C.');

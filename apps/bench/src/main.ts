@@ -3,11 +3,13 @@ import { compose } from './compose.ts';
 import { node } from './node.ts';
 import { type Report, toJson, toTable } from './report.ts';
 import { send } from './send.ts';
+import { server } from './server.ts';
 
 const benchmarks: Readonly<Record<string, (progress: (what: string) => void) => Promise<Report>>> = {
   compose,
   node,
   send,
+  server,
 };
 
 const { values, positionals } = parseArgs({ options: { json: { type: 'boolean' } }, allowPositionals: true });

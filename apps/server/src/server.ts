@@ -121,7 +121,11 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
     worker,
     retryForMs,
   });
-  const outboxWorker = new OutboxWorker({ deliveries, runner, logger, worker, concurrency, pollMs: 500 });
+  const outbox = new Outbox(deliveries, worker);
+  const outboxWorker = new OutboxWorker({
+    ...{ deliveries, runner, logger, worker, concurrency, pollMs: 500 },
+    isBusy: () => outbox.isBusy,
+  });
   const wake = (): void => outboxWorker.wake();
   const recovery = new Recovery({
     ...{ database, deliveries, logger, worker, onRecovered: wake },
@@ -129,7 +133,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   });
   const runs = new Runs({
     ...{ box, connections, deliveries, runner, metrics, logger, onQueued: wake },
-    outbox: new Outbox(deliveries, worker),
+    outbox,
   });
   const server: FlowpostServer = {
     ...{ database, deliveries, connections, keys, runs, scope, metrics, wake },

@@ -46,6 +46,9 @@ export interface OpenConnection {
   readonly connection: Connection;
 }
 
+/** How long a connection that was found is not looked for again, in milliseconds; in this process a change counts at once. */
+const recentMs = 1_000;
+
 const isUuid = (text: string): boolean => /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text);
 
 /** What to tell people about something that expires, 30, 7 and 1 days before and after. */
@@ -84,6 +87,9 @@ export class ConnectionStore {
   /** Opened ones by what is stored: a change is another text, so it counts at once, in every process. */
   readonly #opened = new Map<string, Connection>();
 
+  /** Found a moment ago. What is sent later looks again, so this matters for what is taken in only. */
+  readonly #recent = new Map<string, { readonly row: Row; readonly until: number }>();
+
   constructor(database: Queryable, box: SecretBox) {
     this.#database = database;
     this.#box = box;
@@ -107,6 +113,7 @@ export class ConnectionStore {
     change: { readonly name?: string | undefined; readonly connection?: ConnectionInput | undefined },
   ): Promise<StoredConnection | undefined> {
     const found = await this.#find(ref);
+    this.#recent.clear();
     if (!found) return undefined;
     const { name = found.name } = change;
     const next = change.connection === undefined ? found : await this.#seal(change.connection);
@@ -116,6 +123,7 @@ export class ConnectionStore {
       [found.id, name, next.kind, next.host, next.sealed, JSON.stringify(next.expires)],
     );
     if (!rows[0]) throw nameTaken(name);
+    this.#recent.clear();
     return toStored(rows[0], Date.now());
   }
 
@@ -133,12 +141,15 @@ export class ConnectionStore {
     const row = await this.#find(ref);
     if (!row) return false;
     await this.#database.query('delete from flowpost.connections where id = $1', [row.id]);
+    this.#recent.clear();
     return true;
   }
 
   /** The connection of an id or a name, ready to be used. @throws MailError `CONNECTION_NOT_FOUND`. */
   async open(ref: string): Promise<OpenConnection> {
-    const row = await this.#find(ref);
+    const known = this.#recent.get(ref);
+    const row = known && known.until > Date.now() ? known.row : await this.#find(ref);
+    if (row && row !== known?.row) this.#recent.set(ref, { row, until: Date.now() + recentMs });
     if (row) return { id: row.id, connection: await this.unseal(row.sealed) };
     throw new MailError('CONNECTION_NOT_FOUND', `There is no connection ${JSON.stringify(ref)}.`, {
       details: { connection: ref },

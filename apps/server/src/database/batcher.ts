@@ -1,3 +1,5 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
 /** How many wait at most for one piece of work. */
 const largest = 200;
 
@@ -13,12 +15,22 @@ interface Waiting<Item, Result> {
  */
 export class Batcher<Item, Result> {
   readonly #work: (items: readonly Item[]) => Promise<readonly Result[]>;
+  readonly #gatherMs: number;
   #waiting: Waiting<Item, Result>[] = [];
   #running = false;
 
-  /** @param work gives a result for each item, in their order; when it fails, it fails for all of them. */
-  constructor(work: (items: readonly Item[]) => Promise<readonly Result[]>) {
+  /**
+   * @param work gives a result for each item, in their order; when it fails, it fails for all of them.
+   * @param gatherMs how long the first one of a batch waits for others, where nobody waits for the result. Default not at all.
+   */
+  constructor(work: (items: readonly Item[]) => Promise<readonly Result[]>, gatherMs = 0) {
     this.#work = work;
+    this.#gatherMs = gatherMs;
+  }
+
+  /** How many wait for the next batch. */
+  get waiting(): number {
+    return this.#waiting.length;
   }
 
   run(item: Item): Promise<Result> {
@@ -30,9 +42,9 @@ export class Batcher<Item, Result> {
 
   async #drain(): Promise<void> {
     this.#running = true;
-    // Those who come in the same turn of the event loop are taken along.
-    await new Promise(setImmediate);
     while (this.#waiting.length > 0) {
+      // Those who come in the same turn of the event loop are taken along.
+      await (this.#gatherMs > 0 ? delay(this.#gatherMs) : new Promise(setImmediate));
       const batch = this.#waiting.splice(0, largest);
       try {
         const results = await this.#work(batch.map(({ item }) => item));

@@ -35,9 +35,7 @@ const migrations: readonly string[] = [
     message_id text not null,
     recipients text[] not null,
     subject text not null,
-    request jsonb not null,
     connection_id uuid,
-    sealed text,
     store jsonb,
     api_key text not null,
     idempotency_key text,
@@ -48,14 +46,20 @@ const migrations: readonly string[] = [
     receipt jsonb,
     error jsonb,
     answer jsonb,
+    -- Whether it has not ended. Only this is indexed of what changes, so that a state is written without touching an index.
+    open boolean not null default true,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
-  );
+  ) with (fillfactor = 70);
   create unique index deliveries_idempotency on flowpost.deliveries (api_key, idempotency_key)
     where idempotency_key is not null;
-  create index deliveries_state on flowpost.deliveries (state, seq);
-  create index deliveries_worker on flowpost.deliveries (worker) where worker is not null;
-  create index deliveries_updated on flowpost.deliveries (updated_at);
+  create index deliveries_open on flowpost.deliveries (seq) where open;
+  -- What is sent does not change while a delivery goes through its states, so it is not written again each time.
+  create table flowpost.delivery_requests (
+    id uuid primary key,
+    request jsonb not null,
+    sealed text
+  );
   create table flowpost.delivery_events (
     seq bigint generated always as identity primary key,
     delivery_id uuid not null,

@@ -59,6 +59,8 @@ function queryable(pglite: Runs): Queryable {
 export async function openPglite(folder: string): Promise<Database> {
   const pglite = new PGlite(folder, { startParams });
   await pglite.waitReady;
+  // Nobody gathers statistics here, and without them the planner reads whole tables to find a few rows by their key.
+  await pglite.exec('set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off');
   const survivesPowerLoss = enableFsync(pglite);
   const outside = queryable(pglite);
   // There is one connection. Whoever asks for something while his own transaction has it means within that transaction; to wait

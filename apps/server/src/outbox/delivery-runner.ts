@@ -35,6 +35,8 @@ export interface RunnerOptions {
   readonly retryForMs: number;
 }
 
+/** How long outcomes are gathered, so that one transaction is for many. */
+const gatherMs = 5;
 /** Further off than this, a slot is not waited for: the delivery goes back into the queue. */
 const longestWaitMs = 2_000;
 
@@ -43,6 +45,8 @@ export class DeliveryRunner {
   readonly #options: RunnerOptions;
   readonly #commits: Batcher<ClaimedDelivery, boolean>;
   readonly #settlements: Batcher<Settlement, undefined>;
+  /** For those whose outcome nobody waits for. */
+  readonly #later: Batcher<Settlement, undefined>;
 
   constructor(options: RunnerOptions) {
     const { deliveries, worker } = options;
@@ -51,10 +55,12 @@ export class DeliveryRunner {
       const mine = await deliveries.commit(claims, worker);
       return claims.map(({ id }) => mine.has(id));
     });
-    this.#settlements = new Batcher(async (all) => {
+    const settle = async (all: readonly Settlement[]): Promise<undefined[]> => {
       await deliveries.settle(all);
       return all.map(() => undefined);
-    });
+    };
+    this.#settlements = new Batcher(settle);
+    this.#later = new Batcher(settle, gatherMs);
   }
 
   /**
@@ -75,17 +81,22 @@ export class DeliveryRunner {
         () => this.#send(claim, signal),
       );
       const state = receipt.status === 'partial' ? 'partial' : 'sent';
-      await this.#settle({ id: claim.id, attempt: claim.attempt, state, receipt });
+      await this.#settle(claim, { id: claim.id, attempt: claim.attempt, state, receipt });
       metrics.delivered(receipt.status, (performance.now() - started) / 1_000);
       return receipt;
     } catch (thrown) {
       if (thrown instanceof SlotAway) {
-        await this.#settle({ id: claim.id, attempt: claim.attempt, state: 'queued', nextAt: thrown.at });
+        await this.#settle(claim, {
+          id: claim.id,
+          attempt: claim.attempt,
+          state: 'queued',
+          nextAt: thrown.at,
+        });
         throw thrown.error;
       }
       const error = toMailError(thrown);
       const settlement = this.#judge(claim, error, keepsTrying);
-      await this.#settle(settlement);
+      await this.#settle(claim, settlement);
       metrics.failed(error.code, error.phase, settlement.state);
       const { code, phase, inDoubt } = error;
       logger.warn('delivery failed', {
@@ -163,10 +174,11 @@ export class DeliveryRunner {
    * What happened has happened, whether or not the database can be told: this goes on until it can, because the only other end is
    * a delivery in doubt that is none.
    */
-  async #settle(settlement: Settlement): Promise<void> {
+  async #settle({ mode }: ClaimedDelivery, settlement: Settlement): Promise<void> {
+    const batch = mode === 'async' ? this.#later : this.#settlements;
     for (let waitMs = 100; ; waitMs = Math.min(waitMs * 2, 5_000)) {
       try {
-        await this.#settlements.run(settlement);
+        await batch.run(settlement);
         return;
       } catch (error) {
         const reason = isMailError(error) ? error.code : (error as { code?: string }).code;

@@ -11,6 +11,7 @@ import type {
 } from './delivery.ts';
 
 export const queue = 'deliveries';
+const openStates: readonly string[] = ['queued', 'sending', 'committing', 'in-doubt'];
 
 interface Row {
   readonly seq: string | number;
@@ -85,16 +86,21 @@ export class DeliveryStore {
     }));
     return this.#database.transaction(async (transaction) => {
       const inserted = await transaction.query<{ id: string }>(
-        `with new as (
-           insert into flowpost.deliveries (id, state, mode, node_type, node_id, message_id, recipients, subject, request,
-             connection_id, sealed, store, api_key, idempotency_key, body_hash, attempt, worker)
-           select id, state, mode, node_type, node_id, message_id, recipients, subject, request,
-             connection_id, sealed, store, api_key, idempotency_key, body_hash, attempt, worker
-           from jsonb_to_recordset($1::jsonb) as given (id uuid, state text, mode text, node_type text, node_id text,
+        `with given as (
+           select * from jsonb_to_recordset($1::jsonb) as given (id uuid, state text, mode text, node_type text, node_id text,
              message_id text, recipients text[], subject text, request jsonb, connection_id uuid, sealed text, store jsonb,
              api_key text, idempotency_key text, body_hash text, attempt int, worker uuid)
+         ), new as (
+           insert into flowpost.deliveries (id, state, mode, node_type, node_id, message_id, recipients, subject,
+             connection_id, store, api_key, idempotency_key, body_hash, attempt, worker)
+           select id, state, mode, node_type, node_id, message_id, recipients, subject,
+             connection_id, store, api_key, idempotency_key, body_hash, attempt, worker
+           from given
            on conflict (api_key, idempotency_key) where idempotency_key is not null do nothing
            returning id, state
+         ), stored as (
+           insert into flowpost.delivery_requests (id, request, sealed)
+           select given.id, given.request, given.sealed from given join new using (id)
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from new)
          select id from new`,
         [JSON.stringify(rows)],
@@ -151,11 +157,12 @@ export class DeliveryStore {
         `with mine as (
            update flowpost.deliveries set state = 'sending', worker = $2, attempt = attempt + 1, next_at = null, updated_at = now()
            where id = any($1::uuid[]) and state = 'queued'
-           returning *
+           returning id, attempt, mode, state, node_type, node_id, message_id, created_at, connection_id
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
-         select mine.id, mine.attempt, mine.mode, mine.node_type, mine.node_id, mine.message_id, mine.request, mine.created_at,
-           coalesce(mine.sealed, c.sealed) as sealed
-         from mine left join flowpost.connections c on c.id = mine.connection_id`,
+         select mine.id, mine.attempt, mine.mode, mine.node_type, mine.node_id, mine.message_id, r.request, mine.created_at,
+           coalesce(r.sealed, c.sealed) as sealed
+         from mine join flowpost.delivery_requests r on r.id = mine.id
+           left join flowpost.connections c on c.id = mine.connection_id`,
         [jobs.map(({ data }) => data.id), worker],
       );
       await this.#boss.deleteJob(
@@ -204,7 +211,8 @@ export class DeliveryStore {
       const ended = await transaction.query<{ id: string; state: string; next_at: Date | null }>(
         `with mine as (
            update flowpost.deliveries d set state = given.state, receipt = coalesce(given.receipt, d.receipt), error = given.error,
-             next_at = given.next_at, worker = null, updated_at = now()
+             next_at = given.next_at, worker = null, updated_at = now(),
+             open = given.state in ('queued', 'in-doubt')
            from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int, state text, receipt jsonb, error jsonb,
              next_at timestamptz, detail jsonb)
            where d.id = given.id and d.attempt = given.attempt and d.state in ('sending', 'committing', 'in-doubt')
@@ -245,7 +253,8 @@ export class DeliveryStore {
   /** The message of a delivery, and its sealed connection. */
   async getMessage(id: string): Promise<{ request: StoredRequest; sealed: string | null } | undefined> {
     const [row] = await this.#database.query<{ request: StoredRequest; sealed: string | null }>(
-      `select d.request, coalesce(d.sealed, c.sealed) as sealed from flowpost.deliveries d
+      `select r.request, coalesce(r.sealed, c.sealed) as sealed from flowpost.deliveries d
+       join flowpost.delivery_requests r on r.id = d.id
        left join flowpost.connections c on c.id = d.connection_id where d.id = $1`,
       [id],
     );
@@ -269,6 +278,7 @@ export class DeliveryStore {
     const rows = await this.#database.query<Row>(
       `select * from flowpost.deliveries
        where ($1::text[] is null or state = any($1::text[])) and ($2::bigint is null or seq < $2::bigint)
+         ${filter.states?.every((state) => openStates.includes(state)) ? 'and open' : ''}
        order by seq desc limit $3`,
       [filter.states ?? null, filter.before ?? null, filter.limit],
     );
@@ -294,6 +304,7 @@ export class DeliveryStore {
       const moved = await transaction.query<{ id: string; next_at: null }>(
         `with mine as (
            update flowpost.deliveries set state = $3, worker = null, next_at = null, updated_at = now(),
+             open = $3 in ('queued', 'in-doubt'),
              mode = case when $3 = 'queued' then 'async' else mode end
            where id = $1 and state = any($2::text[]) returning id, state, next_at
          ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, $4::jsonb from mine)
@@ -311,7 +322,7 @@ export class DeliveryStore {
   ): Promise<{ id: string; attempt: number; state: DeliveryState; mode: 'sync' | 'async' }[]> {
     return this.#database.query(
       `select id, attempt, state, mode from flowpost.deliveries
-       where state in ('sending', 'committing') and worker = any($1::uuid[]) limit 10000`,
+       where open and state in ('sending', 'committing') and worker = any($1::uuid[]) limit 10000`,
       [ended],
     );
   }
@@ -321,7 +332,7 @@ export class DeliveryStore {
     return this.#database.transaction(async (transaction) => {
       const rows = await transaction.query<{ id: string; next_at: Date | null }>(
         `select d.id, d.next_at from flowpost.deliveries d
-         where d.state = 'queued' and d.updated_at < now() - interval '1 minute'
+         where d.open and d.state = 'queued' and d.updated_at < now() - interval '1 minute'
            and not exists (select 1 from pgboss.job j where j.name = $1 and j.data ->> 'id' = d.id::text and j.state < 'completed')
          limit 1000`,
         [queue],
@@ -336,7 +347,7 @@ export class DeliveryStore {
     return this.#database.query(
       `select state, count(*)::int as count,
          coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as "ageSeconds"
-       from flowpost.deliveries where state in ('queued', 'sending', 'committing', 'in-doubt') group by state`,
+       from flowpost.deliveries where open group by state`,
     );
   }
 
@@ -346,15 +357,16 @@ export class DeliveryStore {
       `with old as (
          delete from flowpost.deliveries where id in (
            select id from flowpost.deliveries where updated_at < now() - $1 * interval '1 day'
-             and state in ('sent', 'partial', 'failed', 'cancelled') limit 5000
+             and not open order by seq limit 5000
          ) returning id
-       ) delete from flowpost.delivery_events where delivery_id in (select id from old)`,
+       ), request as (delete from flowpost.delivery_requests where id in (select id from old))
+       delete from flowpost.delivery_events where delivery_id in (select id from old)`,
       [afterDays],
     );
     await this.#database.query('delete from flowpost.duplicates where expires_at < $1', [new Date()]);
     await this.#database.query(
       `delete from flowpost.workers w where seen_at < now() - $1 * interval '1 day'
-         and not exists (select 1 from flowpost.deliveries d where d.worker = w.id)`,
+         and not exists (select 1 from flowpost.deliveries d where d.open and d.worker = w.id)`,
       [1],
     );
   }

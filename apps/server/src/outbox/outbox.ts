@@ -32,6 +32,11 @@ export class Outbox {
     this.#inserts = new Batcher((items) => deliveries.insert(items, worker));
   }
 
+  /** Whether many are waiting to be taken in. */
+  get isBusy(): boolean {
+    return this.#inserts.waiting >= 16;
+  }
+
   /** @returns what the idempotency key was used for before, when it was; then nothing was taken in. */
   put(delivery: NewDelivery): Promise<Known | undefined> {
     return this.#inserts.run(delivery);

@@ -78,7 +78,7 @@ export class Recovery {
     const { database, deliveries, worker, logger, onRecovered } = this.#options;
     const dead = await database.query<{ id: string }>(
       `select id from flowpost.workers where id <> $1 and seen_at <= now() - $2 * interval '1 millisecond'
-         and exists (select 1 from flowpost.deliveries d where d.worker = workers.id)`,
+         and exists (select 1 from flowpost.deliveries d where d.open and d.worker = workers.id)`,
       [worker, silenceMs],
     );
     if (dead.length === 0) return;

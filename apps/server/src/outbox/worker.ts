@@ -13,7 +13,12 @@ export interface WorkerOptions {
   readonly concurrency: number;
   /** How long to wait before looking again when there was nothing to do, in milliseconds. */
   readonly pollMs: number;
+  /** Whether many wait to be taken in; they come first, for a moment. */
+  readonly isBusy: () => boolean;
 }
+
+/** How long sending stands back for taking in, each time. */
+const restMs = 50;
 
 /** Takes deliveries out of the outbox and sends them, as many at once as allowed. */
 export class OutboxWorker {
@@ -62,6 +67,7 @@ export class OutboxWorker {
       const woken = new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
+      if (this.#options.isBusy()) await delay(restMs);
       try {
         const claims = await deliveries.claim(worker, free);
         for (const claim of claims) this.#begin(claim);

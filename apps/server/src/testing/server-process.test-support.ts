@@ -25,6 +25,8 @@ export class ServerProcess {
       env: { ...process.env, LOG_LEVEL: 'warn', PORT: '0', ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    // However the test ends, the server does not stay behind.
+    process.once('exit', () => child.kill('SIGKILL'));
     const log: string[] = [];
     child.stderr?.on('data', (chunk) => log.push(String(chunk)));
     const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
