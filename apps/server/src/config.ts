@@ -1,5 +1,5 @@
 import { join, resolve } from 'node:path';
-import { parseWith } from '@flowpost/core';
+import { parseWith, type Sandbox, singleAddressSchema } from '@flowpost/core';
 import { z } from 'zod';
 
 const whole = (from: number, to: number) => z.coerce.number().int().min(from).max(to);
@@ -32,7 +32,7 @@ const environmentSchema = z.object({
   /** Hosts and networks that attachment URLs may reach although they are private. */
   FLOWPOST_ALLOWED_HOSTS: list.optional(),
   /** Redirects all mail to this address, for trying out. */
-  FLOWPOST_SANDBOX_REDIRECT_TO: z.string().min(3).optional(),
+  FLOWPOST_SANDBOX_REDIRECT_TO: singleAddressSchema.optional(),
 });
 
 export interface ServerConfig {
@@ -49,7 +49,7 @@ export interface ServerConfig {
   readonly bodyBytes: number;
   readonly requestsPerMinute: number;
   readonly allowedHosts?: readonly string[] | undefined;
-  readonly sandboxRedirectTo?: string | undefined;
+  readonly sandbox?: Sandbox | undefined;
   /** Where files may be attached from. */
   readonly filesFolder: string;
 }
@@ -57,7 +57,7 @@ export interface ServerConfig {
 /** @throws MailError `CONNECTION_INVALID` naming every bad variable. */
 export function readConfig(environment: NodeJS.ProcessEnv): ServerConfig {
   // A variable that is set to nothing is not set.
-  const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
+  const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value?.trim() !== ''));
   const env = parseWith(environmentSchema, given, 'CONNECTION_INVALID');
   const dataFolder = resolve(env.FLOWPOST_DATA);
   return {
@@ -74,7 +74,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): ServerConfig {
     bodyBytes: env.FLOWPOST_BODY_MIB * 1_048_576,
     requestsPerMinute: env.FLOWPOST_REQUESTS_PER_MINUTE,
     allowedHosts: env.FLOWPOST_ALLOWED_HOSTS,
-    sandboxRedirectTo: env.FLOWPOST_SANDBOX_REDIRECT_TO,
+    sandbox: env.FLOWPOST_SANDBOX_REDIRECT_TO && { redirectTo: env.FLOWPOST_SANDBOX_REDIRECT_TO },
     filesFolder: join(dataFolder, 'files'),
   };
 }

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { OAuthServer, SmtpInbox } from '@flowpost/testing';
 import { expect, it } from 'vitest';
@@ -60,7 +60,9 @@ it('a folder belongs to one process at a time', async () => {
   await expect(second.then(() => 'started')).rejects.toMatchObject({ code: 'FOLDER_IN_USE' });
   await first[Symbol.asyncDispose]();
   // What a process left that was killed.
-  writeFileSync(join(folder.path, 'server.lock'), '999999999 1');
+  writeFileSync(join(folder.path, 'server.lock'), '{"pid":999999999}');
+  const longAgo = new Date(Date.now() - 60_000);
+  utimesSync(join(folder.path, 'server.lock'), longAgo, longAgo);
   await using _again = await startLocal({}, { path: folder.path, key: '' });
 });
 

@@ -1,5 +1,12 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { EncryptedText, type Logger, MailError, type SecretBox } from '@flowpost/core';
+import {
+  createMessageId,
+  EncryptedText,
+  type Logger,
+  MailError,
+  type SecretBox,
+  toWireAddress,
+} from '@flowpost/core';
 import {
   type FlowData,
   findNode,
@@ -12,6 +19,7 @@ import { connectionFingerprint } from '@flowpost/transport';
 import type { z } from 'zod';
 import { revealConnection } from './connections/connection-json.ts';
 import type { ConnectionStore } from './connections/connection-store.ts';
+import type { HostAccess } from './connections/host-access.ts';
 import type { Metrics } from './observability/metrics.ts';
 import type { NewDelivery } from './outbox/delivery.ts';
 import type { DeliveryRunner } from './outbox/delivery-runner.ts';
@@ -44,9 +52,16 @@ export interface RunsOptions {
   readonly runner: DeliveryRunner;
   readonly metrics: Metrics;
   readonly logger: Logger;
+  readonly hostAccess: HostAccess;
   /** Something was put into the outbox. */
   readonly onQueued: () => void;
 }
+
+/** What makes two requests with one key the same. */
+const bodyHash = ({ type, settings, flow, nodeId }: RunRequest): string =>
+  createHash('sha256')
+    .update(JSON.stringify([type, settings, flow, nodeId]))
+    .digest('base64url');
 
 const answerOf = ({ flow, ...outcome }: NodeOutcome, deliveryId?: string): RunAnswer => ({
   ...(deliveryId !== undefined && { deliveryId }),
@@ -73,12 +88,15 @@ export class Runs {
   async run(request: RunRequest): Promise<RunAnswer> {
     const node = findNode(request.type);
     const flow = parseFlowData(request.flow);
+    const before = await this.#answeredBefore(request);
+    if (before) return before;
     const { settings, connectionId } = await this.#withConnection(request.settings);
     const host = { flow, nodeId: request.nodeId };
     const run = new NodeRun(node, settings, host);
     let prepared: PreparedRun;
     try {
       prepared = run.prepare();
+      if (connectionId === undefined) this.#options.hostAccess.assertInline(prepared.request.connection);
     } catch (error) {
       return answerOf(run.failed(error));
     }
@@ -111,7 +129,7 @@ export class Runs {
   ): Promise<NewDelivery> {
     const { message, policy, session } = prepared;
     const id = randomUUID();
-    const { settings, flow, nodeId, type, idempotencyKey } = request;
+    const { flow, nodeId, type, idempotencyKey } = request;
     const trigger = parseFlowData(flow).trigger;
     return {
       id,
@@ -119,7 +137,7 @@ export class Runs {
       nodeType: type,
       nodeId: nodeId ?? type,
       messageId:
-        message.messageId ?? `<${id}${message.from.address.slice(message.from.address.lastIndexOf('@'))}>`,
+        message.messageId ?? createMessageId(toWireAddress((message.sender ?? message.from).address), id),
       recipients: [...message.to, ...message.cc, ...message.bcc].map(({ address }) => address),
       subject: message.subject,
       request: { message, policy, unshared: session === 'unshared', trigger },
@@ -128,12 +146,7 @@ export class Runs {
       store: policy.store,
       apiKey: request.apiKey,
       idempotencyKey,
-      bodyHash:
-        idempotencyKey === undefined
-          ? undefined
-          : createHash('sha256')
-              .update(JSON.stringify([type, settings, flow, nodeId]))
-              .digest('base64url'),
+      bodyHash: idempotencyKey === undefined ? undefined : bodyHash(request),
     };
   }
 
@@ -167,6 +180,20 @@ export class Runs {
     await this.#options.deliveries.keepAnswer(id, compact);
   }
 
+  /** What was answered under this key, when that was kept; whatever else has changed since. */
+  async #answeredBefore(request: RunRequest): Promise<RunAnswer | undefined> {
+    const { apiKey, idempotencyKey } = request;
+    if (idempotencyKey === undefined) return undefined;
+    const known = await this.#options.deliveries.findByKey(apiKey, idempotencyKey);
+    if (!known) return undefined;
+    assertSame(known, bodyHash(request));
+    return known.answer === null ? undefined : this.#open(known.answer);
+  }
+
+  async #open(answer: string): Promise<RunAnswer> {
+    return JSON.parse(await this.#options.box.decrypt(new EncryptedText(answer)));
+  }
+
   /** The same answer as before, for the same key and request. */
   async #again(
     known: Known,
@@ -175,17 +202,14 @@ export class Runs {
     prepared: PreparedRun,
   ): Promise<RunAnswer> {
     const { apiKey, idempotencyKey = '', bodyHash } = delivery;
-    if (known.bodyHash !== bodyHash) {
-      throw new MailError('IDEMPOTENCY_CONFLICT', 'This Idempotency-Key was used for another request.');
-    }
+    assertSame(known, bodyHash ?? '');
     const found = await this.#options.deliveries.get(known.id);
     if (known.mode === 'async')
       return answerOf(run.queued(withMessageId(prepared, found?.messageId ?? '')), known.id);
     for (let waited = 0; waited < twinWaitMs; waited += pollMs) {
       const now = await this.#options.deliveries.findByKey(apiKey, idempotencyKey);
       if (!now) break;
-      if (now.answer !== null)
-        return JSON.parse(await this.#options.box.decrypt(new EncryptedText(now.answer)));
+      if (now.answer !== null) return this.#open(now.answer);
       if (ends.includes(now.state)) {
         // Written down how it ended, but not what was answered: the process ended in between.
         const ended = await this.#options.deliveries.get(known.id);
@@ -197,6 +221,12 @@ export class Runs {
     }
     throw new MailError('DUPLICATE_PENDING', 'The same request is being worked on.', { retryable: true });
   }
+}
+
+/** @throws MailError `IDEMPOTENCY_CONFLICT`. */
+function assertSame(known: Known, hash: string): void {
+  if (known.bodyHash === hash) return;
+  throw new MailError('IDEMPOTENCY_CONFLICT', 'This Idempotency-Key was used for another request.');
 }
 
 function withMessageId(prepared: PreparedRun, messageId: string): PreparedRun {

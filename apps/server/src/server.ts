@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { singleAddressSchema } from '@flowpost/core';
 import { createFlowScope, type FlowScope } from '@flowpost/node-adapter';
 import type { FastifyInstance } from 'fastify';
 import packageJson from '../package.json' with { type: 'json' };
 import type { ServerConfig } from './config.ts';
 import { ConnectionStore, expiryWarning } from './connections/connection-store.ts';
+import { HostAccess } from './connections/host-access.ts';
 import { lockFolder } from './database/data-folder.ts';
 import type { Database } from './database/database.ts';
 import { migrate } from './database/migrate.ts';
@@ -31,7 +32,7 @@ import { DatabaseTokenStore } from './outbox/token-store.ts';
 import { OutboxWorker } from './outbox/worker.ts';
 import { Runs } from './runs.ts';
 import { ApiKeys } from './security/api-keys.ts';
-import { openSecretBox } from './security/secret-keys.ts';
+import { checkKeys, openSecretBox } from './security/secret-keys.ts';
 
 /** What the parts of a server have of each other. */
 export interface FlowpostServer {
@@ -54,6 +55,8 @@ export interface RunningServer extends AsyncDisposable {
 }
 
 const hourMs = 3_600_000;
+/** How long what is under way has to end when the server is stopped, in milliseconds. */
+const graceMs = 15_000;
 /** Told how long credentials are still good, at the start and then each day. */
 const dayMs = 24 * hourMs;
 
@@ -92,21 +95,23 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   cleanUp.push(() => boss.stop({ graceful: false }));
 
   const box = openSecretBox(config.keys, join(config.dataFolder, 'keys'));
+  await checkKeys(database, box);
   const worker = randomUUID();
   const closing = new AbortController();
+  const cut = new AbortController();
+  setMaxListeners(0, closing.signal, cut.signal);
   const metrics = new Metrics();
   const deliveries = new DeliveryStore(database, boss);
-  const connections = new ConnectionStore(database, box);
+  const hostAccess = new HostAccess(config);
+  const connections = new ConnectionStore(database, box, hostAccess);
   const keys = new ApiKeys(database);
-  const { allowedHosts, sandboxRedirectTo, filesFolder } = config;
+  const { allowedHosts, sandbox, filesFolder } = config;
   const scope = createFlowScope({
     secretBox: box,
     logger,
     auth: { tokenStore: new DatabaseTokenStore(database, box) },
     attachments: { fileRoots: [filesFolder], baseFolder: filesFolder, urls: { allowedHosts } },
-    ...(sandboxRedirectTo !== undefined && {
-      sandbox: { redirectTo: singleAddressSchema.parse(sandboxRedirectTo) },
-    }),
+    sandbox,
   });
   const { retryForMs, concurrency } = config;
   const rate = new SharedRate(database);
@@ -120,6 +125,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
     logger,
     worker,
     retryForMs,
+    cut: cut.signal,
   });
   const outbox = new Outbox(deliveries, worker);
   const outboxWorker = new OutboxWorker({
@@ -132,7 +138,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
     ...{ beatMs: config.leaseMs / 5, silenceMs: config.leaseMs },
   });
   const runs = new Runs({
-    ...{ box, connections, deliveries, runner, metrics, logger, onQueued: wake },
+    ...{ box, connections, deliveries, runner, metrics, logger, hostAccess, onQueued: wake },
     outbox,
   });
   const server: FlowpostServer = {
@@ -167,9 +173,16 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   const stop = async (): Promise<void> => {
     closing.abort();
     for (const timer of timers) clearInterval(timer);
-    // Nothing new comes in, what is under way ends, and then everything below goes.
+    // Nothing new comes in, what is under way ends, and then everything below goes. What takes too long is left as it is, and
+    // taken over by whoever comes next.
+    const late = setTimeout(() => {
+      log.warn('what is still under way is left to whoever takes over');
+      cut.abort(new Error('the server is going down'));
+      app.server.closeAllConnections();
+    }, graceMs);
     await app.close();
     await outboxWorker.stop();
+    clearTimeout(late);
     await recovery.stop();
     await scope[Symbol.asyncDispose]();
     for (const undo of cleanUp.toReversed()) await undo();

@@ -3,11 +3,13 @@ import {
   type Connection,
   type ConnectionInput,
   EncryptedText,
+  isMailError,
   MailError,
   parseConnection,
   type SecretBox,
 } from '@flowpost/core';
 import type { Queryable } from '../database/database.ts';
+import type { HostAccess } from './host-access.ts';
 
 /** When something a connection needs stops working. */
 interface Expiry {
@@ -84,13 +86,15 @@ function nameTaken(name: string): MailError {
 export class ConnectionStore {
   readonly #database: Queryable;
   readonly #box: SecretBox;
+  readonly #access: HostAccess;
   /** Opened ones by what is stored: a change is another text, so it counts at once, in every process. */
   readonly #opened = new Map<string, Connection>();
 
   /** Found a moment ago. What is sent later looks again, so this matters for what is taken in only. */
   readonly #recent = new Map<string, { readonly row: Row; readonly until: number }>();
 
-  constructor(database: Queryable, box: SecretBox) {
+  constructor(database: Queryable, box: SecretBox, access: HostAccess) {
+    this.#access = access;
     this.#database = database;
     this.#box = box;
   }
@@ -115,14 +119,25 @@ export class ConnectionStore {
     const found = await this.#find(ref);
     this.#recent.clear();
     if (!found) return undefined;
-    const { name = found.name } = change;
-    const next = change.connection === undefined ? found : await this.#seal(change.connection);
-    const rows = await this.#database.query<Row>(
-      `update flowpost.connections set name = $2, kind = $3, host = $4, sealed = $5, expires = $6::jsonb, updated_at = now()
-       where id = $1 and not exists (select 1 from flowpost.connections where name = $2 and id <> $1) returning *`,
-      [found.id, name, next.kind, next.host, next.sealed, JSON.stringify(next.expires)],
-    );
-    if (!rows[0]) throw nameTaken(name);
+    const next = change.connection === undefined ? undefined : await this.#seal(change.connection);
+    // Only what is given is written, so that two who change different things do not undo each other.
+    const rows = await this.#database
+      .query<Row>(
+        `update flowpost.connections set name = coalesce($2, name), kind = coalesce($3, kind),
+           host = case when $5::text is null then host else $4 end, sealed = coalesce($5, sealed),
+           expires = coalesce($6::jsonb, expires), updated_at = now()
+         where id = $1 returning *`,
+        [
+          ...[found.id, change.name ?? null, next?.kind ?? null, next?.host ?? null, next?.sealed ?? null],
+          next ? JSON.stringify(next.expires) : null,
+        ],
+      )
+      .catch((error) => {
+        // SQLSTATE of a name that is taken.
+        if (isMailError(error) && error.details.reason === '23505') throw nameTaken(change.name ?? '');
+        throw error;
+      });
+    if (!rows[0]) return undefined;
     this.#recent.clear();
     return toStored(rows[0], Date.now());
   }
@@ -168,6 +183,7 @@ export class ConnectionStore {
 
   async #seal(input: ConnectionInput) {
     const connection = parseConnection(input);
+    this.#access.assertFiles(connection);
     const { auth, kind } = connection;
     const host =
       kind === 'smtp' ? (connection.host ?? connection.service ?? null) : (connection.host ?? null);

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { isMailError } from '@flowpost/core';
 
 /** How many wait at most for one piece of work. */
 const largest = 200;
@@ -50,9 +51,26 @@ export class Batcher<Item, Result> {
         const results = await this.#work(batch.map(({ item }) => item));
         for (const [index, { resolve }] of batch.entries()) resolve(results[index] as Result);
       } catch (error) {
-        for (const { reject } of batch) reject(error);
+        if (batch.length > 1 && isDataError(error)) await this.#oneByOne(batch);
+        else for (const { reject } of batch) reject(error);
       }
     }
     this.#running = false;
   }
+
+  /** One of them holds something the database cannot store. The others have nothing to do with it. */
+  async #oneByOne(batch: readonly Waiting<Item, Result>[]): Promise<void> {
+    for (const { item, resolve, reject } of batch) {
+      try {
+        const [result] = await this.#work([item]);
+        resolve(result as Result);
+      } catch (error) {
+        reject(error);
+      }
+    }
+  }
 }
+
+/** SQLSTATE class 22: the values are wrong, not the database. */
+const isDataError = (error: unknown): boolean =>
+  isMailError(error) && typeof error.details.reason === 'string' && error.details.reason.startsWith('22');

@@ -61,11 +61,14 @@ const migrations: readonly string[] = [
     sealed text
   );
   create table flowpost.delivery_events (
-    seq bigint generated always as identity primary key,
+    -- Numbers are given before a transaction commits; with its transaction, an event's place among the others is final.
+    xid xid8 not null default pg_current_xact_id(),
+    seq bigint generated always as identity,
     delivery_id uuid not null,
     state text not null,
     detail jsonb,
-    at timestamptz not null default clock_timestamp()
+    at timestamptz not null default clock_timestamp(),
+    primary key (xid, seq)
   );
   create index delivery_events_delivery on flowpost.delivery_events (delivery_id, seq);
   create table flowpost.duplicates (
@@ -77,6 +80,9 @@ const migrations: readonly string[] = [
     expires_at timestamptz not null
   );
   create index duplicates_expires on flowpost.duplicates (expires_at);
+  create index duplicates_owner on flowpost.duplicates (owner) where receipt is null;
+  -- Something sealed, by which a process sees that it has the keys of the others.
+  create table flowpost.key_check (id int primary key default 1, sealed text not null);
   create table flowpost.tokens (key text primary key, sealed text not null, updated_at timestamptz not null default now());
   create table flowpost.rate_slots (key text primary key, next_at timestamptz not null);
   `,

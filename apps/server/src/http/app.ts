@@ -12,6 +12,7 @@ import fastify, {
 } from 'fastify';
 import type { Logger as Pino } from 'pino';
 import type { z } from 'zod';
+import { isStorable } from '../database/storable.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import { traced } from '../observability/tracing.ts';
 import type { ApiKey, ApiKeys } from '../security/api-keys.ts';
@@ -81,6 +82,7 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
     loggerInstance: log as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
     forceCloseConnections: 'idle',
+    exposeHeadRoutes: false,
     requestTimeout: 300_000,
     routerOptions: { maxParamLength: 200 },
   });
@@ -91,11 +93,17 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
     else readJson(request, body as string, done);
   });
   await app.register(helmet);
-  await app.register(rateLimit, {
-    max: requestsPerMinute,
-    timeWindow: 60_000,
-    keyGenerator: (request: FastifyRequest) => request.headers.authorization?.slice(0, 20) ?? request.ip,
-  });
+  await app.register(rateLimit, { global: false });
+  const limit = { max: requestsPerMinute, timeWindow: 60_000 };
+  // By address before anybody is asked who he is, and by key once that is known.
+  app.addHook('onRequest', app.rateLimit({ ...limit, keyGenerator: ({ ip }: FastifyRequest) => `ip ${ip}` }));
+  app.addHook(
+    'preHandler',
+    app.rateLimit({
+      ...limit,
+      keyGenerator: (request) => `key ${(request as { key?: ApiKey }).key?.id ?? request.ip}`,
+    }),
+  );
   app.addHook('onSend', async (request, reply) => {
     reply.header('x-request-id', request.id);
     reply.header('cache-control', 'no-store');
@@ -161,8 +169,27 @@ async function authenticate(request: FastifyRequest, route: Route, keys: ApiKeys
 }
 
 const isProblem = (value: ApiKey | Problem): value is Problem => 'status' in value;
-const parse = (schema: z.ZodType | undefined, value: unknown): unknown =>
-  schema ? parseWith(schema, value) : undefined;
+/** @throws MailError `INPUT_INVALID` for text that no database can hold, wherever it stands. */
+function assertStorable(value: unknown, path: string): void {
+  if (typeof value === 'string') {
+    if (isStorable(value)) return;
+    const message = 'it holds a NUL or half a surrogate pair';
+    throw new MailError('INPUT_INVALID', `${path || 'The request'}: ${message}.`, {
+      details: { issues: [{ path, message }] },
+    });
+  }
+  if (typeof value !== 'object' || value === null) return;
+  for (const [key, one] of Object.entries(value)) {
+    assertStorable(key, path);
+    assertStorable(one, path === '' ? key : `${path}.${key}`);
+  }
+}
+
+function parse(schema: z.ZodType | undefined, value: unknown): unknown {
+  if (!schema) return undefined;
+  assertStorable(value, '');
+  return parseWith(schema, value);
+}
 
 function add(app: FastifyInstance, route: Route, keys: ApiKeys): void {
   app.route({

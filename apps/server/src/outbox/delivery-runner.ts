@@ -33,6 +33,8 @@ export interface RunnerOptions {
   readonly worker: string;
   /** How long a delivery is tried, in milliseconds. */
   readonly retryForMs: number;
+  /** Ends what is under way, because there is no more time. */
+  readonly cut: AbortSignal;
 }
 
 /** How long outcomes are gathered, so that one transaction is for many. */
@@ -56,7 +58,7 @@ export class DeliveryRunner {
       return claims.map(({ id }) => mine.has(id));
     });
     const settle = async (all: readonly Settlement[]): Promise<undefined[]> => {
-      await deliveries.settle(all);
+      await deliveries.settle(all, worker);
       return all.map(() => undefined);
     };
     this.#settlements = new Batcher(settle);
@@ -70,7 +72,7 @@ export class DeliveryRunner {
    */
   async run(
     claim: ClaimedDelivery,
-    { keepsTrying, signal }: { readonly keepsTrying: boolean; readonly signal?: AbortSignal },
+    { keepsTrying }: { readonly keepsTrying: boolean },
   ): Promise<SendReceipt> {
     const { metrics, logger } = this.#options;
     const started = performance.now();
@@ -78,23 +80,18 @@ export class DeliveryRunner {
       const receipt = await traced(
         'flowpost.deliver',
         { 'flowpost.delivery': claim.id, 'flowpost.node': claim.nodeType },
-        () => this.#send(claim, signal),
+        () => this.#send(claim),
       );
       const state = receipt.status === 'partial' ? 'partial' : 'sent';
       await this.#settle(claim, { id: claim.id, attempt: claim.attempt, state, receipt });
       metrics.delivered(receipt.status, (performance.now() - started) / 1_000);
       return receipt;
     } catch (thrown) {
-      if (thrown instanceof SlotAway) {
-        await this.#settle(claim, {
-          id: claim.id,
-          attempt: claim.attempt,
-          state: 'queued',
-          nextAt: thrown.at,
-        });
+      if (thrown instanceof SlotAway && keepsTrying) {
+        await this.postpone(claim, thrown.at);
         throw thrown.error;
       }
-      const error = toMailError(thrown);
+      const error = toMailError(thrown instanceof SlotAway ? thrown.error : thrown);
       const settlement = this.#judge(claim, error, keepsTrying);
       await this.#settle(claim, settlement);
       metrics.failed(error.code, error.phase, settlement.state);
@@ -111,10 +108,25 @@ export class DeliveryRunner {
     }
   }
 
+  /** Puts a claimed delivery back, untried. */
+  async postpone(claim: ClaimedDelivery, nextAt: number): Promise<void> {
+    await this.#settle(claim, {
+      id: claim.id,
+      attempt: claim.attempt,
+      state: 'queued',
+      nextAt,
+      uncounted: true,
+    });
+  }
+
   /** What becomes of a delivery whose attempt failed: decided by doubt and by whether trying again is safe, and by nothing else. */
   #judge(claim: ClaimedDelivery, error: MailError, keepsTrying: boolean): Settlement {
     const { id, attempt, createdAt, request } = claim;
     const json: MailErrorJson = error.toJSON();
+    // This server is going down; another one, or this one started again, will see to it.
+    if (keepsTrying && error.category === 'cancelled' && this.#options.cut.aborted) {
+      return { id, attempt, state: 'queued', uncounted: true };
+    }
     const resends = request.policy.onDoubt === 'resend';
     if (error.inDoubt && !(keepsTrying && resends)) return { id, attempt, state: 'in-doubt', error: json };
     if (!keepsTrying || !(error.retryable || error.inDoubt))
@@ -129,14 +141,14 @@ export class DeliveryRunner {
     return { id, attempt, state: 'queued', error: json, nextAt };
   }
 
-  async #send(claim: ClaimedDelivery, signal: AbortSignal | undefined): Promise<SendReceipt> {
+  async #send(claim: ClaimedDelivery): Promise<SendReceipt> {
     const { connections, database, rate, scope } = this.#options;
     const { request, sealed, mode } = claim;
     if (sealed === null) {
       throw new MailError('CONNECTION_NOT_FOUND', 'The connection of this delivery was deleted.');
     }
     const connection = await connections.unseal(sealed);
-    if (mode === 'async') await this.#takeTurn(connection, rate);
+    await this.#takeTurn(connection, rate);
     const { policy } = request;
     const retry = mode === 'async' ? { ...policy.retry, attempts: 1 } : policy.retry;
     const prepared = {
@@ -150,15 +162,17 @@ export class DeliveryRunner {
       nodeId: claim.nodeId,
       flow: parseFlowData(request.trigger === undefined ? {} : { trigger: request.trigger }),
       scope: { ...scope, duplicateStore: new DatabaseDuplicateStore(database, claim.id) },
-      signal,
+      signal: this.#options.cut,
+      duplicateWaitMs: mode === 'async' ? 0 : undefined,
       beforeData: () => this.#commit(claim),
     });
   }
 
   /** A rate limit holds for all processes together, so they take their turns from one place. */
   async #takeTurn(connection: Connection, rate: SharedRate): Promise<void> {
-    const waitMs = await rate.take(connection);
-    if (waitMs > longestWaitMs) throw new SlotAway(Date.now() + waitMs);
+    const waitMs = await rate.take(connection, longestWaitMs);
+    // Not all at once, those who wait for the same limit.
+    if (waitMs > longestWaitMs) throw new SlotAway(Date.now() + waitMs + Math.random() * 5_000);
     if (waitMs > 0) await delay(waitMs);
   }
 
@@ -176,6 +190,7 @@ export class DeliveryRunner {
    */
   async #settle({ mode }: ClaimedDelivery, settlement: Settlement): Promise<void> {
     const batch = mode === 'async' ? this.#later : this.#settlements;
+    const { cut } = this.#options;
     for (let waitMs = 100; ; waitMs = Math.min(waitMs * 2, 5_000)) {
       try {
         await batch.run(settlement);
@@ -186,7 +201,9 @@ export class DeliveryRunner {
           delivery: settlement.id,
           reason,
         });
-        await delay(waitMs);
+        // Left as it is: whoever takes over calls it in doubt, which from here it is.
+        if (cut.aborted) return;
+        await delay(waitMs, undefined, { signal: cut }).catch(() => undefined);
       }
     }
   }

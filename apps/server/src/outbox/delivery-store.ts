@@ -1,6 +1,7 @@
 import type { MailErrorJson, SendReceipt, StoreResult } from '@flowpost/core';
 import type { PgBoss } from 'pg-boss';
 import { type Database, forPgBoss, type Queryable } from '../database/database.ts';
+import { storable } from '../database/storable.ts';
 import type {
   ClaimedDelivery,
   Delivery,
@@ -103,7 +104,7 @@ export class DeliveryStore {
            select given.id, given.request, given.sealed from given join new using (id)
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from new)
          select id from new`,
-        [JSON.stringify(rows)],
+        [storable(rows)],
       );
       const isNew = new Set(inserted.map(({ id }) => id));
       const jobs = deliveries.filter(({ id, mode }) => mode === 'async' && isNew.has(id));
@@ -156,7 +157,7 @@ export class DeliveryStore {
       const rows = await transaction.query<Row & { sealed: string | null }>(
         `with mine as (
            update flowpost.deliveries set state = 'sending', worker = $2, attempt = attempt + 1, next_at = null, updated_at = now()
-           where id = any($1::uuid[]) and state = 'queued'
+           where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second')
            returning id, attempt, mode, state, node_type, node_id, message_id, created_at, connection_id
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
          select mine.id, mine.attempt, mine.mode, mine.node_type, mine.node_id, mine.message_id, r.request, mine.created_at,
@@ -194,15 +195,15 @@ export class DeliveryStore {
          returning d.id, d.state
        ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
        select id from mine`,
-      [JSON.stringify(claims), worker],
+      [storable(claims), worker],
     );
     return new Set(rows.map(({ id }) => id));
   }
 
   /** Writes down how attempts ended, with the job of those that are tried again. */
-  async settle(settlements: readonly Settlement[]): Promise<void> {
-    const rows = settlements.map(({ id, attempt, state, receipt, error, nextAt }) => ({
-      ...{ id, attempt, state, receipt, error },
+  async settle(settlements: readonly Settlement[], worker: string): Promise<void> {
+    const rows = settlements.map(({ id, attempt, state, receipt, error, nextAt, uncounted = false }) => ({
+      ...{ id, attempt, state, receipt, error, uncounted },
       next_at: nextAt === undefined ? null : new Date(nextAt).toISOString(),
       detail: error && { code: error.code, phase: error.phase },
     }));
@@ -212,14 +213,15 @@ export class DeliveryStore {
         `with mine as (
            update flowpost.deliveries d set state = given.state, receipt = coalesce(given.receipt, d.receipt), error = given.error,
              next_at = given.next_at, worker = null, updated_at = now(),
-             open = given.state in ('queued', 'in-doubt')
+             open = given.state in ('queued', 'in-doubt'), attempt = d.attempt - given.uncounted::int
            from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int, state text, receipt jsonb, error jsonb,
-             next_at timestamptz, detail jsonb)
-           where d.id = given.id and d.attempt = given.attempt and d.state in ('sending', 'committing', 'in-doubt')
+             next_at timestamptz, detail jsonb, uncounted boolean)
+           where d.id = given.id and d.attempt = given.attempt
+             and (d.state in ('sending', 'committing') and d.worker = $2 or d.state = 'in-doubt')
            returning d.id, d.state, d.next_at, given.detail
          ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, detail from mine)
          select id, state, next_at from mine`,
-        [JSON.stringify(rows)],
+        [storable(rows), worker],
       );
       await this.#enqueue(
         ended.filter(({ state }) => state === 'queued'),
@@ -304,27 +306,54 @@ export class DeliveryStore {
       const moved = await transaction.query<{ id: string; next_at: null }>(
         `with mine as (
            update flowpost.deliveries set state = $3, worker = null, next_at = null, updated_at = now(),
-             open = $3 in ('queued', 'in-doubt'),
+             open = $3 in ('queued', 'in-doubt'), answer = null, error = case when $3 = 'sent' then null else error end,
              mode = case when $3 = 'queued' then 'async' else mode end
            where id = $1 and state = any($2::text[]) returning id, state, next_at
          ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, $4::jsonb from mine)
          select id, next_at from mine`,
-        [id, from, to, detail === undefined ? null : JSON.stringify(detail)],
+        [id, from, to, detail === undefined ? null : storable(detail)],
       );
       if (to === 'queued') await this.#enqueue(moved, transaction);
+      // Somebody says that it was not sent, so sending the same is no duplicate.
+      if (to === 'failed' && moved.length > 0) {
+        await transaction.query('delete from flowpost.duplicates where receipt is null and owner = $1', [id]);
+      }
       return moved.length > 0;
     });
   }
 
-  /** What ended workers left behind. @param ended none of whose workers is alive any more. */
-  async orphans(
+  /**
+   * Takes over what ended workers left behind. What becomes of it is decided from how it stands at that moment, in one statement:
+   * who only seems dead may be writing down that it is leaving. What may have left is in doubt; what somebody waited for has
+   * failed, since nobody waits any more; the rest goes back into the queue.
+   */
+  async recover(
     ended: readonly string[],
-  ): Promise<{ id: string; attempt: number; state: DeliveryState; mode: 'sync' | 'async' }[]> {
-    return this.#database.query(
-      `select id, attempt, state, mode from flowpost.deliveries
-       where open and state in ('sending', 'committing') and worker = any($1::uuid[]) limit 10000`,
-      [ended],
-    );
+    failed: MailErrorJson,
+    inDoubt: MailErrorJson,
+  ): Promise<{ state: DeliveryState }[]> {
+    return this.#database.transaction(async (transaction) => {
+      const recovered = await transaction.query<{ id: string; state: DeliveryState; next_at: null }>(
+        `with mine as (
+           update flowpost.deliveries set worker = null, next_at = null, updated_at = now(),
+             state = case when state = 'committing' then 'in-doubt' when mode = 'async' then 'queued' else 'failed' end,
+             error = case when state = 'committing' then $3::jsonb when mode = 'async' then error else $2::jsonb end,
+             open = state = 'committing' or mode = 'async'
+           where open and state in ('sending', 'committing') and worker = any($1::uuid[])
+           returning id, state, next_at
+         ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine),
+         freed as (
+           delete from flowpost.duplicates where receipt is null and owner in (select id::text from mine where state = 'failed')
+         )
+         select id, state, next_at from mine`,
+        [ended, storable(failed), storable(inDoubt)],
+      );
+      await this.#enqueue(
+        recovered.filter(({ state }) => state === 'queued'),
+        transaction,
+      );
+      return recovered;
+    });
   }
 
   /** Deliveries that wait and have no job that would come for them. A safety net: there should be none. */
@@ -353,16 +382,20 @@ export class DeliveryStore {
 
   /** Forgets what ended long ago. */
   async forget(afterDays: number): Promise<void> {
-    await this.#database.query(
-      `with old as (
-         delete from flowpost.deliveries where id in (
-           select id from flowpost.deliveries where updated_at < now() - $1 * interval '1 day'
-             and not open order by seq limit 5000
-         ) returning id
-       ), request as (delete from flowpost.delivery_requests where id in (select id from old))
-       delete from flowpost.delivery_events where delivery_id in (select id from old)`,
-      [afterDays],
-    );
+    const atOnce = 5_000;
+    for (let gone = atOnce; gone === atOnce; ) {
+      const old = await this.#database.query(
+        `with old as (
+           delete from flowpost.deliveries where id in (
+             select id from flowpost.deliveries where updated_at < now() - $1 * interval '1 day' and not open order by seq limit $2
+           ) returning id
+         ), request as (delete from flowpost.delivery_requests where id in (select id from old)),
+         event as (delete from flowpost.delivery_events where delivery_id in (select id from old))
+         select id from old`,
+        [afterDays, atOnce],
+      );
+      gone = old.length;
+    }
     await this.#database.query('delete from flowpost.duplicates where expires_at < $1', [new Date()]);
     await this.#database.query(
       `delete from flowpost.workers w where seen_at < now() - $1 * interval '1 day'

@@ -68,6 +68,8 @@ export interface Settlement {
   readonly error?: MailErrorJson | undefined;
   /** For `queued`: when it is tried again, in Unix milliseconds. */
   readonly nextAt?: number | undefined;
+  /** Nothing was tried: the attempt does not count. */
+  readonly uncounted?: boolean | undefined;
 }
 
 /** A delivery as it may be shown. */

@@ -1,7 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Logger, MailError } from '@flowpost/core';
 import type { Database } from '../database/database.ts';
-import type { Settlement } from './delivery.ts';
 import type { DeliveryStore } from './delivery-store.ts';
 
 export interface RecoveryOptions {
@@ -15,6 +14,9 @@ export interface RecoveryOptions {
   readonly silenceMs: number;
   readonly onRecovered: () => void;
 }
+
+/** How often deliveries are looked for that nothing will come for, in milliseconds. There should be none. */
+const lookMs = 300_000;
 
 const ended = new MailError('PROCESS_ENDED', 'The process that was sending this ended in the middle.', {
   retryable: true,
@@ -56,6 +58,7 @@ export class Recovery {
   async #run(): Promise<void> {
     const { database, deliveries, worker, beatMs, silenceMs, logger, onRecovered } = this.#options;
     const { signal } = this.#stopping;
+    let nextLook = Date.now() + lookMs;
     while (!signal.aborted) {
       await delay(beatMs, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return;
@@ -66,6 +69,8 @@ export class Recovery {
         );
         // When nobody could reach the database nobody could say that he is alive, which is no reason to take him for dead.
         if (Date.now() - this.#steadySince > silenceMs) await this.#recover(silenceMs);
+        if (Date.now() < nextLook) continue;
+        nextLook = Date.now() + lookMs;
         if ((await deliveries.requeueForgotten()) > 0) onRecovered();
       } catch (error) {
         this.#steadySince = Date.now();
@@ -82,19 +87,15 @@ export class Recovery {
       [worker, silenceMs],
     );
     if (dead.length === 0) return;
-    const orphans = await deliveries.orphans(dead.map(({ id }) => id));
-    const settlements = orphans.map(({ id, attempt, state, mode }): Settlement => {
-      if (state === 'committing') return { id, attempt, state: 'in-doubt', error: inDoubt.toJSON() };
-      // Nobody waits any more for one that somebody waited for, and nothing of it has left.
-      return mode === 'async'
-        ? { id, attempt, state: 'queued' }
-        : { id, attempt, state: 'failed', error: ended.toJSON() };
-    });
-    if (settlements.length === 0) return;
-    await deliveries.settle(settlements);
-    const doubtful = settlements.filter(({ state }) => state === 'in-doubt').length;
+    const recovered = await deliveries.recover(
+      dead.map(({ id }) => id),
+      ended.toJSON(),
+      inDoubt.toJSON(),
+    );
+    if (recovered.length === 0) return;
+    const doubtful = recovered.filter(({ state }) => state === 'in-doubt').length;
     logger.warn('took over what an ended process left behind', {
-      deliveries: settlements.length,
+      deliveries: recovered.length,
       inDoubt: doubtful,
     });
     onRecovered();

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Connection } from '@flowpost/core';
+import { type Connection, EncryptedText } from '@flowpost/core';
 import { findService } from '@flowpost/transport';
 import type { Queryable } from '../database/database.ts';
 
@@ -15,12 +15,14 @@ function messagesPerMinute(connection: Connection): number | undefined {
 
 /** Whose limit it is: one mailbox at one server. */
 function ownerOf(connection: Connection): string {
+  // What is encrypted would print as ***, and so would somebody else's.
+  const shown = (value: unknown): unknown => (value instanceof EncryptedText ? value.compact : value);
   const user =
     connection.auth && ('user' in connection.auth ? connection.auth.user : connection.auth.username);
   const place =
-    connection.kind === 'smtp' ? (connection.service ?? connection.host) : String(connection.tenantId);
+    connection.kind === 'smtp' ? (connection.service ?? connection.host) : shown(connection.tenantId);
   return createHash('sha256')
-    .update(JSON.stringify([connection.kind, place, user]))
+    .update(JSON.stringify([connection.kind, place, shown(user)]))
     .digest('base64url');
 }
 
@@ -32,16 +34,27 @@ export class SharedRate {
     this.#database = database;
   }
 
-  /** Takes the next turn. @returns how long it is off, in milliseconds. */
-  async take(connection: Connection): Promise<number> {
+  /**
+   * Takes the next turn, when that is near enough to be waited for.
+   *
+   * @returns how long it is off, in milliseconds; when that is more than `atMostMs`, it was not taken.
+   */
+  async take(connection: Connection, atMostMs: number): Promise<number> {
     const limit = messagesPerMinute(connection);
     if (limit === undefined) return 0;
-    const [row] = await this.#database.query<{ wait: number }>(
+    const owner = ownerOf(connection);
+    const [taken] = await this.#database.query<{ wait: number }>(
       `insert into flowpost.rate_slots as slot (key, next_at) values ($1, now() + $2 * interval '1 millisecond')
        on conflict (key) do update set next_at = greatest(now(), slot.next_at) + $2 * interval '1 millisecond'
+         where slot.next_at <= now() + $3 * interval '1 millisecond'
        returning (extract(epoch from next_at - now()) * 1000 - $2)::float8 as wait`,
-      [ownerOf(connection), 60_000 / limit],
+      [owner, 60_000 / limit, atMostMs],
     );
-    return Math.max(0, row?.wait ?? 0);
+    if (taken) return Math.max(0, taken.wait);
+    const [slot] = await this.#database.query<{ wait: number }>(
+      'select (extract(epoch from next_at - now()) * 1000)::float8 as wait from flowpost.rate_slots where key = $1',
+      [owner],
+    );
+    return Math.max(atMostMs + 1, slot?.wait ?? 0);
   }
 }

@@ -24,6 +24,8 @@ const restMs = 50;
 export class OutboxWorker {
   readonly #options: WorkerOptions;
   readonly #running = new Set<Promise<unknown>>();
+  /** How many are under way for each connection. */
+  readonly #byConnection = new Map<string, number>();
   readonly #stopping = new AbortController();
   #wake: (() => void) | undefined;
   #loop: Promise<void> | undefined;
@@ -59,17 +61,17 @@ export class OutboxWorker {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
       const free = concurrency - this.#running.size;
-      // A few at a time are not worth a transaction.
-      if (free < Math.max(1, concurrency / 4)) {
-        await Promise.race(this.#running);
-        continue;
+      // A few at a time are not worth a transaction, as long as there will be more in a moment.
+      if (free < concurrency / 4) {
+        await Promise.race([...this.#running, ...(free > 0 ? [delay(restMs)] : [])]);
+        if (this.#running.size === concurrency) continue;
       }
       const woken = new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
       if (this.#options.isBusy()) await delay(restMs);
       try {
-        const claims = await deliveries.claim(worker, free);
+        const claims = await deliveries.claim(worker, concurrency - this.#running.size);
         for (const claim of claims) this.#begin(claim);
         if (claims.length > 0) continue;
         await Promise.race([woken, delay(pollMs, undefined, { signal }).catch(() => undefined)]);
@@ -81,10 +83,25 @@ export class OutboxWorker {
     }
   }
 
+  /** One slow server must not keep all the others waiting, so nobody has more than a part. */
   #begin(claim: ClaimedDelivery): void {
+    const { runner, concurrency } = this.#options;
+    const owner = claim.sealed ?? '';
+    const share = this.#byConnection.get(owner) ?? 0;
+    const isOver = share >= Math.max(5, concurrency / 4);
+    if (!isOver) this.#byConnection.set(owner, share + 1);
     // How it ended is written down where it ended.
-    const running = this.#options.runner.run(claim, { keepsTrying: true }).catch(() => undefined);
+    const work = isOver
+      ? runner.postpone(claim, Date.now() + 1_000 + Math.random() * 4_000)
+      : runner.run(claim, { keepsTrying: true });
+    const running = work.catch(() => undefined);
     this.#running.add(running);
-    void running.finally(() => this.#running.delete(running));
+    void running.finally(() => {
+      this.#running.delete(running);
+      if (isOver) return;
+      const left = (this.#byConnection.get(owner) ?? 1) - 1;
+      if (left > 0) this.#byConnection.set(owner, left);
+      else this.#byConnection.delete(owner);
+    });
   }
 }

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { formatSecretKey, generateSecretKey, MailError, SecretBox } from '@flowpost/core';
+import { EncryptedText, formatSecretKey, generateSecretKey, MailError, SecretBox } from '@flowpost/core';
+import type { Queryable } from '../database/database.ts';
 
 /**
  * The keys that seal secrets in the database: those of the environment, or of a file that only this account may read. The
@@ -21,4 +22,31 @@ export function openSecretBox(keys: string | undefined, file: string): SecretBox
     });
   }
   return SecretBox.fromText(readFileSync(file, 'utf8'));
+}
+
+/**
+ * Whether this process has the keys that what is in the database was sealed with. Without them it would take deliveries from
+ * others and not be able to send them.
+ *
+ * @throws MailError `SECRET_KEY_MISSING`.
+ */
+export async function checkKeys(database: Queryable, box: SecretBox): Promise<void> {
+  const { compact } = await box.encrypt('flowpost');
+  const rows = await database.query<{ sealed: string }>(
+    `insert into flowpost.key_check (sealed) values ($1) on conflict (id) do update set sealed = flowpost.key_check.sealed
+     returning sealed`,
+    [compact],
+  );
+  try {
+    await box.decrypt(new EncryptedText(rows[0]?.sealed ?? ''));
+  } catch (cause) {
+    throw new MailError(
+      'SECRET_KEY_MISSING',
+      'The database was sealed with other keys than this server has.',
+      {
+        hint: 'Give every server on this database the same keys in FLOWPOST_KEYS; after a rotation keep the old ones behind the new one.',
+        cause,
+      },
+    );
+  }
 }

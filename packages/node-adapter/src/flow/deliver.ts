@@ -23,6 +23,8 @@ export interface DeliveryContext extends Pick<SendOptions, 'beforeData' | 'trans
   readonly flow: FlowData;
   readonly scope: FlowScope;
   readonly signal?: AbortSignal | undefined;
+  /** How long to wait for a twin that is being sent elsewhere, in milliseconds. Default 60,000. */
+  readonly duplicateWaitMs?: number | undefined;
 }
 
 /** Who sends over what, without secrets and the same in every process. */
@@ -55,7 +57,7 @@ export function withMessageId(request: NodeRequest, nodeId: string): NodeRequest
 function guarded(
   sender: MailSender,
   request: NodeRequest,
-  { scope, flow, nodeId }: DeliveryContext,
+  { scope, flow, nodeId, duplicateWaitMs }: DeliveryContext,
 ): MailSender {
   const { retry, onDoubt, loopGuard, duplicateWindowMs = 0, idempotencyKey } = request.policy;
   const { clock, attachments } = scope.options;
@@ -70,6 +72,7 @@ function guarded(
       scope: by,
       windowMs: duplicateWindowMs > 0 ? duplicateWindowMs : dayMs,
       ...(idempotencyKey !== undefined && { key: JSON.stringify([by, idempotencyKey]) }),
+      waitMs: duplicateWaitMs,
       clock,
       attachments,
     });

@@ -1,11 +1,18 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import type { ConnectionOptions, TLSSocket } from 'node:tls';
 import { MailError, type TlsOptions } from '@flowpost/core';
 import { connectionError, type Endpoint } from '../diagnosis/connection-failure.ts';
 
+/** All the authorities of a system are a few hundred kilobytes. */
+const largestCaBytes = 5_000_000;
+
 function readCaFile(path: string): string {
   try {
+    // A device would never end.
+    const { size } = statSync(path);
+    if (!statSync(path).isFile() || size > largestCaBytes)
+      throw Object.assign(new Error('not a CA file'), { code: 'EFBIG' });
     return readFileSync(path, 'utf8');
   } catch (cause) {
     throw new MailError('CONNECTION_INVALID', `tlsOptions.caFile cannot be read: ${path}.`, {

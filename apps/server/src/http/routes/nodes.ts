@@ -1,3 +1,4 @@
+import { MailError } from '@flowpost/core';
 import { findNode, listNodes, parseFlowData, previewNode } from '@flowpost/node-adapter';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
@@ -53,13 +54,12 @@ export const nodeRoutes = ({
       },
     },
     async handle({ params, body, key, request, reply }) {
-      const idempotencyKey = request.headers['idempotency-key'];
+      const idempotencyKey = readKey(request.headers['idempotency-key']);
       const answer = await runs.run({
         ...body,
         type: params.type,
         apiKey: key.id,
-        ...(typeof idempotencyKey === 'string' &&
-          idempotencyKey !== '' && { idempotencyKey: idempotencyKey.slice(0, 255) }),
+        ...(idempotencyKey !== undefined && { idempotencyKey }),
       });
       const { outcome } = answer;
       if (answer.deliveryId !== undefined) reply.header('location', `/v1/deliveries/${answer.deliveryId}`);
@@ -97,6 +97,16 @@ export const nodeRoutes = ({
     },
   }),
 ];
+
+const longestKey = 255;
+
+function readKey(header: string | string[] | undefined): string | undefined {
+  if (typeof header !== 'string' || header === '') return undefined;
+  if (header.length <= longestKey) return header;
+  throw new MailError('INPUT_INVALID', `Idempotency-Key: it has more than ${longestKey} characters.`, {
+    details: { issues: [{ path: 'Idempotency-Key', message: `more than ${longestKey} characters` }] },
+  });
+}
 
 function halted(
   reply: FastifyReply,

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import type { FlowpostServer } from '../../server.ts';
@@ -7,12 +8,11 @@ const text = (description: string, contentType: string) => ({
   200: { description, schema: z.string(), contentType },
 });
 const status = z.strictObject({ status: z.string() });
+/** Where one stands among the events: the transaction, and the place in it. */
+const cursorPattern = /^\d{1,19}\.\d{1,18}$/;
 const eventsQuery = z.strictObject({
   /** The id of the last event one has; default those from now on. */
-  after: z
-    .string()
-    .regex(/^\d{1,18}$/)
-    .optional(),
+  after: z.string().regex(cursorPattern).optional(),
 });
 const pollMs = 500;
 
@@ -84,14 +84,13 @@ export const operationRoutes = (
     answers: text('`id`, and `data` with delivery, state and time.', 'text/event-stream'),
     async handle({ query, request, reply }) {
       const { database, closing } = server;
-      const [newest] = await database.query<{ seq: string }>(
-        'select coalesce(max(seq), 0)::text as seq from flowpost.delivery_events where seq > $1',
+      const [newest] = await database.query<{ cursor: string }>(
+        "select xid::text || '.' || seq as cursor from flowpost.delivery_events where seq > $1 order by xid desc, seq desc limit 1",
         [0],
       );
       const resumed = request.headers['last-event-id'];
-      let after =
-        query.after ??
-        (typeof resumed === 'string' && /^\d{1,18}$/.test(resumed) ? resumed : (newest?.seq ?? '0'));
+      const isResumed = typeof resumed === 'string' && cursorPattern.test(resumed);
+      let after = query.after ?? (isResumed ? resumed : (newest?.cursor ?? '0.0'));
       reply.hijack();
       const { raw } = reply;
       raw.writeHead(200, {
@@ -104,23 +103,30 @@ export const operationRoutes = (
       raw.once('close', () => gone.abort());
       const signal = AbortSignal.any([gone.signal, closing]);
       while (!signal.aborted) {
+        const [xid = '0', seq = '0'] = after.split('.');
+        // Only what no transaction that is still under way can come before.
         const events = await database
-          .query<{ seq: string; delivery_id: string; state: string; at: Date; detail: unknown }>(
-            'select seq::text as seq, delivery_id, state, at, detail from flowpost.delivery_events where seq > $1::bigint order by seq limit 500',
-            [after],
+          .query<{ cursor: string; delivery_id: string; state: string; at: Date; detail: unknown }>(
+            `select xid::text || '.' || seq as cursor, delivery_id, state, at, detail from flowpost.delivery_events
+             where (xid, seq) > ($1::xid8, $2::bigint) and xid < pg_snapshot_xmin(pg_current_snapshot())
+             order by xid, seq limit 500`,
+            [xid, seq],
           )
           .catch(() => []);
-        for (const { seq, delivery_id: delivery, state, at, detail } of events) {
-          raw.write(
-            `id: ${seq}\nevent: delivery\ndata: ${JSON.stringify({ delivery, state, at, detail })}\n\n`,
+        let flows = true;
+        for (const { cursor, delivery_id: delivery, state, at, detail } of events) {
+          flows = raw.write(
+            `id: ${cursor}\nevent: delivery\ndata: ${JSON.stringify({ delivery, state, at, detail })}\n\n`,
           );
-          after = seq;
+          after = cursor;
         }
+        // Who does not read is not written to either.
+        if (!flows) await once(raw, 'drain', { signal }).catch(() => undefined);
         // A comment now and then tells proxies and dead clients apart.
         if (events.length === 0) raw.write(':\n\n');
         await delay(pollMs, undefined, { signal }).catch(() => undefined);
       }
-      raw.end();
+      raw.destroy();
     },
   }),
 ];
