@@ -23,6 +23,8 @@ const environmentSchema = z.object({
   FLOWPOST_RETRY_HOURS: whole(0, 1_000).default(48),
   /** How long a process that says nothing counts as alive, in seconds, where several share a database. */
   FLOWPOST_LEASE_SECONDS: whole(1, 3_600).default(15),
+  /** How long what is under way has to end when the server is stopped, in seconds. */
+  FLOWPOST_GRACE_SECONDS: whole(0, 3_600).default(15),
   /** How long deliveries are kept after they ended, in days. */
   FLOWPOST_KEEP_DAYS: whole(1, 3_650).default(30),
   /** Size of a request, in MiB. */
@@ -45,6 +47,7 @@ export interface ServerConfig {
   readonly concurrency: number;
   readonly retryForMs: number;
   readonly leaseMs: number;
+  readonly graceMs: number;
   readonly keepDays: number;
   readonly bodyBytes: number;
   readonly requestsPerMinute: number;
@@ -70,6 +73,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): ServerConfig {
     concurrency: env.FLOWPOST_CONCURRENCY,
     retryForMs: env.FLOWPOST_RETRY_HOURS * 3_600_000,
     leaseMs: env.FLOWPOST_LEASE_SECONDS * 1_000,
+    graceMs: env.FLOWPOST_GRACE_SECONDS * 1_000,
     keepDays: env.FLOWPOST_KEEP_DAYS,
     bodyBytes: env.FLOWPOST_BODY_MIB * 1_048_576,
     requestsPerMinute: env.FLOWPOST_REQUESTS_PER_MINUTE,

@@ -22,8 +22,9 @@ import type { ConnectionStore } from './connections/connection-store.ts';
 import type { HostAccess } from './connections/host-access.ts';
 import type { Metrics } from './observability/metrics.ts';
 import type { NewDelivery } from './outbox/delivery.ts';
+import type { Known } from './outbox/delivery-reader.ts';
 import type { DeliveryRunner } from './outbox/delivery-runner.ts';
-import type { DeliveryStore, Known } from './outbox/delivery-store.ts';
+import type { DeliveryStore } from './outbox/delivery-store.ts';
 import type { Outbox } from './outbox/outbox.ts';
 
 export interface RunRequest {

@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createFlowScope, type FlowScope } from '@flowpost/node-adapter';
 import type { FastifyInstance } from 'fastify';
-import packageJson from '../package.json' with { type: 'json' };
 import type { ServerConfig } from './config.ts';
 import { ConnectionStore, expiryWarning } from './connections/connection-store.ts';
 import { HostAccess } from './connections/host-access.ts';
@@ -55,8 +54,9 @@ export interface RunningServer extends AsyncDisposable {
 }
 
 const hourMs = 3_600_000;
-/** How long what is under way has to end when the server is stopped, in milliseconds. */
-const graceMs = 15_000;
+const ownVersion = (): string =>
+  JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
+
 /** Told how long credentials are still good, at the start and then each day. */
 const dayMs = 24 * hourMs;
 
@@ -156,7 +156,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
     ...keyRoutes(server),
     ...operationRoutes(server, () => document),
   ];
-  const document = openApiDocument(routes, packageJson.version);
+  const document = openApiDocument(routes, ownVersion());
   const { bodyBytes, requestsPerMinute } = config;
   const app = await createApp({ routes, keys, metrics, log, bodyBytes, requestsPerMinute });
   const url = await app.listen({ host: config.host, port: config.port });
@@ -179,7 +179,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
       log.warn('what is still under way is left to whoever takes over');
       cut.abort(new Error('the server is going down'));
       app.server.closeAllConnections();
-    }, graceMs);
+    }, config.graceMs);
     await app.close();
     await outboxWorker.stop();
     clearTimeout(late);

@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import type { ApiKey, Scope } from '../security/api-keys.ts';
 
 /** What a handler gets, checked. */
-export interface Call<Params, Query, Body> {
+interface Call<Params, Query, Body> {
   readonly params: Params;
   readonly query: Query;
   readonly body: Body;
@@ -12,7 +12,7 @@ export interface Call<Params, Query, Body> {
   readonly reply: FastifyReply;
 }
 
-export interface RouteAnswer {
+interface RouteAnswer {
   readonly description: string;
   readonly schema?: z.ZodType | undefined;
   /** Default JSON. */

@@ -5,7 +5,7 @@ import { scopes } from '../security/api-keys.ts';
 const time = z.string().meta({ format: 'date-time' });
 const nullable = <Schema extends z.ZodType>(schema: Schema) => schema.nullable();
 
-export const receiptSchema = z
+const receiptSchema = z
   .looseObject({
     status: z.enum(['sent', 'partial', 'duplicate', 'queued']),
     messageId: z.string(),
@@ -17,7 +17,7 @@ export const receiptSchema = z
   })
   .meta({ id: 'Receipt' });
 
-export const errorSchema = z
+const errorSchema = z
   .looseObject({
     code: z.string(),
     category: z.string(),
@@ -29,7 +29,7 @@ export const errorSchema = z
   })
   .meta({ id: 'Error' });
 
-export const flowSchema = z
+const flowSchema = z
   .looseObject({
     input: z.record(z.string(), z.unknown()),
     context: z.record(z.string(), z.unknown()),

@@ -1,66 +1,30 @@
-import type { MailErrorJson, SendReceipt, StoreResult } from '@flowpost/core';
+import type { MailErrorJson } from '@flowpost/core';
 import type { PgBoss } from 'pg-boss';
 import { type Database, forPgBoss, type Queryable } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
-import type {
-  ClaimedDelivery,
-  Delivery,
-  DeliveryState,
-  NewDelivery,
-  Settlement,
-  StoredRequest,
-} from './delivery.ts';
+import type { ClaimedDelivery, DeliveryState, NewDelivery, Settlement, StoredRequest } from './delivery.ts';
+import { DeliveryReader, type Known } from './delivery-reader.ts';
 
 export const queue = 'deliveries';
-const openStates: readonly string[] = ['queued', 'sending', 'committing', 'in-doubt'];
 
-interface Row {
-  readonly seq: string | number;
+interface ClaimedRow {
   readonly id: string;
-  readonly state: DeliveryState;
+  readonly attempt: number;
   readonly mode: 'sync' | 'async';
   readonly node_type: string;
   readonly node_id: string;
   readonly message_id: string;
-  readonly recipients: string[];
-  readonly subject: string;
   readonly request: StoredRequest;
-  readonly connection_id: string | null;
-  readonly store: StoreResult | null;
-  readonly attempt: number;
-  readonly next_at: Date | null;
-  readonly receipt: SendReceipt | null;
-  readonly error: MailErrorJson | null;
+  readonly sealed: string | null;
   readonly created_at: Date;
-  readonly updated_at: Date;
 }
-
-/** What somebody asked for under the same key before. */
-export interface Known {
-  readonly id: string;
-  readonly state: DeliveryState;
-  readonly mode: 'sync' | 'async';
-  readonly bodyHash: string;
-  readonly answer: string | null;
-}
-
-const toDelivery = (row: Row): Delivery => ({
-  ...{ id: row.id, state: row.state, mode: row.mode, nodeType: row.node_type, nodeId: row.node_id },
-  ...{ messageId: row.message_id, recipients: row.recipients, subject: row.subject },
-  ...{ connectionId: row.connection_id, attempt: row.attempt, store: row.store },
-  nextAt: row.next_at?.toISOString() ?? null,
-  ...{ receipt: row.receipt, error: row.error },
-  createdAt: row.created_at.toISOString(),
-  updatedAt: row.updated_at.toISOString(),
-});
 
 /** The SQL of deliveries. Whatever changes a state writes the event of it in the same statement. */
-export class DeliveryStore {
-  readonly #database: Database;
+export class DeliveryStore extends DeliveryReader {
   readonly #boss: PgBoss;
 
   constructor(database: Database, boss: PgBoss) {
-    this.#database = database;
+    super(database);
     this.#boss = boss;
   }
 
@@ -85,7 +49,7 @@ export class DeliveryStore {
       ...{ connection_id: one.connectionId, sealed: one.sealed, store: one.store, api_key: one.apiKey },
       ...{ idempotency_key: one.idempotencyKey, body_hash: one.bodyHash },
     }));
-    return this.#database.transaction(async (transaction) => {
+    return this.database.transaction(async (transaction) => {
       const inserted = await transaction.query<{ id: string }>(
         `with given as (
            select * from jsonb_to_recordset($1::jsonb) as given (id uuid, state text, mode text, node_type text, node_id text,
@@ -127,34 +91,13 @@ export class DeliveryStore {
     });
   }
 
-  async findByKey(
-    apiKey: string,
-    key: string,
-    database: Queryable = this.#database,
-  ): Promise<Known | undefined> {
-    const [row] = await database.query<{
-      id: string;
-      state: DeliveryState;
-      mode: 'sync' | 'async';
-      body_hash: string;
-      answer: string | null;
-    }>(
-      `select id, state, mode, body_hash, answer #>> '{}' as answer from flowpost.deliveries
-       where api_key = $1 and idempotency_key = $2`,
-      [apiKey, key],
-    );
-    return (
-      row && { id: row.id, state: row.state, mode: row.mode, bodyHash: row.body_hash, answer: row.answer }
-    );
-  }
-
   /** Takes jobs that are due, and the deliveries they are for. A job has done its duty with that. */
   async claim(worker: string, atMost: number): Promise<ClaimedDelivery[]> {
-    return this.#database.transaction(async (transaction) => {
+    return this.database.transaction(async (transaction) => {
       const db = forPgBoss(transaction);
       const jobs = await this.#boss.fetch<{ id: string }>(queue, { batchSize: atMost, db });
       if (jobs.length === 0) return [];
-      const rows = await transaction.query<Row & { sealed: string | null }>(
+      const rows = await transaction.query<ClaimedRow>(
         `with mine as (
            update flowpost.deliveries set state = 'sending', worker = $2, attempt = attempt + 1, next_at = null, updated_at = now()
            where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second')
@@ -187,7 +130,7 @@ export class DeliveryStore {
     claims: readonly { readonly id: string; readonly attempt: number }[],
     worker: string,
   ): Promise<Set<string>> {
-    const rows = await this.#database.query<{ id: string }>(
+    const rows = await this.database.query<{ id: string }>(
       `with mine as (
          update flowpost.deliveries d set state = 'committing', updated_at = now()
          from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int)
@@ -207,7 +150,7 @@ export class DeliveryStore {
       next_at: nextAt === undefined ? null : new Date(nextAt).toISOString(),
       detail: error && { code: error.code, phase: error.phase },
     }));
-    await this.#database.transaction(async (transaction) => {
+    await this.database.transaction(async (transaction) => {
       // One that was declared in doubt because its process seemed dead is settled all the same when it comes back.
       const ended = await transaction.query<{ id: string; state: string; next_at: Date | null }>(
         `with mine as (
@@ -241,54 +184,10 @@ export class DeliveryStore {
 
   /** Keeps the answer to a request with an idempotency key, sealed, for whoever asks again. */
   async keepAnswer(id: string, sealed: string): Promise<void> {
-    await this.#database.query('update flowpost.deliveries set answer = to_jsonb($2::text) where id = $1', [
+    await this.database.query('update flowpost.deliveries set answer = to_jsonb($2::text) where id = $1', [
       id,
       sealed,
     ]);
-  }
-
-  async get(id: string): Promise<Delivery | undefined> {
-    const [row] = await this.#database.query<Row>('select * from flowpost.deliveries where id = $1', [id]);
-    return row && toDelivery(row);
-  }
-
-  /** The message of a delivery, and its sealed connection. */
-  async getMessage(id: string): Promise<{ request: StoredRequest; sealed: string | null } | undefined> {
-    const [row] = await this.#database.query<{ request: StoredRequest; sealed: string | null }>(
-      `select r.request, coalesce(r.sealed, c.sealed) as sealed from flowpost.deliveries d
-       join flowpost.delivery_requests r on r.id = d.id
-       left join flowpost.connections c on c.id = d.connection_id where d.id = $1`,
-      [id],
-    );
-    return row;
-  }
-
-  async events(id: string): Promise<{ state: string; at: string; detail: unknown }[]> {
-    const rows = await this.#database.query<{ state: string; at: Date; detail: unknown }>(
-      'select state, at, detail from flowpost.delivery_events where delivery_id = $1 order by seq',
-      [id],
-    );
-    return rows.map(({ state, at, detail }) => ({ state, at: at.toISOString(), detail }));
-  }
-
-  /** Newest first. @param before continues where an earlier page ended. */
-  async list(filter: {
-    readonly states?: readonly string[] | undefined;
-    readonly before?: string | undefined;
-    readonly limit: number;
-  }) {
-    const rows = await this.#database.query<Row>(
-      `select * from flowpost.deliveries
-       where ($1::text[] is null or state = any($1::text[])) and ($2::bigint is null or seq < $2::bigint)
-         ${filter.states?.every((state) => openStates.includes(state)) ? 'and open' : ''}
-       order by seq desc limit $3`,
-      [filter.states ?? null, filter.before ?? null, filter.limit],
-    );
-    const last = rows.at(-1);
-    return {
-      deliveries: rows.map(toDelivery),
-      next: last && rows.length === filter.limit ? String(last.seq) : null,
-    };
   }
 
   /**
@@ -302,7 +201,7 @@ export class DeliveryStore {
     to: DeliveryState,
     detail?: object,
   ): Promise<boolean> {
-    return this.#database.transaction(async (transaction) => {
+    return this.database.transaction(async (transaction) => {
       const moved = await transaction.query<{ id: string; next_at: null }>(
         `with mine as (
            update flowpost.deliveries set state = $3, worker = null, next_at = null, updated_at = now(),
@@ -332,7 +231,7 @@ export class DeliveryStore {
     failed: MailErrorJson,
     inDoubt: MailErrorJson,
   ): Promise<{ state: DeliveryState }[]> {
-    return this.#database.transaction(async (transaction) => {
+    return this.database.transaction(async (transaction) => {
       const recovered = await transaction.query<{ id: string; state: DeliveryState; next_at: null }>(
         `with mine as (
            update flowpost.deliveries set worker = null, next_at = null, updated_at = now(),
@@ -358,7 +257,7 @@ export class DeliveryStore {
 
   /** Deliveries that wait and have no job that would come for them. A safety net: there should be none. */
   async requeueForgotten(): Promise<number> {
-    return this.#database.transaction(async (transaction) => {
+    return this.database.transaction(async (transaction) => {
       const rows = await transaction.query<{ id: string; next_at: Date | null }>(
         `select d.id, d.next_at from flowpost.deliveries d
          where d.open and d.state = 'queued' and d.updated_at < now() - interval '1 minute'
@@ -371,20 +270,11 @@ export class DeliveryStore {
     });
   }
 
-  /** How many there are in each state that is no end, and how long the oldest waits. */
-  async depth(): Promise<{ state: string; count: number; ageSeconds: number }[]> {
-    return this.#database.query(
-      `select state, count(*)::int as count,
-         coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as "ageSeconds"
-       from flowpost.deliveries where open group by state`,
-    );
-  }
-
   /** Forgets what ended long ago. */
   async forget(afterDays: number): Promise<void> {
     const atOnce = 5_000;
     for (let gone = atOnce; gone === atOnce; ) {
-      const old = await this.#database.query(
+      const old = await this.database.query(
         `with old as (
            delete from flowpost.deliveries where id in (
              select id from flowpost.deliveries where updated_at < now() - $1 * interval '1 day' and not open order by seq limit $2
@@ -396,8 +286,8 @@ export class DeliveryStore {
       );
       gone = old.length;
     }
-    await this.#database.query('delete from flowpost.duplicates where expires_at < $1', [new Date()]);
-    await this.#database.query(
+    await this.database.query('delete from flowpost.duplicates where expires_at < $1', [new Date()]);
+    await this.database.query(
       `delete from flowpost.workers w where seen_at < now() - $1 * interval '1 day'
          and not exists (select 1 from flowpost.deliveries d where d.open and d.worker = w.id)`,
       [1],

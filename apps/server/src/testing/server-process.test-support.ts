@@ -5,6 +5,12 @@ import { fileURLToPath } from 'node:url';
 
 const main = fileURLToPath(new URL('../main.ts', import.meta.url));
 
+/** However the tests end, no server stays behind. */
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
 /** The real server in a process of its own, to be killed. */
 export class ServerProcess {
   readonly #child: ChildProcess;
@@ -25,8 +31,8 @@ export class ServerProcess {
       env: { ...process.env, LOG_LEVEL: 'warn', PORT: '0', ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    // However the test ends, the server does not stay behind.
-    process.once('exit', () => child.kill('SIGKILL'));
+    running.add(child);
+    child.once('exit', () => running.delete(child));
     const log: string[] = [];
     child.stderr?.on('data', (chunk) => log.push(String(chunk)));
     const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });

@@ -1,0 +1,287 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { MailError } from '@flowpost/core';
+import { FaultServer, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
+import { describe, expect, it } from 'vitest';
+import { migrate } from './database/migrate.ts';
+import { openPglite } from './database/pglite.ts';
+import { isStorable, storable } from './database/storable.ts';
+import { nextAttemptAt } from './outbox/backoff.ts';
+import type { NewDelivery } from './outbox/delivery.ts';
+import { DeliveryStore } from './outbox/delivery-store.ts';
+import { startBoss } from './outbox/outbox.ts';
+import { type LocalServer, startLocal, temporaryFolder } from './testing/local-server.test-support.ts';
+
+const settings = (connection: string, more: object = {}) => ({
+  ...{ connection, from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'x', retry: { attempts: 1 } },
+  ...more,
+});
+const put = (local: LocalServer, connection: string, more: object = {}) =>
+  local.client.post('/v1/nodes/send-email/runs', {
+    settings: settings(connection, { async: true, ...more }),
+  });
+const stateOf = async (local: LocalServer, id: string) =>
+  (await local.client.get(`/v1/deliveries/${id}`)).body;
+
+describe('states', () => {
+  /** The store on a database of its own, with deliveries claimed by a worker. */
+  async function withStore(
+    work: (
+      store: DeliveryStore,
+      claim: (mode: 'sync' | 'async', worker: string) => Promise<{ id: string; attempt: number }>,
+    ) => Promise<void>,
+  ) {
+    await using folder = await temporaryFolder();
+    await using database = await openPglite(`${folder.path}/db`);
+    await migrate(database);
+    const boss = await startBoss(database, () => undefined);
+    const store = new DeliveryStore(database, boss);
+    await work(store, async (mode, worker) => {
+      const id = randomUUID();
+      const delivery: NewDelivery = {
+        ...{
+          id,
+          mode,
+          nodeType: 'send-email',
+          nodeId: 'n',
+          messageId: '<a@x.org>',
+          recipients: [],
+          subject: '',
+          apiKey: 'k',
+        },
+        request: { message: { from: 'a@x.org' }, policy: {} as never, unshared: false },
+        sealed: 'x',
+      };
+      await store.insert([delivery], worker);
+      if (mode === 'sync') return { id, attempt: 1 };
+      const [claimed] = await store.claim(worker, 10);
+      return { id, attempt: claimed?.attempt ?? 0 };
+    });
+    await boss.stop({ graceful: false });
+  }
+  const failed = new MailError('PROCESS_ENDED', 'x').toJSON();
+  const doubt = new MailError('DELIVERY_IN_DOUBT', 'x', { phase: 'confirm' }).toJSON();
+  const sent = { state: 'sent', receipt: { status: 'sent' } as never } as const;
+
+  it('a delivery belongs to who claimed it: taken over, nobody else can commit or settle it', () =>
+    withStore(async (store, claim) => {
+      const [slow, other] = [randomUUID(), randomUUID()];
+      const queued = await claim('async', slow);
+      expect(await store.recover([slow], failed, doubt)).toMatchObject([{ state: 'queued' }]);
+      // The one taken for dead comes back: it may not send any more.
+      expect([...(await store.commit([queued], slow))]).toEqual([]);
+      const [again] = await store.claim(other, 10);
+      expect(again).toMatchObject({ id: queued.id, attempt: 2 });
+      await store.settle([{ ...queued, state: 'failed', error: failed }], slow);
+      expect(await store.get(queued.id)).toMatchObject({ state: 'sending' });
+    }));
+
+  it('what may have left is in doubt when it is taken over, and settled by who comes back with the truth', () =>
+    withStore(async (store, claim) => {
+      const slow = randomUUID();
+      for (const mode of ['async', 'sync'] as const) {
+        const one = await claim(mode, slow);
+        expect((await store.commit([one], slow)).has(one.id)).toBe(true);
+        expect(await store.recover([slow], failed, doubt)).toMatchObject([{ state: 'in-doubt' }]);
+        await store.settle([{ ...one, ...sent }], slow);
+        expect(await store.get(one.id)).toMatchObject({ state: 'sent', error: null });
+      }
+    }));
+
+  it('what nobody waits for any more has failed, and is free to be sent again', () =>
+    withStore(async (store, claim) => {
+      const gone = randomUUID();
+      const one = await claim('sync', gone);
+      expect(await store.recover([gone], failed, doubt)).toMatchObject([{ state: 'failed' }]);
+      expect(await store.get(one.id)).toMatchObject({ state: 'failed', error: { code: 'PROCESS_ENDED' } });
+    }));
+
+  it('a delivery that waits is not taken before its time, whatever job comes for it', () =>
+    withStore(async (store, claim) => {
+      const worker = randomUUID();
+      const one = await claim('async', worker);
+      await store.settle([{ ...one, state: 'queued', nextAt: Date.now() + 60_000 }], worker);
+      expect(await store.claim(worker, 10)).toEqual([]);
+      expect(await store.move(one.id, ['queued'], 'cancelled')).toBe(true);
+      expect(await store.move(one.id, ['cancelled'], 'queued')).toBe(true);
+      expect(await store.claim(worker, 10)).toMatchObject([{ id: one.id, attempt: 2 }]);
+    }));
+});
+
+describe('what others say', () => {
+  it.each(['250 2.0.0 taken \u0000 id', '550 5.7.1 no \u0000'])(
+    'a reply with a NUL (%j) is written down all the same',
+    async (reply) => {
+      await using strange = await RawServer.start((socket) =>
+        speakSmtp(socket, (command) => (command === '.' ? reply : undefined)),
+      );
+      await using local = await startLocal();
+      const { body } = await put(local, `smtp://127.0.0.1:${strange.port}`);
+      await expect
+        .poll(async () => (await stateOf(local, body.deliveryId)).state)
+        .toBe(reply.startsWith('250') ? 'sent' : 'failed');
+    },
+  );
+
+  it('text that cannot be stored is refused by field, and harms nobody else', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using local = await startLocal();
+    const answers = await Promise.all(
+      Array.from({ length: 100 }, (_, index) =>
+        put(local, inbox.url, { text: index % 10 === 0 ? 'a\u0000b' : index % 10 === 1 ? '\ud800' : 'x' }),
+      ),
+    );
+    const statuses = Map.groupBy(answers, ({ status }) => status);
+    expect([statuses.get(202)?.length, statuses.get(422)?.length]).toEqual([80, 20]);
+    expect((await local.client.get('/v1/connections/%00')).status).toBe(422);
+    expect((await local.client.post('/v1/api-keys', { name: 'a\u0000', scopes: ['send'] })).status).toBe(422);
+  });
+
+  it('JSON for the database keeps what can be kept', () => {
+    const value = { a: 'x\u0000y', b: 'ok \\u0000', c: '\ud800', d: '😀', e: '\\' };
+    expect(JSON.parse(storable(value))).toEqual({ ...value, a: 'x\ufffdy', c: '\ufffd' });
+    expect(['a', '😀', '\0', '\udc00'].map(isStorable)).toEqual([true, true, false, false]);
+  });
+});
+
+describe('nobody keeps others waiting', () => {
+  it('a server that says nothing does not stop mail to another one', async () => {
+    await using silent = await FaultServer.start({ stage: 'ehlo', fault: 'silence' });
+    await using inbox = await SmtpInbox.start();
+    await using local = await startLocal({ FLOWPOST_CONCURRENCY: '20', FLOWPOST_GRACE_SECONDS: '1' });
+    for (let one = 0; one < 45; one++) await put(local, `smtp://127.0.0.1:${silent.port}`);
+    const { body } = await put(local, inbox.url);
+    await expect
+      .poll(async () => (await stateOf(local, body.deliveryId)).state, { timeout: 10_000 })
+      .toBe('sent');
+  }, 60_000);
+
+  it('a rate limit lets a backlog through, one after another, and tries nothing in vain', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using local = await startLocal();
+    const connection = { host: '127.0.0.1', port: inbox.port, limits: { messagesPerMinute: 240 } };
+    await local.client.post('/v1/connections', { name: 'limited', connection });
+    const ids = await Promise.all(
+      Array.from({ length: 14 }, async () => (await put(local, '@limited')).body.deliveryId),
+    );
+    await expect.poll(() => inbox.messages.length, { timeout: 30_000 }).toBe(14);
+    await expect.poll(async () => (await stateOf(local, ids[13])).state).toBe('sent');
+    for (const id of ids) expect((await stateOf(local, id)).attempt).toBe(1);
+  }, 60_000);
+});
+
+describe('stopping', () => {
+  it('waits for what is under way, and not for those who only listen', async () => {
+    const gate = Promise.withResolvers<undefined>();
+    await using inbox = await SmtpInbox.start({ refuse: { message: () => gate.promise } });
+    await using local = await startLocal();
+    const listening = new AbortController();
+    await fetch(`${local.url}/v1/events`, {
+      headers: { authorization: `Bearer ${local.key}` },
+      signal: listening.signal,
+    });
+    await put(local, inbox.url);
+    await expect.poll(() => inbox.connections).toBe(1);
+    const stopped = local.server[Symbol.asyncDispose]();
+    await delay(200);
+    gate.resolve(undefined);
+    await stopped;
+    expect(inbox.messages).toHaveLength(1);
+    listening.abort();
+  });
+});
+
+describe('requests', () => {
+  it('an idempotency key that is too long, or a deleted connection, changes nothing about earlier answers', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using local = await startLocal();
+    await local.client.post('/v1/connections', { name: 'mail', connection: inbox.url });
+    const post = (key: string) =>
+      local.client.post(
+        '/v1/nodes/send-email/runs',
+        { settings: settings('@mail') },
+        { 'idempotency-key': key },
+      );
+    expect((await post('x'.repeat(256))).status).toBe(422);
+    const first = await post('k');
+    await local.client.call('DELETE', '/v1/connections/mail');
+    expect((await post('k')).body).toEqual(first.body);
+    expect((await post('other')).status).toBe(404);
+  });
+
+  it('an address with a domain in another script works in either way', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using local = await startLocal();
+    const run = (async: boolean) =>
+      local.client.post('/v1/nodes/send-email/runs', {
+        settings: settings(inbox.url, { from: 'a@bücher.example', async }),
+      });
+    expect((await run(false)).body.outcome.receipt.messageId).toMatch(/@xn--bcher-kva\.example>$/);
+    expect((await run(true)).status).toBe(202);
+  });
+
+  it('who may only send cannot make the server read its files or call its network', async () => {
+    await using local = await startLocal();
+    const { body: made } = await local.client.post('/v1/api-keys', { name: 'flows', scopes: ['send'] });
+    const limited = local.client.as(made.key);
+    const run = (connection: unknown) =>
+      limited.post('/v1/nodes/send-email/runs', { settings: settings(connection as string) });
+    const client = { kind: 'oauth2-client-credentials', user: 'a@x.org', clientId: 'c', clientSecret: 's' };
+    for (const connection of [
+      'smtps://127.0.0.1:2?caFile=/dev/zero',
+      { host: 'x.org', auth: { ...client, tokenEndpoint: 'http://127.0.0.1:1/latest/meta-data' } },
+      { host: 'x.org', auth: { ...client, tokenEndpoint: 'https://169.254.169.254/token' } },
+      {
+        host: 'x.org',
+        auth: {
+          kind: 'oauth2-certificate',
+          user: 'a@x.org',
+          tenantId: 't',
+          clientId: 'c',
+          certificateFile: '/etc/ssl/key.pem',
+          assertion: 'entra',
+        },
+      },
+    ]) {
+      expect((await run(connection)).body).toMatchObject({ status: 422, code: 'CONNECTION_INVALID' });
+    }
+    // Administrators may use what is inside, but no files outside of the folder for them.
+    const stored = await local.client.post('/v1/connections', {
+      name: 'f',
+      connection: 'smtps://x.org?caFile=/etc/passwd',
+    });
+    expect(stored.status).toBe(422);
+  });
+
+  it('refused keys are limited like everything else', async () => {
+    await using local = await startLocal({ FLOWPOST_REQUESTS_PER_MINUTE: '20' });
+    const statuses = new Set<number>();
+    for (let one = 0; one < 40; one++)
+      statuses.add((await local.client.as('nothing').get('/v1/nodes')).status);
+    expect([...statuses].toSorted()).toEqual([401, 429]);
+  });
+});
+
+it('servers on one database need the same keys', async () => {
+  await using folder = await temporaryFolder();
+  const first = await startLocal(
+    { FLOWPOST_KEYS: `a:${Buffer.alloc(32, 1).toString('base64url')}` },
+    { path: folder.path, key: '' },
+  );
+  await first[Symbol.asyncDispose]();
+  const other = startLocal(
+    { FLOWPOST_KEYS: `b:${Buffer.alloc(32, 2).toString('base64url')}` },
+    { path: folder.path, key: '' },
+  );
+  await expect(other.then(() => 'started')).rejects.toMatchObject({ code: 'SECRET_KEY_MISSING' });
+});
+
+it('waits between attempts grow, honour the server, and end', () => {
+  const at = (attempt: number, more: object = {}) =>
+    nextAttemptAt({ attempt, createdAt: 0, now: 0, ...more }, { forMs: 48 * 3_600_000, random: () => 0.5 });
+  expect([1, 2, 3, 4, 9, 20].map((attempt) => at(attempt))).toEqual([
+    5_000, 20_000, 60_000, 300_000, 14_400_000, 14_400_000,
+  ]);
+  expect(at(1, { retryAfterMs: 3_600_000 })).toBe(3_600_000);
+  expect(at(1, { now: 48 * 3_600_000 })).toBeUndefined();
+});
