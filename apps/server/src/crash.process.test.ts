@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SmtpInbox } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
@@ -31,6 +33,48 @@ const slowInbox = () =>
       },
     },
   });
+
+/** Runs a command with a disk of its own for a folder, of so many MiB, and nobody else sees it. */
+const smallDisk = (folder: string, mib: number): string[] => [
+  ...['unshare', '-Urm', 'sh', '-c', `mount -t tmpfs -o size=${mib}m tmpfs "$0" && exec "$@"`, folder],
+];
+const hasSmallDisks = spawnSync('unshare', ['-Urm', 'true']).status === 0;
+if (!hasSmallDisks) report('no user namespaces here: the test of a full disk is skipped');
+
+describe.skipIf(!hasSmallDisks)('a disk that is full', () => {
+  it('is a clear refusal, and nothing that was accepted before is lost', async () => {
+    await using folder = await temporaryFolder();
+    await using inbox = await SmtpInbox.start();
+    const server = await ServerProcess.start({ FLOWPOST_DATA: folder.path }, smallDisk(folder.path, 110));
+    const headers = { authorization: `Bearer ${server.firstKey}`, 'content-type': 'application/json' };
+    const settings = { connection: inbox.url, from: 'a@x.org', to: 'b@x.org', async: true };
+    let accepted = 0;
+    let refusal: { readonly status: number; readonly code: string; readonly retryable: boolean } | undefined;
+    while (!refusal && accepted < 500) {
+      // Nothing that a database could make smaller.
+      const text = randomBytes(700_000).toString('base64');
+      const body = JSON.stringify({ settings: { ...settings, subject: `full ${accepted}`, text } });
+      const response = await fetch(`${server.url}/v1/nodes/send-email/runs`, {
+        method: 'POST',
+        headers,
+        body,
+      });
+      const answer = await response.json();
+      if (response.status === 202) accepted++;
+      else refusal = answer as typeof refusal;
+    }
+    expect(refusal).toMatchObject({ status: 503, code: 'STORAGE_UNAVAILABLE', retryable: true });
+    expect(accepted).toBeGreaterThan(5);
+    expect((await fetch(`${server.url}/healthz`)).status).toBe(200);
+    // Sent, or still there to be sent when there is room again.
+    const arrived = new Set(inbox.messages.map(({ subject }) => subject));
+    expect(arrived.size).toBeLessThanOrEqual(accepted);
+    report(
+      `full disk: ${accepted} accepted, ${arrived.size} sent before it was full, then ${JSON.stringify(refusal?.code)}`,
+    );
+    await server.end('SIGKILL');
+  }, 60_000);
+});
 
 describe('a server that is killed', () => {
   it(

@@ -25,6 +25,7 @@ import type { NewDelivery } from './outbox/delivery.ts';
 import type { Known } from './outbox/delivery-reader.ts';
 import type { DeliveryRunner } from './outbox/delivery-runner.ts';
 import type { DeliveryStore } from './outbox/delivery-store.ts';
+import { laneOf } from './outbox/lane.ts';
 import type { Outbox } from './outbox/outbox.ts';
 
 export interface RunRequest {
@@ -55,7 +56,7 @@ export interface RunsOptions {
   readonly logger: Logger;
   readonly hostAccess: HostAccess;
   /** Something was put into the outbox. */
-  readonly onQueued: () => void;
+  readonly onQueued: (lane: string) => void;
 }
 
 /** What makes two requests with one key the same. */
@@ -107,7 +108,7 @@ export class Runs {
     const { async } = prepared.request.policy;
     this.#options.metrics.accepted(async ? 'async' : 'sync');
     if (async) {
-      this.#options.onQueued();
+      this.#options.onQueued(delivery.lane);
       return answerOf(run.queued(withMessageId(prepared, delivery.messageId)), delivery.id);
     }
     const answer = answerOf(await this.#sendNow(delivery, run, prepared), delivery.id);
@@ -144,6 +145,7 @@ export class Runs {
       request: { message, policy, unshared: session === 'unshared', trigger },
       connectionId,
       sealed: connectionId === undefined ? await this.#seal(prepared.connection) : undefined,
+      lane: laneOf(prepared.connection),
       store: policy.store,
       apiKey: request.apiKey,
       idempotencyKey,

@@ -43,7 +43,7 @@ export interface FlowpostServer {
   readonly scope: FlowScope;
   readonly metrics: Metrics;
   readonly closing: AbortSignal;
-  wake(): void;
+  wake(lane?: string): void;
 }
 
 export interface RunningServer extends AsyncDisposable {
@@ -132,9 +132,9 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
     ...{ deliveries, runner, logger, worker, concurrency, pollMs: 500 },
     isBusy: () => outbox.isBusy,
   });
-  const wake = (): void => outboxWorker.wake();
+  const wake = (lane?: string): void => outboxWorker.wake(lane);
   const recovery = new Recovery({
-    ...{ database, deliveries, logger, worker, onRecovered: wake },
+    ...{ database, deliveries, logger, worker, onRecovered: () => wake() },
     ...{ beatMs: config.leaseMs / 5, silenceMs: config.leaseMs },
   });
   const runs = new Runs({

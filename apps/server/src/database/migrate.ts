@@ -36,6 +36,7 @@ const migrations: readonly string[] = [
     recipients text[] not null,
     subject text not null,
     connection_id uuid,
+    lane text not null,
     store jsonb,
     api_key text not null,
     idempotency_key text,

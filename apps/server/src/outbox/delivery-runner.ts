@@ -69,10 +69,14 @@ export class DeliveryRunner {
    * Sends a delivery once.
    *
    * @param keepsTrying whether a failure that may pass puts it back into the queue. Not for whoever waits for the outcome.
+   * @param onSlotAway told when the next turn of this lane is so far off that the delivery went back into the queue.
    */
   async run(
     claim: ClaimedDelivery,
-    { keepsTrying }: { readonly keepsTrying: boolean },
+    {
+      keepsTrying,
+      onSlotAway,
+    }: { readonly keepsTrying: boolean; readonly onSlotAway?: (at: number) => void },
   ): Promise<SendReceipt> {
     const { metrics, logger } = this.#options;
     const started = performance.now();
@@ -88,7 +92,9 @@ export class DeliveryRunner {
       return receipt;
     } catch (thrown) {
       if (thrown instanceof SlotAway && keepsTrying) {
-        await this.postpone(claim, thrown.at);
+        onSlotAway?.(thrown.at);
+        // Not all at once, those who wait for the same limit.
+        await this.#postpone(claim, thrown.at + Math.random() * 5_000);
         throw thrown.error;
       }
       const error = toMailError(thrown instanceof SlotAway ? thrown.error : thrown);
@@ -109,7 +115,7 @@ export class DeliveryRunner {
   }
 
   /** Puts a claimed delivery back, untried. */
-  async postpone(claim: ClaimedDelivery, nextAt: number): Promise<void> {
+  async #postpone(claim: ClaimedDelivery, nextAt: number): Promise<void> {
     await this.#settle(claim, {
       id: claim.id,
       attempt: claim.attempt,
@@ -171,8 +177,7 @@ export class DeliveryRunner {
   /** A rate limit holds for all processes together, so they take their turns from one place. */
   async #takeTurn(connection: Connection, rate: SharedRate): Promise<void> {
     const waitMs = await rate.take(connection, longestWaitMs);
-    // Not all at once, those who wait for the same limit.
-    if (waitMs > longestWaitMs) throw new SlotAway(Date.now() + waitMs + Math.random() * 5_000);
+    if (waitMs > longestWaitMs) throw new SlotAway(Date.now() + waitMs);
     if (waitMs > 0) await delay(waitMs);
   }
 

@@ -16,6 +16,7 @@ interface ClaimedRow {
   readonly message_id: string;
   readonly request: StoredRequest;
   readonly sealed: string | null;
+  readonly lane: string;
   readonly created_at: Date;
 }
 
@@ -46,20 +47,26 @@ export class DeliveryStore extends DeliveryReader {
         subject: one.subject,
         request: one.request,
       },
-      ...{ connection_id: one.connectionId, sealed: one.sealed, store: one.store, api_key: one.apiKey },
+      ...{
+        connection_id: one.connectionId,
+        sealed: one.sealed,
+        lane: one.lane,
+        store: one.store,
+        api_key: one.apiKey,
+      },
       ...{ idempotency_key: one.idempotencyKey, body_hash: one.bodyHash },
     }));
     return this.database.transaction(async (transaction) => {
       const inserted = await transaction.query<{ id: string }>(
         `with given as (
            select * from jsonb_to_recordset($1::jsonb) as given (id uuid, state text, mode text, node_type text, node_id text,
-             message_id text, recipients text[], subject text, request jsonb, connection_id uuid, sealed text, store jsonb,
+             message_id text, recipients text[], subject text, request jsonb, connection_id uuid, sealed text, lane text, store jsonb,
              api_key text, idempotency_key text, body_hash text, attempt int, worker uuid)
          ), new as (
            insert into flowpost.deliveries (id, state, mode, node_type, node_id, message_id, recipients, subject,
-             connection_id, store, api_key, idempotency_key, body_hash, attempt, worker)
+             connection_id, lane, store, api_key, idempotency_key, body_hash, attempt, worker)
            select id, state, mode, node_type, node_id, message_id, recipients, subject,
-             connection_id, store, api_key, idempotency_key, body_hash, attempt, worker
+             connection_id, lane, store, api_key, idempotency_key, body_hash, attempt, worker
            from given
            on conflict (api_key, idempotency_key) where idempotency_key is not null do nothing
            returning id, state
@@ -75,7 +82,7 @@ export class DeliveryStore extends DeliveryReader {
       if (jobs.length > 0) {
         await this.#boss.insert(
           queue,
-          jobs.map(({ id }) => ({ data: { id } })),
+          jobs.map(({ id, lane }) => ({ data: { id }, group: { id: lane } })),
           { db: forPgBoss(transaction) },
         );
       }
@@ -91,19 +98,26 @@ export class DeliveryStore extends DeliveryReader {
     });
   }
 
-  /** Takes jobs that are due, and the deliveries they are for. A job has done its duty with that. */
-  async claim(worker: string, atMost: number): Promise<ClaimedDelivery[]> {
+  /**
+   * Takes jobs that are due, and the deliveries they are for. A job has done its duty with that.
+   *
+   * @param except lanes of which nothing is wanted at the moment.
+   */
+  async claim(worker: string, atMost: number, except: readonly string[] = []): Promise<ClaimedDelivery[]> {
     return this.database.transaction(async (transaction) => {
       const db = forPgBoss(transaction);
-      const jobs = await this.#boss.fetch<{ id: string }>(queue, { batchSize: atMost, db });
+      const jobs = await this.#boss.fetch<{ id: string }>(queue, {
+        ...{ batchSize: atMost, db },
+        ignoreGroups: [...except],
+      });
       if (jobs.length === 0) return [];
       const rows = await transaction.query<ClaimedRow>(
         `with mine as (
            update flowpost.deliveries set state = 'sending', worker = $2, attempt = attempt + 1, next_at = null, updated_at = now()
            where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second')
-           returning id, attempt, mode, state, node_type, node_id, message_id, created_at, connection_id
+           returning id, attempt, mode, state, node_type, node_id, message_id, created_at, connection_id, lane
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
-         select mine.id, mine.attempt, mine.mode, mine.node_type, mine.node_id, mine.message_id, r.request, mine.created_at,
+         select mine.id, mine.attempt, mine.mode, mine.node_type, mine.node_id, mine.message_id, r.request, mine.lane, mine.created_at,
            coalesce(r.sealed, c.sealed) as sealed
          from mine join flowpost.delivery_requests r on r.id = mine.id
            left join flowpost.connections c on c.id = mine.connection_id`,
@@ -116,7 +130,7 @@ export class DeliveryStore extends DeliveryReader {
       );
       return rows.map((row) => ({
         ...{ id: row.id, attempt: row.attempt, mode: row.mode, nodeType: row.node_type, nodeId: row.node_id },
-        ...{ messageId: row.message_id, request: row.request, sealed: row.sealed },
+        ...{ messageId: row.message_id, request: row.request, sealed: row.sealed, lane: row.lane },
         createdAt: row.created_at.getTime(),
       }));
     });
@@ -152,7 +166,12 @@ export class DeliveryStore extends DeliveryReader {
     }));
     await this.database.transaction(async (transaction) => {
       // One that was declared in doubt because its process seemed dead is settled all the same when it comes back.
-      const ended = await transaction.query<{ id: string; state: string; next_at: Date | null }>(
+      const ended = await transaction.query<{
+        id: string;
+        state: string;
+        lane: string;
+        next_at: Date | null;
+      }>(
         `with mine as (
            update flowpost.deliveries d set state = given.state, receipt = coalesce(given.receipt, d.receipt), error = given.error,
              next_at = given.next_at, worker = null, updated_at = now(),
@@ -161,9 +180,9 @@ export class DeliveryStore extends DeliveryReader {
              next_at timestamptz, detail jsonb, uncounted boolean)
            where d.id = given.id and d.attempt = given.attempt
              and (d.state in ('sending', 'committing') and d.worker = $2 or d.state = 'in-doubt')
-           returning d.id, d.state, d.next_at, given.detail
+           returning d.id, d.state, d.lane, d.next_at, given.detail
          ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, detail from mine)
-         select id, state, next_at from mine`,
+         select id, state, lane, next_at from mine`,
         [storable(rows), worker],
       );
       await this.#enqueue(
@@ -174,11 +193,14 @@ export class DeliveryStore extends DeliveryReader {
   }
 
   async #enqueue(
-    rows: readonly { readonly id: string; readonly next_at: Date | null }[],
+    rows: readonly { readonly id: string; readonly lane: string; readonly next_at: Date | null }[],
     transaction: Queryable,
   ): Promise<void> {
     if (rows.length === 0) return;
-    const jobs = rows.map(({ id, next_at }) => ({ data: { id }, ...(next_at && { startAfter: next_at }) }));
+    const jobs = rows.map(({ id, lane, next_at }) => ({
+      ...{ data: { id }, group: { id: lane } },
+      ...(next_at && { startAfter: next_at }),
+    }));
     await this.#boss.insert(queue, jobs, { db: forPgBoss(transaction) });
   }
 
@@ -202,14 +224,14 @@ export class DeliveryStore extends DeliveryReader {
     detail?: object,
   ): Promise<boolean> {
     return this.database.transaction(async (transaction) => {
-      const moved = await transaction.query<{ id: string; next_at: null }>(
+      const moved = await transaction.query<{ id: string; lane: string; next_at: null }>(
         `with mine as (
            update flowpost.deliveries set state = $3, worker = null, next_at = null, updated_at = now(),
              open = $3 in ('queued', 'in-doubt'), answer = null, error = case when $3 = 'sent' then null else error end,
              mode = case when $3 = 'queued' then 'async' else mode end
-           where id = $1 and state = any($2::text[]) returning id, state, next_at
+           where id = $1 and state = any($2::text[]) returning id, state, lane, next_at
          ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, $4::jsonb from mine)
-         select id, next_at from mine`,
+         select id, lane, next_at from mine`,
         [id, from, to, detail === undefined ? null : storable(detail)],
       );
       if (to === 'queued') await this.#enqueue(moved, transaction);
@@ -232,19 +254,24 @@ export class DeliveryStore extends DeliveryReader {
     inDoubt: MailErrorJson,
   ): Promise<{ state: DeliveryState }[]> {
     return this.database.transaction(async (transaction) => {
-      const recovered = await transaction.query<{ id: string; state: DeliveryState; next_at: null }>(
+      const recovered = await transaction.query<{
+        id: string;
+        state: DeliveryState;
+        lane: string;
+        next_at: null;
+      }>(
         `with mine as (
            update flowpost.deliveries set worker = null, next_at = null, updated_at = now(),
              state = case when state = 'committing' then 'in-doubt' when mode = 'async' then 'queued' else 'failed' end,
              error = case when state = 'committing' then $3::jsonb when mode = 'async' then error else $2::jsonb end,
              open = state = 'committing' or mode = 'async'
            where open and state in ('sending', 'committing') and worker = any($1::uuid[])
-           returning id, state, next_at
+           returning id, state, lane, next_at
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine),
          freed as (
            delete from flowpost.duplicates where receipt is null and owner in (select id::text from mine where state = 'failed')
          )
-         select id, state, next_at from mine`,
+         select id, state, lane, next_at from mine`,
         [ended, storable(failed), storable(inDoubt)],
       );
       await this.#enqueue(
@@ -258,8 +285,8 @@ export class DeliveryStore extends DeliveryReader {
   /** Deliveries that wait and have no job that would come for them. A safety net: there should be none. */
   async requeueForgotten(): Promise<number> {
     return this.database.transaction(async (transaction) => {
-      const rows = await transaction.query<{ id: string; next_at: Date | null }>(
-        `select d.id, d.next_at from flowpost.deliveries d
+      const rows = await transaction.query<{ id: string; lane: string; next_at: Date | null }>(
+        `select d.id, d.lane, d.next_at from flowpost.deliveries d
          where d.open and d.state = 'queued' and d.updated_at < now() - interval '1 minute'
            and not exists (select 1 from pgboss.job j where j.name = $1 and j.data ->> 'id' = d.id::text and j.state < 'completed')
          limit 1000`,

@@ -39,6 +39,8 @@ export interface NewDelivery {
   /** A stored connection, or one that came with the settings, sealed. */
   readonly connectionId?: string | undefined;
   readonly sealed?: string | undefined;
+  /** Who shares a mailbox at a server with it; see `laneOf`. */
+  readonly lane: string;
   readonly store?: StoreResult | undefined;
   readonly apiKey: string;
   readonly idempotencyKey?: string | undefined;
@@ -56,6 +58,7 @@ export interface ClaimedDelivery {
   readonly request: StoredRequest;
   /** The sealed connection as it is now; null when a stored one was deleted. */
   readonly sealed: string | null;
+  readonly lane: string;
   readonly createdAt: number;
 }
 

@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto';
-import { type Connection, EncryptedText } from '@flowpost/core';
+import type { Connection } from '@flowpost/core';
 import { findService } from '@flowpost/transport';
 import type { Queryable } from '../database/database.ts';
+import { laneOf } from './lane.ts';
 
 /** Messages in any 60 seconds: as the connection says, or as the service is known to allow. */
 function messagesPerMinute(connection: Connection): number | undefined {
@@ -11,19 +11,6 @@ function messagesPerMinute(connection: Connection): number | undefined {
   return connection.service === undefined
     ? undefined
     : findService(connection.service).profile.messagesPerMinute;
-}
-
-/** Whose limit it is: one mailbox at one server. */
-function ownerOf(connection: Connection): string {
-  // What is encrypted would print as ***, and so would somebody else's.
-  const shown = (value: unknown): unknown => (value instanceof EncryptedText ? value.compact : value);
-  const user =
-    connection.auth && ('user' in connection.auth ? connection.auth.user : connection.auth.username);
-  const place =
-    connection.kind === 'smtp' ? (connection.service ?? connection.host) : shown(connection.tenantId);
-  return createHash('sha256')
-    .update(JSON.stringify([connection.kind, place, shown(user)]))
-    .digest('base64url');
 }
 
 /** Rate limits that all processes keep together, as evenly spaced turns in the database. */
@@ -42,7 +29,7 @@ export class SharedRate {
   async take(connection: Connection, atMostMs: number): Promise<number> {
     const limit = messagesPerMinute(connection);
     if (limit === undefined) return 0;
-    const owner = ownerOf(connection);
+    const owner = laneOf(connection);
     const [taken] = await this.#database.query<{ wait: number }>(
       `insert into flowpost.rate_slots as slot (key, next_at) values ($1, now() + $2 * interval '1 millisecond')
        on conflict (key) do update set next_at = greatest(now(), slot.next_at) + $2 * interval '1 millisecond'

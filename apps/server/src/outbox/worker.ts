@@ -3,6 +3,7 @@ import type { Logger } from '@flowpost/core';
 import type { ClaimedDelivery } from './delivery.ts';
 import type { DeliveryRunner } from './delivery-runner.ts';
 import type { DeliveryStore } from './delivery-store.ts';
+import { Lanes } from './lanes.ts';
 
 export interface WorkerOptions {
   readonly deliveries: DeliveryStore;
@@ -24,8 +25,9 @@ const restMs = 50;
 export class OutboxWorker {
   readonly #options: WorkerOptions;
   readonly #running = new Set<Promise<unknown>>();
-  /** How many are under way for each connection. */
-  readonly #byConnection = new Map<string, number>();
+  readonly #lanes = new Lanes();
+  /** Of which lanes nothing was wanted when it was last looked. */
+  #closed: readonly string[] = [];
   readonly #stopping = new AbortController();
   #wake: (() => void) | undefined;
   #loop: Promise<void> | undefined;
@@ -38,9 +40,9 @@ export class OutboxWorker {
     this.#loop ??= this.#run();
   }
 
-  /** Something was put in: no need to wait. */
-  wake(): void {
-    this.#wake?.();
+  /** Something was put in, of a lane or of any: no need to wait, unless nothing is wanted of that lane. */
+  wake(lane?: string): void {
+    if (lane === undefined || !this.#closed.includes(lane)) this.#wake?.();
   }
 
   /** How many are under way. */
@@ -71,7 +73,10 @@ export class OutboxWorker {
       });
       if (this.#options.isBusy()) await delay(restMs);
       try {
-        const claims = await deliveries.claim(worker, concurrency - this.#running.size);
+        const now = concurrency - this.#running.size;
+        this.#closed = this.#lanes.closed(now);
+        // Half of what is free, so that something is left for the next lane that comes.
+        const claims = await deliveries.claim(worker, Math.ceil(now / 2), this.#closed);
         for (const claim of claims) this.#begin(claim);
         if (claims.length > 0) continue;
         await Promise.race([woken, delay(pollMs, undefined, { signal }).catch(() => undefined)]);
@@ -83,25 +88,18 @@ export class OutboxWorker {
     }
   }
 
-  /** One slow server must not keep all the others waiting, so nobody has more than a part. */
   #begin(claim: ClaimedDelivery): void {
-    const { runner, concurrency } = this.#options;
-    const owner = claim.sealed ?? '';
-    const share = this.#byConnection.get(owner) ?? 0;
-    const isOver = share >= Math.max(5, concurrency / 4);
-    if (!isOver) this.#byConnection.set(owner, share + 1);
+    const { lane } = claim;
+    this.#lanes.begin(lane);
+    const onSlotAway = (at: number): void => this.#lanes.away(lane, at);
     // How it ended is written down where it ended.
-    const work = isOver
-      ? runner.postpone(claim, Date.now() + 1_000 + Math.random() * 4_000)
-      : runner.run(claim, { keepsTrying: true });
-    const running = work.catch(() => undefined);
+    const running = this.#options.runner.run(claim, { keepsTrying: true, onSlotAway }).catch(() => undefined);
     this.#running.add(running);
     void running.finally(() => {
       this.#running.delete(running);
-      if (isOver) return;
-      const left = (this.#byConnection.get(owner) ?? 1) - 1;
-      if (left > 0) this.#byConnection.set(owner, left);
-      else this.#byConnection.delete(owner);
+      this.#lanes.end(lane);
+      const free = this.#options.concurrency - this.#running.size;
+      if (this.#closed.includes(lane) && !this.#lanes.closed(free).includes(lane)) this.wake();
     });
   }
 }

@@ -26,8 +26,13 @@ export class ServerProcess {
     this.log = log;
   }
 
-  static async start(environment: NodeJS.ProcessEnv): Promise<ServerProcess> {
-    const child = spawn(process.execPath, ['--conditions=@flowpost/source', main], {
+  /** @param wrapper a command that runs the one behind it, in surroundings of its own. */
+  static async start(
+    environment: NodeJS.ProcessEnv,
+    wrapper: readonly string[] = [],
+  ): Promise<ServerProcess> {
+    const [program = '', ...args] = [...wrapper, process.execPath, '--conditions=@flowpost/source', main];
+    const child = spawn(program, args, {
       env: { ...process.env, LOG_LEVEL: 'warn', PORT: '0', ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
