@@ -1,10 +1,10 @@
-// What one would build without us: pg-boss, and a handler that sends with nodemailer's pool. On PGlite as it comes, or on
-// PostgreSQL. Prints how fast jobs are sent one by one, and how fast messages get through end to end.
+// What one would build without us: pg-boss, and a handler that sends with nodemailer's pool. On PGlite as durable as
+// ours, or on PostgreSQL. Prints how fast jobs are sent one by one, and how fast messages get through end to end.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { PGlite } from '@electric-sql/pglite';
+import { openDurablePglite } from '@flowpost/server/durable-pglite';
 import { createTransport } from 'nodemailer';
 import { fromPglite, PgBoss } from 'pg-boss';
 
@@ -17,8 +17,7 @@ const { values } = parseArgs({
 });
 const messages = Number(values.messages);
 const folder = await mkdtemp(join(tmpdir(), 'flowpost-bench-'));
-const pglite = values.database === '' ? new PGlite(join(folder, 'data')) : undefined;
-await pglite?.waitReady;
+const pglite = values.database === '' ? (await openDurablePglite(join(folder, 'data'))).pglite : undefined;
 const boss = new PgBoss(
   pglite
     ? { db: fromPglite(pglite), backend: 'pglite' }

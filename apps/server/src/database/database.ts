@@ -14,6 +14,8 @@ export interface Database extends Queryable, AsyncDisposable {
   readonly kind: 'pglite' | 'postgres';
   /** What becomes of a committed transaction when the power fails. */
   readonly survivesPowerLoss: boolean;
+  /** How much room there is where it keeps its files, in bytes. */
+  freeBytes(): number;
   /** Runs work in one transaction: all of it, or nothing. */
   transaction<Value>(work: (transaction: Queryable) => Promise<Value>): Promise<Value>;
 }

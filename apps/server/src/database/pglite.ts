@@ -1,44 +1,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { fsyncSync } from 'node:fs';
-import { PGlite } from '@electric-sql/pglite';
+import { statfsSync } from 'node:fs';
+import type { PGlite } from '@electric-sql/pglite';
 import { type Database, type Queryable, storageError } from './database.ts';
-
-interface FileStream {
-  readonly nfd: number;
-}
-interface FileOperations {
-  fsync?: (stream: FileStream) => number;
-}
-interface EmscriptenFs {
-  lookupPath(path: string): {
-    readonly node?: { readonly mount?: { readonly type?: { readonly stream_ops?: FileOperations } } };
-  };
-}
-
-/**
- * PGlite starts PostgreSQL with fsync off, and its file system has no fsync: what is committed then survives the end of the
- * process, not that of the machine. Here PostgreSQL asks for it, and the file system does it.
- *
- * @returns whether it could be switched on.
- */
-function enableFsync(pglite: PGlite): boolean {
-  const { FS } = pglite.Module as unknown as { readonly FS: EmscriptenFs };
-  const operations = FS.lookupPath('/pglite/data').node?.mount?.type?.stream_ops;
-  if (!operations) return false;
-  operations.fsync = ({ nfd }) => {
-    fsyncSync(nfd);
-    return 0;
-  };
-  return true;
-}
-
-const startParams = [
-  ...(PGlite as unknown as { readonly defaultStartParams: readonly string[] }).defaultStartParams.filter(
-    (parameter) => parameter !== '-F',
-  ),
-  // The other methods end nowhere in this build.
-  ...['-c', 'wal_sync_method=fsync'],
-];
+import { openDurablePglite } from './durable-pglite.ts';
+import { startUpkeep } from './upkeep.ts';
 
 type Runs = Pick<PGlite, 'query' | 'exec'>;
 
@@ -57,11 +22,10 @@ function queryable(pglite: Runs): Queryable {
 
 /** PostgreSQL within this process, its data in a folder that nobody else may use meanwhile. */
 export async function openPglite(folder: string): Promise<Database> {
-  const pglite = new PGlite(folder, { startParams });
-  await pglite.waitReady;
+  const { pglite, survivesPowerLoss } = await openDurablePglite(folder);
   // Nobody gathers statistics here, and without them the planner reads whole tables to find a few rows by their key.
   await pglite.exec('set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off');
-  const survivesPowerLoss = enableFsync(pglite);
+  const endUpkeep = startUpkeep(pglite);
   const outside = queryable(pglite);
   // There is one connection. Whoever asks for something while his own transaction has it means within that transaction; to wait
   // for its end would be to wait for himself.
@@ -69,6 +33,10 @@ export async function openPglite(folder: string): Promise<Database> {
   return {
     kind: 'pglite',
     survivesPowerLoss,
+    freeBytes() {
+      const { bavail, bsize } = statfsSync(folder);
+      return bavail * bsize;
+    },
     async query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]> {
       const inside = current.getStore()?.transaction;
       if (inside) return inside.query<Row>(text, values);
@@ -94,6 +62,7 @@ export async function openPglite(folder: string): Promise<Database> {
           throw storageError(error);
         }) as Promise<Value>,
     async [Symbol.asyncDispose]() {
+      await endUpkeep();
       await pglite.close();
     },
   };

@@ -1,11 +1,15 @@
-import type { MailErrorJson } from '@flowpost/core';
-import type { PgBoss } from 'pg-boss';
-import { type Database, forPgBoss, type Queryable } from '../database/database.ts';
+import { MailError } from '@flowpost/core';
+import { forPgBoss } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
 import type { ClaimedDelivery, DeliveryState, NewDelivery, Settlement, StoredRequest } from './delivery.ts';
-import { DeliveryReader, type Known } from './delivery-reader.ts';
+import { DeliveryKeeper, queue } from './delivery-keeper.ts';
+import type { Known } from './delivery-reader.ts';
 
-export const queue = 'deliveries';
+/**
+ * What is kept free for what was accepted, in bytes. An embedded database that cannot write down how a delivery ended cannot go on
+ * at all, so below this nothing is taken in, and below half of it nothing is begun.
+ */
+const reserveBytes = 64 * 1_048_576;
 
 interface ClaimedRow {
   readonly id: string;
@@ -20,20 +24,20 @@ interface ClaimedRow {
   readonly created_at: Date;
 }
 
+const diskFull = (): MailError =>
+  new MailError('STORAGE_UNAVAILABLE', 'The disk of the data folder is as good as full.', {
+    retryable: true,
+    details: { reason: 'ENOSPC' },
+  });
+
 /** The SQL of deliveries. Whatever changes a state writes the event of it in the same statement. */
-export class DeliveryStore extends DeliveryReader {
-  readonly #boss: PgBoss;
-
-  constructor(database: Database, boss: PgBoss) {
-    super(database);
-    this.#boss = boss;
-  }
-
+export class DeliveryStore extends DeliveryKeeper {
   /**
    * Puts deliveries in, all in one transaction with their jobs: those that are to be sent by this process at once as `sending`,
    * the others as `queued`.
    *
    * @returns for each undefined, or what its idempotency key was used for before.
+   * @throws MailError `STORAGE_UNAVAILABLE` when the disk has too little room left.
    */
   async insert(deliveries: readonly NewDelivery[], worker: string): Promise<(Known | undefined)[]> {
     const rows = deliveries.map((one) => ({
@@ -56,6 +60,9 @@ export class DeliveryStore extends DeliveryReader {
       },
       ...{ idempotency_key: one.idempotencyKey, body_hash: one.bodyHash },
     }));
+    const json = storable(rows);
+    // Once in its table, and once or twice in the log.
+    if (this.database.freeBytes() - 3 * json.length < reserveBytes) throw diskFull();
     return this.database.transaction(async (transaction) => {
       const inserted = await transaction.query<{ id: string }>(
         `with given as (
@@ -75,12 +82,12 @@ export class DeliveryStore extends DeliveryReader {
            select given.id, given.request, given.sealed from given join new using (id)
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from new)
          select id from new`,
-        [storable(rows)],
+        [json],
       );
       const isNew = new Set(inserted.map(({ id }) => id));
       const jobs = deliveries.filter(({ id, mode }) => mode === 'async' && isNew.has(id));
       if (jobs.length > 0) {
-        await this.#boss.insert(
+        await this.boss.insert(
           queue,
           jobs.map(({ id, lane }) => ({ data: { id }, group: { id: lane } })),
           { db: forPgBoss(transaction) },
@@ -104,9 +111,10 @@ export class DeliveryStore extends DeliveryReader {
    * @param except lanes of which nothing is wanted at the moment.
    */
   async claim(worker: string, atMost: number, except: readonly string[] = []): Promise<ClaimedDelivery[]> {
+    if (this.database.freeBytes() < reserveBytes / 2) throw diskFull();
     return this.database.transaction(async (transaction) => {
       const db = forPgBoss(transaction);
-      const jobs = await this.#boss.fetch<{ id: string }>(queue, {
+      const jobs = await this.boss.fetch<{ id: string }>(queue, {
         ...{ batchSize: atMost, db },
         ignoreGroups: [...except],
       });
@@ -123,7 +131,7 @@ export class DeliveryStore extends DeliveryReader {
            left join flowpost.connections c on c.id = mine.connection_id`,
         [jobs.map(({ data }) => data.id), worker],
       );
-      await this.#boss.deleteJob(
+      await this.boss.deleteJob(
         queue,
         jobs.map(({ id }) => id),
         { db },
@@ -185,23 +193,11 @@ export class DeliveryStore extends DeliveryReader {
          select id, state, lane, next_at from mine`,
         [storable(rows), worker],
       );
-      await this.#enqueue(
+      await this.enqueue(
         ended.filter(({ state }) => state === 'queued'),
         transaction,
       );
     });
-  }
-
-  async #enqueue(
-    rows: readonly { readonly id: string; readonly lane: string; readonly next_at: Date | null }[],
-    transaction: Queryable,
-  ): Promise<void> {
-    if (rows.length === 0) return;
-    const jobs = rows.map(({ id, lane, next_at }) => ({
-      ...{ data: { id }, group: { id: lane } },
-      ...(next_at && { startAfter: next_at }),
-    }));
-    await this.#boss.insert(queue, jobs, { db: forPgBoss(transaction) });
   }
 
   /** Keeps the answer to a request with an idempotency key, sealed, for whoever asks again. */
@@ -234,90 +230,12 @@ export class DeliveryStore extends DeliveryReader {
          select id, lane, next_at from mine`,
         [id, from, to, detail === undefined ? null : storable(detail)],
       );
-      if (to === 'queued') await this.#enqueue(moved, transaction);
+      if (to === 'queued') await this.enqueue(moved, transaction);
       // Somebody says that it was not sent, so sending the same is no duplicate.
       if (to === 'failed' && moved.length > 0) {
         await transaction.query('delete from flowpost.duplicates where receipt is null and owner = $1', [id]);
       }
       return moved.length > 0;
     });
-  }
-
-  /**
-   * Takes over what ended workers left behind. What becomes of it is decided from how it stands at that moment, in one statement:
-   * who only seems dead may be writing down that it is leaving. What may have left is in doubt; what somebody waited for has
-   * failed, since nobody waits any more; the rest goes back into the queue.
-   */
-  async recover(
-    ended: readonly string[],
-    failed: MailErrorJson,
-    inDoubt: MailErrorJson,
-  ): Promise<{ state: DeliveryState }[]> {
-    return this.database.transaction(async (transaction) => {
-      const recovered = await transaction.query<{
-        id: string;
-        state: DeliveryState;
-        lane: string;
-        next_at: null;
-      }>(
-        `with mine as (
-           update flowpost.deliveries set worker = null, next_at = null, updated_at = now(),
-             state = case when state = 'committing' then 'in-doubt' when mode = 'async' then 'queued' else 'failed' end,
-             error = case when state = 'committing' then $3::jsonb when mode = 'async' then error else $2::jsonb end,
-             open = state = 'committing' or mode = 'async'
-           where open and state in ('sending', 'committing') and worker = any($1::uuid[])
-           returning id, state, lane, next_at
-         ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine),
-         freed as (
-           delete from flowpost.duplicates where receipt is null and owner in (select id::text from mine where state = 'failed')
-         )
-         select id, state, lane, next_at from mine`,
-        [ended, storable(failed), storable(inDoubt)],
-      );
-      await this.#enqueue(
-        recovered.filter(({ state }) => state === 'queued'),
-        transaction,
-      );
-      return recovered;
-    });
-  }
-
-  /** Deliveries that wait and have no job that would come for them. A safety net: there should be none. */
-  async requeueForgotten(): Promise<number> {
-    return this.database.transaction(async (transaction) => {
-      const rows = await transaction.query<{ id: string; lane: string; next_at: Date | null }>(
-        `select d.id, d.lane, d.next_at from flowpost.deliveries d
-         where d.open and d.state = 'queued' and d.updated_at < now() - interval '1 minute'
-           and not exists (select 1 from pgboss.job j where j.name = $1 and j.data ->> 'id' = d.id::text and j.state < 'completed')
-         limit 1000`,
-        [queue],
-      );
-      await this.#enqueue(rows, transaction);
-      return rows.length;
-    });
-  }
-
-  /** Forgets what ended long ago. */
-  async forget(afterDays: number): Promise<void> {
-    const atOnce = 5_000;
-    for (let gone = atOnce; gone === atOnce; ) {
-      const old = await this.database.query(
-        `with old as (
-           delete from flowpost.deliveries where id in (
-             select id from flowpost.deliveries where updated_at < now() - $1 * interval '1 day' and not open order by seq limit $2
-           ) returning id
-         ), request as (delete from flowpost.delivery_requests where id in (select id from old)),
-         event as (delete from flowpost.delivery_events where delivery_id in (select id from old))
-         select id from old`,
-        [afterDays, atOnce],
-      );
-      gone = old.length;
-    }
-    await this.database.query('delete from flowpost.duplicates where expires_at < $1', [new Date()]);
-    await this.database.query(
-      `delete from flowpost.workers w where seen_at < now() - $1 * interval '1 day'
-         and not exists (select 1 from flowpost.deliveries d where d.open and d.worker = w.id)`,
-      [1],
-    );
   }
 }

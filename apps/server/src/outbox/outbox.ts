@@ -3,8 +3,9 @@ import { Batcher } from '../database/batcher.ts';
 import { type Database, forPgBoss } from '../database/database.ts';
 import { exclusively } from '../database/migrate.ts';
 import type { NewDelivery } from './delivery.ts';
+import { queue } from './delivery-keeper.ts';
 import type { Known } from './delivery-reader.ts';
-import { type DeliveryStore, queue } from './delivery-store.ts';
+import type { DeliveryStore } from './delivery-store.ts';
 
 /** The queue, over the same database as everything else. Its own retries are off: ours go by phase and reply code. */
 export async function startBoss(database: Database, onError: (error: Error) => void): Promise<PgBoss> {

@@ -1,0 +1,53 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { PGlite } from '@electric-sql/pglite';
+
+/** How much may be written ahead before it is put where it belongs and its files are used again, in bytes. */
+const writtenAhead = 64 * 1_048_576;
+/** What has rows that come and go. */
+const tables = [
+  'pgboss.job',
+  'flowpost.deliveries',
+  'flowpost.duplicates',
+  'flowpost.rate_slots',
+  'flowpost.workers',
+];
+
+/**
+ * Does what a PostgreSQL server has processes of its own for and an embedded one does not: without checkpoints its log of what was
+ * written ahead would grow for as long as it runs, and be read again in full after a crash; without vacuum the place of rows that
+ * are gone would never be used again.
+ *
+ * @param everyMs how often it is looked whether there is something to do, in milliseconds.
+ * @returns ends it.
+ */
+export function startUpkeep(pglite: PGlite, everyMs = 5_000): () => Promise<void> {
+  const ending = new AbortController();
+  const { signal } = ending;
+  const position = async (): Promise<number> => {
+    const { rows } = await pglite.query<{ at: number }>(
+      "select (pg_current_wal_lsn() - '0/0'::pg_lsn)::float8 as at",
+    );
+    return rows[0]?.at ?? 0;
+  };
+  const run = async (): Promise<void> => {
+    let last = await position();
+    for (;;) {
+      await delay(everyMs, undefined, { signal, ref: false });
+      if ((await position()) - last < writtenAhead) continue;
+      // Each of them alone, so that others get their turn in between.
+      for (const table of tables) if (!signal.aborted) await pglite.exec(`vacuum ${table}`);
+      await pglite.exec('checkpoint');
+      last = await position();
+    }
+  };
+  // A full disk may be in its way; it comes again.
+  const goOn = async (): Promise<void> => {
+    while (!signal.aborted)
+      await run().catch(() => delay(everyMs, undefined, { signal, ref: false }).catch(() => undefined));
+  };
+  const going = goOn();
+  return async () => {
+    ending.abort();
+    await going;
+  };
+}

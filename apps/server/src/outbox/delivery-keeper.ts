@@ -1,0 +1,109 @@
+import type { MailErrorJson } from '@flowpost/core';
+import type { PgBoss } from 'pg-boss';
+import { type Database, forPgBoss, type Queryable } from '../database/database.ts';
+import { storable } from '../database/storable.ts';
+import type { DeliveryState } from './delivery.ts';
+import { DeliveryReader } from './delivery-reader.ts';
+
+export const queue = 'deliveries';
+
+/** The SQL for deliveries that nobody is at: left behind, forgotten, or of no use any more. */
+export class DeliveryKeeper extends DeliveryReader {
+  protected readonly boss: PgBoss;
+
+  constructor(database: Database, boss: PgBoss) {
+    super(database);
+    this.boss = boss;
+  }
+
+  /** Puts in the jobs that will come for deliveries, when it is time. */
+  protected async enqueue(
+    rows: readonly { readonly id: string; readonly lane: string; readonly next_at: Date | null }[],
+    transaction: Queryable,
+  ): Promise<void> {
+    if (rows.length === 0) return;
+    const jobs = rows.map(({ id, lane, next_at }) => ({
+      ...{ data: { id }, group: { id: lane } },
+      ...(next_at && { startAfter: next_at }),
+    }));
+    await this.boss.insert(queue, jobs, { db: forPgBoss(transaction) });
+  }
+
+  /**
+   * Takes over what ended workers left behind. What becomes of it is decided from how it stands at that moment, in one statement:
+   * who only seems dead may be writing down that it is leaving. What may have left is in doubt; what somebody waited for has
+   * failed, since nobody waits any more; the rest goes back into the queue.
+   */
+  async recover(
+    ended: readonly string[],
+    failed: MailErrorJson,
+    inDoubt: MailErrorJson,
+  ): Promise<{ state: DeliveryState }[]> {
+    return this.database.transaction(async (transaction) => {
+      const recovered = await transaction.query<{
+        id: string;
+        state: DeliveryState;
+        lane: string;
+        next_at: null;
+      }>(
+        `with mine as (
+           update flowpost.deliveries set worker = null, next_at = null, updated_at = now(),
+             state = case when state = 'committing' then 'in-doubt' when mode = 'async' then 'queued' else 'failed' end,
+             error = case when state = 'committing' then $3::jsonb when mode = 'async' then error else $2::jsonb end,
+             open = state = 'committing' or mode = 'async'
+           where open and state in ('sending', 'committing') and worker = any($1::uuid[])
+           returning id, state, lane, next_at
+         ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine),
+         freed as (
+           delete from flowpost.duplicates where receipt is null and owner in (select id::text from mine where state = 'failed')
+         )
+         select id, state, lane, next_at from mine`,
+        [ended, storable(failed), storable(inDoubt)],
+      );
+      await this.enqueue(
+        recovered.filter(({ state }) => state === 'queued'),
+        transaction,
+      );
+      return recovered;
+    });
+  }
+
+  /** Deliveries that wait and have no job that would come for them. A safety net: there should be none. */
+  async requeueForgotten(): Promise<number> {
+    return this.database.transaction(async (transaction) => {
+      const rows = await transaction.query<{ id: string; lane: string; next_at: Date | null }>(
+        `select d.id, d.lane, d.next_at from flowpost.deliveries d
+         where d.open and d.state = 'queued' and d.updated_at < now() - interval '1 minute'
+           and not exists (select 1 from pgboss.job j where j.name = $1 and j.data ->> 'id' = d.id::text and j.state < 'completed')
+         limit 1000`,
+        [queue],
+      );
+      await this.enqueue(rows, transaction);
+      return rows.length;
+    });
+  }
+
+  /** Forgets what ended long ago. */
+  async forget(afterDays: number): Promise<void> {
+    const atOnce = 5_000;
+    for (let gone = atOnce; gone === atOnce; ) {
+      const old = await this.database.query(
+        `with old as (
+           delete from flowpost.deliveries where id in (
+             select id from flowpost.deliveries where updated_at < now() - $1 * interval '1 day' and not open order by seq limit $2
+           ) returning id
+         ), request as (delete from flowpost.delivery_requests where id in (select id from old)),
+         event as (delete from flowpost.delivery_events where delivery_id in (select id from old))
+         select id from old`,
+        [afterDays, atOnce],
+      );
+      gone = old.length;
+    }
+    await this.database.query('delete from flowpost.duplicates where expires_at < $1', [new Date()]);
+    await this.database.query(
+      `delete from flowpost.workers w where seen_at < now() - $1 * interval '1 day'
+         and not exists (select 1 from flowpost.deliveries d where d.open and d.worker = w.id)`,
+      [1],
+    );
+  }
+}
