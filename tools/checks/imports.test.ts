@@ -45,7 +45,6 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'zod',
   ],
   'apps/bench': [
-    '@electric-sql/pglite',
     '@flowpost/core',
     '@flowpost/mime-attachments',
     '@flowpost/node-adapter',
