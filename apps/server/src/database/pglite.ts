@@ -3,35 +3,15 @@ import { statfsSync } from 'node:fs';
 import type { PGlite } from '@electric-sql/pglite';
 import { type Database, type Queryable, storageError } from './database.ts';
 import { openDurablePglite } from './durable-pglite.ts';
-import { literal } from './literal.ts';
-import { Statements } from './statements.ts';
 import { startUpkeep } from './upkeep.ts';
 
 type Runs = Pick<PGlite, 'query' | 'exec'>;
 
-/** What is prepared. It stays so whatever becomes of the transaction it was prepared in. */
-class Prepared {
-  readonly #statements = new Statements();
-  readonly #known = new Set<string>();
-
-  /** Reading and planning a statement takes this database longer than executing it, so that is done once. */
-  async query<Row extends object>(pglite: Runs, text: string, values: readonly unknown[]): Promise<Row[]> {
-    const name = this.#statements.nameOf(text);
-    if (name === undefined) return (await pglite.query<Row>(text, [...values])).rows;
-    if (!this.#known.has(name)) {
-      await pglite.exec(`prepare ${name} as ${text}`);
-      this.#known.add(name);
-    }
-    const [result] = await pglite.exec(`execute ${name}(${values.map(literal).join(', ')})`);
-    return (result?.rows ?? []) as Row[];
-  }
-}
-
-function queryable(pglite: Runs, prepared: Prepared): Queryable {
+function queryable(pglite: Runs): Queryable {
   return {
     async query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]> {
       try {
-        if (values && values.length > 0) return await prepared.query<Row>(pglite, text, values);
+        if (values && values.length > 0) return (await pglite.query<Row>(text, [...values])).rows;
         return (await pglite.exec(text)).flatMap(({ rows }) => rows) as Row[];
       } catch (error) {
         throw storageError(error);
@@ -46,8 +26,7 @@ export async function openPglite(folder: string): Promise<Database> {
   // Nobody gathers statistics here, and without them the planner reads whole tables to find a few rows by their key.
   await pglite.exec('set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off');
   const endUpkeep = startUpkeep(pglite);
-  const prepared = new Prepared();
-  const outside = queryable(pglite, prepared);
+  const outside = queryable(pglite);
   // There is one connection. Whoever asks for something while his own transaction has it means within that transaction; to wait
   // for its end would be to wait for himself.
   const current = new AsyncLocalStorage<{ transaction: Queryable | undefined }>();
@@ -72,9 +51,9 @@ export async function openPglite(folder: string): Promise<Database> {
     transaction: <Value>(work: (transaction: Queryable) => Promise<Value>): Promise<Value> =>
       pglite
         .transaction(async (opened) => {
-          const held = { transaction: queryable(opened, prepared) as Queryable | undefined };
+          const held = { transaction: queryable(opened) as Queryable | undefined };
           try {
-            return await current.run(held, () => work(queryable(opened, prepared)));
+            return await current.run(held, () => work(queryable(opened)));
           } finally {
             held.transaction = undefined;
           }
