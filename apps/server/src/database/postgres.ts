@@ -1,13 +1,21 @@
 import pg from 'pg';
 import { type Database, type Queryable, storageError } from './database.ts';
+import { Statements } from './statements.ts';
 
 const connections = 10;
+
+const statements = new Statements();
 
 function queryable(client: Pick<pg.Pool, 'query'> | pg.PoolClient): Queryable {
   return {
     async query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]> {
       try {
-        const result = await client.query(text, values && [...values]);
+        const name = values && values.length > 0 ? statements.nameOf(text) : undefined;
+        const result = await client.query({
+          text,
+          ...(values && { values: [...values] }),
+          ...(name && { name }),
+        });
         // Several statements at once have several results.
         return [result].flat().flatMap((one) => one.rows) as Row[];
       } catch (error) {

@@ -145,7 +145,8 @@ export class DeliveryStore extends DeliveryKeeper {
   }
 
   /**
-   * Writes down that the message is about to leave. Whoever is not in the result has lost the delivery to somebody else, and must
+   * Writes down that the message is about to leave. The ids stand in the condition as well, because a planner without statistics
+   * would rather read all deliveries than look these few up. Whoever is not in the result has lost the delivery to somebody else, and must
    * not send it.
    */
   async commit(
@@ -156,11 +157,12 @@ export class DeliveryStore extends DeliveryKeeper {
       `with mine as (
          update flowpost.deliveries d set state = 'committing', updated_at = now()
          from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int)
-         where d.id = given.id and d.attempt = given.attempt and d.worker = $2 and d.state in ('sending', 'committing')
+         where d.id = any($3::uuid[]) and d.id = given.id and d.attempt = given.attempt
+           and d.worker = $2 and d.state in ('sending', 'committing')
          returning d.id, d.state
        ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
        select id from mine`,
-      [storable(claims), worker],
+      [storable(claims), worker, claims.map(({ id }) => id)],
     );
     return new Set(rows.map(({ id }) => id));
   }
@@ -186,12 +188,12 @@ export class DeliveryStore extends DeliveryKeeper {
              open = given.state in ('queued', 'in-doubt'), attempt = d.attempt - given.uncounted::int
            from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int, state text, receipt jsonb, error jsonb,
              next_at timestamptz, detail jsonb, uncounted boolean)
-           where d.id = given.id and d.attempt = given.attempt
+           where d.id = any($3::uuid[]) and d.id = given.id and d.attempt = given.attempt
              and (d.state in ('sending', 'committing') and d.worker = $2 or d.state = 'in-doubt')
            returning d.id, d.state, d.lane, d.next_at, given.detail
          ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, detail from mine)
          select id, state, lane, next_at from mine`,
-        [storable(rows), worker],
+        [storable(rows), worker, rows.map(({ id }) => id)],
       );
       await this.enqueue(
         ended.filter(({ state }) => state === 'queued'),

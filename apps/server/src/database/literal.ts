@@ -1,0 +1,20 @@
+/** A value as an SQL literal of no type yet: PostgreSQL reads it as whatever type belongs there. */
+export function literal(value: unknown): string {
+  return value === null || value === undefined ? 'null' : quoted(textOf(value));
+}
+
+/** With `standard_conforming_strings`, which is on, a backslash is a backslash. */
+const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
+
+/** The text PostgreSQL's input functions read. */
+function textOf(value: unknown): string {
+  if (typeof value === 'string') return value;
+  if (value instanceof Date) return value.toISOString();
+  if (value instanceof Uint8Array) return `\\x${Buffer.from(value).toString('hex')}`;
+  if (Array.isArray(value)) return `{${value.map(elementOf).join(',')}}`;
+  if (typeof value === 'object') return JSON.stringify(value);
+  return String(value);
+}
+
+const elementOf = (value: unknown): string =>
+  value === null || value === undefined ? 'NULL' : `"${textOf(value).replace(/["\\]/g, '\\$&')}"`;
