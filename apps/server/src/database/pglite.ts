@@ -1,74 +1,55 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { statfsSync } from 'node:fs';
-import type { PGlite } from '@electric-sql/pglite';
 import { type Database, type Queryable, storageError } from './database.ts';
-import { openDurablePglite } from './durable-pglite.ts';
-import { literal } from './literal.ts';
-import { Statements } from './statements.ts';
+import { PgliteClient } from './pglite-client.ts';
 import { startUpkeep } from './upkeep.ts';
 
-type Runs = Pick<PGlite, 'query' | 'exec'>;
-
-/** Reading and planning a statement takes this database longer than executing it, so it is prepared when it comes again. */
-class Prepared {
-  readonly #pglite: PGlite;
-  readonly #statements = new Statements();
-  readonly #begun = new Set<string>();
-  readonly #ready = new Set<string>();
-
-  constructor(pglite: PGlite) {
-    this.#pglite = pglite;
-  }
-
-  /** @param runs the database, or a transaction in it. */
-  async query<Row extends object>(runs: Runs, text: string, values: readonly unknown[]): Promise<Row[]> {
-    const name = this.#statements.nameOf(text);
-    if (name === undefined || !this.#ready.has(name)) {
-      if (name !== undefined) this.#prepare(name, text);
-      return (await runs.query<Row>(text, [...values])).rows;
+const queryable = (client: PgliteClient): Queryable => ({
+  async query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]> {
+    try {
+      return (await client.run(text, values)) as Row[];
+    } catch (error) {
+      throw storageError(error);
     }
-    const [result] = await runs.exec(`execute ${name}(${values.map(literal).join(', ')})`);
-    return (result?.rows ?? []) as Row[];
-  }
+  },
+});
 
-  /** In a turn of its own: within somebody's transaction its failure would be that transaction's. */
-  #prepare(name: string, text: string): void {
-    if (this.#begun.has(name)) return;
-    this.#begun.add(name);
-    this.#pglite.exec(`prepare ${name} as ${text}`).then(
-      () => this.#ready.add(name),
-      () => undefined,
+/**
+ * PostgreSQL in a thread of this process, its data in a folder that nobody else may use meanwhile.
+ *
+ * @param longestMs how long a statement may take before the thread is taken for lost and started again, in milliseconds.
+ */
+export async function openPglite(folder: string, longestMs?: number): Promise<Database> {
+  const opened = await PgliteClient.open(folder, longestMs);
+  let client = Promise.resolve(opened.client);
+  /** One that has ended, for whatever reason, is started again: what was committed is in its files. */
+  const ready = async (): Promise<PgliteClient> => {
+    const before = client;
+    const lives = await before.then(
+      ({ isGone }) => !isGone,
+      () => false,
     );
-  }
-}
-
-function queryable(pglite: Runs, prepared: Prepared): Queryable {
-  return {
-    async query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]> {
-      try {
-        if (values && values.length > 0) return await prepared.query<Row>(pglite, text, values);
-        return (await pglite.exec(text)).flatMap(({ rows }) => rows) as Row[];
-      } catch (error) {
-        throw storageError(error);
-      }
-    },
+    if (!lives && client === before)
+      client = PgliteClient.open(folder, longestMs).then((again) => again.client);
+    return client.catch((error) => {
+      throw storageError(error);
+    });
   };
-}
-
-/** PostgreSQL within this process, its data in a folder that nobody else may use meanwhile. */
-export async function openPglite(folder: string): Promise<Database> {
-  const { pglite, survivesPowerLoss } = await openDurablePglite(folder);
-  // Nobody gathers statistics here, and without them the planner reads whole tables to find a few rows by their key.
-  await pglite.exec('set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off');
-  const endUpkeep = startUpkeep(pglite);
-  const prepared = new Prepared(pglite);
-  const outside = queryable(pglite, prepared);
   // There is one connection. Whoever asks for something while his own transaction has it means within that transaction; to wait
   // for its end would be to wait for himself.
   const current = new AsyncLocalStorage<{ transaction: Queryable | undefined }>();
-  return {
+  /** Statements are executed in the order they are handed over, so nobody has to wait for the answer of whoever came before. */
+  let free = Promise.resolve();
+  const turn = async (): Promise<() => void> => {
+    const mine = Promise.withResolvers<void>();
+    const before = free;
+    free = mine.promise;
+    await before;
+    return mine.resolve;
+  };
+  const database: Database = {
     kind: 'pglite',
-    survivesPowerLoss,
+    survivesPowerLoss: opened.survivesPowerLoss,
     freeBytes() {
       const { bavail, bsize } = statfsSync(folder);
       return bavail * bsize;
@@ -76,30 +57,56 @@ export async function openPglite(folder: string): Promise<Database> {
     async query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]> {
       const inside = current.getStore()?.transaction;
       if (inside) return inside.query<Row>(text, values);
+      const release = await turn();
       try {
-        return await outside.query<Row>(text, values);
-      } catch (error) {
-        // A failure within begin and commit must not stay for whoever comes next.
-        if (/\bbegin\b/i.test(text)) await pglite.exec('rollback').catch(() => undefined);
-        throw error;
+        const connection = queryable(await ready());
+        const answer = connection.query<Row>(text, values);
+        release();
+        return await answer;
+      } finally {
+        release();
       }
     },
-    transaction: <Value>(work: (transaction: Queryable) => Promise<Value>): Promise<Value> =>
-      pglite
-        .transaction(async (opened) => {
-          const held = { transaction: queryable(opened, prepared) as Queryable | undefined };
-          try {
-            return await current.run(held, () => work(queryable(opened, prepared)));
-          } finally {
-            held.transaction = undefined;
-          }
-        })
-        .catch((error) => {
+    async transaction<Value>(work: (transaction: Queryable) => Promise<Value>): Promise<Value> {
+      const release = await turn();
+      const held: { transaction: Queryable | undefined } = { transaction: undefined };
+      try {
+        const connection = queryable(await ready());
+        const begun = connection.query('begin');
+        const inside: Queryable = {
+          query: (text, values) =>
+            held.transaction
+              ? connection.query(text, values)
+              : Promise.reject(new Error('the transaction has ended')),
+        };
+        held.transaction = inside;
+        try {
+          const [value] = await Promise.all([current.run(held, () => work(inside)), begun]);
+          held.transaction = undefined;
+          const committed = connection.query('commit');
+          release();
+          await committed;
+          return value;
+        } catch (error) {
+          // After a commit that failed there is none, and this says so and does nothing.
+          if (held.transaction) connection.query('rollback').catch(() => undefined);
+          held.transaction = undefined;
           throw storageError(error);
-        }) as Promise<Value>,
+        }
+      } finally {
+        held.transaction = undefined;
+        release();
+      }
+    },
     async [Symbol.asyncDispose]() {
       await endUpkeep();
-      await pglite.close();
+      await free;
+      await client.then(
+        (last) => last.close(),
+        () => undefined,
+      );
     },
   };
+  const endUpkeep = startUpkeep(database);
+  return database;
 }

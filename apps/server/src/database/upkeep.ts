@@ -1,8 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { PGlite } from '@electric-sql/pglite';
+import type { Queryable } from './database.ts';
 
+/** After how much that was written rows that are gone are given up, in bytes: a queue is slow to read past those. */
+const vacuumAfter = 16 * 1_048_576;
 /** How much may be written ahead before it is put where it belongs and its files are used again, in bytes. */
-const writtenAhead = 64 * 1_048_576;
+const checkpointAfter = 64 * 1_048_576;
 /** What has rows that come and go. */
 const tables = [
   'pgboss.job',
@@ -20,24 +22,28 @@ const tables = [
  * @param everyMs how often it is looked whether there is something to do, in milliseconds.
  * @returns ends it.
  */
-export function startUpkeep(pglite: PGlite, everyMs = 5_000): () => Promise<void> {
+export function startUpkeep(database: Queryable, everyMs = 1_000): () => Promise<void> {
   const ending = new AbortController();
   const { signal } = ending;
   const position = async (): Promise<number> => {
-    const { rows } = await pglite.query<{ at: number }>(
+    const [row] = await database.query<{ at: number }>(
       "select (pg_current_wal_lsn() - '0/0'::pg_lsn)::float8 as at",
     );
-    return rows[0]?.at ?? 0;
+    return row?.at ?? 0;
   };
   const run = async (): Promise<void> => {
-    let last = await position();
+    let vacuumed = await position();
+    let checkpointed = vacuumed;
     for (;;) {
       await delay(everyMs, undefined, { signal, ref: false });
-      if ((await position()) - last < writtenAhead) continue;
+      const at = await position();
+      if (at - vacuumed < vacuumAfter) continue;
+      vacuumed = at;
       // Each of them alone, so that others get their turn in between.
-      for (const table of tables) if (!signal.aborted) await pglite.exec(`vacuum ${table}`);
-      await pglite.exec('checkpoint');
-      last = await position();
+      for (const table of tables) if (!signal.aborted) await database.query(`vacuum ${table}`);
+      if (at - checkpointed < checkpointAfter) continue;
+      checkpointed = at;
+      await database.query('checkpoint');
     }
   };
   // A full disk may be in its way; it comes again.

@@ -1,5 +1,5 @@
 import { MailError } from '@flowpost/core';
-import { forPgBoss } from '../database/database.ts';
+import { forPgBoss, type Queryable } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
 import type { ClaimedDelivery, DeliveryState, NewDelivery, Settlement, StoredRequest } from './delivery.ts';
 import { DeliveryKeeper, queue } from './delivery-keeper.ts';
@@ -119,7 +119,7 @@ export class DeliveryStore extends DeliveryKeeper {
         ignoreGroups: [...except],
       });
       if (jobs.length === 0) return [];
-      const rows = await transaction.query<ClaimedRow>(
+      const taken = transaction.query<ClaimedRow>(
         `with mine as (
            update flowpost.deliveries set state = 'sending', worker = $2, attempt = attempt + 1, next_at = null, updated_at = now()
            where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second')
@@ -131,11 +131,12 @@ export class DeliveryStore extends DeliveryKeeper {
            left join flowpost.connections c on c.id = mine.connection_id`,
         [jobs.map(({ data }) => data.id), worker],
       );
-      await this.boss.deleteJob(
+      const deleted = this.boss.deleteJob(
         queue,
         jobs.map(({ id }) => id),
         { db },
       );
+      const [rows] = await Promise.all([taken, deleted]);
       return rows.map((row) => ({
         ...{ id: row.id, attempt: row.attempt, mode: row.mode, nodeType: row.node_type, nodeId: row.node_id },
         ...{ messageId: row.message_id, request: row.request, sealed: row.sealed, lane: row.lane },
@@ -156,13 +157,13 @@ export class DeliveryStore extends DeliveryKeeper {
     const rows = await this.database.query<{ id: string }>(
       `with mine as (
          update flowpost.deliveries d set state = 'committing', updated_at = now()
-         from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int)
-         where d.id = any($3::uuid[]) and d.id = given.id and d.attempt = given.attempt
-           and d.worker = $2 and d.state in ('sending', 'committing')
+         from unnest($1::uuid[], $2::int[]) as given (id, attempt)
+         where d.id = any($1::uuid[]) and d.id = given.id and d.attempt = given.attempt
+           and d.worker = $3 and d.state in ('sending', 'committing')
          returning d.id, d.state
        ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
        select id from mine`,
-      [storable(claims), worker, claims.map(({ id }) => id)],
+      [claims.map(({ id }) => id), claims.map(({ attempt }) => attempt), worker],
     );
     return new Set(rows.map(({ id }) => id));
   }
@@ -174,14 +175,9 @@ export class DeliveryStore extends DeliveryKeeper {
       next_at: nextAt === undefined ? null : new Date(nextAt).toISOString(),
       detail: error && { code: error.code, phase: error.phase },
     }));
-    await this.database.transaction(async (transaction) => {
+    const write = (queryable: Queryable) =>
       // One that was declared in doubt because its process seemed dead is settled all the same when it comes back.
-      const ended = await transaction.query<{
-        id: string;
-        state: string;
-        lane: string;
-        next_at: Date | null;
-      }>(
+      queryable.query<{ id: string; state: string; lane: string; next_at: Date | null }>(
         `with mine as (
            update flowpost.deliveries d set state = given.state, receipt = coalesce(given.receipt, d.receipt), error = given.error,
              next_at = given.next_at, worker = null, updated_at = now(),
@@ -195,11 +191,16 @@ export class DeliveryStore extends DeliveryKeeper {
          select id, state, lane, next_at from mine`,
         [storable(rows), worker, rows.map(({ id }) => id)],
       );
-      await this.enqueue(
-        ended.filter(({ state }) => state === 'queued'),
-        transaction,
-      );
-    });
+    if (rows.every(({ state }) => state !== 'queued')) await write(this.database);
+    else {
+      await this.database.transaction(async (transaction) => {
+        const ended = await write(transaction);
+        await this.enqueue(
+          ended.filter(({ state }) => state === 'queued'),
+          transaction,
+        );
+      });
+    }
   }
 
   /** Keeps the answer to a request with an idempotency key, sealed, for whoever asks again. */

@@ -28,6 +28,8 @@ export class OutboxWorker {
   readonly #lanes = new Lanes();
   /** Of which lanes nothing was wanted when it was last looked. */
   #closed: readonly string[] = [];
+  /** With which lanes closed nothing was found. As long as they are, nothing would be, unless something was put in meanwhile. */
+  #foundNothing: readonly string[] | undefined;
   readonly #stopping = new AbortController();
   #wake: (() => void) | undefined;
   #loop: Promise<void> | undefined;
@@ -42,7 +44,9 @@ export class OutboxWorker {
 
   /** Something was put in, of a lane or of any: no need to wait, unless nothing is wanted of that lane. */
   wake(lane?: string): void {
-    if (lane === undefined || !this.#closed.includes(lane)) this.#wake?.();
+    if (lane !== undefined && this.#closed.includes(lane)) return;
+    this.#foundNothing = undefined;
+    this.#wake?.();
   }
 
   /** How many are under way. */
@@ -75,11 +79,19 @@ export class OutboxWorker {
       try {
         const now = concurrency - this.#running.size;
         this.#closed = this.#lanes.closed(now);
-        // Half of what is free, so that something is left for the next lane that comes.
-        const claims = await deliveries.claim(worker, Math.ceil(now / 2), this.#closed);
-        for (const claim of claims) this.#begin(claim);
-        if (claims.length > 0) continue;
-        await Promise.race([woken, delay(pollMs, undefined, { signal }).catch(() => undefined)]);
+        if (!this.#foundNothing?.every((lane) => this.#closed.includes(lane))) {
+          this.#foundNothing = this.#closed;
+          // Half of what is free, so that something is left for the next lane that comes.
+          const claims = await deliveries.claim(worker, Math.ceil(now / 2), this.#closed);
+          for (const claim of claims) this.#begin(claim);
+          if (claims.length > 0) {
+            this.#foundNothing = undefined;
+            continue;
+          }
+        }
+        const isTime = delay(pollMs, 'look', { signal }).catch(() => undefined);
+        // Another process may have put something in.
+        if ((await Promise.race([woken, isTime])) === 'look') this.#foundNothing = undefined;
       } catch (error) {
         const { code, message } = error as { code?: string; message: string };
         logger.error('the outbox cannot be read', { code, message });
@@ -99,7 +111,7 @@ export class OutboxWorker {
       this.#running.delete(running);
       this.#lanes.end(lane);
       const free = this.#options.concurrency - this.#running.size;
-      if (this.#closed.includes(lane) && !this.#lanes.closed(free).includes(lane)) this.wake();
+      if (this.#closed.includes(lane) && !this.#lanes.closed(free).includes(lane)) this.#wake?.();
     });
   }
 }
