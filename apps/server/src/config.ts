@@ -1,5 +1,5 @@
 import { join, resolve } from 'node:path';
-import { parseWith, type Sandbox, singleAddressSchema } from '@flowpost/core';
+import { MailError, parseWith, type Sandbox, singleAddressSchema, toMailError } from '@flowpost/core';
 import { z } from 'zod';
 
 const whole = (from: number, to: number) => z.coerce.number().int().min(from).max(to);
@@ -57,11 +57,21 @@ export interface ServerConfig {
   readonly filesFolder: string;
 }
 
+function readEnvironment(given: object) {
+  try {
+    return parseWith(environmentSchema, given, 'CONNECTION_INVALID');
+  } catch (error) {
+    const { message, details } = toMailError(error);
+    const hint = 'Correct the environment variable; apps/server/README.md lists them all.';
+    throw new MailError('CONNECTION_INVALID', message, { hint, details });
+  }
+}
+
 /** @throws MailError `CONNECTION_INVALID` naming every bad variable. */
 export function readConfig(environment: NodeJS.ProcessEnv): ServerConfig {
   // A variable that is set to nothing is not set.
   const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value?.trim() !== ''));
-  const env = parseWith(environmentSchema, given, 'CONNECTION_INVALID');
+  const env = readEnvironment(given);
   const dataFolder = resolve(env.FLOWPOST_DATA);
   return {
     dataFolder,

@@ -30,6 +30,8 @@ export class Client {
   readonly #validators = new Map<string, ValidateFunction>();
   /** Operations that were called. */
   called = new Set<string>();
+  /** All that was answered, as it came. */
+  answers: string[] = [];
 
   private constructor(url: string, key: string, document: Document) {
     this.#url = url;
@@ -53,6 +55,7 @@ export class Client {
   as(key: string): Client {
     const other = new Client(this.#url, key, this.#document);
     other.called = this.called;
+    other.answers = this.answers;
     return other;
   }
 
@@ -76,6 +79,7 @@ export class Client {
       ...(body !== undefined && { body: typeof body === 'string' ? body : JSON.stringify(body) }),
     });
     const text = await response.text();
+    this.answers.push(`${JSON.stringify([...response.headers])}\n${text}`);
     const type = response.headers.get('content-type') ?? '';
     const parsed = type.includes('json') ? JSON.parse(text) : text;
     this.#validate(method, path, response.status, type, parsed);
