@@ -156,7 +156,7 @@ export async function server(progress: (what: string) => void): Promise<Report> 
     const accepts: Record<number, Accepted> = {};
     for (const clients of [1, 16, 64]) {
       progress(`${database}: ${clients} clients`);
-      const found = await load(running, clients, clients === 1 ? 1_000 : 5_000);
+      const found = await load(running, clients, clients === 1 ? 1_000 : 10_000);
       accepts[clients] = found;
       row(`${database}, ${clients} clients`, 'flowpost', 'accepted', found.perSecond, '/s');
       row(`${database}, ${clients} clients`, 'flowpost', 'p50', found.p50, 'ms');
@@ -165,7 +165,7 @@ export async function server(progress: (what: string) => void): Promise<Report> 
     }
     progress(`${database}: end to end`);
     const begun = performance.now();
-    const count = 5_000;
+    const count = 10_000;
     await load(running, 64, count);
     await drained(running);
     const endToEnd = (count / (performance.now() - begun)) * 1_000;
@@ -174,7 +174,7 @@ export async function server(progress: (what: string) => void): Promise<Report> 
     progress(`${database}: pg-boss and nodemailer`);
     const peer = await runJob<{ accept: number; endToEnd: number }>(
       'boss-peer',
-      ...['--port', `${sink.ready.port}`, '--messages', '3000'],
+      ...['--port', `${sink.ready.port}`, '--messages', '10000'],
       ...(isPglite ? [] : ['--database', postgres.url]),
     );
     row(`${database}, one by one`, 'pg-boss', 'accepted', peer.accept, '/s');

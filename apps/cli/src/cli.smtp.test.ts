@@ -553,8 +553,8 @@ it('catch writes over no earlier message, and takes none it cannot keep', async 
 });
 
 it.each([
-  [['--help'], 0, /flowpost send/],
-  [[], 0, /flowpost send/],
+  [['--help'], 0, /\n {2}send {2}/],
+  [[], 0, /\n {2}send {2}/],
   [['send', '--help'], 0, /flowpost send/],
   [['--version'], 0, /^\d+\.\d+\.\d+\n$/],
   [['fly'], 64, /^$/],

@@ -1,12 +1,21 @@
 import type { MailErrorJson, SendReceipt } from '@flowpost/core';
 import type { VerifyStep } from '@flowpost/transport';
+import { clearProgress } from './progress.ts';
 
 /** Colour is for people at a terminal. */
 const colours = process.stderr.isTTY && process.env.NO_COLOR === undefined;
-const paint = (code: number, text: string): string => (colours ? `\x1b[${code}m${text}\x1b[0m` : text);
+export const paint = (code: number, text: string): string => (colours ? `\x1b[${code}m${text}\x1b[0m` : text);
+
+let quiet = false;
+/** From now on people hear of errors only. */
+export function beQuiet(): void {
+  quiet = true;
+}
 
 /** For people. */
-export function say(text: string): void {
+export function say(text: string, what: 'news' | 'error' = 'news'): void {
+  if (quiet && what === 'news') return;
+  clearProgress();
   process.stderr.write(`${text}\n`);
 }
 
@@ -44,7 +53,6 @@ export function sayTranscript({
 }
 
 export function sayError({ code, phase, message, hint, inDoubt }: MailErrorJson): void {
-  say(`${paint(31, inDoubt ? 'In doubt' : 'Not sent')}: ${message}`);
-  say(`  ${hint}`);
-  say(`  (${code}, phase ${phase})`);
+  const label = paint(31, inDoubt ? 'In doubt' : 'Not sent');
+  say(`${label}: ${message}\n  ${hint}\n  (${code}, phase ${phase})`, 'error');
 }

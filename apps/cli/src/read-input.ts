@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises';
+import { text } from 'node:stream/consumers';
 import { FileTokenStore } from '@flowpost/auth-providers';
 import { MailError, SecretBox } from '@flowpost/core';
 
 /** @throws MailError `FILE_UNREADABLE`. */
-async function readText(path: string): Promise<string> {
+export async function readText(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8');
   } catch (cause) {
@@ -17,16 +18,17 @@ async function readText(path: string): Promise<string> {
 
 /** @throws MailError `FILE_UNREADABLE` when the file is missing or not JSON. Its content is not repeated. */
 export async function readJson(path: string): Promise<unknown> {
-  const text = await readText(path);
+  const content = await readText(path);
   try {
-    return JSON.parse(text);
+    return JSON.parse(content);
   } catch {
     throw new MailError('FILE_UNREADABLE', `${path} is not valid JSON.`, { details: { path } });
   }
 }
 
-/** The value itself, or the content of a file named as `@FILE`. */
+/** The value itself, or the content of a file named as `@FILE`, or standard input for `@-`. */
 export async function readValue(value: string): Promise<string> {
+  if (value === '@-') return text(process.stdin);
   return value.startsWith('@') ? readText(value.slice(1)) : value;
 }
 

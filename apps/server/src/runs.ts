@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import {
   createMessageId,
   EncryptedText,
@@ -16,6 +16,7 @@ import {
   parseFlowData,
 } from '@flowpost/node-adapter';
 import { connectionFingerprint } from '@flowpost/transport';
+import { v7 as timeOrderedId } from 'uuid';
 import type { z } from 'zod';
 import { revealConnection } from './connections/connection-json.ts';
 import type { ConnectionStore } from './connections/connection-store.ts';
@@ -130,7 +131,8 @@ export class Runs {
     connectionId: string | undefined,
   ): Promise<NewDelivery> {
     const { message, policy, session } = prepared;
-    const id = randomUUID();
+    // Ids that follow each other fill the pages of an index one after another; those of chance touch them all.
+    const id = timeOrderedId();
     const { flow, nodeId, type, idempotencyKey } = request;
     const trigger = parseFlowData(flow).trigger;
     return {

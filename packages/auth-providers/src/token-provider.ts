@@ -12,7 +12,7 @@ import {
 import type { AuthProvider, AuthProviderOptions, CredentialExpiry } from './auth-provider.ts';
 import { entraTokenEndpoint } from './issuers.ts';
 import { type FetchToken, type TokenName, tokenCacheFor } from './token-cache.ts';
-import { type IssuedToken, requestToken, type TokenRequest } from './token-endpoint.ts';
+import type { IssuedToken, TokenRequest } from './token-endpoint.ts';
 
 /** A credential with everything decrypted, ready to ask for tokens. */
 export interface TokenSource {
@@ -69,6 +69,8 @@ export function tokenProvider(open: () => Promise<TokenSource>, options: AuthPro
       const fetchToken: FetchToken = async (stored, onRequest) => {
         const wanted = await from.request(stored);
         if (!('accessToken' in wanted)) onRequest();
+        // Loaded when the first token is wanted: a session with a password, or with a token that is still good, needs no OAuth client.
+        const { requestToken } = await import('./token-endpoint.ts');
         const issued = 'accessToken' in wanted ? wanted : await requestToken(wanted, endpoint);
         from.check?.(issued);
         return issued;

@@ -1,5 +1,3 @@
-import { compactDecrypt } from 'jose/jwe/compact/decrypt';
-import { CompactEncrypt } from 'jose/jwe/compact/encrypt';
 import { Concealed } from './concealed.ts';
 import { MailError } from './errors/mail-error.ts';
 
@@ -130,6 +128,8 @@ export class SecretBox {
 
   async encrypt(text: string): Promise<EncryptedText> {
     const { id, key } = this.#first;
+    // Loaded by whoever has something to encrypt, and by nobody else.
+    const { CompactEncrypt } = await import('jose/jwe/compact/encrypt');
     const compact = await new CompactEncrypt(new TextEncoder().encode(text))
       .setProtectedHeader({ alg: 'dir', enc: 'A256GCM', kid: id })
       .encrypt(key);
@@ -148,6 +148,7 @@ export class SecretBox {
         details: { keyId },
       });
     }
+    const { compactDecrypt } = await import('jose/jwe/compact/decrypt');
     try {
       if (!isCanonical(compact)) throw new Error('not canonical base64url');
       const { plaintext } = await compactDecrypt(compact, key, {

@@ -12,9 +12,16 @@ export interface SendOptions
    * host can record "about to commit". When it fails, nothing is delivered and the send fails with its error.
    */
   readonly beforeData?: (() => void | Promise<void>) | undefined;
-  /** Hears the dialogue with the server, line by line, with everything secret and the message itself replaced. */
+  /**
+   * Hears the dialogue with the server, line by line, with everything secret and the message itself replaced. Lines that stand for
+   * a part of the message say how many bytes it has, so they also tell how far a large one is.
+   */
   readonly transcript?:
-    | ((line: { readonly from: 'client' | 'server'; readonly text: string }) => void)
+    | ((line: {
+        readonly from: 'client' | 'server';
+        readonly text: string;
+        readonly messageBytes?: number;
+      }) => void)
     | undefined;
 }
 

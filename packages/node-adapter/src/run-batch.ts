@@ -12,46 +12,22 @@ export interface BatchRow<Row extends object = Record<string, unknown>> {
   readonly outcome: NodeOutcome;
 }
 
-export interface BatchHost extends Omit<NodeHost, 'onSettled'> {
+export interface BatchHost extends Omit<NodeHost, 'onSettled' | 'beforeData'> {
   /** Rows under way at once; sessions are limited by the connection besides. Default 5. */
   readonly concurrency?: number | undefined;
+  /**
+   * Called for each row when its recipients are accepted and no byte of the message has left: the place to write down that from
+   * now on it may be sent. When it fails, the message is not sent.
+   */
+  readonly beforeData?: ((index: number) => void | Promise<void>) | undefined;
 }
 
 const concurrencySchema = z.number().int().min(1);
 
-/** Rows one after another, asked for when there is room. */
-class Source<Row> {
-  readonly #rows: AsyncIterator<Row> | Iterator<Row>;
-  /** The row that was asked for and has not come. */
-  next: Promise<{ readonly result?: IteratorResult<Row>; readonly error?: unknown }> | undefined;
-  exhausted = false;
-  failure: { readonly error: unknown } | undefined;
-
-  constructor(rows: Iterable<Row> | AsyncIterable<Row>) {
-    this.#rows = Symbol.asyncIterator in rows ? rows[Symbol.asyncIterator]() : rows[Symbol.iterator]();
-  }
-
-  ask(): void {
-    this.next ??= (async () => this.#rows.next())().then(
-      (result) => ({ result }),
-      (error: unknown) => ({ error }),
-    );
-  }
-
-  /** @returns the row, when there was one more. */
-  take({ result, error }: Awaited<NonNullable<Source<Row>['next']>>): { readonly row: Row } | undefined {
-    this.next = undefined;
-    if (result && !result.done) return { row: result.value };
-    if (!result) this.failure = { error };
-    this.exhausted = true;
-    return undefined;
-  }
-
-  close(): void {
-    // One that is waiting for something of its own is not waited for.
-    const ended = this.#rows.return?.();
-    if (ended instanceof Promise) ended.catch(() => undefined);
-  }
+interface Finished<Row extends object> {
+  readonly row: BatchRow<Row>;
+  /** Makes room for the next one. */
+  readonly release: () => void;
 }
 
 /**
@@ -69,64 +45,94 @@ export async function* runBatch<Settings extends z.ZodType, Row extends object>(
   definition: NodeDefinition<Settings>,
   settings: unknown,
   rows: Iterable<Row> | AsyncIterable<Row>,
-  { concurrency: wanted = 5, ...host }: BatchHost,
+  { concurrency: wanted = 5, beforeData, ...host }: BatchHost,
 ): AsyncGenerator<BatchRow<Row>, void, undefined> {
   const concurrency = parseWith(concurrencySchema, wanted);
   const scope = host.scope ?? createFlowScope();
-  const running = new Map<number, Promise<BatchRow<Row>>>();
-  const source = new Source(rows);
-  const aborted = Promise.withResolvers<'aborted'>();
-  const onAbort = (): void => aborted.resolve('aborted');
-  host.signal?.addEventListener('abort', onAbort, { once: true });
-  if (host.signal?.aborted) onAbort();
-  let index = 0;
-  const run = async (at: number, row: Row): Promise<BatchRow<Row>> => {
+  const source = Symbol.asyncIterator in rows ? rows[Symbol.asyncIterator]() : rows[Symbol.iterator]();
+  const finished: Finished<Row>[] = [];
+  const underWay = new Set<Promise<void>>();
+  let failure: { readonly error: unknown } | undefined;
+  let ended = false;
+  let count = 0;
+  let changed = Promise.withResolvers<void>();
+  const end = (): void => {
+    ended = true;
+    changed.resolve();
+  };
+  host.signal?.addEventListener('abort', end, { once: true });
+  if (host.signal?.aborted) end();
+
+  const run = async (index: number, row: Row): Promise<BatchRow<Row>> => {
     const settled = Promise.withResolvers<NodeOutcome>();
     const begun = await runNode(definition, settings, {
       ...host,
       scope,
       names: { ...host.names, row },
       onSettled: settled.resolve,
+      ...(beforeData && { beforeData: () => beforeData(index) }),
     });
     const isQueued = 'receipt' in begun && begun.receipt.status === 'queued';
-    return { index: at, row, outcome: isQueued ? await settled.promise : begun };
+    return { index, row, outcome: isQueued ? await settled.promise : begun };
+  };
+  const begin = (index: number, row: Row): Promise<void> => {
+    const room = Promise.withResolvers<void>();
+    const running = run(index, row)
+      .then((one) => void finished.push({ row: one, release: room.resolve }))
+      .catch((error: unknown) => {
+        failure ??= { error };
+        ended = true;
+      })
+      .finally(() => {
+        underWay.delete(running);
+        changed.resolve();
+      });
+    underWay.add(running);
+    return room.promise;
+  };
+  const take = async (): Promise<{ readonly room: Promise<void> } | undefined> => {
+    if (ended) return undefined;
+    try {
+      const next = await source.next();
+      // One that comes when it is over was not begun.
+      if (!next.done && !ended) return { room: begin(count++, next.value) };
+    } catch (error) {
+      failure ??= { error };
+    }
+    end();
+    return undefined;
+  };
+  /** Rows are asked for one after another, whoever asks. */
+  let turn: Promise<unknown> = Promise.resolve();
+  const work = async (): Promise<void> => {
+    while (!ended) {
+      const taking = turn.then(take);
+      turn = taking;
+      await (await taking)?.room;
+    }
   };
   try {
+    for (let place = 0; place < concurrency; place++) void work();
     while (true) {
-      if (!source.exhausted && running.size < concurrency) source.ask();
-      if (running.size === 0 && !source.next) break;
-      const asked = source.exhausted ? undefined : source.next;
-      const first = await Promise.race([
-        ...running.values(),
-        ...(asked ? [asked] : []),
-        ...(source.exhausted ? [] : [aborted.promise]),
-      ]);
-      if (first === 'aborted') {
-        source.exhausted = true;
-        source.next = undefined;
+      const one = finished.shift();
+      if (one) {
+        if (one.row.outcome.kind === 'halt') ended = true;
+        yield one.row;
+        one.release();
         continue;
       }
-      if (!('index' in first)) {
-        const next = source.take(first);
-        if (next) {
-          running.set(index, run(index, next.row));
-          index++;
-        }
-        continue;
-      }
-      running.delete(first.index);
-      if (first.outcome.kind === 'halt') {
-        source.exhausted = true;
-        source.next = undefined;
-      }
-      yield first;
+      if (ended && underWay.size === 0) break;
+      await changed.promise;
+      changed = Promise.withResolvers();
     }
-    if (source.failure) throw source.failure.error;
+    if (failure) throw failure.error;
   } finally {
-    host.signal?.removeEventListener('abort', onAbort);
+    ended = true;
+    host.signal?.removeEventListener('abort', end);
     // Nothing is left under way, whoever stopped and why.
-    await Promise.allSettled(running.values());
-    source.close();
+    await Promise.allSettled(underWay);
+    // One that is waiting for something of its own is not waited for.
+    Promise.resolve(source.return?.()).catch(() => undefined);
     if (!host.scope) await scope[Symbol.asyncDispose]();
   }
 }

@@ -49,6 +49,10 @@ export interface FaultServerOptions {
   readonly pipelining?: boolean;
   /** How replies are written. Default `whole`. */
   readonly delivery?: 'whole' | 'lines' | 'bytes';
+  /** Default 0: any free port. */
+  readonly port?: number;
+  /** Told of every complete message. */
+  readonly onMessage?: (message: string) => void;
 }
 
 const end = Buffer.from('\r\n.\r\n');
@@ -88,7 +92,7 @@ export class FaultServer implements AsyncDisposable {
 
   static async start(options: FaultServerOptions): Promise<FaultServer> {
     const server = new FaultServer(options);
-    server.#server.listen(0, '127.0.0.1');
+    server.#server.listen(options.port ?? 0, '127.0.0.1');
     await once(server.#server, 'listening');
     return server;
   }
@@ -98,6 +102,12 @@ export class FaultServer implements AsyncDisposable {
     if (stage !== this.#options.stage || this.#left <= 0) return false;
     this.#left--;
     return true;
+  }
+
+  /** Takes a complete message. */
+  keep(message: string): void {
+    this.messages.push(message);
+    this.#options.onMessage?.(message);
   }
 
   get port(): number {
@@ -176,7 +186,7 @@ class Dialogue {
     if (!isEmpty && !tail.equals(end)) return;
     const body = Buffer.concat(this.#body.splice(0)).toString('utf8').slice(0, -3);
     this.#inBody = false;
-    this.#answer('dot', undefined, () => this.#recipients > 0 && this.#server.messages.push(body));
+    this.#answer('dot', undefined, () => this.#recipients > 0 && this.#server.keep(body));
   }
 
   #command(line: string): void {

@@ -1,17 +1,23 @@
 import { once } from 'node:events';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
-import { type ParsedAddress, type ReceivedMail, SmtpInbox } from '@flowpost/testing';
+import {
+  CertificateAuthority,
+  FaultServer,
+  type FaultServerOptions,
+  faultStages,
+  faults,
+  type KeyPair,
+  type ParsedAddress,
+  parseMail,
+  type ReceivedMail,
+  type Refusal,
+  SmtpInbox,
+} from '@flowpost/testing';
+import { type Command, readChoice, readNumber, UsageError, type Values } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { printJson, say } from '../output.ts';
-import { UsageError } from '../usage.ts';
-
-function readPort(text: string): number {
-  const port = Number(text);
-  if (/^\d+$/.test(text) && port <= 65535) return port;
-  throw new UsageError(`--port takes a number from 0 to 65535, not ${JSON.stringify(text)}.`);
-}
+import { catchSpec } from '../specs.ts';
 
 const format = ({ name, address }: ParsedAddress): string => (name ? `${name} <${address}>` : address);
 
@@ -77,54 +83,129 @@ async function save(folder: string, raw: Buffer): Promise<string> {
   }
 }
 
-/** `flowpost catch`: a mail server on loopback that shows what it gets, until it is interrupted. */
-export async function catchMail(argv: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: {
-      port: { type: 'string', default: '2525' },
-      dir: { type: 'string' },
-      json: { type: 'boolean' },
-    },
-    allowPositionals: false,
+const stages = ['connect', 'auth', 'mail', 'rcpt', 'message'] as const;
+
+/** `rcpt:452:4.2.2 Mailbox full` */
+function readRefusals(given: readonly string[]): Map<string, Refusal> {
+  const refusals = new Map<string, Refusal>();
+  for (const one of given) {
+    const [, stage = '', code = '', text] = /^(\w+):([45]\d\d)(?::([ -~]+))?$/.exec(one) ?? [];
+    if (!stages.some((known) => known === stage))
+      throw new UsageError(`--refuse takes ${stages.join('|')}:CODE[:TEXT], not ${JSON.stringify(one)}.`);
+    refusals.set(stage, { code: Number(code), text: text ?? `${code[0]}.0.0 Refused, as you wanted` });
+  }
+  return refusals;
+}
+
+const mostTimes = 1_000_000;
+
+/** `dot:fin:1` */
+function readFault(given: string): Pick<FaultServerOptions, 'stage' | 'fault' | 'times'> {
+  const [stage, fault, times, ...rest] = given.split(':');
+  const knownStage = faultStages.find((one) => one === stage);
+  const knownFault = faults.find((one) => one === fault);
+  if (!knownStage || !knownFault || rest.length > 0) {
+    throw new UsageError(
+      `--fault takes STAGE:FAULT[:TIMES] with a stage of ${faultStages.join(', ')} and a fault of ${faults.join(', ')}.`,
+    );
+  }
+  const count = times === undefined ? {} : { times: readNumber('fault', times, [1, mostTimes]) };
+  return { stage: knownStage, fault: knownFault, ...count };
+}
+
+function readUsers(given: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    given.map((one) => {
+      const colon = one.indexOf(':');
+      if (colon < 1) throw new UsageError('--user takes NAME:PASSWORD.');
+      return [one.slice(0, colon), one.slice(colon + 1)];
+    }),
+  );
+}
+
+/** A certificate for this machine by an authority of this run. */
+async function makeCertificate(file: string | undefined): Promise<KeyPair> {
+  const authority = await CertificateAuthority.create();
+  if (file !== undefined) await writeFile(file, authority.cert);
+  return authority.issue();
+}
+
+type CatchValues = Values<typeof catchSpec>;
+
+/** The server that goes wrong; how to stop it, and where it is. */
+async function startFaulty(values: CatchValues, port: number, show: (raw: Buffer) => Promise<void>) {
+  if (values.refuse || values.user || values.tls === 'implicit')
+    throw new UsageError('--fault goes with --port, --dir and --tls starttls, and with nothing else.');
+  const server = await FaultServer.start({
+    ...readFault(values.fault ?? ''),
+    ...{ port, onMessage: (message) => void show(Buffer.from(message)) },
+    ...(values.tls && { certificate: await makeCertificate(values['ca-out']) }),
   });
+  const url = `smtp://127.0.0.1:${server.port}`;
+  return { host: '127.0.0.1', port: server.port, url, close: () => server[Symbol.asyncDispose]() };
+}
+
+/** `flowpost catch`: a mail server on loopback that shows what it gets, until it is interrupted. */
+export const catchMail: Command<typeof catchSpec> = async (values) => {
   const { dir, json } = values;
+  const tls = readChoice('tls', values.tls, catchSpec.options.tls.choices);
   const files = new WeakMap<Buffer, string>();
-  const requestedPort = readPort(values.port);
+  const requestedPort = readNumber('port', values.port ?? '2525', [0, 65_535]);
+  const refusals = readRefusals(values.refuse ?? []);
   if (dir !== undefined) await makeFolder(dir);
-  let inbox: SmtpInbox;
-  try {
-    inbox = await SmtpInbox.start({
-      port: requestedPort,
+  const refuseAt = (stage: (typeof stages)[number]) => () => refusals.get(stage);
+  const show = (mail: ReceivedMail, file = files.get(mail.raw)): void => {
+    const summary = summarize(mail, file);
+    if (json) printJson(summary, 0);
+    else saySummary(summary);
+  };
+  const startInbox = async (port: number) => {
+    const inbox = await SmtpInbox.start({
+      port,
+      ...(tls && { tls, certificate: await makeCertificate(values['ca-out']) }),
+      ...(values.user && { users: readUsers(values.user) }),
       refuse: {
+        connect: refuseAt('connect'),
+        auth: refuseAt('auth'),
+        mailFrom: refuseAt('mail'),
+        rcptTo: refuseAt('rcpt'),
         // Kept before the sender is told that it was taken.
         message: async (raw) => {
-          if (dir === undefined) return undefined;
+          const refusal = refusals.get('message');
+          if (refusal || dir === undefined) return refusal;
           try {
             files.set(raw, await save(dir, raw));
             return undefined;
           } catch (error) {
-            say(`A message was refused, because it cannot be written to ${dir}: ${(error as Error).message}`);
+            say(
+              `A message was refused, because it cannot be written to ${dir}: ${(error as Error).message}`,
+              'error',
+            );
             return { code: 451, text: '4.3.0 The message cannot be stored' };
           }
         },
       },
     });
-  } catch (error) {
+    inbox.onMessage((mail) => show(mail));
+    return { host: inbox.host, port: inbox.port, url: inbox.url, close: () => inbox.close() };
+  };
+  const showFaulty = async (raw: Buffer): Promise<void> => {
+    const file = dir === undefined ? undefined : await save(dir, raw);
+    const envelope = { from: '', to: [] };
+    show({ ...(await parseMail(raw)), raw, envelope, secure: false, user: undefined, sessionId: '' }, file);
+  };
+  const start =
+    values.fault === undefined ? startInbox : (port: number) => startFaulty(values, port, showFaulty);
+  const server = await start(requestedPort).catch((error) => {
     if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
     throw new UsageError(
-      `Port ${values.port} is taken. Choose another with --port, or any free one with --port 0.`,
+      `Port ${requestedPort} is taken. Choose another with --port, or any free one with --port 0.`,
     );
-  }
-  inbox.onMessage((mail) => {
-    const summary = summarize(mail, files.get(mail.raw));
-    if (json) printJson(summary, 0);
-    else saySummary(summary);
   });
-  const { host, port, url } = inbox;
+  const { host, port, url } = server;
   if (json) printJson({ listening: { host, port, url } }, 0);
   else say(`Catching mail at ${url}. Stop with Ctrl+C.`);
   await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')]);
-  await inbox.close();
+  await server.close();
   return exitCodes.sent;
-}
+};

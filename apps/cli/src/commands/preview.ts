@@ -1,26 +1,61 @@
+import { writeFile } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { previewNode } from '@flowpost/node-adapter';
-import { previewMessage } from '@flowpost/transport';
+import { applySandbox, previewMessage } from '@flowpost/transport';
+import { type Command, UsageError } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
+import { printJson, say } from '../output.ts';
+import type { previewSpec } from '../specs.ts';
+import { bytesOf, summarize, summaryOf } from '../summary.ts';
 import { readRun } from './run.ts';
-import { readMessage } from './send.ts';
+import { readSettings } from './send.ts';
 
 /** A preview needs no server, only what a connection may say about the message. */
 const nowhere = 'smtp://localhost';
 
+/** The HTML text with its pictures in it, so that a browser shows it as it stands. */
+async function htmlPage(bytes: Buffer): Promise<string> {
+  const { default: PostalMime } = await import('postal-mime');
+  const { html, attachments } = await PostalMime.parse(bytes, { attachmentEncoding: 'base64' });
+  if (html === undefined)
+    throw new UsageError('The message has no HTML text, so there is nothing for --html-out.');
+  const pictures = new Map(
+    attachments.flatMap(({ contentId, mimeType, content }) =>
+      contentId ? [[contentId.replace(/^<|>$/g, ''), `data:${mimeType};base64,${content}`] as const] : [],
+    ),
+  );
+  return html.replace(
+    /\bcid:([^"'\s)>]+)/gi,
+    (all, id: string) => pictures.get(decodeURIComponent(id)) ?? all,
+  );
+}
+
 /** `flowpost preview`: the exact bytes that `send` or `run` would send, on standard output. Nothing is sent. */
-export async function preview(argv: readonly string[]): Promise<number> {
-  const named = argv[0] !== undefined && !argv[0].startsWith('-');
+export const preview: Command<typeof previewSpec> = async (values, operands) => {
   const compose = async () => {
-    if (named) {
-      const { node, settings, flow, sending } = await readRun('preview', argv);
+    if (operands.length > 0) {
+      const { node, settings, flow, sending } = await readRun('preview', values, operands);
       return previewNode(node, settings, { flow }, sending);
     }
-    const { message, connection, sending } = await readMessage(argv, nowhere);
-    return previewMessage(message, connection, sending);
+    const { request, sending } = await readSettings(values, nowhere);
+    const { message, connection, policy } = request;
+    return previewMessage(
+      policy.sandbox ? applySandbox(message, policy.sandbox) : message,
+      connection,
+      sending,
+    );
   };
-  const { body } = await compose();
-  await pipeline(Buffer.isBuffer(body) ? Readable.from([body]) : body, process.stdout, { end: false });
+  const composed = await compose();
+  const page = values['html-out'];
+  if (page !== undefined) {
+    await writeFile(page, await htmlPage(await bytesOf(composed)));
+    say(`Wrote ${page}. Nothing was sent.`);
+  } else if (values.json) printJson(await summaryOf(composed));
+  else if (values.summary) process.stdout.write(await summarize(composed));
+  else {
+    const { body } = composed;
+    await pipeline(Buffer.isBuffer(body) ? Readable.from([body]) : body, process.stdout, { end: false });
+  }
   return exitCodes.sent;
-}
+};

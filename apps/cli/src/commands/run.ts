@@ -1,12 +1,23 @@
+import { watch } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
-import { MailError } from '@flowpost/core';
-import { createFlowScope, findNode, type NodeOutcome, parseFlowData, runNode } from '@flowpost/node-adapter';
-import { readConnection } from '../connection-argument.ts';
+import { setTimeout as delay } from 'node:timers/promises';
+import { MailError, toMailError } from '@flowpost/core';
+import {
+  createFlowScope,
+  findNode,
+  type NodeOutcome,
+  parseFlowData,
+  previewNode,
+  runNode,
+} from '@flowpost/node-adapter';
+import { type Command, UsageError } from '../command-line.ts';
+import { readConnection } from '../configuration.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { printJson, say, sayError, sayReceipt } from '../output.ts';
+import { untilInterrupted } from '../interrupt.ts';
+import { printJson, say, sayError, sayReceipt, sayTranscript } from '../output.ts';
 import { environmentOptions, readJson } from '../read-input.ts';
-import { UsageError } from '../usage.ts';
+import type { runSpec } from '../specs.ts';
+import { summarize } from '../summary.ts';
 
 interface StepFile {
   readonly node: string;
@@ -29,46 +40,97 @@ async function readStep(path: string): Promise<StepFile> {
   });
 }
 
+interface StepArguments {
+  readonly flow?: string | undefined;
+  readonly connection?: string | undefined;
+  readonly config?: string | undefined;
+}
+
 /** What the arguments of `flowpost run` and `flowpost preview` name: a node, its settings, and the flow's data. */
-export async function readRun(command: string, argv: readonly string[]) {
-  const { values, positionals } = parseArgs({
-    args: [...argv],
-    options: { flow: { type: 'string' }, connection: { type: 'string' }, json: { type: 'boolean' } },
-    allowPositionals: true,
-  });
-  const [path, ...rest] = positionals;
+export async function readRun(command: string, values: StepArguments, operands: readonly string[]) {
+  const [path, ...rest] = operands;
   if (path === undefined || rest.length > 0) throw new UsageError(`flowpost ${command} takes one FILE.`);
   const step = await readStep(path);
   const flow = parseFlowData(values.flow === undefined ? step.flow : await readJson(values.flow));
+  const { connection } = step.settings;
+  const named =
+    values.connection ??
+    (typeof connection === 'string' && connection.startsWith('@') ? connection : undefined);
   const settings =
-    values.connection === undefined
+    named === undefined
       ? step.settings
-      : { ...step.settings, connection: await readConnection(values.connection) };
+      : { ...step.settings, connection: await readConnection({ ...values, connection: named }) };
 
   // Files may come from the folder of the step and from the working directory, relative ones from the former.
   const folder = dirname(resolve(path));
   const attachments = { baseFolder: folder, fileRoots: [folder, process.cwd()] };
   const sending = { ...environmentOptions(), attachments };
-  return { node: findNode(step.node), settings, flow, sending, json: values.json === true };
+  return { node: findNode(step.node), settings, flow, sending };
+}
+
+/** Shows what would be sent, again whenever a file has changed, until it is interrupted. */
+async function watchStep(values: StepArguments, operands: readonly string[]): Promise<number> {
+  using interrupted = untilInterrupted();
+  const show = async (): Promise<void> => {
+    try {
+      const { node, settings, flow, sending } = await readRun('run', values, operands);
+      const preview = await previewNode(node, settings, { flow }, sending);
+      process.stdout.write(await summarize(preview));
+    } catch (error) {
+      if (error instanceof UsageError) throw error;
+      sayError(toMailError(error).toJSON());
+    }
+    say(`Nothing was sent. Watching ${[...files].join(' and ')}; stop with Ctrl-C.`);
+  };
+  const files = new Set(
+    [...operands, ...(values.flow === undefined ? [] : [values.flow])].map((one) => resolve(one)),
+  );
+  let changed = Promise.withResolvers<void>();
+  // The folder, because editors put a new file in the place of the old one.
+  const watchers = [...new Set([...files].map((file) => dirname(file)))].map((folder) =>
+    watch(folder, (_event, name) => {
+      if (name !== null && files.has(resolve(folder, name))) changed.resolve();
+    }),
+  );
+  const stopped = new Promise<void>((done) =>
+    interrupted.addEventListener('abort', () => done(), { once: true }),
+  );
+  try {
+    while (!interrupted.aborted) {
+      await show();
+      await Promise.race([changed.promise, stopped]);
+      // Written in several steps, it is read when it is whole.
+      await Promise.race([delay(100), stopped]);
+      changed = Promise.withResolvers();
+    }
+  } finally {
+    for (const one of watchers) one.close();
+  }
+  return exitCodes.sent;
 }
 
 /** `flowpost run`: one node, with settings and flow data from files. Prints the outcome and the flow's new data. */
-export async function run(argv: readonly string[]): Promise<number> {
-  const { node, settings, flow, sending, json } = await readRun('run', argv);
+export const run: Command<typeof runSpec> = async (values, operands) => {
+  if (values.watch) return watchStep(values, operands);
+  const { node, settings, flow, sending } = await readRun('run', values, operands);
+  using interrupted = untilInterrupted();
   await using scope = createFlowScope(sending);
   let settled: NodeOutcome | undefined;
   const onSettled = (one: NodeOutcome): void => {
     settled = one;
   };
-  const { flow: after, ...outcome } = await runNode(node, settings, { flow, scope, onSettled });
+  const { flow: after, ...outcome } = await runNode(node, settings, {
+    ...{ flow, scope, onSettled, signal: interrupted },
+    ...(values.verbose && { transcript: sayTranscript }),
+  });
   // A flow would have gone on; here there is nothing to go on with, and how it ends is what one wants to see.
   await scope.background.drain();
   const { flow: _, ...end } = settled ?? { ...outcome, flow: after };
   printJson({ outcome, flow: settled?.flow ?? after, ...(settled && { settled: end }) });
-  if (!json) {
+  if (!values.json) {
     for (const { message } of outcome.warnings ?? []) say(`Warning: ${message}`);
     if ('error' in end) sayError(end.error);
     else sayReceipt(end.receipt);
   }
   return 'error' in end ? exitCodes[end.error.category] : exitCodes.sent;
-}
+};

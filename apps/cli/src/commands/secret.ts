@@ -1,9 +1,14 @@
+import { randomUUID } from 'node:crypto';
+import { open, rename, rm, stat } from 'node:fs/promises';
+import { createInterface } from 'node:readline/promises';
+import { Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { parseArgs } from 'node:util';
 import { EncryptedText, formatSecretKey, generateSecretKey, MailError } from '@flowpost/core';
+import { type Command, UsageError } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
-import { secretBox } from '../read-input.ts';
-import { UsageError } from '../usage.ts';
+import { printJson, say } from '../output.ts';
+import { readText, secretBox } from '../read-input.ts';
+import type { secretSpec } from '../specs.ts';
 
 function box() {
   const found = secretBox();
@@ -13,20 +18,82 @@ function box() {
   });
 }
 
+/** Asks at a terminal, and shows nothing of the answer. */
+async function askUnseen(question: string): Promise<string> {
+  process.stderr.write(question);
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const prompt = createInterface({ input: process.stdin, output: nowhere, terminal: true });
+  try {
+    return await new Promise((resolve, reject) => {
+      prompt.question('').then(resolve, reject);
+      prompt.once('SIGINT', () => reject(new UsageError('Nothing was entered.')));
+      prompt.once('close', () => reject(new UsageError('Nothing was entered.')));
+    });
+  } finally {
+    prompt.close();
+    process.stderr.write('\n');
+  }
+}
+
 /** Standard input without the line end that a terminal or echo puts there. */
-const readInput = async (): Promise<string> => (await text(process.stdin)).replace(/\r?\n$/, '');
+const readInput = async (): Promise<string> =>
+  process.stdin.isTTY ? askUnseen('Secret: ') : (await text(process.stdin)).replace(/\r?\n$/, '');
+
+/** Compact JWE (RFC 7516 section 7.1) without an encrypted key, wherever it stands. */
+const encryptedText = /\beyJ[\w-]+\.\.[\w-]+\.[\w-]*\.[\w-]+/g;
+
+/** Puts a file in the place of another one: it is there as a whole, or not at all. */
+async function replaceFile(path: string, content: string): Promise<void> {
+  const { mode } = await stat(path);
+  const beside = `${path}.${randomUUID()}`;
+  try {
+    const file = await open(beside, 'wx', mode);
+    try {
+      await file.writeFile(content);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(beside, path);
+  } catch (error) {
+    await rm(beside, { force: true });
+    throw error;
+  }
+}
+
+/** Encrypts every encrypted text in a file anew, and leaves everything else as it is. */
+async function rotateFile(path: string): Promise<number> {
+  const content = await readText(path);
+  const found = [...new Set(content.match(encryptedText))];
+  const keys = box();
+  const renewed = new Map<string, string>();
+  // All of them before the first is written, so that a missing key changes nothing.
+  for (const one of found) renewed.set(one, (await keys.rotate(new EncryptedText(one))).compact);
+  if (renewed.size > 0)
+    await replaceFile(
+      path,
+      content.replace(encryptedText, (one) => renewed.get(one) ?? one),
+    );
+  return renewed.size;
+}
 
 /** `flowpost secret`: keys, and text encrypted with them. Secrets come by standard input, never as arguments. */
-export async function secret(argv: readonly string[]): Promise<number> {
-  const { positionals } = parseArgs({ args: [...argv], options: {}, allowPositionals: true });
-  const [action, id, ...rest] = positionals;
-  if (rest.length > 0 || (id !== undefined && action !== 'keygen')) {
+export const secret: Command<typeof secretSpec> = async (values, [action, operand, ...rest]) => {
+  if (rest.length > 0 || (operand !== undefined && action === 'encrypt')) {
     throw new UsageError('Secrets are read from standard input, so that they stand in no list of processes.');
   }
-  const print = (line: string): boolean => process.stdout.write(`${line}\n`);
-  if (action === 'keygen') print(formatSecretKey(generateSecretKey(id)));
-  else if (action === 'encrypt') print((await box().encrypt(await readInput())).compact);
-  else if (action === 'rotate') print((await box().rotate(new EncryptedText(await readInput()))).compact);
+  const print = (name: string, line: string): void => {
+    if (values.json) printJson({ [name]: line });
+    else process.stdout.write(`${line}\n`);
+  };
+  if (action === 'keygen') print('key', formatSecretKey(generateSecretKey(operand)));
+  else if (action === 'encrypt') print('encrypted', (await box().encrypt(await readInput())).compact);
+  else if (action === 'rotate' && operand !== undefined) {
+    const count = await rotateFile(operand);
+    if (values.json) printJson({ rotated: count });
+    else say(`${count} encrypted ${count === 1 ? 'text' : 'texts'} in ${operand} encrypted anew.`);
+  } else if (action === 'rotate')
+    print('encrypted', (await box().rotate(new EncryptedText(await readInput()))).compact);
   else throw new UsageError('flowpost secret takes keygen, encrypt or rotate.');
   return exitCodes.sent;
-}
+};

@@ -1,32 +1,19 @@
+import { stat } from 'node:fs/promises';
 import { parse } from 'node:path';
-import { parseArgs } from 'node:util';
-import type { AttachmentInput, EmailMessageInput } from '@flowpost/core';
-import { createSender } from '@flowpost/transport';
-import { readConnection } from '../connection-argument.ts';
+import { type AttachmentInput, parseWith } from '@flowpost/core';
+import { createFlowScope, deliver, parseFlowData, sendEmailNode } from '@flowpost/node-adapter';
+import { config } from 'zod';
+import { type Command, UsageError, type Values } from '../command-line.ts';
+import { readConnection } from '../configuration.ts';
 import { exitCodes } from '../exit-codes.ts';
+import { untilInterrupted } from '../interrupt.ts';
 import { printJson, sayReceipt, sayTranscript } from '../output.ts';
+import { Progress } from '../progress.ts';
 import { environmentOptions, readValue } from '../read-input.ts';
-import { UsageError } from '../usage.ts';
+import type { previewSpec, sendSpec } from '../specs.ts';
 
-const text = { type: 'string' } as const;
-const list = { type: 'string', multiple: true } as const;
-const options = {
-  connection: text,
-  from: text,
-  to: list,
-  cc: list,
-  bcc: list,
-  'reply-to': list,
-  subject: text,
-  text,
-  html: text,
-  attach: list,
-  inline: list,
-  priority: text,
-  header: list,
-  json: { type: 'boolean' },
-  verbose: { type: 'boolean' },
-} as const;
+// Compiling a schema pays when it is used often, and costs more than checking one message without.
+config({ jitless: true });
 
 function readAttachment(source: string): AttachmentInput {
   return /^(?:https?|data):/i.test(source) ? { kind: 'url', url: source } : { kind: 'file', path: source };
@@ -49,15 +36,45 @@ function readHeaders(lines: readonly string[]): Record<string, string[]> {
   return Object.fromEntries(headers);
 }
 
+function readJsonOrText(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+/** `retry.attempts=5` in an object of settings. */
+function put(settings: Record<string, unknown>, argument: string): void {
+  const [, path = '', value = ''] = /^([A-Za-z][\w.]*)=(.*)$/s.exec(argument) ?? [];
+  if (path === '') throw new UsageError(`--set takes SETTING=VALUE, not ${JSON.stringify(argument)}.`);
+  const names = path.split('.');
+  const last = names.pop() ?? '';
+  let at = settings;
+  for (const name of names) {
+    const inner = Object.hasOwn(at, name) ? at[name] : undefined;
+    at[name] = typeof inner === 'object' && inner !== null ? inner : {};
+    at = at[name] as Record<string, unknown>;
+  }
+  Object.defineProperty(at, last, {
+    value: readJsonOrText(value),
+    enumerable: true,
+    configurable: true,
+    writable: true,
+  });
+}
+
 /**
- * What the options of `flowpost send` and `flowpost preview` say.
+ * The settings of the send-email node that the options of `flowpost send` and `flowpost preview` say.
  *
  * @param otherwise the connection when none is given; without it, that is an error.
  */
-export async function readMessage(argv: readonly string[], otherwise?: string) {
-  const { values } = parseArgs({ args: [...argv], options, allowPositionals: false });
-  const connection = await readConnection(values.connection, otherwise);
-  const message = {
+export async function readSettings(
+  values: Values<typeof sendSpec> | Values<typeof previewSpec>,
+  otherwise?: string,
+) {
+  const given: Record<string, unknown> = {
+    connection: await readConnection(values, otherwise),
     from: values.from,
     to: values.to ?? [],
     cc: values.cc ?? [],
@@ -69,25 +86,54 @@ export async function readMessage(argv: readonly string[], otherwise?: string) {
     priority: values.priority,
     headers: readHeaders(values.header ?? []),
     attachments: [...(values.attach ?? []).map(readAttachment), ...(values.inline ?? []).map(readInline)],
-    // Checked by the sender, which also knows the connection's From address.
-  } as EmailMessageInput;
+    // Whoever waits for the answer sees for himself whether to try again.
+    retry: { attempts: 1 },
+  };
+  for (const one of values.set ?? []) put(given, one);
+  if (given.async === true) throw new UsageError('A command waits for the outcome, so async makes no sense.');
+  const request = sendEmailNode.toSendRequest(parseWith(sendEmailNode.settings, given), parseFlowData({}), {
+    settings: given,
+    variables: new Map(),
+  });
   // Whoever types a path means that file, wherever it is.
   const attachments = { fileRoots: [parse(process.cwd()).root] };
-  return {
-    connection,
-    message,
-    json: values.json === true,
-    verbose: values.verbose === true,
-    sending: { ...environmentOptions(), attachments },
-  };
+  return { request, sending: { ...environmentOptions(), attachments } };
 }
 
+/** How large the message will be, as far as can be known beforehand, in bytes: base64 in lines of 76. */
+async function expectedBytes(attachments: readonly { readonly kind: string }[]): Promise<number | undefined> {
+  let bytes = 0;
+  for (const one of attachments) {
+    if (one.kind === 'url') return undefined;
+    if ('path' in one) bytes += (await stat(String(one.path)).catch(() => ({ size: 0 }))).size;
+  }
+  return (bytes * 78) / 57;
+}
+
+const megabytes = (bytes: number): string => `${(bytes / 1_000_000).toFixed(1)} MB`;
+
 /** `flowpost send`: one message from the command line. */
-export async function send(argv: readonly string[]): Promise<number> {
-  const { connection, message, json, verbose, sending } = await readMessage(argv);
-  await using sender = createSender(connection, sending);
-  const receipt = await sender.send(message, verbose ? { transcript: sayTranscript } : {});
-  if (json) printJson(receipt);
+export const send: Command<typeof sendSpec> = async (values) => {
+  const { request, sending } = await readSettings(values);
+  using interrupted = untilInterrupted();
+  await using scope = createFlowScope(sending);
+  const expected = process.stderr.isTTY ? await expectedBytes(request.message.attachments) : undefined;
+  let sent = 0;
+  using _progress = new Progress(
+    () => ({
+      fraction: expected && Math.min(sent / expected, 0.99),
+      text: sent === 0 ? 'connecting' : `${megabytes(sent)} sent`,
+    }),
+    !values.quiet && !values.verbose,
+  );
+  const receipt = await deliver(request, {
+    ...{ nodeId: sendEmailNode.type, flow: parseFlowData({}), scope, signal: interrupted },
+    transcript(line) {
+      sent += line.messageBytes ?? 0;
+      if (values.verbose) sayTranscript(line);
+    },
+  });
+  if (values.json) printJson(receipt);
   else sayReceipt(receipt);
   return exitCodes.sent;
-}
+};

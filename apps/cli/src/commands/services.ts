@@ -1,8 +1,8 @@
-import { parseArgs } from 'node:util';
 import { findService, listServices, type MailService } from '@flowpost/transport';
+import { type Command, UsageError } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { printJson } from '../output.ts';
-import { UsageError } from '../usage.ts';
+import type { servicesSpec } from '../specs.ts';
 
 const count = (value: number): string => value.toLocaleString('en');
 
@@ -35,12 +35,7 @@ function describe(service: MailService): string {
 }
 
 /** `flowpost services`: the known services, or all that is known of one. */
-export async function services(argv: readonly string[]): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...argv],
-    options: { json: { type: 'boolean' } },
-    allowPositionals: true,
-  });
+export const services: Command<typeof servicesSpec> = async (values, positionals) => {
   if (positionals.length > 1)
     throw new UsageError('flowpost services takes one NAME; quote it if it has spaces.');
   const [name] = positionals;
@@ -63,4 +58,4 @@ export async function services(argv: readonly string[]): Promise<number> {
     process.stdout.write(`${line.trimEnd()}\n`);
   }
   return exitCodes.sent;
-}
+};

@@ -1,23 +1,22 @@
-import { parseArgs } from 'node:util';
 import { verifyConnection } from '@flowpost/transport';
-import { readConnection } from '../connection-argument.ts';
+import type { Command } from '../command-line.ts';
+import { readConnection } from '../configuration.ts';
 import { exitCodes } from '../exit-codes.ts';
+import { untilInterrupted } from '../interrupt.ts';
 import { printJson, sayStep } from '../output.ts';
 import { environmentOptions } from '../read-input.ts';
+import type { verifySpec } from '../specs.ts';
 
 /** `flowpost verify`: the way to the server step by step; what is wrong, and how to mend it. Sends nothing. */
-export async function verify(argv: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: { connection: { type: 'string' }, json: { type: 'boolean' } },
-    allowPositionals: false,
-  });
-  const connection = await readConnection(values.connection);
+export const verify: Command<typeof verifySpec> = async (values) => {
+  const connection = await readConnection(values);
+  using interrupted = untilInterrupted();
   const report = await verifyConnection(connection, {
     ...environmentOptions(),
+    signal: interrupted,
     ...(!values.json && { onStep: sayStep }),
   });
   if (values.json) printJson(report);
   const failed = report.steps.find(({ status }) => status === 'failed');
   return failed?.error ? exitCodes[failed.error.category] : exitCodes.sent;
-}
+};

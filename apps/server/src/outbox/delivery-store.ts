@@ -1,4 +1,5 @@
 import { MailError } from '@flowpost/core';
+import { v7 as timeOrderedId } from 'uuid';
 import { forPgBoss, type Queryable } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
 import type { ClaimedDelivery, DeliveryState, NewDelivery, Settlement, StoredRequest } from './delivery.ts';
@@ -89,7 +90,7 @@ export class DeliveryStore extends DeliveryKeeper {
       if (jobs.length > 0) {
         await this.boss.insert(
           queue,
-          jobs.map(({ id, lane }) => ({ data: { id }, group: { id: lane } })),
+          jobs.map(({ id, lane }) => ({ id: timeOrderedId(), data: { id }, group: { id: lane } })),
           { db: forPgBoss(transaction) },
         );
       }

@@ -1,13 +1,6 @@
 import { createHash, type KeyObject, sign, type X509Certificate } from 'node:crypto';
 import { type CredentialOf, SecretText, systemClock } from '@flowpost/core';
 import type { AuthProvider, AuthProviderOptions, CredentialExpiry } from '../auth-provider.ts';
-import {
-  assertRsaKey,
-  assertValidNow,
-  certificateFileVersion,
-  openCertificate,
-  readCertificateFile,
-} from '../certificate-file.ts';
 import { readGoogleKey } from '../google-key.ts';
 import { exchangeOnlineScope, gmailScope, googleTokenEndpoint } from '../issuers.ts';
 import {
@@ -23,6 +16,9 @@ type CertificateCredential = CredentialOf<'oauth2-certificate'>;
 
 /** Google takes at most an hour. */
 const googleLifetimeSeconds = 3_600;
+
+/** Reading certificates takes a parser, which those without one need not load. */
+const loadFiles = () => import('../certificate-file.ts');
 
 const base64url = (value: string | Buffer): string => Buffer.from(value).toString('base64url');
 
@@ -53,6 +49,7 @@ export function certificateProvider(
   const reveal = revealer(secretBox);
 
   const read = async () => {
+    const { certificateFileVersion, readCertificateFile } = await loadFiles();
     const path = await reveal(credential.certificateFile);
     const file =
       credential.certificate?.reveal() ?? (path === undefined ? undefined : await readCertificateFile(path));
@@ -74,6 +71,7 @@ export function certificateProvider(
   };
 
   const openEntra = async (): Promise<TokenSource> => {
+    const { assertRsaKey, assertValidNow, openCertificate } = await loadFiles();
     const { file, fileHash, password, user, clientId, isCurrent } = await read();
     const tenant = await reveal(credential.tenantId);
     const endpoint = resolveTokenEndpoint(credential.tokenEndpoint, tenant);
@@ -101,6 +99,7 @@ export function certificateProvider(
   };
 
   const openGoogle = async (): Promise<TokenSource> => {
+    const { assertRsaKey, assertValidNow, openCertificate } = await loadFiles();
     const { file, fileHash, password = 'notasecret', user, clientId, isCurrent } = await read();
     const json = readGoogleKey(file);
     const opened = json ? undefined : await openCertificate(file, password);

@@ -2,6 +2,8 @@
 export interface TranscriptLine {
   readonly from: 'client' | 'server';
   readonly text: string;
+  /** Of a line that stands for a part of the message: how many bytes of it. */
+  readonly messageBytes?: number;
 }
 
 /** Takes the lines of a transcript as they happen. */
@@ -64,8 +66,8 @@ export class Transcript {
   /** The message, or a part of it. */
   message(pieces: readonly Uint8Array[]): void {
     if (!this.listener) return;
-    const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
-    this.#tell({ from: 'client', text: `(${bytes} bytes of the message)` });
+    const messageBytes = pieces.reduce((sum, { length }) => sum + length, 0);
+    this.#tell({ from: 'client', text: `(${messageBytes} bytes of the message)`, messageBytes });
   }
 
   note(text: string): void {

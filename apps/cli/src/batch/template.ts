@@ -1,0 +1,70 @@
+import { dirname, extname, resolve } from 'node:path';
+import { MailError } from '@flowpost/core';
+import { parse } from 'yaml';
+import { readText } from '../read-input.ts';
+
+/** A message for many: settings of the send-email node, with expressions over `row`. */
+export interface BatchTemplate {
+  readonly settings: Readonly<Record<string, unknown>>;
+  /** Where its attachments are looked for. */
+  readonly folder: string;
+}
+
+const invalid = (path: string, message: string, hint: string): MailError =>
+  new MailError('INPUT_INVALID', `${path}: ${message}.`, { hint, details: { path } });
+
+/** `to: {{ row.email }}` means that text, though to YAML it is something else. */
+const quoteExpressions = (yaml: string): string =>
+  yaml.replace(
+    /^(\s*(?:- +)?(?:[\w-]+: +)?)(\{\{.*\}\}.*?)[ \t]*$/gm,
+    (_all, before: string, text: string) => {
+      return `${before}${JSON.stringify(text)}`;
+    },
+  );
+
+/** Between two lines of `---` at the beginning, as static site generators have it. */
+function split(text: string): readonly [frontMatter: string, body: string] | undefined {
+  const found = /^\uFEFF?---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|$)(.*)$/ms.exec(text);
+  return found ? [found[1] ?? '', found[2] ?? ''] : undefined;
+}
+
+/**
+ * Reads a template: YAML between `---` lines, then the text, which is HTML when the file is called so.
+ *
+ * @throws MailError `FILE_UNREADABLE` or `INPUT_INVALID`.
+ */
+export async function readTemplate(path: string): Promise<BatchTemplate> {
+  const [frontMatter, body] = split(await readText(path)) ?? [];
+  if (frontMatter === undefined || body === undefined) {
+    throw invalid(
+      path,
+      'it does not begin with settings between two lines of ---',
+      'Begin it with ---, then lines such as to: {{ row.email }} and subject: Hello, then --- and the text.',
+    );
+  }
+  let settings: unknown;
+  try {
+    settings = parse(quoteExpressions(frontMatter)) ?? {};
+  } catch (error) {
+    const [reason] = (error as Error).message.split('\n', 1);
+    throw invalid(
+      path,
+      `its settings are not valid YAML (${reason})`,
+      'Put values with special characters into quotes.',
+    );
+  }
+  if (typeof settings !== 'object' || settings === null || Array.isArray(settings)) {
+    throw invalid(path, 'its settings are not names with values', 'Write a line such as subject: Hello.');
+  }
+  const given = settings as Record<string, unknown>;
+  const kind = /^\.html?$/i.test(extname(path)) ? 'html' : 'text';
+  const hasBody = body.trim() !== '';
+  if (hasBody && given[kind] !== undefined) {
+    throw invalid(path, `it has ${kind} twice, as a setting and below`, 'Remove one of them.');
+  }
+  for (const never of ['async', 'store']) {
+    if (given[never] !== undefined)
+      throw invalid(path, `${never} means nothing in a batch`, 'Remove that line.');
+  }
+  return { settings: { ...given, ...(hasBody && { [kind]: body }) }, folder: dirname(resolve(path)) };
+}

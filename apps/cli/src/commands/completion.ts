@@ -1,0 +1,105 @@
+import { type Command, type CommandSpec, commonOptions, type Option, UsageError } from '../command-line.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { type completionSpec, specs } from '../specs.ts';
+
+const commands: readonly (readonly [string, CommandSpec])[] = Object.entries<CommandSpec>(specs);
+const optionsOf = ({ options }: CommandSpec): readonly (readonly [string, Option])[] =>
+  Object.entries<Option>({ ...options, ...commonOptions });
+/** For the shells, in single quotes. */
+const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
+const takesFile = ({ value = '' }: Option): boolean => /FILE|FOLDER|SOURCE/.test(value);
+
+function bash(): string {
+  const cases = commands.map(([name, spec]) => {
+    const words = [...optionsOf(spec).map(([option]) => `--${option}`), ...(spec.words ?? [])];
+    return `    ${name}) words=${quote(words.join(' '))} ;;`;
+  });
+  const choices = commands.flatMap(([name, spec]) =>
+    optionsOf(spec).flatMap(([option, { choices: known }]) =>
+      known ? [`    ${quote(`${name} --${option}`)}) words=${quote(known.join(' '))} ;;`] : [],
+    ),
+  );
+  return `# bash completion for flowpost
+_flowpost() {
+  local current=\${COMP_WORDS[COMP_CWORD]} before=\${COMP_WORDS[COMP_CWORD-1]} command=\${COMP_WORDS[1]} words=
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    words=${quote([...commands.map(([name]) => name), 'help', '--version', '--help'].join(' '))}
+    COMPREPLY=($(compgen -W "$words" -- "$current"))
+    return
+  fi
+  case "$command $before" in
+${choices.join('\n')}
+    *) case "$command" in
+    help) words=${quote(commands.map(([name]) => name).join(' '))} ;;
+${cases.join('\n')}
+    esac ;;
+  esac
+  COMPREPLY=($(compgen -W "$words" -- "$current"))
+}
+complete -o default -F _flowpost flowpost
+`;
+}
+
+function zsh(): string {
+  const item = (text: string): string => quote(text.replace(/[[\]:\\]/g, '\\$&'));
+  const cases = commands.map(([name, spec]) => {
+    const lines = optionsOf(spec).map(([option, one]) => {
+      const action = one.choices ? `(${one.choices.join(' ')})` : takesFile(one) ? '_files' : ' ';
+      const value = one.type === 'boolean' ? '' : `:${one.value ?? option}:${action}`;
+      const again = one.multiple ? '*' : '';
+      return `      ${quote(`${again}--${option}[${one.about.replace(/[[\]:]/g, '\\$&')}]`)}${value === '' ? '' : quote(value)}`;
+    });
+    const operand = spec.words ? `'1:what:(${spec.words.join(' ')})'` : "'*:file:_files'";
+    return `    ${name}) _arguments \\\n${[...lines, `      ${operand}`].join(' \\\n')} ;;`;
+  });
+  return `#compdef flowpost
+_flowpost() {
+  if (( CURRENT == 2 )); then
+    local -a commands
+    commands=(
+${commands.map(([name, { about }]) => `      ${item(name).slice(0, -1)}:${item(about).slice(1)}`).join('\n')}
+    )
+    _describe command commands
+    return
+  fi
+  local command=$words[2]
+  shift words
+  (( CURRENT-- ))
+  case $command in
+${cases.join('\n')}
+  esac
+}
+_flowpost "$@"
+`;
+}
+
+function fish(): string {
+  const lines = commands.flatMap(([name, spec]) => [
+    `complete -c flowpost -n __fish_use_subcommand -a ${name} -d ${quote(spec.about)}`,
+    ...(spec.words ?? []).map(
+      (word) => `complete -c flowpost -n '__fish_seen_subcommand_from ${name}' -a ${word}`,
+    ),
+    ...optionsOf(spec).map(([option, one]) => {
+      const value =
+        one.type === 'boolean'
+          ? ''
+          : one.choices
+            ? ` -x -a ${quote(one.choices.join(' '))}`
+            : takesFile(one)
+              ? ' -r'
+              : ' -x';
+      return `complete -c flowpost -n '__fish_seen_subcommand_from ${name}' -l ${option}${value} -d ${quote(one.about)}`;
+    }),
+  ]);
+  return `# fish completion for flowpost\n${lines.join('\n')}\n`;
+}
+
+const shells: Readonly<Record<string, () => string>> = { bash, zsh, fish };
+
+/** `flowpost completion`: what a shell needs, made from the same table as the help. */
+export const completion: Command<typeof completionSpec> = async (_values, [shell = '', ...rest]) => {
+  const write = Object.hasOwn(shells, shell) && rest.length === 0 ? shells[shell] : undefined;
+  if (!write) throw new UsageError('flowpost completion takes bash, zsh or fish.');
+  process.stdout.write(write());
+  return exitCodes.sent;
+};

@@ -1,0 +1,150 @@
+import { existsSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { extname, join } from 'node:path';
+import { type ConnectionInput, MailError } from '@flowpost/core';
+import { UsageError } from './command-line.ts';
+import { say } from './output.ts';
+import { readJson, readText } from './read-input.ts';
+import { runSecretCommands } from './secret-command.ts';
+
+/** Beside what somebody works on. Whoever put the folder there wrote it, so it may not start programs. */
+const projectFile = 'flowpost.connections.json';
+
+interface Configuration {
+  readonly path: string;
+  readonly connections: Readonly<Record<string, unknown>>;
+  /** The name of the connection to use when none is given. */
+  readonly default?: string | undefined;
+  readonly mayRunCommands: boolean;
+}
+
+/** Where the user's own configuration is, after the XDG base directory specification. */
+function userFile(): string | undefined {
+  const folder = join(process.env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'flowpost');
+  return ['config.yaml', 'config.yml', 'config.json']
+    .map((name) => join(folder, name))
+    .find((path) => existsSync(path));
+}
+
+async function readDocument(path: string): Promise<unknown> {
+  if (extname(path) === '.json') return readJson(path);
+  const { parse } = await import('yaml');
+  const text = await readText(path);
+  try {
+    return parse(text);
+  } catch (error) {
+    // The parser quotes the line, which may hold a secret.
+    const { linePos } = error as { linePos?: readonly [{ readonly line: number }] };
+    throw new MailError(
+      'FILE_UNREADABLE',
+      `${path} is not valid YAML (line ${linePos?.[0].line ?? 'unknown'}).`,
+      {
+        details: { path },
+      },
+    );
+  }
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** @throws MailError `FILE_UNREADABLE` or `CONNECTION_INVALID`. */
+async function readConfiguration(path: string): Promise<Configuration> {
+  const document = await readDocument(path);
+  const { connections, default: name } = isRecord(document) ? document : {};
+  if (!isRecord(connections) || !(name === undefined || typeof name === 'string')) {
+    throw new MailError('CONNECTION_INVALID', `${path} must hold connections by their names.`, {
+      hint: 'Write connections: and below it a line such as work: smtps://me@smtp.example.com; default: work is optional.',
+      details: { path },
+    });
+  }
+  return { path, connections, default: name?.replace(/^@/, ''), mayRunCommands: true };
+}
+
+async function readProject(path: string): Promise<Configuration> {
+  const connections = await readJson(path);
+  if (isRecord(connections))
+    return { path, connections, mayRunCommands: process.env.FLOWPOST_CONNECTIONS !== undefined };
+  throw new MailError('CONNECTION_INVALID', `${path} must hold connections by their names.`, {
+    details: { path },
+  });
+}
+
+/** All there is, in the order names are looked up in. */
+async function configurations(config: string | undefined): Promise<Configuration[]> {
+  const named = config ?? process.env.FLOWPOST_CONFIG;
+  if (named) return [await readConfiguration(named)];
+  const project = process.env.FLOWPOST_CONNECTIONS ?? projectFile;
+  const user = userFile();
+  return [
+    ...(existsSync(project) || process.env.FLOWPOST_CONNECTIONS ? [await readProject(project)] : []),
+    ...(user === undefined ? [] : [await readConfiguration(user)]),
+  ];
+}
+
+/** Others who can read a file that holds a password. */
+async function warnIfOpen({ path }: Configuration, connection: unknown): Promise<void> {
+  if (
+    process.platform === 'win32' ||
+    !/"(?:password|clientSecret)":"(?!eyJ)|:[^/@]+@/.test(JSON.stringify(connection))
+  )
+    return;
+  const { mode } = await stat(path);
+  if (mode & 0o077)
+    say(
+      `Warning: ${path} holds a password in clear and others can read it. chmod 600 it, or use passwordCommand.`,
+    );
+}
+
+function unknown(name: string, all: readonly Configuration[]): MailError {
+  const where = all.length === 0 ? 'There is no configuration' : all.map(({ path }) => path).join(' and ');
+  const known = all.flatMap(({ connections }) => Object.keys(connections));
+  return new MailError(
+    'CONNECTION_INVALID',
+    all.length === 0
+      ? `${where}, so no connection named ${JSON.stringify(name)}.`
+      : `${where} holds no connection named ${JSON.stringify(name)}.`,
+    {
+      hint: `Use ${known.length > 0 ? `one of ${known.map((one) => `@${one}`).join(', ')}` : 'a URL'}, or add this one to ~/.config/flowpost/config.yaml.`,
+      details: { known },
+    },
+  );
+}
+
+async function namedConnection(name: string, all: readonly Configuration[]): Promise<ConnectionInput> {
+  for (const one of all) {
+    if (!Object.hasOwn(one.connections, name)) continue;
+    const found = one.connections[name];
+    await warnIfOpen(one, found);
+    return (await runSecretCommands(found, one)) as ConnectionInput;
+  }
+  throw unknown(name, all);
+}
+
+/**
+ * A connection as the command line names it: a URL, a JSON or YAML file, or `@NAME`. Without one, FLOWPOST_CONNECTION, and without
+ * that the default of the configuration.
+ *
+ * @param otherwise what stands in when there is none; without it, that is an error.
+ * @throws UsageError, or MailError of category `configuration`.
+ */
+export async function readConnection(
+  { connection, config }: { readonly connection?: string | undefined; readonly config?: string | undefined },
+  otherwise?: string,
+): Promise<ConnectionInput> {
+  const name = connection ?? process.env.FLOWPOST_CONNECTION;
+  if (name?.startsWith('@')) return namedConnection(name.slice(1), await configurations(config));
+  if (name && /^[a-z][a-z0-9+.-]*:\/\//i.test(name)) return name;
+  if (name) {
+    return (await runSecretCommands(await readDocument(name), {
+      path: name,
+      mayRunCommands: true,
+    })) as ConnectionInput;
+  }
+  const all = otherwise === undefined ? await configurations(config) : [];
+  const usual = all.find((one) => one.default !== undefined)?.default;
+  if (usual !== undefined) return namedConnection(usual, all);
+  if (otherwise !== undefined) return otherwise;
+  throw new UsageError('Which connection? Give --connection URL|FILE|@NAME, or set FLOWPOST_CONNECTION.');
+}

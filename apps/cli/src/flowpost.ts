@@ -1,0 +1,77 @@
+import { readFileSync } from 'node:fs';
+import { type Command, type CommandSpec, helpOf, parseCommandLine, UsageError } from './command-line.ts';
+import { exitCodes } from './exit-codes.ts';
+import { beQuiet, printJson, say, sayError } from './output.ts';
+import { specs } from './specs.ts';
+import { usage } from './usage.ts';
+
+type Name = keyof typeof specs;
+type Loaders = { readonly [One in Name]: () => Promise<Command<(typeof specs)[One]>> };
+
+/** Loaded when asked for: `--version` should not wait for a mail server's code. */
+const commands: Loaders = {
+  send: async () => (await import('./commands/send.ts')).send,
+  run: async () => (await import('./commands/run.ts')).run,
+  batch: async () => (await import('./commands/batch.ts')).batch,
+  preview: async () => (await import('./commands/preview.ts')).preview,
+  verify: async () => (await import('./commands/verify.ts')).verify,
+  services: async () => (await import('./commands/services.ts')).services,
+  catch: async () => (await import('./commands/catch.ts')).catchMail,
+  secret: async () => (await import('./commands/secret.ts')).secret,
+  completion: async () => (await import('./commands/completion.ts')).completion,
+};
+
+const isName = (name: string): name is Name => Object.hasOwn(specs, name);
+const print = (text: string): number => {
+  process.stdout.write(text);
+  return exitCodes.sent;
+};
+
+function version(): string {
+  return JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
+}
+
+async function run(name: Name, argv: readonly string[]): Promise<number> {
+  const spec: CommandSpec = specs[name];
+  if (argv.includes('--help')) return print(helpOf(name, spec));
+  const { values, operands } = parseCommandLine(spec, argv);
+  if (values.quiet) beQuiet();
+  const command = (await commands[name]()) as Command<CommandSpec>;
+  return command(values, operands);
+}
+
+async function fail(thrown: unknown, json: boolean): Promise<number> {
+  if (thrown instanceof UsageError) {
+    const { message } = thrown;
+    const hint = 'See flowpost --help.';
+    const fixed = { code: 'USAGE', category: 'usage', phase: 'validate', retryable: false, inDoubt: false };
+    if (json) printJson({ error: { ...fixed, hint, message } });
+    else say(`${message}\n  ${hint}`, 'error');
+    return exitCodes.usage;
+  }
+  const { toMailError } = await import('@flowpost/core');
+  const error = toMailError(thrown).toJSON();
+  if (json) printJson({ error });
+  else sayError(error);
+  return exitCodes[error.category];
+}
+
+async function main([name = '--help', ...rest]: readonly string[]): Promise<number> {
+  if (name === '--version') return print(`${version()}\n`);
+  const [about = ''] = rest;
+  if (name === 'help' && isName(about)) return print(helpOf(about, specs[about]));
+  if (name === '--help' || name === 'help') return print(usage());
+  try {
+    if (!isName(name)) throw new UsageError(`There is no command ${JSON.stringify(name)}.`);
+    return await run(name, rest);
+  } catch (thrown) {
+    return fail(
+      thrown,
+      rest.some((argument) => /^--json(?:=|$)/.test(argument)),
+    );
+  }
+}
+
+// Nobody may be listening any more, or the disk may be full. The exit code still says what became of the message.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+process.exitCode = await main(process.argv.slice(2));

@@ -1,0 +1,70 @@
+const hideCursor = '\x1b[?25l';
+const showCursor = '\x1b[?25h';
+const clearLine = '\r\x1b[2K';
+/** How often it is drawn at most, in milliseconds. */
+const everyMs = 100;
+
+let drawn = false;
+
+/** Takes the line of progress away, before something else is written. It comes back by itself. */
+export function clearProgress(): void {
+  if (drawn) process.stderr.write(clearLine);
+  drawn = false;
+}
+
+function duration(seconds: number): string {
+  if (seconds < 60) return `${Math.ceil(seconds)} s`;
+  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3_600)} h ${Math.round((seconds % 3_600) / 60)} min`;
+}
+
+export interface ProgressState {
+  /** From 0 to 1, when it can be known. */
+  readonly fraction?: number | undefined;
+  readonly text: string;
+}
+
+/**
+ * A line that shows how far something is, for people at a terminal; for anybody else nothing. Disposing it takes the line away and
+ * gives the cursor back, and so does the end of the process.
+ */
+export class Progress implements Disposable {
+  readonly #state: () => ProgressState;
+  readonly #started = performance.now();
+  readonly #timer: NodeJS.Timeout | undefined;
+  readonly #restore = (): void => {
+    clearProgress();
+    process.stderr.write(showCursor);
+  };
+
+  /** @param wanted not when somebody asked for quiet. */
+  constructor(state: () => ProgressState, wanted = true) {
+    this.#state = state;
+    if (!wanted || !process.stderr.isTTY) return;
+    process.stderr.write(hideCursor);
+    process.once('exit', this.#restore);
+    this.#timer = setInterval(() => this.#draw(), everyMs);
+    this.#timer.unref();
+  }
+
+  #draw(): void {
+    const { fraction, text } = this.#state();
+    const seconds = (performance.now() - this.#started) / 1_000;
+    const width = 24;
+    const known = fraction !== undefined && fraction > 0;
+    const filled = Math.round(width * Math.min(fraction ?? 0, 1));
+    const bar = fraction === undefined ? '' : `[${'#'.repeat(filled)}${'.'.repeat(width - filled)}] `;
+    const left =
+      known && fraction < 1 && seconds > 1 ? `, ${duration((seconds / fraction) * (1 - fraction))} left` : '';
+    const line = `${bar}${text}${left}`.slice(0, (process.stderr.columns ?? 80) - 1);
+    process.stderr.write(`${clearLine}${line}`);
+    drawn = true;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#timer === undefined) return;
+    clearInterval(this.#timer);
+    process.off('exit', this.#restore);
+    this.#restore();
+  }
+}

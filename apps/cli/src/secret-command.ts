@@ -1,0 +1,59 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { MailError } from '@flowpost/core';
+
+const secrets = ['password', 'clientSecret', 'accessToken', 'refreshToken', 'certificatePassword'];
+const commandOf = new Map(secrets.map((name) => [`${name}Command`, name]));
+/** Somebody may have to type a password for the password. */
+const longestMs = 300_000;
+
+/** The first line a command prints, as msmtp's passwordeval has it: a text is for the shell, a list is a program and its arguments. */
+async function firstLine(name: string, command: unknown): Promise<string> {
+  const [program = '', ...args] = typeof command === 'string' ? ['sh', '-c', command] : (command as string[]);
+  const invalid = (why: string): MailError =>
+    new MailError('CONNECTION_INVALID', `${name} ${why}.`, {
+      hint: 'Run it in a terminal: it has to print the secret on its first line and end with 0.',
+    });
+  const { stdout } = await promisify(execFile)(program, args, { timeout: longestMs, encoding: 'utf8' }).catch(
+    ({ code, killed }: { code?: unknown; killed?: boolean }) => {
+      // What it wrote is not repeated: it may be what it was to keep.
+      throw invalid(killed ? 'did not end in time' : `failed (${code})`);
+    },
+  );
+  const [line = ''] = stdout.split(/\r?\n/, 1);
+  if (line === '') throw invalid('printed nothing');
+  return line;
+}
+
+/**
+ * A connection with `passwordCommand` and its like replaced by what the commands print.
+ *
+ * @throws MailError `CONNECTION_INVALID`.
+ */
+export async function runSecretCommands(
+  connection: unknown,
+  from: { readonly path: string; readonly mayRunCommands: boolean },
+): Promise<unknown> {
+  if (Array.isArray(connection) || typeof connection !== 'object' || connection === null) return connection;
+  const entries = await Promise.all(
+    Object.entries(connection).map(async ([key, value]) => {
+      const secret = commandOf.get(key);
+      if (secret === undefined) return [key, await runSecretCommands(value, from)];
+      if (!from.mayRunCommands) {
+        throw new MailError(
+          'CONNECTION_INVALID',
+          `${from.path} may not run commands, because it comes with a folder.`,
+          {
+            hint: `Put the connection into ~/.config/flowpost/config.yaml, or name the file with --config or FLOWPOST_CONNECTIONS.`,
+          },
+        );
+      }
+      const isList =
+        Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'string');
+      if (typeof value !== 'string' && !isList)
+        throw new MailError('CONNECTION_INVALID', `${key} must be a command: a text, or a list of texts.`);
+      return [secret, await firstLine(key, value)];
+    }),
+  );
+  return Object.fromEntries(entries);
+}
