@@ -142,3 +142,30 @@ it.each([0, -1, Number.NaN, 1.5])('a concurrency of %s is an error', async (conc
     code: 'INPUT_INVALID',
   });
 });
+
+it('stopping begins no further row and lets those under way end', async () => {
+  await using inbox = await SmtpInbox.start();
+  const stop = new AbortController();
+  const begun: number[] = [];
+  const rows = Array.from({ length: 50 }, (_, at) => ({ email: `p${at}@x.org` }));
+  const settings = {
+    connection: inbox.url,
+    from: 'a@x.org',
+    to: '{{ row.email }}',
+    subject: 'Hi',
+    text: 'x',
+  };
+  const states: string[] = [];
+  const batch = runBatch(sendEmailNode, settings, rows, {
+    ...{ flow: parseFlowData({}), concurrency: 4, stopping: stop.signal },
+    beforeData: (index) => void begun.push(index),
+  });
+  for await (const { outcome } of batch) {
+    states.push('receipt' in outcome ? outcome.receipt.status : 'failed');
+    if (states.length === 3) stop.abort();
+  }
+  expect(new Set(states)).toEqual(new Set(['sent']));
+  expect(states.length).toBeLessThan(10);
+  expect(begun.toSorted((a, b) => a - b)).toEqual(states.map((_, at) => at));
+  expect(inbox.messages).toHaveLength(states.length);
+});

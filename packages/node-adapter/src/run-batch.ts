@@ -15,6 +15,8 @@ export interface BatchRow<Row extends object = Record<string, unknown>> {
 export interface BatchHost extends Omit<NodeHost, 'onSettled' | 'beforeData'> {
   /** Rows under way at once; sessions are limited by the connection besides. Default 5. */
   readonly concurrency?: number | undefined;
+  /** When it is aborted no further row is begun, and what is under way goes on; `signal` cancels that as well. */
+  readonly stopping?: AbortSignal | undefined;
   /**
    * Called for each row when its recipients are accepted and no byte of the message has left: the place to write down that from
    * now on it may be sent. When it fails, the message is not sent.
@@ -45,7 +47,7 @@ export async function* runBatch<Settings extends z.ZodType, Row extends object>(
   definition: NodeDefinition<Settings>,
   settings: unknown,
   rows: Iterable<Row> | AsyncIterable<Row>,
-  { concurrency: wanted = 5, beforeData, ...host }: BatchHost,
+  { concurrency: wanted = 5, beforeData, stopping, ...host }: BatchHost,
 ): AsyncGenerator<BatchRow<Row>, void, undefined> {
   const concurrency = parseWith(concurrencySchema, wanted);
   const scope = host.scope ?? createFlowScope();
@@ -60,8 +62,9 @@ export async function* runBatch<Settings extends z.ZodType, Row extends object>(
     ended = true;
     changed.resolve();
   };
-  host.signal?.addEventListener('abort', end, { once: true });
-  if (host.signal?.aborted) end();
+  const signals = [host.signal, stopping].filter((one) => one !== undefined);
+  for (const one of signals) one.addEventListener('abort', end, { once: true });
+  if (signals.some(({ aborted }) => aborted)) end();
 
   const run = async (index: number, row: Row): Promise<BatchRow<Row>> => {
     const settled = Promise.withResolvers<NodeOutcome>();
@@ -128,7 +131,7 @@ export async function* runBatch<Settings extends z.ZodType, Row extends object>(
     if (failure) throw failure.error;
   } finally {
     ended = true;
-    host.signal?.removeEventListener('abort', end);
+    for (const one of signals) one.removeEventListener('abort', end);
     // Nothing is left under way, whoever stopped and why.
     await Promise.allSettled(underWay);
     // One that is waiting for something of its own is not waited for.

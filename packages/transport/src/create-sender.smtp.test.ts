@@ -276,3 +276,21 @@ it('logs what it does, without content and secrets', async () => {
   });
   expect(JSON.stringify(logger.entries)).not.toMatch(/hunter2|Hello/);
 });
+
+it('sends that wait for a session do not repeat a login that was refused', async () => {
+  await using inbox = await SmtpInbox.start({ users: { me: 'right' } });
+  await using sender = createSender({
+    ...{ host: '127.0.0.1', port: inbox.port, limits: { connections: 2 } },
+    auth: { kind: 'basic', username: 'me', password: 'wrong' },
+  });
+  const sends = Array.from({ length: 20 }, () =>
+    sender.send({ from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'x' }),
+  );
+  const ends = await Promise.allSettled(sends);
+  expect(new Set(ends.map((end) => end.status === 'rejected' && end.reason.code))).toEqual(
+    new Set(['AUTH_REFUSED']),
+  );
+  expect(inbox.authAttempts.length).toBeLessThanOrEqual(2);
+  const ids = ends.map((end) => end.status === 'rejected' && end.reason.details.messageId);
+  expect(new Set(ids).size).toBe(20);
+});

@@ -1,8 +1,8 @@
 /** So many at once and no more; the others wait their turn. */
 export class Slots {
   readonly #limit: number;
-  /** Called in turn, each when a slot has become free for it. */
-  readonly #waiting: (() => void)[] = [];
+  /** Served in turn, each when a slot has become free for it. */
+  readonly #waiting: { readonly grant: () => void; readonly refuse: (reason: unknown) => void }[] = [];
   #taken = 0;
 
   constructor(limit: number) {
@@ -21,23 +21,32 @@ export class Slots {
       return;
     }
     await new Promise<void>((resolve, reject) => {
-      const grant = (): void => {
+      const settle = (end: () => void): void => {
         signal?.removeEventListener('abort', onAbort);
-        resolve();
+        end();
+      };
+      const one = {
+        grant: () => settle(resolve),
+        refuse: (reason: unknown) => settle(() => reject(reason)),
       };
       const onAbort = (): void => {
-        this.#waiting.splice(this.#waiting.indexOf(grant), 1);
+        this.#waiting.splice(this.#waiting.indexOf(one), 1);
         reject(signal?.reason);
       };
       signal?.addEventListener('abort', onAbort, { once: true });
-      this.#waiting.push(grant);
+      this.#waiting.push(one);
     });
+  }
+
+  /** Sends everybody away who waits, each with a reason of his own. */
+  refuseWaiting(reason: () => unknown): void {
+    for (const { refuse } of this.#waiting.splice(0)) refuse(reason());
   }
 
   /** The slot passes to who waits longest, or becomes free. */
   free(): void {
     const next = this.#waiting.shift();
-    if (next) next();
+    if (next) next.grant();
     else this.#taken--;
   }
 }

@@ -198,7 +198,8 @@ export const batch: Command<typeof batchSpec> = async (values) => {
     selection.of(rows),
     {
       ...{ flow: parseFlowData({}), scope, concurrency },
-      signal: AbortSignal.any([interrupted, stop.signal]),
+      // What is under way is waited for: cut short, it would be in doubt.
+      stopping: AbortSignal.any([interrupted, stop.signal]),
       beforeData: (index) => {
         const { row, key } = selection.place(index);
         return journal.begin(row, key);

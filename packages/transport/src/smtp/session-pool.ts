@@ -1,4 +1,4 @@
-import type { Clock } from '@flowpost/core';
+import { type Clock, isMailError, MailError } from '@flowpost/core';
 import { Slots } from '../slots.ts';
 import type { SmtpSession } from './smtp-session.ts';
 import type { TranscriptListener } from './transcript.ts';
@@ -63,9 +63,19 @@ export class SessionPool {
       this.#expiry.set(session, this.#options.clock.now() + this.#options.lifetimeMs);
       return { session, reused: false };
     } catch (error) {
+      this.#refuseAlike(error);
       this.#slots.free();
       throw error;
     }
+  }
+
+  /** Who waits would log in with what was refused just now, and enough of that locks a mailbox. */
+  #refuseAlike(error: unknown): void {
+    if (!isMailError(error) || error.code !== 'AUTH_REFUSED') return;
+    const { code, message, phase, retryable, hint, details } = error;
+    this.#slots.refuseWaiting(
+      () => new MailError(code, message, { phase, retryable, hint, details, cause: error }),
+    );
   }
 
   #unpark(): SmtpSession | undefined {
