@@ -14,6 +14,7 @@ import { describeCertificate, interceptor } from '../smtp/certificate-details.ts
 import type { SmtpSessionOptions } from '../smtp/session-contract.ts';
 import { authFor, resolveServer } from '../smtp/smtp-sender.ts';
 import { SmtpSession } from '../smtp/smtp-session.ts';
+import { withExchangeCommands } from './exchange-commands.ts';
 import { PhaseTimes, type Steps, type VerifyOptions, type VerifyStepName } from './verify-steps.ts';
 
 const stepOf: Partial<Record<Phase, VerifyStepName>> = {
@@ -181,7 +182,9 @@ export async function verifySmtp(
     if (!gotLogin) return;
     const loggedIn = await steps.run('auth', async () => {
       if (!login) return { status: 'skipped', message: 'no credentials' };
-      await session.login(signal, login);
+      await session.login(signal, login).catch((error) => {
+        throw login ? withExchangeCommands(error, login) : error;
+      });
       return { status: 'ok', message: `logged in as ${login.username}${isToken ? ' with a token' : ''}` };
     });
     if (!loggedIn) return;

@@ -127,3 +127,48 @@ describe('stops at the first failure', () => {
     expect(report.find('sender')?.hint).toContain('Send As');
   });
 });
+
+describe('what an administrator of Microsoft 365 has to run', () => {
+  const refusing = (text: string) =>
+    SmtpInbox.start({ users: { 'me@x.org': password }, refuse: { auth: () => ({ code: 535, text }) } });
+
+  it.each(['Tenant', 'Mailbox'])('when SMTP AUTH is disabled for the %s', async (what) => {
+    await using inbox = await refusing(
+      `5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the ${what}.`,
+    );
+    const report = await verify({ host: '127.0.0.1', port: inbox.port, auth });
+    expect(report.find('auth')?.hint).toMatch(
+      /PowerShell: Set-CASMailbox -Identity 'me@x\.org' -SmtpClientAuthenticationDisabled \$false$/,
+    );
+  });
+
+  it('when Exchange does not know the application of the token', async () => {
+    const claims = {
+      aud: 'https://outlook.office365.com',
+      roles: ['SMTP.SendAsApp'],
+      appid: 'the-app',
+      oid: "o'bject",
+    };
+    const accessToken = `e30.${Buffer.from(JSON.stringify(claims)).toString('base64url')}.signature`;
+    await using inbox = await SmtpInbox.start({
+      tokens: { 'me@x.org': 'another' },
+      refuse: { auth: () => ({ code: 535, text: '5.7.3 Authentication unsuccessful' }) },
+    });
+    const credential = { kind: 'oauth2-refresh', user: 'me@x.org', accessToken };
+    const report = await verify({ host: '127.0.0.1', port: inbox.port, auth: credential });
+    expect(report.find('token')?.message).toMatch(/SMTP\.SendAsApp/);
+    expect(report.find('auth')?.error?.details?.powershell).toEqual([
+      "New-ServicePrincipal -AppId 'the-app' -ObjectId 'o''bject'",
+      "Add-MailboxPermission -Identity 'me@x.org' -User 'o''bject' -AccessRights FullAccess",
+    ]);
+    expect(JSON.stringify(report)).not.toContain(accessToken);
+  });
+
+  it('nothing, when the password is wrong', async () => {
+    await using inbox = await refusing(
+      '5.7.139 Authentication unsuccessful, user credentials were incorrect.',
+    );
+    const report = await verify({ host: '127.0.0.1', port: inbox.port, auth });
+    expect(report.find('auth')?.hint).not.toMatch(/PowerShell/);
+  });
+});

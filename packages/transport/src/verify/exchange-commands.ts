@@ -1,0 +1,43 @@
+import { readTokenClaims } from '@flowpost/auth-providers';
+import { type Login, type MailError, toMailError } from '@flowpost/core';
+
+/** For PowerShell, as one value. */
+const quote = (value: string): string => `'${value.replaceAll("'", "''")}'`;
+
+/** Diagnoses after which the mailbox has to be opened for SMTP AUTH. */
+const mailboxClosed = new Set(['m365.smtp-auth-disabled-tenant', 'm365.smtp-auth-disabled-mailbox']);
+/** Diagnoses after which the application may have no rights in Exchange. */
+const applicationUnknown = new Set(['m365.authentication-unsuccessful', 'm365.mailbox-logon']);
+
+/**
+ * What an administrator has to run in Exchange Online PowerShell, filled in for this mailbox and application, when the server's
+ * answer to the login says what is missing. Application and object id are in the token: `oid` of an application's token is the
+ * Object ID of its enterprise application, the one Exchange wants.
+ *
+ * @see https://learn.microsoft.com/exchange/client-developer/legacy-protocols/how-to-authenticate-an-imap-pop-smtp-application-by-using-oauth
+ * @see https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference
+ */
+function missingExchangeCommands(error: MailError, login: Login): readonly string[] {
+  const diagnosis = String(error.details.diagnosis);
+  const mailbox = quote(login.username);
+  if (mailboxClosed.has(diagnosis)) {
+    return [`Set-CASMailbox -Identity ${mailbox} -SmtpClientAuthenticationDisabled $false`];
+  }
+  if (!applicationUnknown.has(diagnosis) || login.kind !== 'bearer') return [];
+  const { appid, azp, oid } = readTokenClaims(login.token) ?? {};
+  const application = appid ?? azp;
+  if (typeof application !== 'string' || typeof oid !== 'string') return [];
+  return [
+    `New-ServicePrincipal -AppId ${quote(application)} -ObjectId ${quote(oid)}`,
+    `Add-MailboxPermission -Identity ${mailbox} -User ${quote(oid)} -AccessRights FullAccess`,
+  ];
+}
+
+/** The same failure, with what is to be run behind its hint. */
+export function withExchangeCommands(thrown: unknown, login: Login): MailError {
+  const error = toMailError(thrown);
+  const commands = missingExchangeCommands(error, login);
+  if (commands.length === 0) return error;
+  const hint = `${error.hint} Run in Exchange Online PowerShell: ${commands.join('; ')}`;
+  return Object.assign(error, { hint }).addDetails({ powershell: commands });
+}
