@@ -1,4 +1,6 @@
 import { parseArgs } from 'node:util';
+import { batch } from './batch.ts';
+import { cli } from './cli.ts';
 import { compose } from './compose.ts';
 import { node } from './node.ts';
 import { type Report, toJson, toTable } from './report.ts';
@@ -7,6 +9,8 @@ import { server } from './server.ts';
 
 const benchmarks: Readonly<Record<string, (progress: (what: string) => void) => Promise<Report>>> = {
   compose,
+  batch,
+  cli,
   node,
   send,
   server,
