@@ -1,22 +1,27 @@
-import type { FileHandle } from 'node:fs/promises';
+import { fdatasync, writeSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { promisify } from 'node:util';
 
 interface Batch {
   readonly lines: string[];
   readonly done: PromiseWithResolvers<void>;
 }
 
+const flush = promisify(fdatasync);
+
 /** Writes lines to the end of a file. Whoever comes while the disk is at work shares the next turn with the others. */
 export class Appender {
-  readonly #file: FileHandle;
+  readonly #fd: number;
   readonly #flushes: boolean;
   #next: Batch | undefined;
-  #running: Promise<void> = Promise.resolve();
-  #isRunning = false;
+  #running: Promise<void> | undefined;
 
-  /** @param flushes whether a line counts as written only when it would survive a power failure. */
-  constructor(file: FileHandle, flushes: boolean) {
-    this.#file = file;
+  /**
+   * @param fd of a file opened for appending.
+   * @param flushes whether a line counts as written only when it would survive a power failure.
+   */
+  constructor(fd: number, flushes: boolean) {
+    this.#fd = fd;
     this.#flushes = flushes;
   }
 
@@ -24,28 +29,29 @@ export class Appender {
     this.#next ??= { lines: [], done: Promise.withResolvers() };
     this.#next.lines.push(line);
     const { promise } = this.#next.done;
-    if (!this.#isRunning) this.#running = this.#run();
+    this.#running ??= this.#run();
     return promise;
   }
 
   /** Resolves when everything is written, or failed to be. */
   async flushed(): Promise<void> {
-    while (this.#isRunning) await this.#running;
+    while (this.#running) await this.#running;
   }
 
   async #run(): Promise<void> {
-    this.#isRunning = true;
     await nextTurn();
     for (let batch = this.#next; batch; batch = this.#next) {
       this.#next = undefined;
       try {
-        await this.#file.appendFile(batch.lines.join(''));
-        if (this.#flushes) await this.#file.datasync();
+        // To hand a line to the system takes less time than to have it done elsewhere; only the disk is waited for.
+        const bytes = Buffer.from(batch.lines.join(''));
+        for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at);
+        if (this.#flushes) await flush(this.#fd);
         batch.done.resolve();
       } catch (error) {
         batch.done.reject(error);
       }
     }
-    this.#isRunning = false;
+    this.#running = undefined;
   }
 }

@@ -118,8 +118,8 @@ export class BatchJournal implements AsyncDisposable {
     this.#memory = memory;
     this.#run = run;
     this.#files = [results, journal];
-    this.#ended = new Appender(results, false);
-    this.#begun = new Appender(journal, true);
+    this.#ended = new Appender(results.fd, false);
+    this.#begun = new Appender(journal.fd, true);
     this.#unlock = unlock;
   }
 
