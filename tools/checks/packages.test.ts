@@ -106,6 +106,39 @@ describe.each(published)('$name', (manifest) => {
       if (manifest.bin) {
         const printed = await run(join(project, 'node_modules', '.bin', 'flowpost'), ['--version'], project);
         expect(printed).toBe(`${packed.version}\n`);
+        await using inbox = await SmtpInbox.start();
+        const home = { HOME: project };
+        await run(
+          join(project, 'node_modules', '.bin', 'flowpost'),
+          ...([
+            [
+              'send',
+              '--connection',
+              inbox.url,
+              '--from',
+              'a@x.org',
+              '--to',
+              'b@x.org',
+              '--subject',
+              'Hi',
+              '--text',
+              'x',
+            ],
+          ] as const),
+          ...([project, home] as const),
+        );
+        expect(inbox.messages.map(({ subject }) => subject)).toEqual(['Hi']);
+        // Every command is there, with what it needs.
+        for (const name of ['batch', 'run', 'preview', 'verify', 'catch', 'secret', 'completion']) {
+          const failed = run(
+            join(project, 'node_modules', '.bin', 'flowpost'),
+            [name, '--json', '--unknown'],
+            project,
+            home,
+          );
+          await expect(failed).rejects.toThrow('"USAGE"');
+        }
+        await run(join(project, 'node_modules', '.bin', 'flowpost'), ['services', 'Gmail'], project, home);
         return;
       }
       const example = /```js\n(.*?)```/s.exec(readRootFile(`${manifest.folder}/README.md`))?.[1];

@@ -10,7 +10,7 @@ import { expect } from 'vitest';
 
 export const command = fileURLToPath(new URL('../../bin/flowpost.js', import.meta.url));
 export const password = 'hunter2-S3cret!';
-export const encodedPassword = encodeURIComponent(password);
+const encodedPassword = encodeURIComponent(password);
 
 /** The environment without what a person at this machine may have set. */
 export function cleanEnvironment(home: string, env: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
