@@ -9,8 +9,10 @@ export default defineConfig({
   test: {
     include: ['packages/*/src/**/*.test.ts', 'apps/*/src/**/*.test.ts', 'tools/**/*.test.ts'],
     setupFiles: ['tools/vitest-setup.ts'],
-    testTimeout: process.env.FLOWPOST_SOAK ? 600_000 : 20_000,
-    hookTimeout: 20_000,
+    testTimeout: process.env.FLOWPOST_SOAK ? 600_000 : 30_000,
+    hookTimeout: 30_000,
+    // Most of them wait for a socket most of the time, so even two cores have room for two.
+    maxWorkers: 2,
     // How long a test takes is no news; what fails is.
     slowTestThreshold: 60_000,
   },
