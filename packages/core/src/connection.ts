@@ -1,4 +1,4 @@
-import { isIP } from 'node:net';
+import { isIP, isIPv4 } from 'node:net';
 import { z } from 'zod';
 import { singleAddressSchema } from './address.ts';
 import { readConnectionUrl } from './connection-url.ts';
@@ -72,7 +72,7 @@ const limitsSchema = z.strictObject({
 export const hostSchema = z
   .string()
   .min(1, 'the host name is empty')
-  .refine((host) => isIP(host) > 0 || /^[^\s/@:?#[\]\x00-\x1f\x7f]+$/.test(host), {
+  .refine((host) => /^[^\s/@:?#[\]\x00-\x1f\x7f]+$/.test(host) || isIP(host) > 0, {
     error: 'it is not a host name',
   });
 
@@ -189,7 +189,7 @@ export function parseConnection(input: ConnectionInput): Connection {
 /** Whether a host is this machine by its name or address, without asking the DNS (RFC 6761 section 6.3). */
 export function isLoopbackHost(host: string): boolean {
   const name = host.toLowerCase().replace(/\.$/, '');
-  if (isIP(name) === 4) return name.startsWith('127.');
+  if (isIPv4(name)) return name.startsWith('127.');
   return name === 'localhost' || name.endsWith('.localhost') || name === '::1';
 }
 

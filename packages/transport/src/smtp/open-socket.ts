@@ -1,5 +1,5 @@
 import { lookup as systemLookup } from 'node:dns/promises';
-import { connect as connectTcp, isIP, type Socket } from 'node:net';
+import { connect as connectTcp, isIP, isIPv4, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import type { Lookup, MailError, Phase } from '@flowpost/core';
 import { connectionError, connectionFailure, type Endpoint } from '../diagnosis/connection-failure.ts';
@@ -44,7 +44,7 @@ async function resolveHost(
   signal: AbortSignal | undefined,
 ) {
   const { host } = endpoint;
-  const family = isIP(host);
+  const family = host.includes(':') ? isIP(host) : isIPv4(host) ? 4 : 0;
   if (family > 0) return [{ address: host, family }];
   // Never exists (RFC 6761 section 6.4), so no server need be asked.
   if (/(?:^|\.)invalid\.?$/i.test(host)) throw connectionError('HOST_NOT_FOUND', 'resolve', endpoint);
