@@ -1,12 +1,8 @@
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
 import {
   createTestCertificates,
   SmtpInbox,
@@ -14,42 +10,23 @@ import {
   type TestCertificates,
 } from '@flowpost/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { message, password, Workplace } from './testing/flowpost.test-support.ts';
 
-const command = fileURLToPath(new URL('../bin/flowpost.js', import.meta.url));
-const password = 'hunter2-S3cret!';
 const encoded = encodeURIComponent(password);
 
+let place: Workplace;
 let folder: string;
 let certificates: TestCertificates;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'flowpost-cli-'));
   certificates = await createTestCertificates();
-  await writeFile(join(folder, 'ca.pem'), certificates.authority.cert);
-  await writeFile(join(folder, 'note.txt'), 'a note');
+  place = await Workplace.make({ 'ca.pem': certificates.authority.cert, 'note.txt': 'a note' });
+  folder = place.folder;
 });
-afterAll(() => rm(folder, { recursive: true }));
+afterAll(() => place[Symbol.asyncDispose]());
 
-function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcessWithoutNullStreams {
-  const { FLOWPOST_CONNECTION: _, FLOWPOST_KEYS: __, ...clean } = process.env;
-  return spawn(process.execPath, [command, ...args], { cwd: folder, env: { ...clean, ...env } });
-}
-
-/** Runs the command as a user would, and makes sure that nothing it prints shows a secret. */
-async function flowpost(args: readonly string[], env: NodeJS.ProcessEnv = {}, input = '') {
-  const child = start(args, env);
-  child.stdin.end(input);
-  const [out, err, [code]] = await Promise.all([
-    text(child.stdout),
-    text(child.stderr),
-    once(child, 'close') as Promise<[number]>,
-  ]);
-  for (const secret of [password, encoded, Buffer.from(password).toString('base64')]) {
-    expect(out + err).not.toContain(secret);
-  }
-  return { code, out, err };
-}
-
-const message = ['--from', 'a@x.org', '--to', 'b@x.org', '--subject', 'Hi', '--text', 'Hello'];
+const start = (args: readonly string[], env?: NodeJS.ProcessEnv) => place.start(args, env);
+const flowpost = (args: readonly string[], env?: NodeJS.ProcessEnv, input?: string) =>
+  place.flowpost(args, env, input);
 
 async function failing(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
   const { code, out, err } = await flowpost(['send', ...args, '--json'], env);
