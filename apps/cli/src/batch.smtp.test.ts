@@ -1,9 +1,11 @@
+import { execFile, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { FaultServer, SmtpInbox } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
-import { Workplace } from './testing/flowpost.test-support.ts';
+import { cleanEnvironment, command, Workplace } from './testing/flowpost.test-support.ts';
 
 const letter = `---
 from: Shop <shop@example.com>
@@ -229,6 +231,40 @@ describe('what goes wrong', () => {
     expect(err).toMatch(/Row 2 is not the one it was/);
   });
 });
+
+const canMount = spawnSync('unshare', ['-Urm', 'true']).status === 0;
+
+it.runIf(canMount)(
+  'a full disk stops it, and what could not be written down is not sent, or in doubt',
+  async () => {
+    await using place = await Workplace.make({
+      'letter.txt': letter,
+      'people.csv': people(3_000),
+      'out/.keep': '',
+    });
+    await using inbox = await SmtpInbox.start();
+    const args = [...batch, '--connection', inbox.url, '--results', 'out/results.ndjson'];
+    // The disk is gone with the process, so it is looked at from within.
+    const script =
+      'mount -t tmpfs -o size=300k none out && "$@"; echo "exit $?"; cat out/results.ndjson; echo; echo journal; cat out/results.ndjson.journal';
+    const { stdout, stderr } = await promisify(execFile)(
+      'unshare',
+      ['-Urm', 'sh', '-c', script, 'sh', process.execPath, command, ...args],
+      { cwd: place.folder, env: cleanEnvironment(place.folder), maxBuffer: 1 << 24 },
+    );
+    expect(stdout).toMatch(/^exit 75$/m);
+    expect(stderr).toMatch(/cannot be written \(ENOSPC\)/);
+    const [results = '', journal = ''] = stdout.split(/^journal$/m);
+    const ended = [...results.matchAll(/^\{"row":(\d+),.*\}$/gm)].map(([, row]) => Number(row));
+    const begun = [...journal.matchAll(/^(\d+) \S{8}$/gm)].map(([, row]) => Number(row));
+    const arrived = inbox.messages.map(({ subject }) => Number(subject.replace('Order ', '')));
+    expect(arrived.length).toBeGreaterThan(100);
+    expect(arrived.filter((row) => !begun.includes(row))).toEqual([]);
+    expect(ended.filter((row) => !arrived.includes(row))).toEqual([]);
+    expect(new Set(arrived).size).toBe(arrived.length);
+  },
+  60_000,
+);
 
 /** Short for every day, long for the soak. */
 const { kills, rows } = process.env.FLOWPOST_SOAK ? { kills: 20, rows: 5_000 } : { kills: 4, rows: 1_500 };

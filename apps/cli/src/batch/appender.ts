@@ -15,6 +15,7 @@ export class Appender {
   readonly #flushes: boolean;
   #next: Batch | undefined;
   #running: Promise<void> | undefined;
+  #failure: { readonly error: unknown } | undefined;
 
   /**
    * @param fd of a file opened for appending.
@@ -43,12 +44,15 @@ export class Appender {
     for (let batch = this.#next; batch; batch = this.#next) {
       this.#next = undefined;
       try {
+        // Half a line may be there, and nothing may come behind it: whoever reads the file takes it for broken off.
+        if (this.#failure) throw this.#failure.error;
         // To hand a line to the system takes less time than to have it done elsewhere; only the disk is waited for.
         const bytes = Buffer.from(batch.lines.join(''));
         for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at);
         if (this.#flushes) await flush(this.#fd);
         batch.done.resolve();
       } catch (error) {
+        this.#failure ??= { error };
         batch.done.reject(error);
       }
     }

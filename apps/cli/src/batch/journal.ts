@@ -95,6 +95,18 @@ const damaged = (path: string, line: string): MailError =>
     },
   );
 
+/** What cannot be written down must not be sent, and may be when there is room again. */
+const unwritable = (path: string, cause: unknown): MailError => {
+  const reason = (cause as NodeJS.ErrnoException).code ?? 'UNKNOWN';
+  return new MailError('STORAGE_UNAVAILABLE', `${path} cannot be written (${reason}).`, {
+    phase: 'envelope',
+    retryable: true,
+    hint: 'Make room on the disk, or give --results a place that can be written to, and go on with --resume.',
+    details: { path, reason },
+    cause,
+  });
+};
+
 /**
  * What a batch has done: `RESULTS` holds a line for each row that ended, `RESULTS.journal` one for each row whose message was about
  * to leave, written and flushed before its first byte did. A row that is in the journal and has no result from the same run or a
@@ -107,14 +119,18 @@ export class BatchJournal implements AsyncDisposable {
   readonly #begun: Appender;
   readonly #ended: Appender;
   readonly #unlock: () => Promise<void>;
-  #failure: unknown;
+  readonly #path: string;
+  #failure: MailError | undefined;
+  #isTold = false;
 
   private constructor(
+    path: string,
     memory: RowMemory,
     run: number,
     [results, journal]: readonly [FileHandle, FileHandle],
     unlock: () => Promise<void>,
   ) {
+    this.#path = path;
     this.#memory = memory;
     this.#run = run;
     this.#files = [results, journal];
@@ -158,7 +174,7 @@ export class BatchJournal implements AsyncDisposable {
       const journal = await open(journalPath, 'a', 0o600);
       await results.truncate(resultBytes);
       await journal.truncate(journalBytes);
-      const opened = new BatchJournal(memory, run + 1, [results, journal], unlock);
+      const opened = new BatchJournal(path, memory, run + 1, [results, journal], unlock);
       await opened.#begun.append(`run ${run + 1} ${randomUUID()}\n`);
       await opened.#listDoubtful();
       return opened;
@@ -178,7 +194,14 @@ export class BatchJournal implements AsyncDisposable {
       });
     }
     await this.#ended.flushed();
-    if (this.#failure) throw this.#failure;
+    this.#tell();
+  }
+
+  /** Once, to whoever asks first. */
+  #tell(): void {
+    if (!this.#failure || this.#isTold) return;
+    this.#isTold = true;
+    throw this.#failure;
   }
 
   /**
@@ -205,29 +228,33 @@ export class BatchJournal implements AsyncDisposable {
 
   /** Resolves when it is on the disk that the row's message is about to leave. */
   begin(row: number, key: string): Promise<void> {
-    return this.#begun.append(`${row} ${key}\n`);
+    return this.#begun.append(`${row} ${key}\n`).catch((error) => {
+      throw unwritable(`${this.#path}.journal`, error);
+    });
   }
 
   /**
    * Writes down how a row ended.
    *
-   * @throws whatever kept an earlier line from being written.
+   * @throws MailError `STORAGE_UNAVAILABLE` when an earlier line could not be written.
    */
   end(row: number, key: string, { state, ...more }: RowResult): void {
-    if (this.#failure) throw this.#failure;
+    this.#tell();
     this.#memory.set(row, key, this.#run, state);
     this.#ended.append(`${JSON.stringify({ row, key, run: this.#run, state, ...more })}\n`).catch((error) => {
-      this.#failure ??= error;
+      this.#failure ??= unwritable(this.#path, error);
     });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#ended.flushed();
     for (const file of this.#files) {
-      await file.datasync();
+      await file.datasync().catch((error) => {
+        this.#failure ??= unwritable(this.#path, error);
+      });
       await file.close();
     }
     await this.#unlock();
-    if (this.#failure) throw this.#failure;
+    this.#tell();
   }
 }

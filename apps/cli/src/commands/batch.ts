@@ -218,7 +218,8 @@ export const batch: Command<typeof batchSpec> = async (values) => {
     if (error.category === 'cancelled') continue;
     say(`Row ${row}: ${result.state}: ${error.message}`, 'error');
     firstFailure ??= error;
-    if (!stopping.has(error.category) || error.inDoubt) continue;
+    const goesOn = !stopping.has(error.category) && error.code !== 'STORAGE_UNAVAILABLE';
+    if (goesOn || error.inDoubt) continue;
     stoppedBy ??= error;
     stop.abort();
   }
