@@ -1,6 +1,7 @@
 import { MailError } from '@flowpost/core';
-import { Liquid, type Template, Tokenizer, TokenKind, UndefinedVariableError } from 'liquidjs';
+import { Liquid, Tokenizer, TokenKind, UndefinedVariableError } from 'liquidjs';
 import type { FlowData } from './flow/flow-data.ts';
+import { TextCache } from './text-cache.ts';
 
 /** Nothing is read from disk, nothing inherited is seen, nothing runs long or grows large. */
 const limits = {
@@ -58,33 +59,11 @@ function engine(outputEscape: (value: unknown) => string): Liquid {
 /** What the flow puts into HTML is text there; the filter `raw` says otherwise. */
 const engines = { text: engine(asText), html: engine(asHtml) };
 
-/** Steps run again and again with the same settings, so a text is parsed once. Only as many are kept as a few flows have. */
-class TemplateCache {
-  readonly #liquid: Liquid;
-  readonly #known = new Map<string, Template[]>();
-  #characters = 0;
-
-  constructor(liquid: Liquid) {
-    this.#liquid = liquid;
-  }
-
-  parse(text: string): Template[] {
-    const known = this.#known.get(text);
-    if (known) return known;
-    const parsed = this.#liquid.parse(text);
-    this.#characters += text.length;
-    if (this.#characters > mostCharacters || this.#known.size >= mostTemplates) {
-      this.#known.clear();
-      this.#characters = text.length;
-    }
-    this.#known.set(text, parsed);
-    return parsed;
-  }
-}
-
-const mostTemplates = 1_000;
-const mostCharacters = 5_000_000;
-const templates = { text: new TemplateCache(engines.text), html: new TemplateCache(engines.html) };
+/** Steps run again and again with the same settings, so a text is parsed once. */
+const templates = {
+  text: new TextCache((text) => engines.text.parse(text)),
+  html: new TextCache((text) => engines.html.parse(text)),
+};
 
 /** Where a value stands in a list of addresses decides what it may be: a name must not bring recipients of its own. */
 const inAddresses = (text: string): string =>
@@ -164,7 +143,7 @@ function renderText(given: FieldText, walk: Walk): unknown {
     if (expression !== undefined) return evaluate(expression.trim(), walk.data);
     const template = kind === 'addresses' ? inAddresses(text) : text;
     const engine = kind === 'html' ? 'html' : 'text';
-    const output: string = engines[engine].renderSync(templates[engine].parse(template), walk.data);
+    const output: string = engines[engine].renderSync(templates[engine].get(template), walk.data);
     if (output.length <= longestOutput) return output;
   } catch (error) {
     throw failure(error, given);

@@ -1,20 +1,9 @@
-import {
-  type Connection,
-  type ErrorCategory,
-  type MailErrorJson,
-  parseConnection,
-  toMailError,
-} from '@flowpost/core';
-import {
-  createFlowScope,
-  type NodeOutcome,
-  parseFlowData,
-  previewNode,
-  runBatch,
-  sendEmailNode,
-} from '@flowpost/node-adapter';
-import { BatchJournal, keyOf, type RowResult, type RowState } from '../batch/journal.ts';
-import { type Row, Rows } from '../batch/rows.ts';
+import { type Connection, type MailErrorJson, parseConnection, toMailError } from '@flowpost/core';
+import { createFlowScope, parseFlowData, previewNode, runBatch, sendEmailNode } from '@flowpost/node-adapter';
+import { BatchJournal, type RowState } from '../batch/journal.ts';
+import { resultOf, stopsBatch } from '../batch/outcome.ts';
+import { Rows } from '../batch/rows.ts';
+import { Selection } from '../batch/selection.ts';
 import { type BatchTemplate, readTemplate } from '../batch/template.ts';
 import { type Command, readChoice, readNumber, UsageError, type Values } from '../command-line.ts';
 import { readConnection } from '../configuration.ts';
@@ -40,28 +29,6 @@ function readRate(text: string): number {
   );
 }
 
-/** What goes wrong with every row alike: to go on would fail them all. */
-const stopping: ReadonlySet<ErrorCategory> = new Set([
-  'authentication',
-  'configuration',
-  'tls',
-  'network',
-  'cancelled',
-]);
-
-function resultOf(outcome: NodeOutcome): RowResult {
-  if (!('error' in outcome)) {
-    const { status, messageId, accepted, rejected, response } = outcome.receipt;
-    return { state: status === 'partial' ? 'partial' : 'sent', messageId, accepted, rejected, response };
-  }
-  const error = outcome.error as MailErrorJson;
-  const { code, category, phase, message, hint, retryable, inDoubt, details } = error;
-  const isDeferred = retryable || stopping.has(category);
-  const state: RowState = inDoubt ? 'in-doubt' : isDeferred ? 'deferred' : 'failed';
-  const messageId = (details as { messageId?: string } | undefined)?.messageId;
-  return { state, ...(messageId && { messageId }), error: { code, category, phase, message, hint } };
-}
-
 /** Settings for one row each, over one connection. */
 async function readBatch(values: BatchValues) {
   if (!values.template || !values.rows)
@@ -84,37 +51,6 @@ async function readBatch(values: BatchValues) {
     connection: { ...connection, limits: { ...connection.limits, ...rate } },
   };
   return { template, rows, settings };
-}
-
-/** The rows that are left to do, and their places in the file. */
-class Selection {
-  /** The place in the file of each row that was handed over, until it has ended. */
-  readonly places = new Map<number, { readonly row: number; readonly key: string }>();
-  skipped = 0;
-  #taken = 0;
-  readonly #wants: (row: number, key: string) => boolean;
-  readonly #limit: number;
-
-  constructor(wants: (row: number, key: string) => boolean, limit: number) {
-    this.#wants = wants;
-    this.#limit = limit;
-  }
-
-  async *of(rows: AsyncIterable<Row>): AsyncGenerator<Row, void, undefined> {
-    let row = 0;
-    for await (const one of rows) {
-      if (this.#taken >= this.#limit) return;
-      const key = keyOf(one);
-      if (this.#wants(++row, key)) {
-        this.places.set(this.#taken++, { row, key });
-        yield one;
-      } else this.skipped++;
-    }
-  }
-
-  place(index: number): { readonly row: number; readonly key: string } {
-    return this.places.get(index) ?? { row: 0, key: '' };
-  }
 }
 
 const hostOf = ({ folder }: BatchTemplate) => ({
@@ -218,8 +154,7 @@ export const batch: Command<typeof batchSpec> = async (values) => {
     if (error.category === 'cancelled') continue;
     say(`Row ${row}: ${result.state}: ${error.message}`, 'error');
     firstFailure ??= error;
-    const goesOn = !stopping.has(error.category) && error.code !== 'STORAGE_UNAVAILABLE';
-    if (goesOn || error.inDoubt) continue;
+    if (!stopsBatch(error)) continue;
     stoppedBy ??= error;
     stop.abort();
   }
