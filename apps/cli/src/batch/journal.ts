@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { hash, randomUUID } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { MailError } from '@flowpost/core';
@@ -27,7 +27,7 @@ export interface RowResult {
 const keyLength = 8;
 /** Tells the rows of one file apart; no more is needed. */
 export const keyOf = (row: Row): string =>
-  createHash('sha256').update(JSON.stringify(row)).digest('base64url').slice(0, keyLength);
+  hash('sha256', JSON.stringify(row), 'base64url').slice(0, keyLength);
 
 /** What became of each row in which run, in a few bytes a row, so that there may be millions. */
 class RowMemory {
