@@ -20,9 +20,10 @@ function box() {
 
 /** Asks at a terminal, and shows nothing of the answer. */
 async function askUnseen(question: string): Promise<string> {
-  process.stderr.write(question);
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+  // From here on the terminal echoes nothing by itself. Asked before, whoever is quick would see what he types.
   const prompt = createInterface({ input: process.stdin, output: nowhere, terminal: true });
+  process.stderr.write(question);
   try {
     return await new Promise((resolve, reject) => {
       prompt.question('').then(resolve, reject);
