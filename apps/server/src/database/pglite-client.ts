@@ -26,6 +26,8 @@ export class PgliteClient {
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown[]>>();
   readonly #watch: NodeJS.Timeout;
   readonly #longestMs: number;
+  /** How long it may be silent now: starting is no statement, and takes what the machine takes. */
+  #patienceMs = defaultLongestMs;
   #ids = 0;
   /** Since when it has been at what it is at. */
   #since = Date.now();
@@ -56,6 +58,7 @@ export class PgliteClient {
     client.#waiting.set(-1, started);
     client.#worker.once('message', (ready: { readonly survivesPowerLoss: boolean }) => {
       client.#waiting.delete(-1);
+      client.#patienceMs = client.#longestMs;
       client.#worker.on('message', (response: ThreadResponse) => client.#take(response));
       started.resolve([ready]);
     });
@@ -94,7 +97,7 @@ export class PgliteClient {
   }
 
   #look(): void {
-    if (this.#waiting.size === 0 || Date.now() - this.#since < this.#longestMs) return;
+    if (this.#waiting.size === 0 || Date.now() - this.#since < this.#patienceMs) return;
     this.#end(new Error('the embedded database does not answer'));
     void this.#worker.terminate();
   }

@@ -43,4 +43,4 @@ it('a database that computes without end is started again, with what was committ
   await expect(endless).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE', retryable: true });
   await behind.catch(() => undefined);
   expect(await database.query('select n from kept')).toEqual([{ n: 1 }]);
-}, 60_000);
+}, 120_000);
