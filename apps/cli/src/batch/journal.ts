@@ -154,6 +154,12 @@ export class BatchJournal implements AsyncDisposable {
           `${before} is there from an earlier run. Go on with --resume, or give another file with --results.`,
         );
       }
+      if (resume && existsSync(path) !== existsSync(journalPath)) {
+        const [there, gone] = existsSync(path) ? [path, journalPath] : [journalPath, path];
+        throw new UsageError(
+          `${there} is there and ${gone} is not, so nobody can tell who got it. Put both back.`,
+        );
+      }
       const memory = new RowMemory();
       let run = 0;
       const journalBytes = await readLines(journalPath, (line) => {

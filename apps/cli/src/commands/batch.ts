@@ -39,6 +39,12 @@ async function readBatch(values: BatchValues) {
     readChoice('format', values.format, batchSpec.options.format.choices),
   );
   const given = values.connection ?? template.settings.connection;
+  // A file named by whoever runs the command may start commands of its own; one named by a template may not be opened at all.
+  const isFile = typeof given === 'string' && !/^(?:@|[a-z][a-z0-9+.-]*:\/\/)/i.test(given);
+  if (values.connection === undefined && isFile)
+    throw new UsageError(
+      'The connection of a template is a URL, an object or @NAME. Name a file with --connection.',
+    );
   const named = typeof given === 'string' ? { ...values, connection: given } : values;
   const input =
     given !== undefined && typeof given !== 'string'

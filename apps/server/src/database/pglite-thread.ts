@@ -39,7 +39,8 @@ async function answer({ id, text, values = [] }: ThreadRequest): Promise<void> {
     if (/^\s*begin\b.*;/is.test(text)) await pglite.exec('rollback').catch(() => undefined);
     say({ id, error: asThreadError(error) });
     // PostgreSQL has ended in there, and nothing will work any more. Whoever starts another one reads what was committed.
-    if (error instanceof Error && error.name === 'RuntimeError') process.exit(1);
+    const { code = '', name } = error as { code?: string; name?: string };
+    if (name === 'RuntimeError' || /^(?:58|XX)/.test(code)) process.exit(1);
   }
 }
 

@@ -7,6 +7,9 @@ const vacuumAfter = 16 * 1_048_576;
 const checkpointAfter = 64 * 1_048_576;
 /** What has rows that come and go. */
 const tables = [
+  'flowpost.delivery_requests',
+  'flowpost.delivery_events',
+  'flowpost.tokens',
   'pgboss.job',
   'flowpost.deliveries',
   'flowpost.duplicates',

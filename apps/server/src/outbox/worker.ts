@@ -93,6 +93,7 @@ export class OutboxWorker {
         // Another process may have put something in.
         if ((await Promise.race([woken, isTime])) === 'look') this.#foundNothing = undefined;
       } catch (error) {
+        this.#foundNothing = undefined;
         const { code, message } = error as { code?: string; message: string };
         logger.error('the outbox cannot be read', { code, message });
         await delay(1_000, undefined, { signal }).catch(() => undefined);
