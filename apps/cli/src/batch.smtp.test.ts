@@ -1,6 +1,6 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { FaultServer, SmtpInbox } from '@flowpost/testing';
@@ -318,3 +318,14 @@ it('one process at a time', async () => {
   const { out } = await place.flowpost([...batch, '--connection', inbox.url, '--resume', '--json']);
   expect(JSON.parse(out)).toMatchObject({ sent: 2_000 - sent, skipped: sent, inDoubt: 0 });
 }, 60_000);
+
+it('without the journal nobody can tell who got it, so nothing is sent', async () => {
+  await using place = await Workplace.make({ 'letter.txt': letter, 'people.csv': people(3) });
+  await using inbox = await SmtpInbox.start();
+  const run = (...more: string[]) => place.flowpost([...batch, '--connection', inbox.url, ...more]);
+  expect((await run()).code).toBe(0);
+  await rm(place.path('people.csv.results.ndjson.journal'));
+  const { code, err } = await run('--resume');
+  expect([code, inbox.messages.length]).toEqual([64, 3]);
+  expect(err).toMatch(/nobody can tell who got it/);
+});

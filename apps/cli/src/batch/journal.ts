@@ -1,5 +1,5 @@
 import { hash, randomUUID } from 'node:crypto';
-import { createReadStream, existsSync } from 'node:fs';
+import { createReadStream, existsSync, statSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { MailError } from '@flowpost/core';
 import { UsageError } from '../command-line.ts';
@@ -154,7 +154,9 @@ export class BatchJournal implements AsyncDisposable {
           `${before} is there from an earlier run. Go on with --resume, or give another file with --results.`,
         );
       }
-      if (resume && existsSync(path) !== existsSync(journalPath)) {
+      // An earlier run that was killed while it made them has left an empty one.
+      const isBegun = [path, journalPath].some((one) => existsSync(one) && statSync(one).size > 0);
+      if (resume && isBegun && existsSync(path) !== existsSync(journalPath)) {
         const [there, gone] = existsSync(path) ? [path, journalPath] : [journalPath, path];
         throw new UsageError(
           `${there} is there and ${gone} is not, so nobody can tell who got it. Put both back.`,
