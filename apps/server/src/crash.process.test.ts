@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { SmtpInbox } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { CrashLoad } from './testing/crash-load.test-support.ts';
@@ -77,6 +78,38 @@ describe.skipIf(!hasSmallDisks)('a disk that is full', () => {
     await expect.poll(() => left(), { timeout: 20_000 }).toEqual([]);
     report(`full disk: ${accepted} accepted and sent, the next one refused with ${refusal?.code}`);
   }, 60_000);
+});
+
+describe('a disk that does not always take what it is given', () => {
+  it(
+    'costs time, and no message',
+    async () => {
+      await using folder = await temporaryFolder();
+      await using inbox = await slowInbox();
+      const environment = { FLOWPOST_DATA: folder.path };
+      const healthy = await ServerProcess.start(environment);
+      const key = healthy.firstKey ?? '';
+      await createConnection(healthy, key, inbox.url);
+      await healthy.end('SIGTERM');
+      const preload = fileURLToPath(new URL('testing/failing-fsync.preload.js', import.meta.url));
+      const failing = { NODE_OPTIONS: `--import=${pathToFileURL(preload)}`, FAILING_FSYNC_ONE_IN: '100' };
+      const server = await ServerProcess.start({ ...environment, ...failing });
+      const load = new CrashLoad(
+        inbox,
+        () => [server],
+        () => key,
+      );
+      await load.put(messages * 2);
+      await load.settle(120_000);
+      const outcome = await load.judge();
+      const inVain = server.log.filter((line) => line.includes('STORAGE_UNAVAILABLE')).length;
+      report(`failing disk: ${JSON.stringify({ ...outcome, refused: load.refused, inVain })}`);
+      expect(outcome.accepted).toBeGreaterThan(messages);
+      expect(inVain).toBeGreaterThan(0);
+      await server.end('SIGKILL');
+    },
+    limitMs,
+  );
 });
 
 describe('a server that is killed', () => {

@@ -8,6 +8,7 @@ import { openPglite } from './database/pglite.ts';
 import { isStorable, storable } from './database/storable.ts';
 import { nextAttemptAt } from './outbox/backoff.ts';
 import type { NewDelivery } from './outbox/delivery.ts';
+import { rowOf } from './outbox/delivery-row.ts';
 import { DeliveryStore } from './outbox/delivery-store.ts';
 import { startBoss } from './outbox/outbox.ts';
 import { type LocalServer, startLocal, temporaryFolder } from './testing/local-server.test-support.ts';
@@ -53,7 +54,7 @@ describe('states', () => {
         lane: 'a',
         sealed: 'x',
       };
-      await store.insert([delivery], worker);
+      await store.insert([rowOf(delivery, worker)]);
       if (mode === 'sync') return { id, attempt: 1 };
       const [claimed] = await store.claim(worker, 10);
       return { id, attempt: claimed?.attempt ?? 0 };
@@ -136,6 +137,26 @@ describe('what others say', () => {
     expect([statuses.get(202)?.length, statuses.get(422)?.length]).toEqual([80, 20]);
     expect((await local.client.get('/v1/connections/%00')).status).toBe(422);
     expect((await local.client.post('/v1/api-keys', { name: 'a\u0000', scopes: ['send'] })).status).toBe(422);
+  });
+
+  it('what is too deep for a database is refused, and harms nobody else', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using local = await startLocal();
+    const deep = (levels: number): string => `{"trigger":{"a":${'['.repeat(levels)}${']'.repeat(levels)}}}`;
+    const run = (flow: string) => {
+      const body = { settings: settings(inbox.url, { async: true }), flow: 'FLOW' };
+      return fetch(`${local.url}/v1/nodes/send-email/runs`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${local.key}`, 'content-type': 'application/json' },
+        body: JSON.stringify(body).replace('"FLOW"', flow),
+      });
+    };
+    const answers = await Promise.all(
+      Array.from({ length: 40 }, (_, index) => run(deep(index === 20 ? 5_000 : 90))),
+    );
+    const statuses = answers.map(({ status }) => status);
+    expect(statuses[20]).toBe(422);
+    expect(new Set(statuses.toSpliced(20, 1))).toEqual(new Set([202]));
   });
 
   it('JSON for the database keeps what can be kept', () => {

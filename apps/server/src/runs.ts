@@ -56,6 +56,8 @@ export interface RunsOptions {
   readonly metrics: Metrics;
   readonly logger: Logger;
   readonly hostAccess: HostAccess;
+  /** The server is going down. */
+  readonly closing: AbortSignal;
   /** Something was put into the outbox. */
   readonly onQueued: (lane: string) => void;
 }
@@ -208,10 +210,11 @@ export class Runs {
   ): Promise<RunAnswer> {
     const { apiKey, idempotencyKey = '', bodyHash } = delivery;
     assertSame(known, bodyHash ?? '');
+    const { closing } = this.#options;
     const found = await this.#options.deliveries.get(known.id);
     if (known.mode === 'async')
       return answerOf(run.queued(withMessageId(prepared, found?.messageId ?? '')), known.id);
-    for (let waited = 0; waited < twinWaitMs; waited += pollMs) {
+    for (let waited = 0; waited < twinWaitMs && !closing.aborted; waited += pollMs) {
       const now = await this.#options.deliveries.findByKey(apiKey, idempotencyKey);
       if (!now) break;
       if (now.answer !== null) return this.#open(now.answer);

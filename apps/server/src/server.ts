@@ -24,6 +24,7 @@ import { createLogger, forPackages } from './observability/logging.ts';
 import { Metrics } from './observability/metrics.ts';
 import { DeliveryRunner } from './outbox/delivery-runner.ts';
 import { DeliveryStore } from './outbox/delivery-store.ts';
+import { InHand } from './outbox/in-hand.ts';
 import { Outbox, startBoss } from './outbox/outbox.ts';
 import { Recovery } from './outbox/recovery.ts';
 import { SharedRate } from './outbox/shared-rate.ts';
@@ -115,6 +116,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   });
   const { retryForMs, concurrency } = config;
   const rate = new SharedRate(database);
+  const inHand = new InHand();
   const runner = new DeliveryRunner({
     database,
     deliveries,
@@ -124,22 +126,23 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
     metrics,
     logger,
     worker,
+    inHand,
     retryForMs,
     cut: cut.signal,
   });
-  const outbox = new Outbox(deliveries, worker);
+  const outbox = new Outbox(deliveries, worker, inHand);
   const outboxWorker = new OutboxWorker({
-    ...{ deliveries, runner, logger, worker, concurrency, pollMs: 500 },
+    ...{ deliveries, runner, logger, worker, inHand, concurrency, pollMs: 500 },
     isBusy: () => outbox.isBusy,
   });
   const wake = (lane?: string): void => outboxWorker.wake(lane);
   const recovery = new Recovery({
-    ...{ database, deliveries, logger, worker, onRecovered: () => wake() },
+    ...{ database, deliveries, logger, worker, inHand, onRecovered: () => wake() },
     ...{ beatMs: config.leaseMs / 5, silenceMs: config.leaseMs },
   });
   const runs = new Runs({
     ...{ box, connections, deliveries, runner, metrics, logger, hostAccess, onQueued: wake },
-    outbox,
+    ...{ outbox, closing: closing.signal },
   });
   const server: FlowpostServer = {
     ...{ database, deliveries, connections, keys, runs, scope, metrics, wake },

@@ -17,7 +17,10 @@ const { values } = parseArgs({
 });
 const messages = Number(values.messages);
 const folder = await mkdtemp(join(tmpdir(), 'flowpost-bench-'));
-const pglite = values.database === '' ? (await openDurablePglite(join(folder, 'data'))).pglite : undefined;
+const pglite =
+  values.database === ''
+    ? (await openDurablePglite(join(folder, 'data'), () => process.exit(1))).pglite
+    : undefined;
 const boss = new PgBoss(
   pglite
     ? { db: fromPglite(pglite), backend: 'pglite' }

@@ -2,7 +2,10 @@ import { isMailError, MailError } from '@flowpost/core';
 
 /** Something that runs SQL: a database, or a transaction in it. Values take the place of `$1`, `$2`. */
 export interface Queryable {
-  /** @throws MailError `STORAGE_UNAVAILABLE`, whatever the database said: nothing of it was done. */
+  /**
+   * @throws MailError `STORAGE_UNAVAILABLE`, whatever the database said. Nothing of it was done, unless the answer was lost: see
+   * `mayHaveBeenDone`.
+   */
   query<Row extends object = Record<string, unknown>>(
     text: string,
     values?: readonly unknown[],
@@ -21,14 +24,32 @@ export interface Database extends Queryable, AsyncDisposable {
 }
 
 /** What the database said may hold values, so it is the cause and not the message. */
-export function storageError(cause: unknown): MailError {
+export function storageError(cause: unknown, details: { readonly reached?: false } = {}): MailError {
   if (isMailError(cause)) return cause;
   const reason = (cause as { code?: unknown }).code;
   return new MailError('STORAGE_UNAVAILABLE', 'The database cannot do this at the moment.', {
     retryable: true,
-    ...(typeof reason === 'string' && { details: { reason } }),
+    details: { ...(typeof reason === 'string' && { reason }), ...details },
     cause,
   });
+}
+
+/** Whether it was not even asked: there is no database at the moment. */
+export const isUnreached = (error: unknown): boolean => isMailError(error) && error.details.reached === false;
+
+/** SQLSTATE of a server that ends, of a connection that broke, and of a database that is broken itself. */
+const endings = /^(?:08|57|58|XX)/;
+
+/**
+ * Whether what failed may have been done all the same: the database did not say that it was not. What it said is an SQLSTATE, and a
+ * statement with an error is undone.
+ */
+export function mayHaveBeenDone(error: unknown): boolean {
+  const { code, details } = isMailError(error) ? error : storageError(error);
+  const { reason } = details;
+  if (code !== 'STORAGE_UNAVAILABLE' || reason === 'ENOSPC' || isUnreached(error)) return false;
+  const isState = typeof reason === 'string' && /^[0-9A-Z]{5}$/.test(reason);
+  return !isState || endings.test(reason);
 }
 
 /** The same, as pg-boss wants it: with the database's own errors. */
@@ -37,7 +58,7 @@ export const forPgBoss = (database: Queryable) => ({
     try {
       return { rows: await database.query(text, values) };
     } catch (error) {
-      throw isMailError(error) && error.code === 'STORAGE_UNAVAILABLE' ? error.cause : error;
+      throw isMailError(error) && error.code === 'STORAGE_UNAVAILABLE' ? (error.cause ?? error) : error;
     }
   },
 });

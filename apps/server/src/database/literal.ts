@@ -1,10 +1,17 @@
-/** A value as an SQL literal of no type yet: PostgreSQL reads it as whatever type belongs there. */
+/**
+ * A value as an SQL literal of no type yet: PostgreSQL reads it as whatever type belongs there.
+ *
+ * @throws Error with SQLSTATE 22021 for a NUL, which would be the end of the statement.
+ */
 export function literal(value: unknown): string {
   return value === null || value === undefined ? 'null' : quoted(textOf(value));
 }
 
 /** With `standard_conforming_strings`, which is on, a backslash is a backslash. */
-const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
+function quoted(text: string): string {
+  if (text.includes('\0')) throw Object.assign(new Error('text cannot hold a NUL'), { code: '22021' });
+  return `'${text.replaceAll("'", "''")}'`;
+}
 
 /** The text PostgreSQL's input functions read. */
 function textOf(value: unknown): string {

@@ -1,4 +1,4 @@
-import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 
 export interface ThreadError {
@@ -19,51 +19,55 @@ export type ThreadResponse =
 
 /** Longer than any statement takes, in milliseconds. */
 const defaultLongestMs = 60_000;
+/** How long a thread may take to end that was told to, in milliseconds. One that waits for the disk ends when the disk has answered. */
+const longestEndMs = 5_000;
 
 /** The thread that has the embedded database, seen from here. Once gone it stays so. */
 export class PgliteClient {
   readonly #worker: Worker;
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown[]>>();
+  readonly #exited: Promise<unknown>;
   readonly #watch: NodeJS.Timeout;
   readonly #longestMs: number;
   /** How long it may be silent now: starting is no statement, and takes what the machine takes. */
   #patienceMs = defaultLongestMs;
   #ids = 0;
-  /** Since when it has been at what it is at. */
+  /** Since when it has been at what it is at, and when that was last looked at. */
   #since = Date.now();
+  #looked = Date.now();
   #gone: Error | undefined;
 
-  private constructor(folder: string, longestMs: number) {
-    this.#longestMs = longestMs;
-    this.#worker = new Worker(new URL('./pglite-thread.ts', import.meta.url), { workerData: folder });
-    this.#worker.on('error', (error) => this.#end(error));
-    this.#worker.on('exit', () => this.#end(new Error('the embedded database has ended')));
-    this.#watch = setInterval(() => this.#look(), longestMs / 10);
-    this.#watch.unref();
-  }
+  /** Resolves when it takes statements: whether what it commits survives a power failure. Rejects with what keeps it from starting. */
+  readonly ready: Promise<boolean>;
 
   /**
    * Starts the thread.
    *
    * @param longestMs how long it may be at one statement, in milliseconds. After that it is at none (a full disk makes it compute
    * without end) and is ended. Default a minute.
-   * @throws Error as the database, or what keeps it from starting, has it.
    */
-  static async open(
-    folder: string,
-    longestMs = defaultLongestMs,
-  ): Promise<{ client: PgliteClient; survivesPowerLoss: boolean }> {
-    const client = new PgliteClient(folder, longestMs);
-    const started = Promise.withResolvers<unknown[]>();
-    client.#waiting.set(-1, started);
-    client.#worker.once('message', (ready: { readonly survivesPowerLoss: boolean }) => {
-      client.#waiting.delete(-1);
-      client.#patienceMs = client.#longestMs;
-      client.#worker.on('message', (response: ThreadResponse) => client.#take(response));
-      started.resolve([ready]);
+  constructor(folder: string, longestMs = defaultLongestMs) {
+    this.#longestMs = longestMs;
+    this.#worker = new Worker(new URL('./pglite-thread.ts', import.meta.url), { workerData: folder });
+    this.#worker.on('error', (error) => this.#end(error));
+    this.#exited = new Promise((resolve) => {
+      this.#worker.on('exit', () => {
+        this.#end(new Error('the embedded database has ended'));
+        resolve('exited');
+      });
     });
-    const [{ survivesPowerLoss }] = (await started.promise) as [{ readonly survivesPowerLoss: boolean }];
-    return { client, survivesPowerLoss };
+    this.#watch = setInterval(() => this.#look(), longestMs / 10);
+    this.#watch.unref();
+    const started = Promise.withResolvers<unknown[]>();
+    this.#waiting.set(-1, started);
+    this.#worker.once('message', ({ survivesPowerLoss }: { readonly survivesPowerLoss: boolean }) => {
+      this.#waiting.delete(-1);
+      this.#patienceMs = longestMs;
+      this.#worker.on('message', (response: ThreadResponse) => this.#take(response));
+      started.resolve([survivesPowerLoss]);
+    });
+    this.ready = started.promise.then(([survives]) => survives === true);
+    this.ready.catch(() => undefined);
   }
 
   get isGone(): boolean {
@@ -74,17 +78,33 @@ export class PgliteClient {
     if (this.#gone) return Promise.reject(this.#gone);
     if (this.#waiting.size === 0) this.#since = Date.now();
     const id = this.#ids++;
-    const answer = Promise.withResolvers<unknown[]>();
-    this.#waiting.set(id, answer);
-    this.#worker.postMessage({ id, text, values } satisfies ThreadRequest);
-    return answer.promise;
+    return this.#ask(id, { id, text, values });
   }
 
+  /** Ends the thread, in good order when that does not take longer than a statement may. */
   async close(): Promise<void> {
-    if (this.#gone) return;
-    const exited = once(this.#worker, 'exit');
-    this.#worker.postMessage('close');
-    await exited;
+    if (!this.#gone) {
+      this.#since = Date.now();
+      await this.#ask(this.#ids++, 'close').catch(() => undefined);
+    }
+    await this.hasExited();
+  }
+
+  /** Whether the thread has ended and so nobody is at the files any more. Waits for that a moment. */
+  async hasExited(): Promise<boolean> {
+    const late = new AbortController();
+    const end = delay(longestEndMs, 'late', { signal: late.signal }).catch(() => 'late');
+    const first = await Promise.race([this.#exited, end]);
+    late.abort();
+    return first === 'exited';
+  }
+
+  #ask(id: number, request: ThreadRequest | 'close'): Promise<unknown[]> {
+    // Before it is waited for: what cannot be handed over throws.
+    this.#worker.postMessage(request);
+    const answer = Promise.withResolvers<unknown[]>();
+    this.#waiting.set(id, answer);
+    return answer.promise;
   }
 
   #take(response: ThreadResponse): void {
@@ -97,7 +117,12 @@ export class PgliteClient {
   }
 
   #look(): void {
-    if (this.#waiting.size === 0 || Date.now() - this.#since < this.#patienceMs) return;
+    const now = Date.now();
+    const every = this.#longestMs / 10;
+    // This process was stopped, or computed without end itself, and so was or did whoever it would blame.
+    if (now - this.#looked > 2 * every) this.#since = now;
+    this.#looked = now;
+    if (this.#waiting.size === 0 || now - this.#since < this.#patienceMs) return;
     this.#end(new Error('the embedded database does not answer'));
     void this.#worker.terminate();
   }

@@ -5,6 +5,12 @@ import { literal } from './literal.ts';
 import type { ThreadError, ThreadRequest, ThreadResponse } from './pglite-client.ts';
 import { Statements } from './statements.ts';
 
+/** PostgreSQL has ended in here, and nothing will work any more. */
+class DatabaseEnded extends Error {}
+
+/** What no statement of ours brings about as long as PostgreSQL is in order: its own errors, those of its files, and of its portals. */
+const endings = /^(?:58|XX|57P|24000)/;
+
 const say = (response: ThreadResponse): void => parentPort?.postMessage(response);
 const asThreadError = (error: unknown): ThreadError => {
   const { message, code } = error as { message: string; code?: unknown };
@@ -12,23 +18,31 @@ const asThreadError = (error: unknown): ThreadError => {
 };
 
 const statements = new Statements();
-const seen = new Set<string>();
 const prepared = new Set<string>();
 
+async function execute(text: string): Promise<unknown[]> {
+  const results = await pglite.exec(text);
+  // Whatever was done says that it was. When PostgreSQL has ended, what is left of it answers all the same, with nothing.
+  if (results.some(({ command }) => command === undefined)) throw new DatabaseEnded('the database has ended');
+  // After a failure in a transaction its end is a rollback, whatever it was meant to be.
+  if (text === 'commit' && results[0]?.command !== 'COMMIT')
+    throw new Error('the transaction was rolled back');
+  return results.flatMap(({ rows }) => rows);
+}
+
 async function run(text: string, values: readonly unknown[]): Promise<unknown[]> {
-  if (values.length === 0) return (await pglite.exec(text)).flatMap(({ rows }) => rows);
+  if (values.length === 0) return execute(text);
+  // Reading and planning a statement takes longer than executing it, so it is done once.
   const name = statements.nameOf(text);
-  // Reading and planning a statement takes longer than executing it, so one that comes again is prepared.
-  if (name === undefined || !seen.has(name)) {
-    if (name !== undefined) seen.add(name);
-    return (await pglite.query(text, [...values])).rows;
+  const called = name ?? 'flowpost_once';
+  const given = values.map(literal).join(', ');
+  if (!prepared.has(called)) await execute(`prepare ${called} as ${text}`);
+  if (name !== undefined) prepared.add(name);
+  try {
+    return await execute(`execute ${called}(${given})`);
+  } finally {
+    if (name === undefined) await execute(`deallocate ${called}`);
   }
-  if (!prepared.has(name)) {
-    await pglite.exec(`prepare ${name} as ${text}`);
-    prepared.add(name);
-  }
-  const [result] = await pglite.exec(`execute ${name}(${values.map(literal).join(', ')})`);
-  return result?.rows ?? [];
 }
 
 async function answer({ id, text, values = [] }: ThreadRequest): Promise<void> {
@@ -38,13 +52,14 @@ async function answer({ id, text, values = [] }: ThreadRequest): Promise<void> {
     // A failure within begin and commit must not stay for whoever comes next.
     if (/^\s*begin\b.*;/is.test(text)) await pglite.exec('rollback').catch(() => undefined);
     say({ id, error: asThreadError(error) });
-    // PostgreSQL has ended in there, and nothing will work any more. Whoever starts another one reads what was committed.
-    const { code = '', name } = error as { code?: string; name?: string };
-    if (name === 'RuntimeError' || /^(?:58|XX)/.test(code)) process.exit(1);
+    // Whoever starts another one reads what was committed.
+    const { code = '', name, severity } = error as { code?: string; name?: string; severity?: string };
+    const hasEnded = error instanceof DatabaseEnded || name === 'RuntimeError' || name === 'RangeError';
+    if (hasEnded || severity === 'FATAL' || severity === 'PANIC' || endings.test(code)) process.exit(1);
   }
 }
 
-const { pglite, survivesPowerLoss } = await openDurablePglite(workerData as string);
+const { pglite, survivesPowerLoss } = await openDurablePglite(workerData as string, () => process.exit(1));
 // Nobody gathers statistics here, and without them the planner reads whole tables to find a few rows by their key.
 await pglite.exec('set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off');
 // One after another, in the order they come.

@@ -44,3 +44,38 @@ it('a database that computes without end is started again, with what was committ
   await behind.catch(() => undefined);
   expect(await database.query('select n from kept')).toEqual([{ n: 1 }]);
 }, 120_000);
+
+it('a failure within a transaction undoes it, whatever is made of the error', async () => {
+  await using folder = await temporaryFolder();
+  await using database = await openPglite(join(folder.path, 'db'));
+  await database.query('create table kept (n int)');
+  const swallowing = database.transaction(async (transaction) => {
+    await transaction.query('insert into kept values ($1)', [1]);
+    await transaction.query('select nonsense').catch(() => undefined);
+  });
+  await expect(swallowing).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
+  expect(await database.query('select n from kept')).toEqual([]);
+  const nested = database.transaction(() => database.transaction(async () => undefined));
+  await expect(nested).rejects.toThrow();
+});
+
+it('a database that has ended within a statement is started again, and says nothing it does not know', async () => {
+  await using folder = await temporaryFolder();
+  await using database = await openPglite(join(folder.path, 'db'));
+  await database.query('create table kept (n int, value jsonb)');
+  await database.query('insert into kept values ($1)', [1]);
+  const deep = '['.repeat(100_000) + ']'.repeat(100_000);
+  await expect(database.query('insert into kept values ($1, $2::jsonb)', [2, deep])).rejects.toMatchObject({
+    code: 'STORAGE_UNAVAILABLE',
+  });
+  await expect.poll(() => database.query('select n from kept').catch(() => undefined)).toEqual([{ n: 1 }]);
+});
+
+it('a database that was closed stays closed', async () => {
+  await using folder = await temporaryFolder();
+  const database = await openPglite(join(folder.path, 'db'));
+  const last = database.query('select 1 as one').catch(() => undefined);
+  await database[Symbol.asyncDispose]();
+  await last;
+  await expect(database.query('select 1')).rejects.toMatchObject({ details: { reached: false } });
+});

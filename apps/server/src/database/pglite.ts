@@ -20,20 +20,36 @@ const queryable = (client: PgliteClient): Queryable => ({
  * @param longestMs how long a statement may take before the thread is taken for lost and started again, in milliseconds.
  */
 export async function openPglite(folder: string, longestMs?: number): Promise<Database> {
-  const opened = await PgliteClient.open(folder, longestMs);
-  let client = Promise.resolve(opened.client);
-  /** One that has ended, for whatever reason, is started again: what was committed is in its files. */
+  let client = new PgliteClient(folder, longestMs);
+  const survivesPowerLoss = await client.ready.catch(async (error) => {
+    await client.close();
+    throw error;
+  });
+  let isClosed = false;
+  /**
+   * One that has ended, for whatever reason, is started again: what was committed is in its files. Not before it is out of them,
+   * since two at once would destroy them.
+   */
+  const again = async (): Promise<void> => {
+    if (!(await client.hasExited())) throw new Error('the embedded database does not end');
+    if (isClosed) throw new Error('the database has been closed');
+    client = new PgliteClient(folder, longestMs);
+    await client.ready;
+  };
+  let starting: Promise<void> | undefined;
   const ready = async (): Promise<PgliteClient> => {
-    const before = client;
-    const lives = await before.then(
-      ({ isGone }) => !isGone,
-      () => false,
-    );
-    if (!lives && client === before)
-      client = PgliteClient.open(folder, longestMs).then((again) => again.client);
-    return client.catch((error) => {
-      throw storageError(error);
-    });
+    try {
+      if (isClosed) throw new Error('the database has been closed');
+      if (client.isGone) {
+        starting ??= again().finally(() => {
+          starting = undefined;
+        });
+      }
+      await starting;
+      return client;
+    } catch (error) {
+      throw storageError(error, { reached: false });
+    }
   };
   // There is one connection. Whoever asks for something while his own transaction has it means within that transaction; to wait
   // for its end would be to wait for himself.
@@ -49,7 +65,7 @@ export async function openPglite(folder: string, longestMs?: number): Promise<Da
   };
   const database: Database = {
     kind: 'pglite',
-    survivesPowerLoss: opened.survivesPowerLoss,
+    survivesPowerLoss,
     freeBytes() {
       const { bavail, bsize } = statfsSync(folder);
       return bavail * bsize;
@@ -68,6 +84,8 @@ export async function openPglite(folder: string, longestMs?: number): Promise<Da
       }
     },
     async transaction<Value>(work: (transaction: Queryable) => Promise<Value>): Promise<Value> {
+      // It would wait for itself.
+      if (current.getStore()?.transaction) throw new Error('a transaction has no transactions within it');
       const release = await turn();
       const held: { transaction: Queryable | undefined } = { transaction: undefined };
       try {
@@ -99,12 +117,12 @@ export async function openPglite(folder: string, longestMs?: number): Promise<Da
       }
     },
     async [Symbol.asyncDispose]() {
+      isClosed = true;
       await endUpkeep();
+      // Those who had their turn before this still get what they asked for.
       await free;
-      await client.then(
-        (last) => last.close(),
-        () => undefined,
-      );
+      await starting?.catch(() => undefined);
+      await client.close();
     },
   };
   const endUpkeep = startUpkeep(database);

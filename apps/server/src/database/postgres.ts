@@ -41,13 +41,15 @@ export async function openPostgres(url: string): Promise<Database> {
     ...queryable(pool),
     async transaction(work) {
       const client = await pool.connect().catch((error) => {
-        throw storageError(error);
+        throw storageError(error, { reached: false });
       });
       let broken: Error | undefined;
       try {
         await client.query('begin');
         const value = await work(queryable(client));
-        await client.query('commit');
+        // After a failure in a transaction its end is a rollback, whatever it was meant to be.
+        const { command } = await client.query('commit');
+        if (command !== 'COMMIT') throw new Error('the transaction was rolled back');
         return value;
       } catch (error) {
         await client.query('rollback').catch((failure) => {

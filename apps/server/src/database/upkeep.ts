@@ -11,6 +11,8 @@ const tables = [
   'flowpost.delivery_events',
   'flowpost.tokens',
   'pgboss.job',
+  'pgboss.queue',
+  'pgboss.version',
   'flowpost.deliveries',
   'flowpost.duplicates',
   'flowpost.rate_slots',
@@ -42,8 +44,9 @@ export function startUpkeep(database: Queryable, everyMs = 1_000): () => Promise
       const at = await position();
       if (at - vacuumed < vacuumAfter) continue;
       vacuumed = at;
-      // Each of them alone, so that others get their turn in between.
-      for (const table of tables) if (!signal.aborted) await database.query(`vacuum ${table}`);
+      // Each of them alone, so that others get their turn in between, and one that cannot be done does not keep the others from it.
+      for (const table of tables)
+        if (!signal.aborted) await database.query(`vacuum ${table}`).catch(() => undefined);
       if (at - checkpointed < checkpointAfter) continue;
       checkpointed = at;
       await database.query('checkpoint');

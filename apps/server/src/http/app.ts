@@ -169,19 +169,27 @@ async function authenticate(request: FastifyRequest, route: Route, keys: ApiKeys
 }
 
 const isProblem = (value: ApiKey | Problem): value is Problem => 'status' in value;
-/** @throws MailError `INPUT_INVALID` for text that no database can hold, wherever it stands. */
-function assertStorable(value: unknown, path: string): void {
+/** Deeper than anybody means; the database's own limit is that of its stack, and reaching it ends it. */
+const deepest = 100;
+
+function unstorable(path: string, message: string): MailError {
+  return new MailError('INPUT_INVALID', `${path || 'The request'}: ${message}.`, {
+    details: { issues: [{ path, message }] },
+  });
+}
+
+/** @throws MailError `INPUT_INVALID` for what no database can hold, wherever it stands. */
+function assertStorable(value: unknown, path: string, depth = 0): void {
   if (typeof value === 'string') {
     if (isStorable(value)) return;
-    const message = 'it holds a NUL or half a surrogate pair';
-    throw new MailError('INPUT_INVALID', `${path || 'The request'}: ${message}.`, {
-      details: { issues: [{ path, message }] },
-    });
+    throw unstorable(path, 'it holds a NUL or half a surrogate pair');
   }
   if (typeof value !== 'object' || value === null) return;
+  if (depth === deepest)
+    throw unstorable(path.slice(0, 100), `there is no place for more than ${deepest} levels`);
   for (const [key, one] of Object.entries(value)) {
     assertStorable(key, path);
-    assertStorable(one, path === '' ? key : `${path}.${key}`);
+    assertStorable(one, path === '' ? key : `${path}.${key}`, depth + 1);
   }
 }
 

@@ -33,11 +33,14 @@ export class DeliveryKeeper extends DeliveryReader {
    * Takes over what ended workers left behind. What becomes of it is decided from how it stands at that moment, in one statement:
    * who only seems dead may be writing down that it is leaving. What may have left is in doubt; what somebody waited for has
    * failed, since nobody waits any more; the rest goes back into the queue.
+   *
+   * @param except what is not left behind after all.
    */
   async recover(
     ended: readonly string[],
     failed: MailErrorJson,
     inDoubt: MailErrorJson,
+    except: readonly string[] = [],
   ): Promise<{ state: DeliveryState }[]> {
     return this.database.transaction(async (transaction) => {
       const recovered = await transaction.query<{
@@ -52,13 +55,14 @@ export class DeliveryKeeper extends DeliveryReader {
              error = case when state = 'committing' then $3::jsonb when mode = 'async' then error else $2::jsonb end,
              open = state = 'committing' or mode = 'async'
            where open and state in ('sending', 'committing') and worker = any($1::uuid[])
+             and id <> all($4::uuid[])
            returning id, state, lane, next_at
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine),
          freed as (
            delete from flowpost.duplicates where receipt is null and owner in (select id::text from mine where state = 'failed')
          )
          select id, state, lane, next_at from mine`,
-        [ended, storable(failed), storable(inDoubt)],
+        [ended, storable(failed), storable(inDoubt), except],
       );
       await this.enqueue(
         recovered.filter(({ state }) => state === 'queued'),

@@ -19,6 +19,7 @@ import { nextAttemptAt } from './backoff.ts';
 import type { ClaimedDelivery, Settlement } from './delivery.ts';
 import type { DeliveryStore } from './delivery-store.ts';
 import { DatabaseDuplicateStore } from './duplicate-store.ts';
+import type { InHand } from './in-hand.ts';
 import type { SharedRate } from './shared-rate.ts';
 
 export interface RunnerOptions {
@@ -31,6 +32,7 @@ export interface RunnerOptions {
   readonly logger: Logger;
   /** Who claims: one for each process and start. */
   readonly worker: string;
+  readonly inHand: InHand;
   /** How long a delivery is tried, in milliseconds. */
   readonly retryForMs: number;
   /** Ends what is under way, because there is no more time. */
@@ -62,7 +64,7 @@ export class DeliveryRunner {
       return all.map(() => undefined);
     };
     this.#settlements = new Batcher(settle);
-    this.#later = new Batcher(settle, gatherMs);
+    this.#later = new Batcher(settle, { gatherMs });
   }
 
   /**
@@ -78,8 +80,9 @@ export class DeliveryRunner {
       onSlotAway,
     }: { readonly keepsTrying: boolean; readonly onSlotAway?: (at: number) => void },
   ): Promise<SendReceipt> {
-    const { metrics, logger } = this.#options;
+    const { metrics, logger, inHand } = this.#options;
     const started = performance.now();
+    inHand.take(claim.id);
     try {
       const receipt = await traced(
         'flowpost.deliver',
@@ -111,6 +114,8 @@ export class DeliveryRunner {
         state: settlement.state,
       });
       throw error;
+    } finally {
+      inHand.release(claim.id);
     }
   }
 

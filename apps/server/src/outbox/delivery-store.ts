@@ -2,9 +2,10 @@ import { MailError } from '@flowpost/core';
 import { v7 as timeOrderedId } from 'uuid';
 import { forPgBoss, type Queryable } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
-import type { ClaimedDelivery, DeliveryState, NewDelivery, Settlement, StoredRequest } from './delivery.ts';
+import type { ClaimedDelivery, DeliveryState, Settlement, StoredRequest } from './delivery.ts';
 import { DeliveryKeeper, queue } from './delivery-keeper.ts';
 import type { Known } from './delivery-reader.ts';
+import type { DeliveryRow } from './delivery-row.ts';
 
 /**
  * What is kept free for what was accepted, in bytes. An embedded database that cannot write down how a delivery ended cannot go on
@@ -34,34 +35,15 @@ const diskFull = (): MailError =>
 /** The SQL of deliveries. Whatever changes a state writes the event of it in the same statement. */
 export class DeliveryStore extends DeliveryKeeper {
   /**
-   * Puts deliveries in, all in one transaction with their jobs: those that are to be sent by this process at once as `sending`,
-   * the others as `queued`.
+   * Puts deliveries in, all in one transaction with their jobs. Where the answer to that was lost, doing it again does what was not
+   * done, and nothing twice: it waits for whoever may still be putting in the same ones.
    *
    * @returns for each undefined, or what its idempotency key was used for before.
    * @throws MailError `STORAGE_UNAVAILABLE` when the disk has too little room left.
    */
-  async insert(deliveries: readonly NewDelivery[], worker: string): Promise<(Known | undefined)[]> {
-    const rows = deliveries.map((one) => ({
-      ...{ id: one.id, mode: one.mode, node_type: one.nodeType, node_id: one.nodeId },
-      state: one.mode === 'sync' ? 'sending' : 'queued',
-      attempt: one.mode === 'sync' ? 1 : 0,
-      worker: one.mode === 'sync' ? worker : null,
-      ...{
-        message_id: one.messageId,
-        recipients: one.recipients,
-        subject: one.subject,
-        request: one.request,
-      },
-      ...{
-        connection_id: one.connectionId,
-        sealed: one.sealed,
-        lane: one.lane,
-        store: one.store,
-        api_key: one.apiKey,
-      },
-      ...{ idempotency_key: one.idempotencyKey, body_hash: one.bodyHash },
-    }));
-    const json = storable(rows);
+  async insert(rows: readonly DeliveryRow[]): Promise<(Known | undefined)[]> {
+    const deliveries = rows.map(({ delivery }) => delivery);
+    const json = `[${rows.map((row) => row.json).join(',')}]`;
     // Once in its table, and once or twice in the log.
     if (this.database.freeBytes() - 3 * json.length < reserveBytes) throw diskFull();
     return this.database.transaction(async (transaction) => {
@@ -76,7 +58,7 @@ export class DeliveryStore extends DeliveryKeeper {
            select id, state, mode, node_type, node_id, message_id, recipients, subject,
              connection_id, lane, store, api_key, idempotency_key, body_hash, attempt, worker
            from given
-           on conflict (api_key, idempotency_key) where idempotency_key is not null do nothing
+           on conflict do nothing
            returning id, state
          ), stored as (
            insert into flowpost.delivery_requests (id, request, sealed)
@@ -95,12 +77,9 @@ export class DeliveryStore extends DeliveryKeeper {
         );
       }
       const found: (Known | undefined)[] = [];
-      for (const one of deliveries) {
-        found.push(
-          isNew.has(one.id)
-            ? undefined
-            : await this.findByKey(one.apiKey, one.idempotencyKey ?? '', transaction),
-        );
+      for (const { id, apiKey, idempotencyKey = '' } of deliveries) {
+        const known = isNew.has(id) ? undefined : await this.findByKey(apiKey, idempotencyKey, transaction);
+        found.push(known?.id === id ? undefined : known);
       }
       return found;
     });

@@ -1,11 +1,15 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { MailError } from '@flowpost/core';
 import { PgBoss } from 'pg-boss';
 import { Batcher } from '../database/batcher.ts';
-import { type Database, forPgBoss } from '../database/database.ts';
+import { type Database, forPgBoss, isUnreached, mayHaveBeenDone } from '../database/database.ts';
 import { exclusively } from '../database/migrate.ts';
 import type { NewDelivery } from './delivery.ts';
 import { queue } from './delivery-keeper.ts';
 import type { Known } from './delivery-reader.ts';
+import { type DeliveryRow, rowOf } from './delivery-row.ts';
 import type { DeliveryStore } from './delivery-store.ts';
+import type { InHand } from './in-hand.ts';
 
 /** The queue, over the same database as everything else. Its own retries are off: ours go by phase and reply code. */
 export async function startBoss(database: Database, onError: (error: Error) => void): Promise<PgBoss> {
@@ -26,12 +30,22 @@ export async function startBoss(database: Database, onError: (error: Error) => v
   return boss;
 }
 
+/** For how long something is put in again when the database does not say whether it was, and how often, in milliseconds. */
+const againForMs = 5_000;
+const againEveryMs = 250;
+
 /** Takes deliveries in. What it has said yes to is in the database, as durably as that can. */
 export class Outbox {
-  readonly #inserts: Batcher<NewDelivery, Known | undefined>;
+  readonly #inserts: Batcher<DeliveryRow, Known | undefined>;
+  readonly #deliveries: DeliveryStore;
+  readonly #worker: string;
+  readonly #inHand: InHand;
 
-  constructor(deliveries: DeliveryStore, worker: string) {
-    this.#inserts = new Batcher((items) => deliveries.insert(items, worker));
+  constructor(deliveries: DeliveryStore, worker: string, inHand: InHand) {
+    this.#deliveries = deliveries;
+    this.#worker = worker;
+    this.#inHand = inHand;
+    this.#inserts = new Batcher((rows) => this.#insert(rows), { bytesOf: ({ json }) => json.length });
   }
 
   /** Whether many are waiting to be taken in. */
@@ -39,8 +53,49 @@ export class Outbox {
     return this.#inserts.waiting >= 16;
   }
 
-  /** @returns what the idempotency key was used for before, when it was; then nothing was taken in. */
-  put(delivery: NewDelivery): Promise<Known | undefined> {
-    return this.#inserts.run(delivery);
+  /**
+   * One that this process sends at once is in its hands from now on.
+   *
+   * @returns what the idempotency key was used for before, when it was; then nothing was taken in.
+   * @throws MailError `STORAGE_UNAVAILABLE`; it says so when nobody can say whether the delivery was taken in.
+   */
+  async put(delivery: NewDelivery): Promise<Known | undefined> {
+    const { id, mode, idempotencyKey } = delivery;
+    if (mode === 'sync') this.#inHand.take(id);
+    try {
+      const known = await this.#inserts.run(rowOf(delivery, this.#worker));
+      if (known) this.#inHand.release(id);
+      return known;
+    } catch (error) {
+      this.#inHand.release(id);
+      if (!mayHaveBeenDone(error)) throw error;
+      // One that this process was to send is given back unsent. Of the others it is not known.
+      if (mode === 'async') throw unknown(error, idempotencyKey !== undefined);
+      this.#inHand.suspect();
+      throw error;
+    }
+  }
+
+  /** Again, as long as the database may just be starting again: nobody need know of that. */
+  async #insert(rows: readonly DeliveryRow[]): Promise<(Known | undefined)[]> {
+    let unclear: unknown;
+    for (const until = Date.now() + againForMs; ; await delay(againEveryMs)) {
+      try {
+        return await this.#deliveries.insert(rows);
+      } catch (error) {
+        if (mayHaveBeenDone(error)) unclear = error;
+        if (Date.now() > until || !(mayHaveBeenDone(error) || isUnreached(error))) throw unclear ?? error;
+      }
+    }
   }
 }
+
+/** The delivery may have been taken in. With a key, asking again answers that. */
+const unknown = (cause: unknown, hasKey: boolean): MailError =>
+  new MailError('STORAGE_UNAVAILABLE', 'The database did not say whether it took this.', {
+    ...(hasKey ? { retryable: true } : { phase: 'confirm' }),
+    hint: hasKey
+      ? 'It may have been accepted. Send the same request with the same Idempotency-Key again.'
+      : 'It may have been accepted: look at GET /v1/deliveries before you send it again. With an Idempotency-Key you could simply have repeated it.',
+    cause,
+  });

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Logger, MailError } from '@flowpost/core';
 import type { Database } from '../database/database.ts';
 import type { DeliveryStore } from './delivery-store.ts';
+import type { InHand } from './in-hand.ts';
 
 export interface RecoveryOptions {
   readonly database: Database;
@@ -12,16 +13,21 @@ export interface RecoveryOptions {
   readonly beatMs: number;
   /** How long one that says nothing counts as alive, in milliseconds. */
   readonly silenceMs: number;
+  readonly inHand: InHand;
   readonly onRecovered: () => void;
 }
 
 /** How often deliveries are looked for that nothing will come for, in milliseconds. There should be none. */
 const lookMs = 300_000;
 
-const ended = new MailError('PROCESS_ENDED', 'The process that was sending this ended in the middle.', {
-  retryable: true,
-});
-const inDoubt = new MailError(
+export const ended = new MailError(
+  'PROCESS_ENDED',
+  'The process that was sending this ended in the middle.',
+  {
+    retryable: true,
+  },
+);
+export const inDoubt = new MailError(
   'DELIVERY_IN_DOUBT',
   'The process that was sending this ended while the message may have been leaving.',
   { phase: 'confirm' },
@@ -56,7 +62,7 @@ export class Recovery {
   }
 
   async #run(): Promise<void> {
-    const { database, deliveries, worker, beatMs, silenceMs, logger, onRecovered } = this.#options;
+    const { database, deliveries, worker, beatMs, silenceMs, logger, inHand, onRecovered } = this.#options;
     const { signal } = this.#stopping;
     let nextLook = Date.now() + lookMs;
     while (!signal.aborted) {
@@ -71,6 +77,7 @@ export class Recovery {
         if (Date.now() - this.#steadySince > silenceMs) await this.#recover(silenceMs);
         if (Date.now() < nextLook) continue;
         nextLook = Date.now() + lookMs;
+        inHand.suspect();
         if ((await deliveries.requeueForgotten()) > 0) onRecovered();
       } catch (error) {
         this.#steadySince = Date.now();

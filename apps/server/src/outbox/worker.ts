@@ -3,13 +3,16 @@ import type { Logger } from '@flowpost/core';
 import type { ClaimedDelivery } from './delivery.ts';
 import type { DeliveryRunner } from './delivery-runner.ts';
 import type { DeliveryStore } from './delivery-store.ts';
+import type { InHand } from './in-hand.ts';
 import { Lanes } from './lanes.ts';
+import { ended, inDoubt } from './recovery.ts';
 
 export interface WorkerOptions {
   readonly deliveries: DeliveryStore;
   readonly runner: DeliveryRunner;
   readonly logger: Logger;
   readonly worker: string;
+  readonly inHand: InHand;
   /** Deliveries under way at once. */
   readonly concurrency: number;
   /** How long to wait before looking again when there was nothing to do, in milliseconds. */
@@ -32,6 +35,7 @@ export class OutboxWorker {
   #foundNothing: readonly string[] | undefined;
   readonly #stopping = new AbortController();
   #wake: (() => void) | undefined;
+  #oneEnded: (() => void) | undefined;
   #loop: Promise<void> | undefined;
 
   constructor(options: WorkerOptions) {
@@ -69,14 +73,19 @@ export class OutboxWorker {
       const free = concurrency - this.#running.size;
       // A few at a time are not worth a transaction, as long as there will be more in a moment.
       if (free < concurrency / 4) {
-        await Promise.race([...this.#running, ...(free > 0 ? [delay(restMs)] : [])]);
+        const oneEnded = new Promise<void>((resolve) => {
+          this.#oneEnded = resolve;
+        });
+        await Promise.race(free > 0 ? [oneEnded, delay(restMs)] : [oneEnded]);
         if (this.#running.size === concurrency) continue;
       }
       const woken = new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
       if (this.#options.isBusy()) await delay(restMs);
+      if (signal.aborted) return;
       try {
+        if (this.#options.inHand.mayHaveMore) await this.#giveBack();
         const now = concurrency - this.#running.size;
         this.#closed = this.#lanes.closed(now);
         if (!this.#foundNothing?.every((lane) => this.#closed.includes(lane))) {
@@ -94,11 +103,22 @@ export class OutboxWorker {
         if ((await Promise.race([woken, isTime])) === 'look') this.#foundNothing = undefined;
       } catch (error) {
         this.#foundNothing = undefined;
+        this.#options.inHand.suspect();
         const { code, message } = error as { code?: string; message: string };
         logger.error('the outbox cannot be read', { code, message });
         await delay(1_000, undefined, { signal }).catch(() => undefined);
       }
     }
+  }
+
+  /** What is under this process's name and not in its hands: what it was given without being told. */
+  async #giveBack(): Promise<void> {
+    const { deliveries, inHand, worker } = this.#options;
+    inHand.settled();
+    const { length } = await deliveries.recover([worker], ended.toJSON(), inDoubt.toJSON(), inHand.ids);
+    if (length === 0) return;
+    this.#options.logger.warn('gave back what the database had handed out unheard', { deliveries: length });
+    this.#foundNothing = undefined;
   }
 
   #begin(claim: ClaimedDelivery): void {
@@ -110,6 +130,7 @@ export class OutboxWorker {
     this.#running.add(running);
     void running.finally(() => {
       this.#running.delete(running);
+      this.#oneEnded?.();
       this.#lanes.end(lane);
       const free = this.#options.concurrency - this.#running.size;
       if (this.#closed.includes(lane) && !this.#lanes.closed(free).includes(lane)) this.#wake?.();

@@ -9,6 +9,8 @@ interface Accepted {
 }
 
 interface Answer {
+  readonly code?: string;
+  readonly inDoubt?: boolean;
   readonly deliveryId?: string;
   readonly deliveries?: readonly { readonly id: string; readonly state: string }[];
   readonly next?: string | null;
@@ -24,6 +26,8 @@ export interface CrashOutcome {
 export class CrashLoad {
   readonly #inbox: SmtpInbox;
   readonly #accepted: Accepted[] = [];
+  /** Of which the server said that it had not taken them. */
+  readonly #refused: string[] = [];
   /** Where a server may be at the moment, and the key for it. */
   readonly #servers: () => readonly { readonly url: string }[];
   readonly #key: () => string;
@@ -34,6 +38,11 @@ export class CrashLoad {
     this.#inbox = inbox;
     this.#servers = servers;
     this.#key = key;
+  }
+
+  /** How many were refused so far. */
+  get refused(): number {
+    return this.#refused.length;
   }
 
   /** How many were accepted so far. */
@@ -77,6 +86,7 @@ export class CrashLoad {
           });
           const { status, body } = response;
           if (status === 202) this.#accepted.push({ subject, deliveryId: body.deliveryId ?? '' });
+          else if (body.code === 'STORAGE_UNAVAILABLE' && body.inDoubt === false) this.#refused.push(subject);
         } catch {
           // The server died with it.
           await delay(20);
@@ -121,6 +131,7 @@ export class CrashLoad {
       ({ subject, deliveryId }) => states.get(deliveryId) === 'sent' && !arrivals.has(subject),
     );
     expect(lied).toEqual([]);
+    expect(this.#refused.filter((subject) => arrivals.has(subject))).toEqual([]);
     const inDoubt = [...states.values()].filter((state) => state === 'in-doubt').length;
     return { accepted: this.#accepted.length, arrived: arrivals.size, inDoubt };
   }
