@@ -322,7 +322,7 @@ describe('help and completion', () => {
       ['send', 'services', 'secret'].toSorted((a, b) => names.indexOf(a) - names.indexOf(b)),
     );
     expect(await complete('flowpost', 'batch', '--re')).toEqual(
-      ['--results', '--resume', '--retry-failed'].filter((one) => one.startsWith('--re')),
+      ['--results', '--resume', '--retry-failed', '--retry-in-doubt'].filter((one) => one.startsWith('--re')),
     );
     expect(await complete('flowpost', 'send', '--priority', 'h')).toEqual(['high']);
     expect(await complete('flowpost', 'secret', 'k')).toEqual(['keygen']);

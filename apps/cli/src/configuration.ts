@@ -6,7 +6,7 @@ import { type ConnectionInput, MailError } from '@flowpost/core';
 import { UsageError } from './command-line.ts';
 import { say } from './output.ts';
 import { readJson, readText } from './read-input.ts';
-import { runSecretCommands } from './secret-command.ts';
+import { runSecretCommands, type SecretUse, secretFields } from './secret-command.ts';
 
 /** Beside what somebody works on. Whoever put the folder there wrote it, so it may not start programs. */
 const projectFile = 'flowpost.connections.json';
@@ -83,13 +83,18 @@ async function configurations(config: string | undefined): Promise<Configuration
   ];
 }
 
+/** Whether a secret stands there as it is, in a field of its own or in a URL. */
+function hasClearSecret(value: unknown): boolean {
+  if (typeof value === 'string') return Boolean(URL.parse(value)?.password);
+  if (!isRecord(value)) return false;
+  return Object.entries(value).some(([key, one]) =>
+    secretFields.has(key) && typeof one === 'string' ? !one.startsWith('eyJ') : hasClearSecret(one),
+  );
+}
+
 /** Others who can read a file that holds a password. */
 async function warnIfOpen({ path }: Configuration, connection: unknown): Promise<void> {
-  if (
-    process.platform === 'win32' ||
-    !/"(?:password|clientSecret)":"(?!eyJ)|:[^/@]+@/.test(JSON.stringify(connection))
-  )
-    return;
+  if (process.platform === 'win32' || !hasClearSecret(connection)) return;
   const { mode } = await stat(path);
   if (mode & 0o077)
     say(
@@ -112,39 +117,45 @@ function unknown(name: string, all: readonly Configuration[]): MailError {
   );
 }
 
-async function namedConnection(name: string, all: readonly Configuration[]): Promise<ConnectionInput> {
+async function namedConnection(
+  name: string,
+  all: readonly Configuration[],
+  use: SecretUse,
+): Promise<ConnectionInput> {
   for (const one of all) {
     if (!Object.hasOwn(one.connections, name)) continue;
     const found = one.connections[name];
     await warnIfOpen(one, found);
-    return (await runSecretCommands(found, one)) as ConnectionInput;
+    return (await runSecretCommands(found, one, use)) as ConnectionInput;
   }
   throw unknown(name, all);
 }
+
+/** A preview needs no server, only what a connection may say about the message. */
+const nowhere = 'smtp://localhost';
 
 /**
  * A connection as the command line names it: a URL, a JSON or YAML file, or `@NAME`. Without one, FLOWPOST_CONNECTION, and without
  * that the default of the configuration.
  *
- * @param otherwise what stands in when there is none; without it, that is an error.
+ * @param options.previewOnly nothing is sent: there need be no connection, and nobody is asked for secrets.
  * @throws UsageError, or MailError of category `configuration`.
  */
 export async function readConnection(
   { connection, config }: { readonly connection?: string | undefined; readonly config?: string | undefined },
-  otherwise?: string,
+  { previewOnly = false }: { readonly previewOnly?: boolean } = {},
 ): Promise<ConnectionInput> {
+  const use: SecretUse = previewOnly ? 'left out' : 'run';
   const name = connection ?? process.env.FLOWPOST_CONNECTION;
-  if (name?.startsWith('@')) return namedConnection(name.slice(1), await configurations(config));
+  if (name?.startsWith('@')) return namedConnection(name.slice(1), await configurations(config), use);
   if (name && /^[a-z][a-z0-9+.-]*:\/\//i.test(name)) return name;
   if (name) {
-    return (await runSecretCommands(await readDocument(name), {
-      path: name,
-      mayRunCommands: true,
-    })) as ConnectionInput;
+    const from = { path: name, mayRunCommands: true };
+    return (await runSecretCommands(await readDocument(name), from, use)) as ConnectionInput;
   }
-  const all = otherwise === undefined ? await configurations(config) : [];
+  const all = await configurations(config);
   const usual = all.find((one) => one.default !== undefined)?.default;
-  if (usual !== undefined) return namedConnection(usual, all);
-  if (otherwise !== undefined) return otherwise;
+  if (usual !== undefined) return namedConnection(usual, all, use);
+  if (previewOnly) return nowhere;
   throw new UsageError('Which connection? Give --connection URL|FILE|@NAME, or set FLOWPOST_CONNECTION.');
 }

@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
+import type { MailErrorJson } from '@flowpost/core';
 import { type Command, type CommandSpec, helpOf, parseCommandLine, UsageError } from './command-line.ts';
 import { exitCodes } from './exit-codes.ts';
 import { beQuiet, printJson, say, sayError } from './output.ts';
+import { redact } from './redact.ts';
 import { specs } from './specs.ts';
 import { usage } from './usage.ts';
 
@@ -40,9 +42,25 @@ async function run(name: Name, argv: readonly string[]): Promise<number> {
   return command(values, operands);
 }
 
-async function fail(thrown: unknown, json: boolean): Promise<number> {
+/** What an operating system says when a file named on the command line is not what it should be. */
+async function fileError(thrown: unknown): Promise<unknown> {
+  const { code, syscall, path } = thrown as NodeJS.ErrnoException;
+  if (syscall === undefined || code === undefined || path === undefined) return thrown;
+  const { MailError } = await import('@flowpost/core');
+  const details = { path, reason: code };
+  if (['ENOSPC', 'EDQUOT', 'EIO'].includes(code)) {
+    const hint = 'Make room on the disk, or use another one.';
+    return new MailError('STORAGE_UNAVAILABLE', `${path} cannot be written (${code}).`, { hint, details });
+  }
+  const hint = 'Check that its folder exists, that it is a file where a file is meant, and who may use it.';
+  return new MailError('FILE_UNREADABLE', `${path} cannot be used (${code}).`, { hint, details });
+}
+
+async function fail(thrown: unknown, argv: readonly string[]): Promise<number> {
+  const json = argv.some((argument) => /^--json(?:=|$)/.test(argument));
+  const clean = (text: string): string => redact(text, argv, process.env);
   if (thrown instanceof UsageError) {
-    const { message } = thrown;
+    const message = clean(thrown.message);
     const hint = 'See flowpost --help.';
     const fixed = { code: 'USAGE', category: 'usage', phase: 'validate', retryable: false, inDoubt: false };
     if (json) printJson({ error: { ...fixed, hint, message } });
@@ -50,7 +68,7 @@ async function fail(thrown: unknown, json: boolean): Promise<number> {
     return exitCodes.usage;
   }
   const { toMailError } = await import('@flowpost/core');
-  const error = toMailError(thrown).toJSON();
+  const error = JSON.parse(clean(JSON.stringify(toMailError(await fileError(thrown))))) as MailErrorJson;
   if (json) printJson({ error });
   else sayError(error);
   return exitCodes[error.category];
@@ -65,10 +83,7 @@ async function main([name = '--help', ...rest]: readonly string[]): Promise<numb
     if (!isName(name)) throw new UsageError(`There is no command ${JSON.stringify(name)}.`);
     return await run(name, rest);
   } catch (thrown) {
-    return fail(
-      thrown,
-      rest.some((argument) => /^--json(?:=|$)/.test(argument)),
-    );
+    return fail(thrown, [name, ...rest]);
   }
 }
 

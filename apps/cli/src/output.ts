@@ -12,11 +12,14 @@ export function beQuiet(): void {
   quiet = true;
 }
 
+/** What a terminal would obey, colours of our own excepted: a server's words are only to be read. */
+const commands = colours ? /(?!\x1b\[\d+m)[\x00-\x08\x0b-\x1f\x7f-\x9f]/g : /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;
+
 /** For people. */
 export function say(text: string, what: 'news' | 'error' = 'news'): void {
   if (quiet && what === 'news') return;
   clearProgress();
-  process.stderr.write(`${text}\n`);
+  process.stderr.write(`${text.replace(commands, '\ufffd')}\n`);
 }
 
 /** For programs: one JSON document. */

@@ -4,6 +4,9 @@ const clearLine = '\r\x1b[2K';
 /** How often it is drawn at most, in milliseconds. */
 const everyMs = 100;
 
+/** What ends a process without its exit being heard of. */
+const unheard = ['SIGHUP', 'SIGQUIT'] as const;
+
 let drawn = false;
 
 /** Takes the line of progress away, before something else is written. It comes back by itself. */
@@ -37,12 +40,20 @@ export class Progress implements Disposable {
     process.stderr.write(showCursor);
   };
 
+  /** Ends as it would have without this. */
+  readonly #end = (signal: NodeJS.Signals): void => {
+    this.#restore();
+    for (const one of unheard) process.off(one, this.#end);
+    process.kill(process.pid, signal);
+  };
+
   /** @param wanted not when somebody asked for quiet. */
   constructor(state: () => ProgressState, wanted = true) {
     this.#state = state;
     if (!wanted || !process.stderr.isTTY) return;
     process.stderr.write(hideCursor);
     process.once('exit', this.#restore);
+    for (const signal of unheard) process.once(signal, this.#end);
     this.#timer = setInterval(() => this.#draw(), everyMs);
     this.#timer.unref();
   }
@@ -65,6 +76,7 @@ export class Progress implements Disposable {
     if (this.#timer === undefined) return;
     clearInterval(this.#timer);
     process.off('exit', this.#restore);
+    for (const signal of unheard) process.off(signal, this.#end);
     this.#restore();
   }
 }

@@ -2,8 +2,16 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { MailError } from '@flowpost/core';
 
-const secrets = ['password', 'clientSecret', 'accessToken', 'refreshToken', 'certificatePassword'];
-const commandOf = new Map(secrets.map((name) => [`${name}Command`, name]));
+export const secretFields: ReadonlySet<string> = new Set([
+  'password',
+  'clientSecret',
+  'accessToken',
+  'refreshToken',
+  'certificatePassword',
+]);
+const commandOf = new Map([...secretFields].map((name) => [`${name}Command`, name]));
+/** Nobody should be asked for a password that nothing is done with. */
+export type SecretUse = 'run' | 'left out';
 /** Somebody may have to type a password for the password. */
 const longestMs = 300_000;
 
@@ -33,12 +41,13 @@ async function firstLine(name: string, command: unknown): Promise<string> {
 export async function runSecretCommands(
   connection: unknown,
   from: { readonly path: string; readonly mayRunCommands: boolean },
+  use: SecretUse,
 ): Promise<unknown> {
   if (Array.isArray(connection) || typeof connection !== 'object' || connection === null) return connection;
   const entries = await Promise.all(
     Object.entries(connection).map(async ([key, value]) => {
       const secret = commandOf.get(key);
-      if (secret === undefined) return [key, await runSecretCommands(value, from)];
+      if (secret === undefined) return [key, await runSecretCommands(value, from, use)];
       if (!from.mayRunCommands) {
         throw new MailError(
           'CONNECTION_INVALID',
@@ -52,7 +61,7 @@ export async function runSecretCommands(
         Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'string');
       if (typeof value !== 'string' && !isList)
         throw new MailError('CONNECTION_INVALID', `${key} must be a command: a text, or a list of texts.`);
-      return [secret, await firstLine(key, value)];
+      return [secret, use === 'run' ? await firstLine(key, value) : 'left out'];
     }),
   );
   return Object.fromEntries(entries);

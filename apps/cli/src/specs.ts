@@ -84,6 +84,10 @@ export const batchSpec = {
     results: text('where each row is written down as it ends (default ROWS.results.ndjson)', 'FILE'),
     resume: { type: 'boolean', about: 'go on where an earlier run ended; nobody gets it twice' },
     'retry-failed': { type: 'boolean', about: 'with --resume: try rows again that were refused for good' },
+    'retry-in-doubt': {
+      type: 'boolean',
+      about: 'with --resume: send rows again that may have been sent; whoever got one gets another',
+    },
     concurrency: { ...text('messages under way at once', 'N'), default: '20' },
     rate: text('at most so many messages: 100/s, 1000/min or 5000/h', 'N/UNIT'),
     limit: text('only so many rows, from where it starts', 'N'),
@@ -91,7 +95,8 @@ export const batchSpec = {
   },
   notes: `The template's settings are those of the send-email node; a file whose name ends in .html or .htm has an HTML text.
 RESULTS.journal says what was about to be sent. After a crash --resume needs both: rows that may have been sent are listed as in
-doubt and not sent again, rows that were not sent are.`,
+doubt and not sent again, rows that were not sent are, those that were not tried yet first. When a server cannot be reached, or five
+rows one after another are lost on the way, the batch stops. Ctrl-C finishes what is leaving, and leaves the rest for --resume.`,
   examples: [
     ['see what would be sent', 'flowpost batch --template letter.html --rows people.csv --dry-run'],
     ['send it', 'flowpost batch --connection @work --template letter.html --rows people.csv --rate 30/min'],

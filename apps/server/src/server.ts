@@ -2,12 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createFlowScope, type FlowScope } from '@flowpost/node-adapter';
+import { createFlowScope, type FlowScope, lockPath } from '@flowpost/node-adapter';
 import type { FastifyInstance } from 'fastify';
 import type { ServerConfig } from './config.ts';
 import { ConnectionStore, expiryWarning } from './connections/connection-store.ts';
 import { HostAccess } from './connections/host-access.ts';
-import { lockFolder } from './database/data-folder.ts';
 import type { Database } from './database/database.ts';
 import { migrate } from './database/migrate.ts';
 import { openPglite } from './database/pglite.ts';
@@ -71,8 +70,11 @@ async function openDatabase({ databaseUrl, dataFolder }: ServerConfig): Promise<
  * @throws MailError `FOLDER_IN_USE`, `SECRET_KEY_INVALID`; what the database says when it cannot be opened.
  */
 export async function startServer(config: ServerConfig): Promise<RunningServer> {
-  mkdirSync(config.filesFolder, { recursive: true, mode: 0o700 });
-  const unlock = config.databaseUrl === undefined ? lockFolder(config.dataFolder) : () => undefined;
+  for (const folder of [config.dataFolder, config.filesFolder])
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  // Two at once would destroy an embedded database.
+  const unlock =
+    config.databaseUrl === undefined ? await lockPath(join(config.dataFolder, 'database')) : () => undefined;
   const cleanUp: (() => unknown)[] = [unlock];
   try {
     return await start(config, cleanUp);

@@ -12,10 +12,13 @@ export interface BatchRow<Row extends object = Record<string, unknown>> {
   readonly outcome: NodeOutcome;
 }
 
-export interface BatchHost extends Omit<NodeHost, 'onSettled' | 'beforeData'> {
+export interface BatchHost extends Omit<NodeHost, 'onSettled' | 'beforeData' | 'leavingSignal'> {
   /** Rows under way at once; sessions are limited by the connection besides. Default 5. */
   readonly concurrency?: number | undefined;
-  /** When it is aborted no further row is begun, and what is under way goes on; `signal` cancels that as well. */
+  /**
+   * When it is aborted no further row is begun and those that wait are cancelled; only messages that may be leaving are finished.
+   * `signal` cancels those as well.
+   */
   readonly stopping?: AbortSignal | undefined;
   /**
    * Called for each row when its recipients are accepted and no byte of the message has left: the place to write down that from
@@ -63,13 +66,16 @@ export async function* runBatch<Settings extends z.ZodType, Row extends object>(
     changed.resolve();
   };
   const signals = [host.signal, stopping].filter((one) => one !== undefined);
-  for (const one of signals) one.addEventListener('abort', end, { once: true });
-  if (signals.some(({ aborted }) => aborted)) end();
+  const signal = AbortSignal.any(signals);
+  signal.addEventListener('abort', end, { once: true });
+  if (signal.aborted) end();
+  const signalsOfRow = { signal, ...(stopping && { leavingSignal: host.signal }) };
 
   const run = async (index: number, row: Row): Promise<BatchRow<Row>> => {
     const settled = Promise.withResolvers<NodeOutcome>();
     const begun = await runNode(definition, settings, {
       ...host,
+      ...signalsOfRow,
       scope,
       names: { ...host.names, row },
       onSettled: settled.resolve,
@@ -131,7 +137,7 @@ export async function* runBatch<Settings extends z.ZodType, Row extends object>(
     if (failure) throw failure.error;
   } finally {
     ended = true;
-    for (const one of signals) one.removeEventListener('abort', end);
+    signal.removeEventListener('abort', end);
     // Nothing is left under way, whoever stopped and why.
     await Promise.allSettled(underWay);
     // One that is waiting for something of its own is not waited for.

@@ -14,6 +14,8 @@ export interface NodeHost extends PrepareOptions, Pick<SendOptions, 'beforeData'
   readonly scope?: FlowScope | undefined;
   /** Cancels the run. An asynchronous send goes on without it. */
   readonly signal?: AbortSignal | undefined;
+  /** Cancels a message that may be leaving, which `signal` then no longer does. Default `signal`. */
+  readonly leavingSignal?: AbortSignal | undefined;
   /**
    * Hears how an asynchronous send ended. `store` puts its result into the flow's data as it is by then.
    */

@@ -1,22 +1,12 @@
-import { hash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { createReadStream, existsSync, statSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, realpath } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { MailError } from '@flowpost/core';
+import { lockPath } from '@flowpost/node-adapter';
 import { UsageError } from '../command-line.ts';
 import { Appender } from './appender.ts';
-import { lockFile } from './lock-file.ts';
-import type { Row } from './rows.ts';
-
-/** How a row ended. `deferred` was not sent and may succeed later; `in-doubt` may have been sent. */
-export type RowState = 'sent' | 'partial' | 'failed' | 'deferred' | 'in-doubt';
-const states: readonly (RowState | 'begun')[] = [
-  'begun',
-  'sent',
-  'partial',
-  'failed',
-  'deferred',
-  'in-doubt',
-];
+import { RowMemory, type RowState, states } from './row-memory.ts';
 
 /** What a line of the results says of a row, beside which row and which run. Of several lines for a row the last one counts. */
 export interface RowResult {
@@ -24,65 +14,38 @@ export interface RowResult {
   readonly [more: string]: unknown;
 }
 
-const keyLength = 8;
-/** Tells the rows of one file apart; no more is needed. */
-export const keyOf = (row: Row): string =>
-  hash('sha256', JSON.stringify(row), 'base64url').slice(0, keyLength);
-
-/** What became of each row in which run, in a few bytes a row, so that there may be millions. */
-class RowMemory {
-  #states = new Uint8Array(1_024);
-  #runs = new Uint16Array(1_024);
-  #keys = Buffer.alloc(keyLength * 1_024);
-  highest = 0;
-
-  #grow(row: number): void {
-    const size = Math.max(row + 1, this.#states.length * 2);
-    const [oldStates, oldRuns, oldKeys] = [this.#states, this.#runs, this.#keys];
-    this.#states = new Uint8Array(size);
-    this.#states.set(oldStates);
-    this.#runs = new Uint16Array(size);
-    this.#runs.set(oldRuns);
-    this.#keys = Buffer.alloc(size * keyLength);
-    oldKeys.copy(this.#keys);
-  }
-
-  set(row: number, key: string, run: number, state: RowState | 'begun'): void {
-    if (row >= this.#states.length) this.#grow(row);
-    this.#states[row] = states.indexOf(state) + 1;
-    this.#runs[row] = run;
-    this.#keys.write(key.padEnd(keyLength), row * keyLength, 'latin1');
-    this.highest = Math.max(this.highest, row);
-  }
-
-  state(row: number): RowState | 'begun' | undefined {
-    return states[(this.#states[row] ?? 0) - 1];
-  }
-
-  run(row: number): number {
-    return this.#runs[row] ?? 0;
-  }
-
-  key(row: number): string {
-    return this.#keys.toString('latin1', row * keyLength, (row + 1) * keyLength);
-  }
-}
-
-/** Hands over the lines of a file up to the last whole one; what a crash broke off is not one. @returns their bytes. */
-async function readLines(path: string, take: (line: string) => void): Promise<number> {
+/**
+ * Hands over the lines of a file. What a crash broke off at its end is none.
+ *
+ * @param own what a beginning of a line of ours looks like.
+ * @returns how many bytes are whole lines.
+ * @throws MailError `FILE_UNREADABLE` when it ends in what never was a line of ours.
+ */
+async function readLines(path: string, own: RegExp, take: (line: string) => void): Promise<number> {
   if (!existsSync(path)) return 0;
   let whole = 0;
   let pending = '';
-  // One character a byte, so that lines can be counted in bytes.
+  // One character a byte, so that lines can be counted in bytes. A power failure may leave zeros where nothing was written yet.
+  const written = (text: string): string => text.replaceAll('\0', '');
   for await (const chunk of createReadStream(path, 'latin1')) {
     const lines = (pending + chunk).split('\n');
     pending = lines.pop() ?? '';
     for (const line of lines) {
       whole += line.length + 1;
-      take(line);
+      take(written(line));
     }
   }
+  const left = written(pending);
+  if (left !== '' && !own.test(left)) throw damaged(path, left);
   return whole;
+}
+
+/** A file that was made is there after a power failure when its folder is written as well. */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(dirname(path), 'r').catch(() => undefined);
+  // Not everywhere can a folder be opened.
+  await folder?.sync().catch(() => undefined);
+  await folder?.close();
 }
 
 const damaged = (path: string, line: string): MailError =>
@@ -118,17 +81,18 @@ export class BatchJournal implements AsyncDisposable {
   readonly #files: readonly FileHandle[];
   readonly #begun: Appender;
   readonly #ended: Appender;
-  readonly #unlock: () => Promise<void>;
+  readonly #unlock: () => void;
   readonly #path: string;
   #failure: MailError | undefined;
   #isTold = false;
+  #isClosed = false;
 
   private constructor(
     path: string,
     memory: RowMemory,
     run: number,
     [results, journal]: readonly [FileHandle, FileHandle],
-    unlock: () => Promise<void>,
+    unlock: () => void,
   ) {
     this.#path = path;
     this.#memory = memory;
@@ -144,9 +108,11 @@ export class BatchJournal implements AsyncDisposable {
    * @throws UsageError when there is one and it is not to be gone on with.
    * @throws MailError `FOLDER_IN_USE` when another process is at it; `FILE_UNREADABLE`.
    */
-  static async open(path: string, resume: boolean): Promise<BatchJournal> {
+  static async open(given: string, resume: boolean): Promise<BatchJournal> {
+    // However it is named, it is the same batch.
+    const path = await realpath(given).catch(() => given);
     const journalPath = `${path}.journal`;
-    const unlock = await lockFile(`${path}.lock`);
+    const unlock = await lockPath(path, 'It sends this batch. Wait for it, or stop it.');
     try {
       const before = [path, journalPath].find((one) => existsSync(one));
       if (before !== undefined && !resume) {
@@ -164,41 +130,51 @@ export class BatchJournal implements AsyncDisposable {
       }
       const memory = new RowMemory();
       let run = 0;
-      const journalBytes = await readLines(journalPath, (line) => {
+      let latest = 0;
+      const ownJournal = /^(?:\d+(?: \S*)?|r(?:u(?:n(?: .*)?)?)?)$/;
+      const journalBytes = await readLines(journalPath, ownJournal, (line) => {
         const [, row, key, start] = /^(?:(\d+) (\S{8})|run (\d+) \S+)$/.exec(line) ?? [];
         if (start !== undefined) run = Number(start);
         else if (key !== undefined) memory.set(Number(row), key, run, 'begun');
         else throw damaged(journalPath, line);
       });
-      const resultBytes = await readLines(path, (line) => {
+      latest = run;
+      const resultBytes = await readLines(path, /^\{(?:$|"(?:$|r(?:$|o(?:$|w(?:$|"(?:$|:))))))/, (line) => {
         // The fields that count stand first, so that a million lines need not be parsed.
         const [, row, key, of, state] =
           /^\{"row":(\d+),"key":"([\w-]{8})","run":(\d+),"state":"([a-z-]+)"/.exec(line) ?? [];
         const known = states.find((one) => one === state);
         if (key === undefined || known === undefined) throw damaged(path, line);
+        latest = Math.max(latest, Number(of));
         if (Number(of) >= memory.run(Number(row))) memory.set(Number(row), key, Number(of), known);
       });
+      // A line of an earlier run must never count for more than one of this run.
+      const next = latest + 1;
       const results = await open(path, 'a', 0o600);
       const journal = await open(journalPath, 'a', 0o600);
       await results.truncate(resultBytes);
       await journal.truncate(journalBytes);
-      const opened = new BatchJournal(path, memory, run + 1, [results, journal], unlock);
-      await opened.#begun.append(`run ${run + 1} ${randomUUID()}\n`);
+      const opened = new BatchJournal(path, memory, next, [results, journal], unlock);
+      await opened.#begun.append(`run ${next} ${randomUUID()}\n`).catch((error) => {
+        throw unwritable(journalPath, error);
+      });
+      await syncFolder(path);
       await opened.#listDoubtful();
       return opened;
     } catch (error) {
-      await unlock();
+      unlock();
       throw error;
     }
   }
 
-  /** What was about to leave when an earlier run ended. */
+  /** What was about to leave when an earlier run ended: that run's result, written down by this one. */
   async #listDoubtful(): Promise<void> {
+    const message = 'An earlier run ended while the message was being sent; the server may have it.';
     for (let row = 1; row <= this.#memory.highest; row++) {
       if (this.#memory.state(row) !== 'begun') continue;
-      this.end(row, this.#memory.key(row), {
+      this.#write(row, this.#memory.key(row), this.#memory.run(row), {
         state: 'in-doubt',
-        error: { message: 'An earlier run ended while the message was being sent; the server may have it.' },
+        error: { message },
       });
     }
     await this.#ended.flushed();
@@ -229,9 +205,7 @@ export class BatchJournal implements AsyncDisposable {
 
   /** How many rows ended so, before this run and in it. */
   count(state: RowState): number {
-    let count = 0;
-    for (let row = 1; row <= this.#memory.highest; row++) if (this.#memory.state(row) === state) count++;
-    return count;
+    return this.#memory.count(state);
   }
 
   /** Resolves when it is on the disk that the row's message is about to leave. */
@@ -241,20 +215,36 @@ export class BatchJournal implements AsyncDisposable {
     });
   }
 
+  /** Whether this run was at the row already. */
+  isOfThisRun(row: number): boolean {
+    return this.#memory.run(row) === this.#run;
+  }
+
   /**
    * Writes down how a row ended.
    *
    * @throws MailError `STORAGE_UNAVAILABLE` when an earlier line could not be written.
    */
-  end(row: number, key: string, { state, ...more }: RowResult): void {
+  end(row: number, key: string, result: RowResult): void {
     this.#tell();
-    this.#memory.set(row, key, this.#run, state);
-    this.#ended.append(`${JSON.stringify({ row, key, run: this.#run, state, ...more })}\n`).catch((error) => {
+    this.#write(row, key, this.#run, result);
+  }
+
+  #write(row: number, key: string, run: number, { state, ...more }: RowResult): void {
+    this.#memory.set(row, key, run, state);
+    this.#ended.append(`${JSON.stringify({ row, key, run, state, ...more })}\n`).catch((error) => {
       this.#failure ??= unwritable(this.#path, error);
     });
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /**
+   * Writes what is left to be written, and gives the files back.
+   *
+   * @returns what could not be written.
+   */
+  async close(): Promise<MailError | undefined> {
+    if (this.#isClosed) return undefined;
+    this.#isClosed = true;
     await this.#ended.flushed();
     for (const file of this.#files) {
       await file.datasync().catch((error) => {
@@ -262,7 +252,11 @@ export class BatchJournal implements AsyncDisposable {
       });
       await file.close();
     }
-    await this.#unlock();
-    this.#tell();
+    this.#unlock();
+    return this.#isTold ? undefined : this.#failure;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
   }
 }

@@ -1,9 +1,10 @@
 import type { ErrorCategory, MailErrorJson } from '@flowpost/core';
 import type { NodeOutcome } from '@flowpost/node-adapter';
-import type { RowResult, RowState } from './journal.ts';
+import type { RowResult } from './journal.ts';
+import type { RowState } from './row-memory.ts';
 
-/** What goes wrong with every row alike: to go on would fail them all. */
-const forEveryRow: ReadonlySet<ErrorCategory> = new Set([
+/** What is no fault of the row: it was not sent, and may be once somebody has seen to that. */
+const laterPerhaps: ReadonlySet<ErrorCategory> = new Set([
   'authentication',
   'configuration',
   'tls',
@@ -15,16 +16,15 @@ const forEveryRow: ReadonlySet<ErrorCategory> = new Set([
 export function resultOf(outcome: NodeOutcome): RowResult {
   if (!('error' in outcome)) {
     const { status, messageId, accepted, rejected, response } = outcome.receipt;
-    return { state: status === 'partial' ? 'partial' : 'sent', messageId, accepted, rejected, response };
+    const state = status === 'partial' ? 'partial' : 'sent';
+    // Sent before, that is: with duplicateWindow the same content to the same people is sent once.
+    const isDuplicate = status === 'duplicate' && { isDuplicate: true };
+    return { state, messageId, accepted, rejected, response, ...isDuplicate };
   }
   const error = outcome.error as MailErrorJson;
   const { code, category, phase, message, hint, retryable, inDoubt, details } = error;
-  const isDeferred = retryable || forEveryRow.has(category);
+  const isDeferred = retryable || laterPerhaps.has(category);
   const state: RowState = inDoubt ? 'in-doubt' : isDeferred ? 'deferred' : 'failed';
   const messageId = (details as { messageId?: string } | undefined)?.messageId;
   return { state, ...(messageId && { messageId }), error: { code, category, phase, message, hint } };
 }
-
-/** Whether it makes no sense to begin another row. */
-export const stopsBatch = ({ category, code, inDoubt }: MailErrorJson): boolean =>
-  !inDoubt && (forEveryRow.has(category) || code === 'STORAGE_UNAVAILABLE');

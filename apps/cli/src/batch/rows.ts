@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { createInterface } from 'node:readline';
+import { type Readable, Transform } from 'node:stream';
 import { MailError } from '@flowpost/core';
 import { parse } from 'csv-parse';
 
@@ -11,12 +12,44 @@ export type RowFormat = 'csv' | 'ndjson';
 const invalid = (path: string, message: string, hint: string): MailError =>
   new MailError('INPUT_INVALID', `${path}: ${message}.`, { hint, details: { path } });
 
+/** Longer is no row: somewhere a quote is not closed, and the rest of the file would be read into it. In bytes. */
+const longestRow = 16 * 1_048_576;
+
+/** Hands bytes through as long as they are UTF-8; other encodings would go out as nonsense. */
+class OnlyUtf8 extends Transform {
+  readonly #decoder = new TextDecoder('utf-8', { fatal: true });
+  readonly #name: string;
+
+  constructor(name: string) {
+    super();
+    this.#name = name;
+  }
+
+  #check(chunk: Buffer | undefined): Error | null {
+    try {
+      this.#decoder.decode(chunk, { stream: chunk !== undefined });
+      return null;
+    } catch {
+      return invalid(this.#name, 'it is not UTF-8', 'Save it as UTF-8, or convert it with iconv -t UTF-8.');
+    }
+  }
+
+  override _transform(chunk: Buffer, _encoding: string, done: (error: Error | null, data?: Buffer) => void) {
+    done(this.#check(chunk), chunk);
+  }
+
+  override _flush(done: (error: Error | null) => void): void {
+    done(this.#check(undefined));
+  }
+}
+
 /** Rows of a table, read as they are asked for; any number of them. */
 export class Rows {
   readonly #path: string;
   readonly #format: RowFormat;
   readonly #size: number | undefined;
   #read = 0;
+  readonly #open = new Set<Readable>();
 
   private constructor(path: string, format: RowFormat, size: number | undefined) {
     this.#path = path;
@@ -48,32 +81,52 @@ export class Rows {
     return this.#size === undefined || this.#size === 0 ? undefined : this.#read / this.#size;
   }
 
-  #stream(): NodeJS.ReadableStream {
-    if (this.#path === '-') return process.stdin;
-    const stream = createReadStream(this.#path);
-    stream.on('data', (chunk) => {
+  /** Whether it can be read from the beginning again. */
+  get canRepeat(): boolean {
+    return this.#path !== '-';
+  }
+
+  /** Ends whoever still waits for more. */
+  close(): void {
+    for (const stream of this.#open) stream.destroy();
+    this.#open.clear();
+  }
+
+  #stream(name: string): Readable {
+    this.#read = 0;
+    const source: Readable = this.canRepeat ? createReadStream(this.#path) : process.stdin;
+    source.on('data', (chunk) => {
       this.#read += chunk.length;
     });
-    return stream;
+    const text = source.pipe(new OnlyUtf8(name));
+    source.on('error', (error) => text.destroy(error));
+    this.#open.add(source).add(text);
+    return text;
   }
 
   /** @throws MailError `INPUT_INVALID` naming the line. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Row, void, undefined> {
-    const name = this.#path === '-' ? 'standard input' : this.#path;
-    if (this.#format === 'csv') yield* this.#csv(name);
-    else yield* this.#ndjson(name);
+    const name = this.canRepeat ? this.#path : 'standard input';
+    try {
+      if (this.#format === 'csv') yield* this.#csv(name);
+      else yield* this.#ndjson(name);
+    } finally {
+      this.close();
+    }
   }
 
   async *#csv(name: string): AsyncGenerator<Row, void, undefined> {
-    const source = this.#stream();
+    const source = this.#stream(name);
     const parser = source.pipe(
       parse({
         bom: true,
         columns: (header: string[]) => this.#columns(name, header),
+        max_record_size: longestRow,
         skip_empty_lines: true,
         trim: true,
       }),
     );
+    this.#open.add(parser);
     source.on('error', (error) => parser.destroy(error));
     try {
       for await (const row of parser) yield row as Row;
@@ -97,10 +150,14 @@ export class Rows {
 
   async *#ndjson(name: string): AsyncGenerator<Row, void, undefined> {
     let number = 0;
-    for await (const line of createInterface({
-      input: this.#stream(),
-      crlfDelay: Number.POSITIVE_INFINITY,
-    })) {
+    const source = this.#stream(name);
+    const lines = createInterface({ input: source, crlfDelay: Number.POSITIVE_INFINITY });
+    let failure: Error | undefined;
+    source.on('error', (error) => {
+      failure = error;
+      lines.close();
+    });
+    for await (const line of lines) {
       number++;
       if (line.trim() === '') continue;
       let row: unknown;
@@ -114,5 +171,6 @@ export class Rows {
       }
       yield row as Row;
     }
+    if (failure) throw failure;
   }
 }

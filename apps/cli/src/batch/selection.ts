@@ -1,5 +1,8 @@
-import { keyOf } from './journal.ts';
-import type { Row } from './rows.ts';
+import { keyOf } from './row-memory.ts';
+import type { Row, Rows } from './rows.ts';
+
+/** When a row is wanted: at once, when all of those have had their turn, or not at all. */
+export type Turn = 'first' | 'later' | 'never';
 
 /** The rows that are left to do, and their places in the file. */
 export class Selection {
@@ -7,24 +10,38 @@ export class Selection {
   readonly places = new Map<number, { readonly row: number; readonly key: string }>();
   skipped = 0;
   #taken = 0;
-  readonly #wants: (row: number, key: string) => boolean;
+  readonly #turnOf: (row: number, key: string) => Turn;
   readonly #limit: number;
 
-  constructor(wants: (row: number, key: string) => boolean, limit: number) {
-    this.#wants = wants;
+  constructor(turnOf: (row: number, key: string) => Turn, limit: number) {
+    this.#turnOf = turnOf;
     this.#limit = limit;
   }
 
-  async *of(rows: AsyncIterable<Row>): AsyncGenerator<Row, void, undefined> {
+  async *of(rows: Rows): AsyncGenerator<Row, void, undefined> {
+    const isLater = yield* this.#pass(rows, rows.canRepeat ? ['first'] : ['first', 'later']);
+    // What failed before may fail again, and must not be in the way of those who were not tried yet.
+    if (isLater && rows.canRepeat && this.#taken < this.#limit) yield* this.#pass(rows, ['later']);
+  }
+
+  /** @returns whether some are left for later. */
+  async *#pass(rows: Rows, turns: readonly Turn[]): AsyncGenerator<Row, boolean, undefined> {
     let row = 0;
+    let isLater = false;
     for await (const one of rows) {
-      if (this.#taken >= this.#limit) return;
       const key = keyOf(one);
-      if (this.#wants(++row, key)) {
-        this.places.set(this.#taken++, { row, key });
-        yield one;
-      } else this.skipped++;
+      const turn = this.#turnOf(++row, key);
+      if (turn === 'never' && turns.includes('first')) this.skipped++;
+      if (!turns.includes(turn)) {
+        isLater ||= turn === 'later';
+        continue;
+      }
+      this.places.set(this.#taken++, { row, key });
+      yield one;
+      // Not when the next one comes, for which one might wait for ever.
+      if (this.#taken >= this.#limit) break;
     }
+    return isLater;
   }
 
   place(index: number): { readonly row: number; readonly key: string } {

@@ -13,14 +13,22 @@ export interface BatchTemplate {
 const invalid = (path: string, message: string, hint: string): MailError =>
   new MailError('INPUT_INVALID', `${path}: ${message}.`, { hint, details: { path } });
 
+const expressionLine = /^(\s*(?:- +)*(?:[\w-]+: +)?)(\{\{.*\}\}.*?)[ \t]*$/;
+/** A line after which text comes as it is, as long as it stands further in (YAML 1.2 section 8.1). */
+const blockBegin = /^(\s*)(?:- +)*(?:[^#]*: +)?[|>][+-]?\d?[+-]?[ \t]*(?:#.*)?$/;
+
 /** `to: {{ row.email }}` means that text, though to YAML it is something else. */
-const quoteExpressions = (yaml: string): string =>
-  yaml.replace(
-    /^(\s*(?:- +)?(?:[\w-]+: +)?)(\{\{.*\}\}.*?)[ \t]*$/gm,
-    (_all, before: string, text: string) => {
-      return `${before}${JSON.stringify(text)}`;
-    },
-  );
+function quoteExpressions(yaml: string): string {
+  let block: number | undefined;
+  const quote = (line: string): string => {
+    const indent = line.search(/\S/);
+    if (block !== undefined && (indent === -1 || indent > block)) return line;
+    block = blockBegin.exec(line)?.[1]?.length;
+    const [, before = '', text] = expressionLine.exec(line) ?? [];
+    return text === undefined ? line : `${before}${JSON.stringify(text)}`;
+  };
+  return yaml.split(/\r?\n/).map(quote).join('\n');
+}
 
 /** Between two lines of `---` at the beginning, as static site generators have it. */
 function split(text: string): readonly [frontMatter: string, body: string] | undefined {
@@ -46,10 +54,12 @@ export async function readTemplate(path: string): Promise<BatchTemplate> {
   try {
     settings = parse(quoteExpressions(frontMatter)) ?? {};
   } catch (error) {
-    const [reason] = (error as Error).message.split('\n', 1);
+    // The parser quotes what it read, which may be a connection. The first line of the file is the one of ---.
+    const { linePos } = error as { linePos?: readonly [{ readonly line: number }] };
+    const line = linePos ? ` (line ${linePos[0].line + 1})` : '';
     throw invalid(
       path,
-      `its settings are not valid YAML (${reason})`,
+      `its settings are not valid YAML${line}`,
       'Put values with special characters into quotes.',
     );
   }

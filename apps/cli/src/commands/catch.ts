@@ -138,7 +138,11 @@ async function startFaulty(values: CatchValues, port: number, show: (raw: Buffer
     throw new UsageError('--fault goes with --port, --dir and --tls starttls, and with nothing else.');
   const server = await FaultServer.start({
     ...readFault(values.fault ?? ''),
-    ...{ port, onMessage: (message) => void show(Buffer.from(message)) },
+    port,
+    onMessage: (message) =>
+      void show(Buffer.from(message)).catch((error) =>
+        say(`A message cannot be kept: ${(error as Error).message}`, 'error'),
+      ),
     ...(values.tls && { certificate: await makeCertificate(values['ca-out']) }),
   });
   const url = `smtp://127.0.0.1:${server.port}`;

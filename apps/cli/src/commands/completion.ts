@@ -1,5 +1,6 @@
 import { type Command, type CommandSpec, commonOptions, type Option, UsageError } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
+import { printJson } from '../output.ts';
 import { type completionSpec, specs } from '../specs.ts';
 
 const commands: readonly (readonly [string, CommandSpec])[] = Object.entries<CommandSpec>(specs);
@@ -97,9 +98,10 @@ function fish(): string {
 const shells: Readonly<Record<string, () => string>> = { bash, zsh, fish };
 
 /** `flowpost completion`: what a shell needs, made from the same table as the help. */
-export const completion: Command<typeof completionSpec> = async (_values, [shell = '', ...rest]) => {
+export const completion: Command<typeof completionSpec> = async ({ json }, [shell = '', ...rest]) => {
   const write = Object.hasOwn(shells, shell) && rest.length === 0 ? shells[shell] : undefined;
   if (!write) throw new UsageError('flowpost completion takes bash, zsh or fish.');
-  process.stdout.write(write());
+  if (json) printJson({ [shell]: write() });
+  else process.stdout.write(write());
   return exitCodes.sent;
 };

@@ -11,9 +11,6 @@ import { bytesOf, summarize, summaryOf } from '../summary.ts';
 import { readRun } from './run.ts';
 import { readSettings } from './send.ts';
 
-/** A preview needs no server, only what a connection may say about the message. */
-const nowhere = 'smtp://localhost';
-
 /** The HTML text with its pictures in it, so that a browser shows it as it stands. */
 async function htmlPage(bytes: Buffer): Promise<string> {
   const { default: PostalMime } = await import('postal-mime');
@@ -38,7 +35,7 @@ export const preview: Command<typeof previewSpec> = async (values, operands) => 
       const { node, settings, flow, sending } = await readRun('preview', values, operands);
       return previewNode(node, settings, { flow }, sending);
     }
-    const { request, sending } = await readSettings(values, nowhere);
+    const { request, sending } = await readSettings(values, { previewOnly: true });
     const { message, connection, policy } = request;
     return previewMessage(
       policy.sandbox ? applySandbox(message, policy.sandbox) : message,
@@ -46,11 +43,13 @@ export const preview: Command<typeof previewSpec> = async (values, operands) => 
       sending,
     );
   };
-  const composed = await compose();
   const page = values['html-out'];
+  const composed = await compose();
   if (page !== undefined) {
-    await writeFile(page, await htmlPage(await bytesOf(composed)));
+    const body = await bytesOf(composed);
+    await writeFile(page, await htmlPage(body));
     say(`Wrote ${page}. Nothing was sent.`);
+    if (values.json) printJson(await summaryOf({ ...composed, body }));
   } else if (values.json) printJson(await summaryOf(composed));
   else if (values.summary) process.stdout.write(await summarize(composed));
   else {

@@ -59,7 +59,13 @@ export async function readRun(command: string, values: StepArguments, operands: 
   const settings =
     named === undefined
       ? step.settings
-      : { ...step.settings, connection: await readConnection({ ...values, connection: named }) };
+      : {
+          ...step.settings,
+          connection: await readConnection(
+            { ...values, connection: named },
+            { previewOnly: command === 'preview' },
+          ),
+        };
 
   // Files may come from the folder of the step and from the working directory, relative ones from the former.
   const folder = dirname(resolve(path));

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { open, rename, rm, stat } from 'node:fs/promises';
+import { open, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
 import { createInterface } from 'node:readline/promises';
 import { Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
@@ -7,7 +7,7 @@ import { EncryptedText, formatSecretKey, generateSecretKey, MailError } from '@f
 import { type Command, UsageError } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { printJson, say } from '../output.ts';
-import { readText, secretBox } from '../read-input.ts';
+import { secretBox } from '../read-input.ts';
 import type { secretSpec } from '../specs.ts';
 
 function box() {
@@ -44,7 +44,7 @@ const readInput = async (): Promise<string> =>
 const encryptedText = /\beyJ[\w-]+\.\.[\w-]+\.[\w-]*\.[\w-]+/g;
 
 /** Puts a file in the place of another one: it is there as a whole, or not at all. */
-async function replaceFile(path: string, content: string): Promise<void> {
+async function replaceFile(path: string, content: Buffer): Promise<void> {
   const { mode } = await stat(path);
   const beside = `${path}.${randomUUID()}`;
   try {
@@ -63,8 +63,11 @@ async function replaceFile(path: string, content: string): Promise<void> {
 }
 
 /** Encrypts every encrypted text in a file anew, and leaves everything else as it is. */
-async function rotateFile(path: string): Promise<number> {
-  const content = await readText(path);
+async function rotateFile(named: string): Promise<number> {
+  // The file itself, and not a link to it.
+  const path = await realpath(named);
+  // One character a byte: what is not ours stays as it is, whatever its encoding.
+  const content = await readFile(path, 'latin1');
   const found = [...new Set(content.match(encryptedText))];
   const keys = box();
   const renewed = new Map<string, string>();
@@ -73,7 +76,10 @@ async function rotateFile(path: string): Promise<number> {
   if (renewed.size > 0)
     await replaceFile(
       path,
-      content.replace(encryptedText, (one) => renewed.get(one) ?? one),
+      Buffer.from(
+        content.replace(encryptedText, (one) => renewed.get(one) ?? one),
+        'latin1',
+      ),
     );
   return renewed.size;
 }

@@ -67,14 +67,14 @@ function put(settings: Record<string, unknown>, argument: string): void {
 /**
  * The settings of the send-email node that the options of `flowpost send` and `flowpost preview` say.
  *
- * @param otherwise the connection when none is given; without it, that is an error.
+ * @param options as for `readConnection`.
  */
 export async function readSettings(
   values: Values<typeof sendSpec> | Values<typeof previewSpec>,
-  otherwise?: string,
+  options: Parameters<typeof readConnection>[1] = {},
 ) {
   const given: Record<string, unknown> = {
-    connection: await readConnection(values, otherwise),
+    connection: await readConnection(values, options),
     from: values.from,
     to: values.to ?? [],
     cc: values.cc ?? [],

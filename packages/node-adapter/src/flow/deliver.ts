@@ -11,6 +11,7 @@ import {
 } from '@flowpost/core';
 import { withDuplicateGuard, withLoopGuard, withRetry, withSandbox } from '@flowpost/transport';
 import type { NodeRequest } from '../node.ts';
+import { finishLeaving } from './finish-leaving.ts';
 import { type FlowData, mailTrigger } from './flow-data.ts';
 import type { FlowScope } from './flow-scope.ts';
 
@@ -22,7 +23,10 @@ export interface DeliveryContext extends Pick<SendOptions, 'beforeData' | 'trans
   readonly nodeId: string;
   readonly flow: FlowData;
   readonly scope: FlowScope;
+  /** Cancels the send, waits between attempts included. */
   readonly signal?: AbortSignal | undefined;
+  /** Cancels a message that may be leaving, which `signal` then no longer does. Default `signal`. */
+  readonly leavingSignal?: AbortSignal | undefined;
   /** How long to wait for a twin that is being sent elsewhere, in milliseconds. Default 60,000. */
   readonly duplicateWaitMs?: number | undefined;
 }
@@ -97,7 +101,9 @@ export async function deliver(request: NodeRequest, context: DeliveryContext): P
   const { message, connection, policy, session } = request;
   const { scope } = context;
   const unshared = session === 'unshared' ? scope.unsharedSender(connection) : undefined;
-  const sender = unshared ?? scope.sender(connection, session === 'unshared' ? undefined : session?.variable);
+  const shared = session === 'unshared' ? undefined : session?.variable;
+  const plain = unshared ?? scope.sender(connection, shared);
+  const sender = 'leavingSignal' in context ? finishLeaving(plain, context.leavingSignal) : plain;
   const { closeSession, onPartial, dsn, requireTls } = policy;
   const { beforeData, transcript } = context;
   try {
