@@ -45,12 +45,14 @@ async function run(name: Name, argv: readonly string[]): Promise<number> {
 /** What an operating system says when a file named on the command line is not what it should be. */
 async function fileError(thrown: unknown): Promise<unknown> {
   const { code, syscall, path } = thrown as NodeJS.ErrnoException;
-  if (syscall === undefined || code === undefined || path === undefined) return thrown;
+  const isFull = code === 'ENOSPC' || code === 'EDQUOT' || code === 'EIO';
+  if (syscall === undefined || code === undefined || (path === undefined && !isFull)) return thrown;
   const { MailError } = await import('@flowpost/core');
-  const details = { path, reason: code };
-  if (['ENOSPC', 'EDQUOT', 'EIO'].includes(code)) {
+  const details = { ...(path !== undefined && { path }), reason: code };
+  if (isFull) {
     const hint = 'Make room on the disk, or use another one.';
-    return new MailError('STORAGE_UNAVAILABLE', `${path} cannot be written (${code}).`, { hint, details });
+    const message = `${path ?? 'A file'} cannot be written (${code}).`;
+    return new MailError('STORAGE_UNAVAILABLE', message, { hint, details });
   }
   const hint = 'Check that its folder exists, that it is a file where a file is meant, and who may use it.';
   return new MailError('FILE_UNREADABLE', `${path} cannot be used (${code}).`, { hint, details });

@@ -1,0 +1,92 @@
+import { lstat, readFile, symlink, writeFile } from 'node:fs/promises';
+import { describe, expect, it } from 'vitest';
+import { message, Workplace } from './testing/flowpost.test-support.ts';
+
+describe('a password that was mistyped into the wrong place', () => {
+  const url = 'me:s3cr3t@mail.example.com';
+  it.each([
+    ['a connection without its scheme', ['send', '--connection', url, ...message]],
+    ['a connection with half a scheme', ['send', '--connection', `smtp//${url}`, ...message]],
+    ['a name that is a URL', ['send', '--connection', `@smtps://${url}`, ...message]],
+    ['an operand', ['send', `smtps://${url}`, ...message]],
+    ['a command', [`smtps://${url}`]],
+    ['an option', ['send', `--smtps://${url}`, ...message]],
+    [
+      'a port that is none',
+      ['send', '--connection', `smtps://me:s3cr3t@mail.example.com:99999999`, ...message],
+    ],
+  ])('%s: is not repeated', async (_, args) => {
+    await using place = await Workplace.make();
+    for (const more of [[], ['--json']]) {
+      const { code, out, err } = await place.flowpost([...args, ...more]);
+      expect(code).toBeGreaterThan(0);
+      expect(out + err).not.toContain('s3cr3t');
+    }
+    const { out, err } = await place.flowpost(['send', ...message], { FLOWPOST_CONNECTION: url });
+    expect(out + err).not.toContain('s3cr3t');
+  });
+
+  it('what holds no password is named', async () => {
+    await using place = await Workplace.make();
+    const { err } = await place.flowpost(['send', '--connection', '@work', ...message]);
+    expect(err).toContain('work');
+  });
+});
+
+describe('files', () => {
+  const sent = ['preview', ...message, '--html', '<p>x</p>'];
+  it.each([
+    ['that cannot be written', [...sent, '--html-out', 'nowhere/page.html'], 65],
+    ['that are folders', [...sent, '--html-out', '.'], 65],
+    ['of a catcher', ['catch', '--port', '0', '--tls', 'starttls', '--ca-out', 'nowhere/ca.pem'], 65],
+    ['on a disk that is full', [...sent, '--html-out', '/dev/full'], 75],
+  ])('%s are mistakes and no defects', async (_, args, expected) => {
+    await using place = await Workplace.make();
+    const { code, out } = await place.flowpost([...args, '--json']);
+    expect([code, JSON.parse(out).error.code]).toEqual([expected, expect.not.stringContaining('INTERNAL')]);
+  });
+
+  it('rotate goes through a link and changes nothing it does not know', async () => {
+    await using place = await Workplace.make();
+    const [older, newer] = await Promise.all(
+      ['old', 'new'].map(async (id) => (await place.flowpost(['secret', 'keygen', id])).out.trim()),
+    );
+    const keys = { FLOWPOST_KEYS: older ?? '' };
+    const { out } = await place.flowpost(['secret', 'encrypt'], keys, 'the secret');
+    const rest = Buffer.from('# K\xf6nig, not UTF-8\npassword: ', 'latin1');
+    await writeFile(place.path('real.yaml'), Buffer.concat([rest, Buffer.from(out)]));
+    await symlink('real.yaml', place.path('link.yaml'));
+    const both = { FLOWPOST_KEYS: `${newer},${older}` };
+    expect((await place.flowpost(['secret', 'rotate', 'link.yaml'], both)).code).toBe(0);
+    expect((await lstat(place.path('link.yaml'))).isSymbolicLink()).toBe(true);
+    const rotated = await readFile(place.path('real.yaml'));
+    expect(rotated.subarray(0, rest.length)).toEqual(rest);
+    expect(rotated.subarray(rest.length).toString()).not.toBe(out);
+  });
+});
+
+it('--json is JSON, whatever else is asked for', async () => {
+  await using place = await Workplace.make();
+  const page = await place.flowpost([
+    ...['preview', ...message, '--html', '<p>x</p>'],
+    ...['--html-out', 'page.html', '--json'],
+  ]);
+  expect(JSON.parse(page.out)).toMatchObject({ envelope: { from: 'a@x.org' } });
+  const bash = await place.flowpost(['completion', 'bash', '--json']);
+  expect(JSON.parse(bash.out).bash).toContain('complete');
+});
+
+it('a preview uses the usual connection, and asks nobody for its password', async () => {
+  await using place = await Workplace.make();
+  const config = `default: work
+connections:
+  work: { host: mail.example.com, from: shop@example.com, auth: { kind: basic, username: a, passwordCommand: "touch asked" } }`;
+  await place.write('.config/flowpost/config.yaml', config);
+  const { code, out, err } = await place.flowpost([
+    ...['preview', '--to', 'b@x.org', '--subject', 'Hi'],
+    ...['--text', 'x', '--json'],
+  ]);
+  expect([code, err]).toEqual([0, '']);
+  expect(JSON.parse(out).envelope.from).toBe('shop@example.com');
+  await expect(readFile(place.path('asked'))).rejects.toThrow('ENOENT');
+});
