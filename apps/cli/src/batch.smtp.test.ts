@@ -305,7 +305,7 @@ it(`killed ${kills} times in ${rows} rows, everybody gets it once or is listed a
 it('one process at a time', async () => {
   await using place = await Workplace.make({ 'letter.txt': letter, 'people.csv': people(2_000) });
   await using inbox = await SmtpInbox.start();
-  const first = place.start([...batch, '--connection', inbox.url]);
+  const first = place.start([...batch, '--connection', inbox.url, '--rate', '1000/s']);
   await inbox.waitForMessages(1);
   const second = await place.flowpost([...batch, '--connection', inbox.url, '--resume']);
   expect(second.err).toMatch(/is in use by another process/);
@@ -330,3 +330,24 @@ it('without the journal nobody can tell who got it, so nothing is sent', async (
   expect([code, inbox.messages.length]).toEqual([64, 3]);
   expect(err).toMatch(/nobody can tell who got it/);
 });
+
+it('after the end of a process only what was leaving is in doubt, after that of the machine what was to be sent', async () => {
+  for (const isOtherBoot of [false, true]) {
+    await using place = await Workplace.make({ 'letter.txt': letter, 'people.csv': people(200) });
+    const gate = Promise.withResolvers<undefined>();
+    await using inbox = await SmtpInbox.start({ refuse: { message: () => gate.promise } });
+    const journal = place.path('people.csv.results.ndjson.journal');
+    const child = place.start([...batch, '--connection', inbox.url]);
+    const read = (): Promise<string> => readFile(journal, 'utf8').catch(() => '');
+    await expect.poll(async () => (await read()).match(/^\d+ /gm)?.length).toBe(5);
+    await expect.poll(async () => (await read()).match(/^\+\d+ /gm)?.length).toBe(20);
+    child.kill('SIGKILL');
+    await once(child, 'close');
+    gate.resolve(undefined);
+    await inbox.waitForMessages(5);
+    if (isOtherBoot) await writeFile(journal, (await read()).replace(/^(run 1) \S+$/m, '$1 another'));
+    const { out } = await place.flowpost([...batch, '--connection', inbox.url, '--resume', '--json']);
+    const inDoubt = isOtherBoot ? 20 : 5;
+    expect(JSON.parse(out)).toMatchObject({ sent: 200 - inDoubt, inDoubt });
+  }
+}, 60_000);

@@ -20,6 +20,8 @@ export interface BatchHost extends Omit<NodeHost, 'onSettled' | 'beforeData' | '
    * `signal` cancels those as well.
    */
   readonly stopping?: AbortSignal | undefined;
+  /** Called for each row as it is begun, before anything is done for it. */
+  readonly onBegin?: ((index: number) => void) | undefined;
   /**
    * Called for each row when its recipients are accepted and no byte of the message has left: the place to write down that from
    * now on it may be sent. When it fails, the message is not sent.
@@ -50,7 +52,7 @@ export async function* runBatch<Settings extends z.ZodType, Row extends object>(
   definition: NodeDefinition<Settings>,
   settings: unknown,
   rows: Iterable<Row> | AsyncIterable<Row>,
-  { concurrency: wanted = 5, beforeData, stopping, ...host }: BatchHost,
+  { concurrency: wanted = 5, onBegin, beforeData, stopping, ...host }: BatchHost,
 ): AsyncGenerator<BatchRow<Row>, void, undefined> {
   const concurrency = parseWith(concurrencySchema, wanted);
   const scope = host.scope ?? createFlowScope();
@@ -72,6 +74,7 @@ export async function* runBatch<Settings extends z.ZodType, Row extends object>(
   const signalsOfRow = { signal, ...(stopping && { leavingSignal: host.signal }) };
 
   const run = async (index: number, row: Row): Promise<BatchRow<Row>> => {
+    onBegin?.(index);
     const settled = Promise.withResolvers<NodeOutcome>();
     const begun = await runNode(definition, settings, {
       ...host,

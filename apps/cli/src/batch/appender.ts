@@ -34,6 +34,23 @@ export class Appender {
     return promise;
   }
 
+  /**
+   * Hands a line to the system at once. It survives the end of this process, and that of the machine when a later line is flushed.
+   *
+   * @throws Error as the system has it.
+   */
+  writeNow(line: string): void {
+    // Half a line may be there, and nothing may come behind it: whoever reads the file takes it for broken off.
+    if (this.#failure) throw this.#failure.error;
+    try {
+      const bytes = Buffer.from(line);
+      for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at);
+    } catch (error) {
+      this.#failure = { error };
+      throw error;
+    }
+  }
+
   /** Resolves when everything is written, or failed to be. */
   async flushed(): Promise<void> {
     while (this.#running) await this.#running;
@@ -44,11 +61,8 @@ export class Appender {
     for (let batch = this.#next; batch; batch = this.#next) {
       this.#next = undefined;
       try {
-        // Half a line may be there, and nothing may come behind it: whoever reads the file takes it for broken off.
-        if (this.#failure) throw this.#failure.error;
-        // To hand a line to the system takes less time than to have it done elsewhere; only the disk is waited for.
-        const bytes = Buffer.from(batch.lines.join(''));
-        for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at);
+        // To hand lines to the system takes less time than to have it done elsewhere; only the disk is waited for.
+        this.writeNow(batch.lines.join(''));
         if (this.#flushes) await flush(this.#fd);
         batch.done.resolve();
       } catch (error) {

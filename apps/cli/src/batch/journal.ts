@@ -1,43 +1,17 @@
-import { randomUUID } from 'node:crypto';
-import { createReadStream, existsSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { type FileHandle, open, realpath } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { MailError } from '@flowpost/core';
 import { lockPath } from '@flowpost/node-adapter';
 import { UsageError } from '../command-line.ts';
 import { Appender } from './appender.ts';
-import { RowMemory, type RowState, states } from './row-memory.ts';
+import { bootId, intentLine, leavingLine, readEarlier, runLine } from './journal-lines.ts';
+import type { RowMemory, RowState } from './row-memory.ts';
 
 /** What a line of the results says of a row, beside which row and which run. Of several lines for a row the last one counts. */
 export interface RowResult {
   readonly state: RowState;
   readonly [more: string]: unknown;
-}
-
-/**
- * Hands over the lines of a file. What a crash broke off at its end is none.
- *
- * @param own what a beginning of a line of ours looks like.
- * @returns how many bytes are whole lines.
- * @throws MailError `FILE_UNREADABLE` when it ends in what never was a line of ours.
- */
-async function readLines(path: string, own: RegExp, take: (line: string) => void): Promise<number> {
-  if (!existsSync(path)) return 0;
-  let whole = 0;
-  let pending = '';
-  // One character a byte, so that lines can be counted in bytes. A power failure may leave zeros where nothing was written yet.
-  const written = (text: string): string => text.replaceAll('\0', '');
-  for await (const chunk of createReadStream(path, 'latin1')) {
-    const lines = (pending + chunk).split('\n');
-    pending = lines.pop() ?? '';
-    for (const line of lines) {
-      whole += line.length + 1;
-      take(written(line));
-    }
-  }
-  const left = written(pending);
-  if (left !== '' && !own.test(left)) throw damaged(path, left);
-  return whole;
 }
 
 /** A file that was made is there after a power failure when its folder is written as well. */
@@ -47,16 +21,6 @@ async function syncFolder(path: string): Promise<void> {
   await folder?.sync().catch(() => undefined);
   await folder?.close();
 }
-
-const damaged = (path: string, line: string): MailError =>
-  new MailError(
-    'FILE_UNREADABLE',
-    `${path} holds a line that is none of a batch: ${JSON.stringify(line.slice(0, 60))}.`,
-    {
-      hint: 'Give --results the file the earlier run wrote, unchanged.',
-      details: { path },
-    },
-  );
 
 /** What cannot be written down must not be sent, and may be when there is room again. */
 const unwritable = (path: string, cause: unknown): MailError => {
@@ -71,9 +35,10 @@ const unwritable = (path: string, cause: unknown): MailError => {
 };
 
 /**
- * What a batch has done: `RESULTS` holds a line for each row that ended, `RESULTS.journal` one for each row whose message was about
- * to leave, written and flushed before its first byte did. A row that is in the journal and has no result from the same run or a
- * later one is in doubt.
+ * What a batch has done. `RESULTS` holds a line for each row that ended. `RESULTS.journal` holds two for each row that was sent: one
+ * that it will be, flushed to the disk while the message waits for its turn, and one that it is leaving, written before its first
+ * byte does. A row that was leaving and has no result from the same run or a later one is in doubt. When the machine itself has
+ * stopped in between the second line may be lost, and the first one counts for it.
  */
 export class BatchJournal implements AsyncDisposable {
   readonly #memory: RowMemory;
@@ -83,6 +48,7 @@ export class BatchJournal implements AsyncDisposable {
   readonly #ended: Appender;
   readonly #unlock: () => void;
   readonly #path: string;
+  readonly #intended = new Map<number, Promise<void>>();
   #failure: MailError | undefined;
   #isTold = false;
   #isClosed = false;
@@ -128,26 +94,7 @@ export class BatchJournal implements AsyncDisposable {
           `${there} is there and ${gone} is not, so nobody can tell who got it. Put both back.`,
         );
       }
-      const memory = new RowMemory();
-      let run = 0;
-      let latest = 0;
-      const ownJournal = /^(?:\d+(?: \S*)?|r(?:u(?:n(?: .*)?)?)?)$/;
-      const journalBytes = await readLines(journalPath, ownJournal, (line) => {
-        const [, row, key, start] = /^(?:(\d+) (\S{8})|run (\d+) \S+)$/.exec(line) ?? [];
-        if (start !== undefined) run = Number(start);
-        else if (key !== undefined) memory.set(Number(row), key, run, 'begun');
-        else throw damaged(journalPath, line);
-      });
-      latest = run;
-      const resultBytes = await readLines(path, /^\{(?:$|"(?:$|r(?:$|o(?:$|w(?:$|"(?:$|:))))))/, (line) => {
-        // The fields that count stand first, so that a million lines need not be parsed.
-        const [, row, key, of, state] =
-          /^\{"row":(\d+),"key":"([\w-]{8})","run":(\d+),"state":"([a-z-]+)"/.exec(line) ?? [];
-        const known = states.find((one) => one === state);
-        if (key === undefined || known === undefined) throw damaged(path, line);
-        latest = Math.max(latest, Number(of));
-        if (Number(of) >= memory.run(Number(row))) memory.set(Number(row), key, Number(of), known);
-      });
+      const { memory, latest, resultBytes, journalBytes } = await readEarlier(path, journalPath);
       // A line of an earlier run must never count for more than one of this run.
       const next = latest + 1;
       const results = await open(path, 'a', 0o600);
@@ -155,11 +102,13 @@ export class BatchJournal implements AsyncDisposable {
       await results.truncate(resultBytes);
       await journal.truncate(journalBytes);
       const opened = new BatchJournal(path, memory, next, [results, journal], unlock);
-      await opened.#begun.append(`run ${next} ${randomUUID()}\n`).catch((error) => {
+      // First what earlier runs left, so that all that is read of them once this run has a line is on the disk.
+      await opened.#listDoubtful();
+      await results.datasync();
+      await opened.#begun.append(runLine(next)).catch((error) => {
         throw unwritable(journalPath, error);
       });
       await syncFolder(path);
-      await opened.#listDoubtful();
       return opened;
     } catch (error) {
       unlock();
@@ -208,11 +157,24 @@ export class BatchJournal implements AsyncDisposable {
     return this.#memory.count(state);
   }
 
-  /** Resolves when it is on the disk that the row's message is about to leave. */
-  begin(row: number, key: string): Promise<void> {
-    return this.#begun.append(`${row} ${key}\n`).catch((error) => {
+  /** Says that a row will be sent: while it waits for its turn, that is written. */
+  intend(row: number, key: string): void {
+    // Without a way to tell whether the machine has stopped, only what is flushed counts.
+    const line = bootId === undefined ? '' : intentLine(row, key);
+    const written = line === '' ? Promise.resolve() : this.#begun.append(line);
+    written.catch(() => undefined);
+    this.#intended.set(row, written);
+  }
+
+  /** Resolves when it is written down that the row's message is about to leave. */
+  async begin(row: number, key: string): Promise<void> {
+    try {
+      await this.#intended.get(row);
+      if (bootId === undefined) await this.#begun.append(leavingLine(row, key));
+      else this.#begun.writeNow(leavingLine(row, key));
+    } catch (error) {
       throw unwritable(`${this.#path}.journal`, error);
-    });
+    }
   }
 
   /** Whether this run was at the row already. */
@@ -226,6 +188,7 @@ export class BatchJournal implements AsyncDisposable {
    * @throws MailError `STORAGE_UNAVAILABLE` when an earlier line could not be written.
    */
   end(row: number, key: string, result: RowResult): void {
+    this.#intended.delete(row);
     this.#tell();
     this.#write(row, key, this.#run, result);
   }

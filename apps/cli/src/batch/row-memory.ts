@@ -51,6 +51,10 @@ export class RowMemory {
     return this.#runs[row] ?? 0;
   }
 
+  *rows(): Generator<number, void, undefined> {
+    for (let row = 1; row <= this.highest; row++) if (this.state(row) !== undefined) yield row;
+  }
+
   /** How many rows ended so. */
   count(state: RowState): number {
     let count = 0;

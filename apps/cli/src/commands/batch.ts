@@ -101,6 +101,10 @@ export const batch: Command<typeof batchSpec> = async (values) => {
     everyMs === undefined ? selected : paced(selected, everyMs, stopping),
     {
       ...{ flow: parseFlowData({}), scope, concurrency, stopping },
+      onBegin: (index) => {
+        const { row, key } = selection.place(index);
+        journal.intend(row, key);
+      },
       beforeData: (index) => {
         const { row, key } = selection.place(index);
         return journal.begin(row, key);
