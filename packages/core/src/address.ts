@@ -42,10 +42,28 @@ const maxDepth = 20;
 /** How much of a bad part is worth repeating. */
 const shownCharacters = 100;
 
+/** Whoever sends much sends it from the same few addresses. */
+const mostRecent = 50;
+const recent = new Map<string, readonly ParsedEntry[]>();
+
+function readList(text: string): ParsedEntry[] {
+  const known = recent.get(text);
+  // Whoever gets them may change them.
+  if (known) return known.map((entry) => ({ ...entry }));
+  const entries = new AddressListReader(text).read();
+  if (text.length > shownCharacters) return entries;
+  if (recent.size >= mostRecent) recent.clear();
+  recent.set(
+    text,
+    entries.map((entry) => ({ ...entry })),
+  );
+  return entries;
+}
+
 function readEntries(input: unknown, depth = 0): ParsedEntry[] {
   if (typeof input === 'string') {
     if (input.length <= 64 && plain.test(input)) return [{ address: input }];
-    return input.trim() === '' ? [] : new AddressListReader(input).read();
+    return input.trim() === '' ? [] : readList(input);
   }
   if (Array.isArray(input)) {
     if (depth === maxDepth)

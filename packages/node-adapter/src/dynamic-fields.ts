@@ -1,6 +1,7 @@
 import { MailError } from '@flowpost/core';
 import { Liquid, Tokenizer, TokenKind, UndefinedVariableError } from 'liquidjs';
 import type { FlowData } from './flow/flow-data.ts';
+import { PlainTemplate } from './plain-template.ts';
 import { TextCache } from './text-cache.ts';
 
 /** Nothing is read from disk, nothing inherited is seen, nothing runs long or grows large. */
@@ -65,6 +66,9 @@ const templates = {
   html: new TextCache((text) => engines.html.parse(text)),
 };
 
+const plainTemplates = new TextCache(PlainTemplate.parse);
+const writers = { text: asText, html: asHtml };
+
 /** Where a value stands in a list of addresses decides what it may be: a name must not bring recipients of its own. */
 const inAddresses = (text: string): string =>
   text
@@ -124,6 +128,8 @@ interface FieldText {
 
 /** The value of one expression; Liquid would overlook what stands behind it. */
 function evaluate(expression: string, data: object): unknown {
+  const plain = PlainTemplate.value(expression, data);
+  if (plain !== undefined) return plain;
   const { options } = engines.text;
   const tokenizer = new Tokenizer(expression, options.operators);
   const { postfix } = tokenizer.readFilteredValue().initial;
@@ -143,7 +149,9 @@ function renderText(given: FieldText, walk: Walk): unknown {
     if (expression !== undefined) return evaluate(expression.trim(), walk.data);
     const template = kind === 'addresses' ? inAddresses(text) : text;
     const engine = kind === 'html' ? 'html' : 'text';
-    const output: string = engines[engine].renderSync(templates[engine].get(template), walk.data);
+    const output: string =
+      plainTemplates.get(template)?.render(walk.data, writers[engine]) ??
+      engines[engine].renderSync(templates[engine].get(template), walk.data);
     if (output.length <= longestOutput) return output;
   } catch (error) {
     throw failure(error, given);

@@ -1,20 +1,26 @@
-import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { longestTimerMs, MailError, type SendOptions, type SendReceipt } from '@flowpost/core';
 
 const defaultDeadlineMs = 30_000;
 const graceMs = 5_000;
 
+/** Ends one thing with another. @returns undoes that. */
+function linkOf(from: AbortSignal, to: AbortController): () => void {
+  const end = (): void => to.abort(from.reason);
+  if (from.aborted) end();
+  from.addEventListener('abort', end, { once: true });
+  return () => from.removeEventListener('abort', end);
+}
+
 /** The sends of one sender that are under way: taken in until it closes, waited for then, and ended at its deadline. */
 export class InFlight {
-  readonly #sending = new Set<Promise<SendReceipt>>();
-  readonly #ending = new AbortController();
+  /** Each with what ends it. One of their own costs less than a signal made of several (AbortSignal.any). */
+  readonly #sending = new Map<Promise<SendReceipt>, AbortController>();
   readonly #deadlineMs: number;
   #closed = false;
 
   constructor(closeDeadlineMs = defaultDeadlineMs) {
     this.#deadlineMs = closeDeadlineMs;
-    setMaxListeners(0, this.#ending.signal);
   }
 
   /**
@@ -27,22 +33,27 @@ export class InFlight {
     work: (signal: AbortSignal) => Promise<SendReceipt>,
   ): Promise<SendReceipt> {
     if (this.#closed) throw new MailError('SENDER_CLOSED', 'The sender has been closed.');
-    const late = timeoutMs === undefined ? [] : [AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs))];
-    const all = [...(signal ? [signal] : []), ...late, this.#ending.signal];
-    const sending = work(all.length === 1 ? this.#ending.signal : AbortSignal.any(all));
-    this.#sending.add(sending);
+    const late =
+      timeoutMs === undefined ? undefined : AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs));
+    const ending = new AbortController();
+    const links = [signal, late].flatMap((from) => (from ? [linkOf(from, ending)] : []));
+    const sending = work(ending.signal);
+    this.#sending.set(sending, ending);
     try {
       return await sending;
     } finally {
       this.#sending.delete(sending);
+      for (const unlink of links) unlink();
     }
   }
 
   /** Takes no more, waits for what is under way, and ends it when that takes too long. */
   async close(): Promise<void> {
     this.#closed = true;
-    const timer = setTimeout(() => this.#ending.abort(new Error('the sender was closed')), this.#deadlineMs);
-    const settled = Promise.allSettled(this.#sending);
+    const timer = setTimeout(() => {
+      for (const ending of this.#sending.values()) ending.abort(new Error('the sender was closed'));
+    }, this.#deadlineMs);
+    const settled = Promise.allSettled(this.#sending.keys());
     // What does not even end when it is told to is left to itself in the end.
     const given = delay(this.#deadlineMs + graceMs, undefined, { ref: false });
     await Promise.race([settled, given]);

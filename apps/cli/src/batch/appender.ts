@@ -2,74 +2,90 @@ import { fdatasync, writeSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
-interface Batch {
-  readonly lines: string[];
-  readonly done: PromiseWithResolvers<void>;
-}
+type Waiting = PromiseWithResolvers<void>;
 
 const flush = promisify(fdatasync);
+const settle = (all: readonly Waiting[], failure: { readonly error: unknown } | undefined): void => {
+  for (const { resolve, reject } of all) {
+    if (failure) reject(failure.error);
+    else resolve();
+  }
+};
 
-/** Writes lines to the end of a file. Whoever comes while the disk is at work shares the next turn with the others. */
+/** Writes lines to the end of a file. Those that come in the same turn share a write, and those that wait for the disk a flush. */
 export class Appender {
   readonly #fd: number;
-  readonly #flushes: boolean;
-  #next: Batch | undefined;
-  #running: Promise<void> | undefined;
+  #lines: string[] = [];
+  /** Who waits for a write, and who for a flush after it. */
+  #toWrite: Waiting[] = [];
+  #toFlush: Waiting[] = [];
+  /** Who waits for the next flush, his line being written. */
+  #unflushed: Waiting[] = [];
+  #writing: Promise<void> | undefined;
+  #flushing: Promise<void> | undefined;
   #failure: { readonly error: unknown } | undefined;
 
-  /**
-   * @param fd of a file opened for appending.
-   * @param flushes whether a line counts as written only when it would survive a power failure.
-   */
-  constructor(fd: number, flushes: boolean) {
+  /** @param fd of a file opened for appending. */
+  constructor(fd: number) {
     this.#fd = fd;
-    this.#flushes = flushes;
   }
 
+  /** Resolves when the system has the line: it survives the end of this process. */
   append(line: string): Promise<void> {
-    this.#next ??= { lines: [], done: Promise.withResolvers() };
-    this.#next.lines.push(line);
-    const { promise } = this.#next.done;
-    this.#running ??= this.#run();
-    return promise;
+    return this.#put(line, this.#toWrite);
   }
 
-  /**
-   * Hands a line to the system at once. It survives the end of this process, and that of the machine when a later line is flushed.
-   *
-   * @throws Error as the system has it.
-   */
-  writeNow(line: string): void {
-    // Half a line may be there, and nothing may come behind it: whoever reads the file takes it for broken off.
-    if (this.#failure) throw this.#failure.error;
-    try {
-      const bytes = Buffer.from(line);
-      for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at);
-    } catch (error) {
-      this.#failure = { error };
-      throw error;
-    }
+  /** Resolves when the line is on the disk, with all before it: it survives the end of the machine. */
+  appendAndFlush(line: string): Promise<void> {
+    return this.#put(line, this.#toFlush);
   }
 
   /** Resolves when everything is written, or failed to be. */
-  async flushed(): Promise<void> {
-    while (this.#running) await this.#running;
+  async settled(): Promise<void> {
+    while (this.#writing ?? this.#flushing) await (this.#writing ?? this.#flushing);
   }
 
-  async #run(): Promise<void> {
+  #put(line: string, waiting: Waiting[]): Promise<void> {
+    const done = Promise.withResolvers<void>();
+    this.#lines.push(line);
+    waiting.push(done);
+    this.#writing ??= this.#write();
+    return done.promise;
+  }
+
+  async #write(): Promise<void> {
     await nextTurn();
-    for (let batch = this.#next; batch; batch = this.#next) {
-      this.#next = undefined;
-      try {
-        // To hand lines to the system takes less time than to have it done elsewhere; only the disk is waited for.
-        this.writeNow(batch.lines.join(''));
-        if (this.#flushes) await flush(this.#fd);
-        batch.done.resolve();
-      } catch (error) {
+    this.#writing = undefined;
+    const lines = this.#lines.splice(0);
+    const [written, flushed] = [this.#toWrite, this.#toFlush];
+    [this.#toWrite, this.#toFlush] = [[], []];
+    // Half a line may be there, and nothing may come behind it: whoever reads the file takes it for broken off.
+    if (!this.#failure) this.#handOver(lines.join(''));
+    settle(written, this.#failure);
+    if (flushed.length === 0) return;
+    this.#unflushed.push(...flushed);
+    this.#flushing ??= this.#flush();
+  }
+
+  /** Whoever comes while the disk is at work shares its next turn with the others. */
+  async #flush(): Promise<void> {
+    while (this.#unflushed.length > 0) {
+      const waiting = this.#unflushed.splice(0);
+      await flush(this.#fd).catch((error) => {
         this.#failure ??= { error };
-        batch.done.reject(error);
-      }
+      });
+      settle(waiting, this.#failure);
     }
-    this.#running = undefined;
+    this.#flushing = undefined;
+  }
+
+  /** To hand lines to the system takes less time than to have it done elsewhere; only the disk is waited for. */
+  #handOver(text: string): void {
+    try {
+      const bytes = Buffer.from(text);
+      for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at);
+    } catch (error) {
+      this.#failure = { error };
+    }
   }
 }

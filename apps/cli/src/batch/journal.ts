@@ -64,8 +64,8 @@ export class BatchJournal implements AsyncDisposable {
     this.#memory = memory;
     this.#run = run;
     this.#files = [results, journal];
-    this.#ended = new Appender(results.fd, false);
-    this.#begun = new Appender(journal.fd, true);
+    this.#ended = new Appender(results.fd);
+    this.#begun = new Appender(journal.fd);
     this.#unlock = unlock;
   }
 
@@ -105,7 +105,7 @@ export class BatchJournal implements AsyncDisposable {
       // First what earlier runs left, so that all that is read of them once this run has a line is on the disk.
       await opened.#listDoubtful();
       await results.datasync();
-      await opened.#begun.append(runLine(next)).catch((error) => {
+      await opened.#begun.appendAndFlush(runLine(next)).catch((error) => {
         throw unwritable(journalPath, error);
       });
       await syncFolder(path);
@@ -126,7 +126,7 @@ export class BatchJournal implements AsyncDisposable {
         error: { message },
       });
     }
-    await this.#ended.flushed();
+    await this.#ended.settled();
     this.#tell();
   }
 
@@ -161,7 +161,7 @@ export class BatchJournal implements AsyncDisposable {
   intend(row: number, key: string): void {
     // Without a way to tell whether the machine has stopped, only what is flushed counts.
     const line = bootId === undefined ? '' : intentLine(row, key);
-    const written = line === '' ? Promise.resolve() : this.#begun.append(line);
+    const written = line === '' ? Promise.resolve() : this.#begun.appendAndFlush(line);
     written.catch(() => undefined);
     this.#intended.set(row, written);
   }
@@ -170,8 +170,8 @@ export class BatchJournal implements AsyncDisposable {
   async begin(row: number, key: string): Promise<void> {
     try {
       await this.#intended.get(row);
-      if (bootId === undefined) await this.#begun.append(leavingLine(row, key));
-      else this.#begun.writeNow(leavingLine(row, key));
+      const line = leavingLine(row, key);
+      await (bootId === undefined ? this.#begun.appendAndFlush(line) : this.#begun.append(line));
     } catch (error) {
       throw unwritable(`${this.#path}.journal`, error);
     }
@@ -208,7 +208,7 @@ export class BatchJournal implements AsyncDisposable {
   async close(): Promise<MailError | undefined> {
     if (this.#isClosed) return undefined;
     this.#isClosed = true;
-    await this.#ended.flushed();
+    await this.#ended.settled();
     for (const file of this.#files) {
       await file.datasync().catch((error) => {
         this.#failure ??= unwritable(this.#path, error);
