@@ -5,6 +5,8 @@ import {
   type Logger,
   MailError,
   type SecretBox,
+  type SendReceipt,
+  toMailError,
   toWireAddress,
 } from '@flowpost/core';
 import {
@@ -22,7 +24,7 @@ import { revealConnection } from './connections/connection-json.ts';
 import type { ConnectionStore } from './connections/connection-store.ts';
 import type { HostAccess } from './connections/host-access.ts';
 import type { Metrics } from './observability/metrics.ts';
-import type { NewDelivery } from './outbox/delivery.ts';
+import type { Delivery, NewDelivery } from './outbox/delivery.ts';
 import type { Known } from './outbox/delivery-reader.ts';
 import type { DeliveryRunner } from './outbox/delivery-runner.ts';
 import type { DeliveryStore } from './outbox/delivery-store.ts';
@@ -173,9 +175,9 @@ export class Runs {
     prepared: PreparedRun,
   ): Promise<NodeOutcome> {
     const { runner } = this.#options;
-    const sealed = delivery.sealed ?? (await this.#seal(prepared.request.connection));
     try {
-      const claim = { ...delivery, attempt: 1, sealed, createdAt: Date.now() };
+      const sealed = delivery.sealed ?? (await this.#seal(prepared.request.connection));
+      const claim = { ...delivery, attempt: 1, tries: 1, sealed, createdAt: Date.now() };
       return run.sent(await runner.run(claim, { keepsTrying: false }), prepared);
     } catch (error) {
       return run.failed(error, prepared);
@@ -183,8 +185,14 @@ export class Runs {
   }
 
   async #keep(id: string, answer: RunAnswer): Promise<void> {
-    const { compact } = await this.#options.box.encrypt(JSON.stringify(answer));
-    await this.#options.deliveries.keepAnswer(id, compact);
+    try {
+      const { compact } = await this.#options.box.encrypt(JSON.stringify(answer));
+      await this.#options.deliveries.keepAnswer(id, compact);
+    } catch (error) {
+      // What happened has happened. Whoever asks again is told from what is known of the delivery.
+      const { code } = toMailError(error);
+      this.#options.logger.error('an answer cannot be kept for whoever asks again', { delivery: id, code });
+    }
   }
 
   /** What was answered under this key, when that was kept; whatever else has changed since. */
@@ -224,10 +232,22 @@ export class Runs {
         if (ended?.receipt) return answerOf(run.sent(ended.receipt, prepared), known.id);
         if (ended?.error && waited > 1_000)
           return answerOf(run.failedBefore(ended.error, prepared), known.id);
+        if (ended && !ended.error && waited > 1_000) return this.#decided(ended, run, prepared);
       }
       await new Promise((resolve) => setTimeout(resolve, pollMs));
     }
     throw new MailError('DUPLICATE_PENDING', 'The same request is being worked on.', { retryable: true });
+  }
+
+  /** What a person said of it: that it was sent after all, or that it is not to be. */
+  #decided({ id, state, messageId, recipients }: Delivery, run: NodeRun<z.ZodType>, prepared: PreparedRun) {
+    if (state !== 'sent') {
+      const cancelled = new MailError('DELIVERY_CANCELLED', 'The delivery was cancelled.');
+      return answerOf(run.failed(cancelled, prepared), id);
+    }
+    const { receipt } = run.queued(withMessageId(prepared, messageId)) as { readonly receipt: SendReceipt };
+    const sent = { ...receipt, status: 'sent' as const, accepted: recipients, response: 'resolved as sent' };
+    return answerOf(run.sent(sent, prepared), id);
   }
 }
 

@@ -73,8 +73,14 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
   for (const folder of [config.dataFolder, config.filesFolder])
     mkdirSync(folder, { recursive: true, mode: 0o700 });
   // Two at once would destroy an embedded database.
+  const onLost = (): never => {
+    process.stderr.write(`${config.dataFolder} was taken over by another process, so this one ends.\n`);
+    process.exit(1);
+  };
   const unlock =
-    config.databaseUrl === undefined ? await lockPath(join(config.dataFolder, 'database')) : () => undefined;
+    config.databaseUrl === undefined
+      ? await lockPath(join(config.dataFolder, 'database'), { onLost })
+      : () => undefined;
   const cleanUp: (() => unknown)[] = [unlock];
   try {
     return await start(config, cleanUp);

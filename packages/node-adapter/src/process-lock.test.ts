@@ -1,11 +1,16 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { utimesSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { lockPath } from './process-lock.ts';
 
+/** Not in these tests. */
+const onLost = (): never => {
+  throw new Error('the lock was lost');
+};
 let folder: string;
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'flowpost-lock-'));
@@ -14,28 +19,59 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 
 it('is held until it is given back', async () => {
   const path = join(folder, 'thing');
-  const unlock = await lockPath(path);
-  await expect(lockPath(path, 'Do this.')).rejects.toMatchObject({ code: 'FOLDER_IN_USE', hint: 'Do this.' });
-  (await lockPath(join(folder, 'thing2')))();
+  const unlock = await lockPath(path, { onLost });
+  await expect(lockPath(path, { hint: 'Do this.', onLost })).rejects.toMatchObject({
+    code: 'FOLDER_IN_USE',
+    hint: 'Do this.',
+  });
+  (await lockPath(join(folder, 'thing2'), { onLost }))();
   unlock();
   expect(await readdir(folder)).toEqual([]);
-  (await lockPath(path))();
+  (await lockPath(path, { onLost }))();
 });
 
-it('of a process that has ended is free at once, of one elsewhere when it has not been touched for long', async () => {
+it('of a process that has ended is free at once', async () => {
   const path = join(folder, 'thing');
-  await writeFile(`${path}.lock-a`, '{"pid":999999999,"beginning":"","numberSpace":"elsewhere"}');
-  await expect(lockPath(path)).rejects.toMatchObject({ code: 'FOLDER_IN_USE' });
-  const longAgo = new Date(Date.now() - 60_000);
-  await utimes(`${path}.lock-a`, longAgo, longAgo);
-  const unlock = await lockPath(path);
+  const unlock = await lockPath(path, { onLost });
   const [own = ''] = await readdir(folder);
   const held = JSON.parse(await readFile(join(folder, own), 'utf8'));
   unlock();
   // Of this process, which began when it began, and not of another one that has its number.
   await writeFile(`${path}.lock-b`, JSON.stringify({ ...held, beginning: '1' }));
-  (await lockPath(path))();
+  (await lockPath(path, { onLost }))();
+  expect(await readdir(folder)).toEqual([]);
 });
+
+it('of a process elsewhere is held as long as it is touched, whatever its clock says', async () => {
+  const path = join(folder, 'thing');
+  const other = `${path}.lock-a`;
+  await writeFile(other, '{"pid":1,"beginning":"","numberSpace":"elsewhere"}');
+  let at = Date.now() - 3_600_000;
+  const touching = setInterval(() => {
+    at += 2_000;
+    utimesSync(other, at / 1_000, at / 1_000);
+  }, 300);
+  await expect(lockPath(path, { onLost })).rejects.toMatchObject({ code: 'FOLDER_IN_USE' });
+  clearInterval(touching);
+  const unlock = await lockPath(path, { onLost });
+  // The other one was only stopped for long, and finds out that it was given up.
+  expect(await readdir(folder)).toHaveLength(1);
+  unlock();
+}, 30_000);
+
+it('is lost by who was stopped for so long that somebody else took it', async () => {
+  const path = join(folder, 'thing');
+  const lost = Promise.withResolvers<void>();
+  const unlock = await lockPath(path, { onLost: lost.resolve });
+  const [own = ''] = await readdir(folder);
+  await rm(join(folder, own));
+  // Taken away by one who tidies up, it is taken again.
+  await expect.poll(() => readdir(folder), { timeout: 5_000 }).toEqual([own]);
+  await rm(join(folder, own));
+  await writeFile(`${path}.lock-a`, '{"pid":1,"beginning":"","numberSpace":"elsewhere"}');
+  await lost.promise;
+  unlock();
+}, 30_000);
 
 it('many processes at once never have it together', async () => {
   const program = `
@@ -43,7 +79,7 @@ it('many processes at once never have it together', async () => {
     import { setTimeout as delay } from 'node:timers/promises';
     import { lockPath } from ${JSON.stringify(new URL('process-lock.ts', import.meta.url).href)};
     for (let times = 0; times < 15; ) {
-      const unlock = await lockPath('thing').catch(() => undefined);
+      const unlock = await lockPath('thing', { onLost() {} }).catch(() => undefined);
       if (!unlock) continue;
       appendFileSync('log', '(');
       await delay(Math.random() * 5);

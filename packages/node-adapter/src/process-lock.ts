@@ -14,9 +14,11 @@ import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MailError } from '@flowpost/core';
 
-/** How often a lock is touched, and after how long without that it is anybody's where nothing else can be known, in milliseconds. */
+/** How often a lock is touched, and after how long without that it is nobody's where nothing else can be known, in milliseconds. */
 const touchMs = 2_000;
 const staleMs = 10_000;
+/** How often it is looked whether somebody else's is touched, in milliseconds. */
+const lookMs = 500;
 /** How often those who came at the same moment try again. */
 const attempts = 5;
 
@@ -57,69 +59,134 @@ function isRunning(pid: number): boolean {
   }
 }
 
-/** @returns undefined when nobody has it any more. */
-function holderOf(path: string): Holder | undefined {
+const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException).code;
+
+/** Whose a lock is. `unknown` is somebody elsewhere, or somebody whose lock cannot be read. */
+function holderOf(path: string): Holder | 'nobody' | 'unknown' {
+  let text: string;
   try {
-    const holder = JSON.parse(readFileSync(path, 'utf8')) as Holder;
-    const { mtimeMs } = statSync(path);
-    // In the same place a process number says it all; from elsewhere only whether the lock is still being touched.
-    const isHeld =
-      holder.numberSpace === numberSpace()
-        ? isRunning(holder.pid) && beginning(holder.pid) === holder.beginning
-        : Date.now() - mtimeMs < staleMs;
-    return isHeld ? holder : undefined;
-  } catch {
-    return undefined;
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    return codeOf(error) === 'ENOENT' ? 'nobody' : 'unknown';
   }
+  try {
+    const holder = JSON.parse(text) as Holder;
+    if (holder.numberSpace !== numberSpace()) return 'unknown';
+    return isRunning(holder.pid) && beginning(holder.pid) === holder.beginning ? holder : 'nobody';
+  } catch {
+    return 'nobody';
+  }
+}
+
+/** Whether a lock is touched while one watches; clocks of different machines need not agree. */
+async function isTouched(path: string): Promise<boolean> {
+  const touched = (): number | undefined => {
+    try {
+      return statSync(path).mtimeMs;
+    } catch (error) {
+      return codeOf(error) === 'ENOENT' ? undefined : Number.NaN;
+    }
+  };
+  const before = touched();
+  for (let waited = 0; waited < staleMs; waited += lookMs) {
+    await delay(lookMs);
+    const now = touched();
+    if (now === undefined) return false;
+    if (now !== before) return true;
+  }
+  return false;
+}
+
+/** Takes somebody's lock away who has ended. @returns whether it is gone. */
+function remove(path: string): boolean {
+  try {
+    rmSync(path, { force: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The locks of others, without those that are nobody's. */
+function othersOf(folder: string, prefix: string, own: string): { path: string; pid?: number }[] {
+  const names = readdirSync(folder).filter((name) => name.startsWith(prefix) && name !== own);
+  return names.flatMap((name) => {
+    const path = join(folder, name);
+    const holder = holderOf(path);
+    if (holder === 'unknown') return [{ path }];
+    if (holder !== 'nobody') return [{ path, pid: holder.pid }];
+    return remove(path) ? [] : [{ path }];
+  });
 }
 
 /**
  * Sees to it that one process at a time is at something, in several containers or on several machines that share a folder as well. A
- * lock whose process has ended is nobody's: at once where its number can be looked up, elsewhere after 10 seconds.
+ * lock whose process has ended is nobody's: at once where its number can be looked up, elsewhere when it was watched for 10 seconds
+ * and not touched.
  *
  * Each who wants it puts a file of his own beside the path and then looks for those of others, so of two who come at once no two
  * believe that they have it.
  *
  * @param path what is locked. It need not exist, and its folder must.
- * @param hint what to do when somebody else has it.
+ * @param options.hint what to do when somebody else has it.
+ * @param options.onLost called when somebody elsewhere took this process for ended, because it was stopped for long. It has to end
+ * then, at once.
  * @returns gives it back.
  * @throws MailError `FOLDER_IN_USE`.
  */
-export async function lockPath(path: string, hint?: string): Promise<() => void> {
+export async function lockPath(
+  path: string,
+  { hint, onLost }: { readonly hint?: string; readonly onLost: () => void },
+): Promise<() => void> {
   const [folder, prefix] = [dirname(path), `${basename(path)}.lock-`];
   const own = `${prefix}${randomUUID()}`;
   const ownPath = join(folder, own);
   const me: Holder = { pid: process.pid, beginning: beginning(process.pid), numberSpace: numberSpace() };
   const take = (): void => {
-    // Whole from the beginning on: half a file would be nobody's.
-    writeFileSync(`${folder}/.${own}`, JSON.stringify(me), { mode: 0o600 });
+    // Whole from the beginning on: half a file would be nobody's. Others have to read it, whoever they are.
+    writeFileSync(`${folder}/.${own}`, JSON.stringify(me), { mode: 0o644 });
     renameSync(`${folder}/.${own}`, ownPath);
   };
-  const give = (): void => rmSync(ownPath, { force: true });
-  for (let attempt = 1; ; attempt++) {
-    take();
-    const others = readdirSync(folder).filter((name) => name.startsWith(prefix) && name !== own);
-    const holders = others.map((name) => ({ name, holder: holderOf(join(folder, name)) }));
-    for (const { name, holder } of holders) if (!holder) rmSync(join(folder, name), { force: true });
-    const holder = holders.find((one) => one.holder)?.holder;
-    if (!holder) break;
-    give();
-    if (attempt === attempts) {
-      throw new MailError('FOLDER_IN_USE', `${path} is in use by another process (${holder.pid}).`, {
-        hint,
-        details: { path, pid: holder.pid },
-      });
+  const give = (): boolean => remove(ownPath);
+  try {
+    for (let attempt = 1; ; attempt++) {
+      take();
+      const [other] = othersOf(folder, prefix, own);
+      if (!other) break;
+      give();
+      // One that is elsewhere and not touched has ended.
+      if (other.pid === undefined && !(await isTouched(other.path)) && remove(other.path)) continue;
+      if (other.pid === undefined || attempt >= attempts) {
+        const who = other.pid === undefined ? 'elsewhere' : `(${other.pid})`;
+        const details = { path, ...(other.pid !== undefined && { pid: other.pid }) };
+        throw new MailError('FOLDER_IN_USE', `${path} is in use by another process ${who}.`, {
+          hint,
+          details,
+        });
+      }
+      // It may be one that came at the same moment and steps back as well.
+      await delay(10 + Math.random() * 90);
     }
-    // It may be one that came at the same moment and steps back as well.
-    await delay(10 + Math.random() * 90);
+  } catch (error) {
+    give();
+    throw error;
   }
-  const timer = setInterval(() => {
+  const touch = (): void => {
     const now = new Date();
     try {
       utimesSync(ownPath, now, now);
+    } catch (error) {
+      if (codeOf(error) !== 'ENOENT') return;
+      // Somebody took it away: one who believes that this process has ended, or one who tidies up.
+      if (othersOf(folder, prefix, own).length > 0) onLost();
+      else take();
+    }
+  };
+  const timer = setInterval(() => {
+    try {
+      touch();
     } catch {
-      // Somebody took the file away, or took this process for ended while it was stopped; it says so again.
-      take();
+      // The disk may be full, or away; it comes again.
     }
   }, touchMs);
   timer.unref();

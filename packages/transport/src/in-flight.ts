@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { longestTimerMs, MailError, type SendOptions, type SendReceipt } from '@flowpost/core';
 
@@ -14,13 +15,16 @@ function linkOf(from: AbortSignal, to: AbortController): () => void {
 
 /** The sends of one sender that are under way: taken in until it closes, waited for then, and ended at its deadline. */
 export class InFlight {
-  /** Each with what ends it. One of their own costs less than a signal made of several (AbortSignal.any). */
+  /** Each with what ends it: one of its own costs less than a signal made of several (AbortSignal.any). */
   readonly #sending = new Map<Promise<SendReceipt>, AbortController>();
+  /** Ends those that nobody else does. */
+  readonly #ending = new AbortController();
   readonly #deadlineMs: number;
   #closed = false;
 
   constructor(closeDeadlineMs = defaultDeadlineMs) {
     this.#deadlineMs = closeDeadlineMs;
+    setMaxListeners(0, this.#ending.signal);
   }
 
   /**
@@ -35,7 +39,7 @@ export class InFlight {
     if (this.#closed) throw new MailError('SENDER_CLOSED', 'The sender has been closed.');
     const late =
       timeoutMs === undefined ? undefined : AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs));
-    const ending = new AbortController();
+    const ending = signal || late ? new AbortController() : this.#ending;
     const links = [signal, late].flatMap((from) => (from ? [linkOf(from, ending)] : []));
     const sending = work(ending.signal);
     this.#sending.set(sending, ending);

@@ -4,6 +4,8 @@ import { dirname } from 'node:path';
 import { MailError } from '@flowpost/core';
 import { lockPath } from '@flowpost/node-adapter';
 import { UsageError } from '../command-line.ts';
+import { exitCodes } from '../exit-codes.ts';
+import { say } from '../output.ts';
 import { Appender } from './appender.ts';
 import { bootId, intentLine, leavingLine, readEarlier, runLine } from './journal-lines.ts';
 import type { RowMemory, RowState } from './row-memory.ts';
@@ -78,7 +80,17 @@ export class BatchJournal implements AsyncDisposable {
     // However it is named, it is the same batch.
     const path = await realpath(given).catch(() => given);
     const journalPath = `${path}.journal`;
-    const unlock = await lockPath(path, 'It sends this batch. Wait for it, or stop it.');
+    const unlock = await lockPath(path, {
+      hint: 'It sends this batch. Wait for it, or stop it.',
+      onLost() {
+        // What is under way is in doubt for whoever has it now.
+        say(
+          'This process was stopped for so long that another one went on with the batch, so it ends.',
+          'error',
+        );
+        process.exit(exitCodes['in-doubt']);
+      },
+    });
     try {
       const before = [path, journalPath].find((one) => existsSync(one));
       if (before !== undefined && !resume) {

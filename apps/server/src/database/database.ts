@@ -48,7 +48,7 @@ export function mayHaveBeenDone(error: unknown): boolean {
   const { code, details } = isMailError(error) ? error : storageError(error);
   const { reason } = details;
   if (code !== 'STORAGE_UNAVAILABLE' || reason === 'ENOSPC' || isUnreached(error)) return false;
-  const isState = typeof reason === 'string' && /^[0-9A-Z]{5}$/.test(reason);
+  const isState = typeof reason === 'string' && /^(?=.*\d)[0-9A-Z]{5}$/.test(reason);
   return !isState || endings.test(reason);
 }
 

@@ -87,6 +87,8 @@ const migrations: readonly string[] = [
   create table flowpost.tokens (key text primary key, sealed text not null, updated_at timestamptz not null default now());
   create table flowpost.rate_slots (key text primary key, next_at timestamptz not null);
   `,
+  // Of the attempts that were begun, so many tried nothing. Taking them off would give a number twice.
+  'alter table flowpost.deliveries add column uncounted int not null default 0',
 ];
 
 /** Any number, as long as it stays the same: who holds it migrates. */

@@ -19,6 +19,8 @@ export type ThreadResponse =
 
 /** Longer than any statement takes, in milliseconds. */
 const defaultLongestMs = 60_000;
+/** How long it may take to start, in milliseconds: as long as there was written ahead, and as the machine takes. */
+const longestStartMs = 600_000;
 /** How long a thread may take to end that was told to, in milliseconds. One that waits for the disk ends when the disk has answered. */
 const longestEndMs = 5_000;
 
@@ -29,13 +31,15 @@ export class PgliteClient {
   readonly #exited: Promise<unknown>;
   readonly #watch: NodeJS.Timeout;
   readonly #longestMs: number;
-  /** How long it may be silent now: starting is no statement, and takes what the machine takes. */
-  #patienceMs = defaultLongestMs;
+  /** How long it may be silent now. */
+  #patienceMs = longestStartMs;
   #ids = 0;
   /** Since when it has been at what it is at, and when that was last looked at. */
   #since = Date.now();
   #looked = Date.now();
   #gone: Error | undefined;
+  #hasExited = false;
+  #isLate = false;
 
   /** Resolves when it takes statements: whether what it commits survives a power failure. Rejects with what keeps it from starting. */
   readonly ready: Promise<boolean>;
@@ -53,6 +57,7 @@ export class PgliteClient {
     this.#exited = new Promise((resolve) => {
       this.#worker.on('exit', () => {
         this.#end(new Error('the embedded database has ended'));
+        this.#hasExited = true;
         resolve('exited');
       });
     });
@@ -90,12 +95,14 @@ export class PgliteClient {
     await this.hasExited();
   }
 
-  /** Whether the thread has ended and so nobody is at the files any more. Waits for that a moment. */
+  /** Whether the thread has ended and so nobody is at the files any more. Waits for that a moment, once. */
   async hasExited(): Promise<boolean> {
+    if (this.#isLate) return this.#hasExited;
     const late = new AbortController();
     const end = delay(longestEndMs, 'late', { signal: late.signal }).catch(() => 'late');
     const first = await Promise.race([this.#exited, end]);
     late.abort();
+    this.#isLate = first === 'late';
     return first === 'exited';
   }
 

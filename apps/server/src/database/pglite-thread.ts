@@ -19,6 +19,7 @@ const asThreadError = (error: unknown): ThreadError => {
 
 const statements = new Statements();
 const prepared = new Set<string>();
+let once = 0;
 
 async function execute(text: string): Promise<unknown[]> {
   const results = await pglite.exec(text);
@@ -34,14 +35,15 @@ async function run(text: string, values: readonly unknown[]): Promise<unknown[]>
   if (values.length === 0) return execute(text);
   // Reading and planning a statement takes longer than executing it, so it is done once.
   const name = statements.nameOf(text);
-  const called = name ?? 'flowpost_once';
+  const called = name ?? `flowpost_once_${once++}`;
   const given = values.map(literal).join(', ');
   if (!prepared.has(called)) await execute(`prepare ${called} as ${text}`);
   if (name !== undefined) prepared.add(name);
   try {
     return await execute(`execute ${called}(${given})`);
   } finally {
-    if (name === undefined) await execute(`deallocate ${called}`);
+    // Not within a transaction that has failed; then it is left, under a name that does not come again.
+    if (name === undefined) await pglite.exec(`deallocate ${called}`).catch(() => undefined);
   }
 }
 

@@ -1,8 +1,10 @@
 import pg from 'pg';
-import { type Database, type Queryable, storageError } from './database.ts';
+import { type Database, mayHaveBeenDone, type Queryable, storageError } from './database.ts';
 import { Statements } from './statements.ts';
 
 const connections = 10;
+/** Longer than any statement takes, in milliseconds: whoever says nothing for so long is not there any more. */
+const longestMs = 60_000;
 
 const statements = new Statements();
 
@@ -27,7 +29,13 @@ function queryable(client: Pick<pg.Pool, 'query'> | pg.PoolClient): Queryable {
 
 /** A PostgreSQL server. Lost connections are replaced; a statement that was under way fails. */
 export async function openPostgres(url: string): Promise<Database> {
-  const pool = new pg.Pool({ connectionString: url, max: connections, connectionTimeoutMillis: 10_000 });
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: connections,
+    connectionTimeoutMillis: 10_000,
+    query_timeout: longestMs,
+    keepAlive: true,
+  });
   // A connection lost while idle is no failure of anything.
   pool.on('error', () => undefined);
   // One lost in use makes its statement fail, which is told there.
@@ -52,9 +60,12 @@ export async function openPostgres(url: string): Promise<Database> {
         if (command !== 'COMMIT') throw new Error('the transaction was rolled back');
         return value;
       } catch (error) {
-        await client.query('rollback').catch((failure) => {
-          broken = failure;
-        });
+        // Whoever was not heard of will not hear of this either.
+        if (mayHaveBeenDone(error)) broken = error as Error;
+        else
+          await client.query('rollback').catch((failure) => {
+            broken = failure;
+          });
         throw storageError(error);
       } finally {
         client.release(broken);

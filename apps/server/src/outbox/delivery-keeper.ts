@@ -34,15 +34,16 @@ export class DeliveryKeeper extends DeliveryReader {
    * who only seems dead may be writing down that it is leaving. What may have left is in doubt; what somebody waited for has
    * failed, since nobody waits any more; the rest goes back into the queue.
    *
-   * @param except what is not left behind after all.
+   * @param except what is not left behind after all. Asked within the transaction: what comes later is later than its beginning.
    */
   async recover(
     ended: readonly string[],
     failed: MailErrorJson,
     inDoubt: MailErrorJson,
-    except: readonly string[] = [],
+    except: () => readonly string[] = () => [],
   ): Promise<{ state: DeliveryState }[]> {
     return this.database.transaction(async (transaction) => {
+      await transaction.query('select 1');
       const recovered = await transaction.query<{
         id: string;
         state: DeliveryState;
@@ -55,14 +56,14 @@ export class DeliveryKeeper extends DeliveryReader {
              error = case when state = 'committing' then $3::jsonb when mode = 'async' then error else $2::jsonb end,
              open = state = 'committing' or mode = 'async'
            where open and state in ('sending', 'committing') and worker = any($1::uuid[])
-             and id <> all($4::uuid[])
+             and id <> all($4::uuid[]) and updated_at <= now()
            returning id, state, lane, next_at
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine),
          freed as (
            delete from flowpost.duplicates where receipt is null and owner in (select id::text from mine where state = 'failed')
          )
          select id, state, lane, next_at from mine`,
-        [ended, storable(failed), storable(inDoubt), except],
+        [ended, storable(failed), storable(inDoubt), except()],
       );
       await this.enqueue(
         recovered.filter(({ state }) => state === 'queued'),
@@ -75,6 +76,8 @@ export class DeliveryKeeper extends DeliveryReader {
   /** Deliveries that wait and have no job that would come for them. A safety net: there should be none. */
   async requeueForgotten(): Promise<number> {
     return this.database.transaction(async (transaction) => {
+      // Row by row it would take time with the square of the backlog.
+      await transaction.query('set local enable_hashjoin = on; set local enable_nestloop = off');
       const rows = await transaction.query<{ id: string; lane: string; next_at: Date | null }>(
         `select d.id, d.lane, d.next_at from flowpost.deliveries d
          where d.open and d.state = 'queued' and d.updated_at < now() - interval '1 minute'

@@ -17,6 +17,7 @@ interface Row {
   readonly connection_id: string | null;
   readonly store: StoreResult | null;
   readonly attempt: number;
+  readonly uncounted: number;
   readonly next_at: Date | null;
   readonly receipt: SendReceipt | null;
   readonly error: MailErrorJson | null;
@@ -36,7 +37,7 @@ export interface Known {
 const toDelivery = (row: Row): Delivery => ({
   ...{ id: row.id, state: row.state, mode: row.mode, nodeType: row.node_type, nodeId: row.node_id },
   ...{ messageId: row.message_id, recipients: row.recipients, subject: row.subject },
-  ...{ connectionId: row.connection_id, attempt: row.attempt, store: row.store },
+  ...{ connectionId: row.connection_id, attempt: row.attempt - row.uncounted, store: row.store },
   nextAt: row.next_at?.toISOString() ?? null,
   ...{ receipt: row.receipt, error: row.error },
   createdAt: row.created_at.toISOString(),

@@ -107,7 +107,7 @@ export class DeliveryRunner {
       const { code, phase, inDoubt } = error;
       logger.warn('delivery failed', {
         delivery: claim.id,
-        attempt: claim.attempt,
+        attempt: claim.tries,
         code,
         phase,
         inDoubt,
@@ -132,7 +132,7 @@ export class DeliveryRunner {
 
   /** What becomes of a delivery whose attempt failed: decided by doubt and by whether trying again is safe, and by nothing else. */
   #judge(claim: ClaimedDelivery, error: MailError, keepsTrying: boolean): Settlement {
-    const { id, attempt, createdAt, request } = claim;
+    const { id, attempt, tries, createdAt, request } = claim;
     const json: MailErrorJson = error.toJSON();
     // This server is going down; another one, or this one started again, will see to it.
     if (keepsTrying && error.category === 'cancelled' && this.#options.cut.aborted) {
@@ -144,7 +144,12 @@ export class DeliveryRunner {
       return { id, attempt, state: 'failed', error: json };
     const { retryAfterMs } = error.details;
     const nextAt = nextAttemptAt(
-      { attempt, createdAt, now: Date.now(), ...(typeof retryAfterMs === 'number' && { retryAfterMs }) },
+      {
+        attempt: tries,
+        createdAt,
+        now: Date.now(),
+        ...(typeof retryAfterMs === 'number' && { retryAfterMs }),
+      },
       { forMs: this.#options.retryForMs },
     );
     if (nextAt === undefined)

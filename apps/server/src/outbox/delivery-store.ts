@@ -16,6 +16,7 @@ const reserveBytes = 64 * 1_048_576;
 interface ClaimedRow {
   readonly id: string;
   readonly attempt: number;
+  readonly tries: number;
   readonly mode: 'sync' | 'async';
   readonly node_type: string;
   readonly node_id: string;
@@ -103,9 +104,9 @@ export class DeliveryStore extends DeliveryKeeper {
         `with mine as (
            update flowpost.deliveries set state = 'sending', worker = $2, attempt = attempt + 1, next_at = null, updated_at = now()
            where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second')
-           returning id, attempt, mode, state, node_type, node_id, message_id, created_at, connection_id, lane
+           returning id, attempt, attempt - uncounted as tries, mode, state, node_type, node_id, message_id, created_at, connection_id, lane
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
-         select mine.id, mine.attempt, mine.mode, mine.node_type, mine.node_id, mine.message_id, r.request, mine.lane, mine.created_at,
+         select mine.id, mine.attempt, mine.tries, mine.mode, mine.node_type, mine.node_id, mine.message_id, r.request, mine.lane, mine.created_at,
            coalesce(r.sealed, c.sealed) as sealed
          from mine join flowpost.delivery_requests r on r.id = mine.id
            left join flowpost.connections c on c.id = mine.connection_id`,
@@ -118,7 +119,8 @@ export class DeliveryStore extends DeliveryKeeper {
       );
       const [rows] = await Promise.all([taken, deleted]);
       return rows.map((row) => ({
-        ...{ id: row.id, attempt: row.attempt, mode: row.mode, nodeType: row.node_type, nodeId: row.node_id },
+        ...{ id: row.id, attempt: row.attempt, tries: row.tries, mode: row.mode },
+        ...{ nodeType: row.node_type, nodeId: row.node_id },
         ...{ messageId: row.message_id, request: row.request, sealed: row.sealed, lane: row.lane },
         createdAt: row.created_at.getTime(),
       }));
@@ -161,7 +163,7 @@ export class DeliveryStore extends DeliveryKeeper {
         `with mine as (
            update flowpost.deliveries d set state = given.state, receipt = coalesce(given.receipt, d.receipt), error = given.error,
              next_at = given.next_at, worker = null, updated_at = now(),
-             open = given.state in ('queued', 'in-doubt'), attempt = d.attempt - given.uncounted::int
+             open = given.state in ('queued', 'in-doubt'), uncounted = d.uncounted + given.uncounted::int
            from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int, state text, receipt jsonb, error jsonb,
              next_at timestamptz, detail jsonb, uncounted boolean)
            where d.id = any($3::uuid[]) and d.id = given.id and d.attempt = given.attempt

@@ -50,7 +50,10 @@ export interface NewDelivery {
 /** A delivery that somebody is about to send. */
 export interface ClaimedDelivery {
   readonly id: string;
+  /** How often it was claimed. With this number it belongs to whoever claimed it; no other claim has the same. */
   readonly attempt: number;
+  /** How often it was really tried, this time included. */
+  readonly tries: number;
   readonly mode: 'sync' | 'async';
   readonly nodeType: string;
   readonly nodeId: string;

@@ -40,6 +40,8 @@ export class Outbox {
   readonly #deliveries: DeliveryStore;
   readonly #worker: string;
   readonly #inHand: InHand;
+  /** Since when the database does not say anything that can be relied on, in Unix milliseconds. */
+  #awaySince: number | undefined;
 
   constructor(deliveries: DeliveryStore, worker: string, inHand: InHand) {
     this.#deliveries = deliveries;
@@ -79,12 +81,18 @@ export class Outbox {
   /** Again, as long as the database may just be starting again: nobody need know of that. */
   async #insert(rows: readonly DeliveryRow[]): Promise<(Known | undefined)[]> {
     let unclear: unknown;
-    for (const until = Date.now() + againForMs; ; await delay(againEveryMs)) {
+    for (;;) {
       try {
-        return await this.#deliveries.insert(rows);
+        const known = await this.#deliveries.insert(rows);
+        this.#awaySince = undefined;
+        return known;
       } catch (error) {
         if (mayHaveBeenDone(error)) unclear = error;
-        if (Date.now() > until || !(mayHaveBeenDone(error) || isUnreached(error))) throw unclear ?? error;
+        if (!(mayHaveBeenDone(error) || isUnreached(error))) throw unclear ?? error;
+        this.#awaySince ??= Date.now();
+        // One after another would wait as long as the first one, and all of them without end.
+        if (Date.now() > this.#awaySince + againForMs) throw unclear ?? error;
+        await delay(againEveryMs);
       }
     }
   }
