@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, symlink, writeFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { FaultServer, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
@@ -102,6 +102,28 @@ describe('what a server does to a batch', () => {
     expect(server.messages).toHaveLength(45);
   });
 
+  it('doubt stays until a row was sent, whatever becomes of another attempt', async () => {
+    await using at = await place(2);
+    await using server = await FaultServer.start({ stage: 'dot', fault: 'fin', times: 2 });
+    const run = (port: number, ...more: string[]) =>
+      at.flowpost([...batch, '--connection', `smtp://127.0.0.1:${port}`, '--json', ...more]);
+    expect(JSON.parse((await run(server.port)).out)).toMatchObject({ inDoubt: 2 });
+    const away = await run(1, '--resume', '--retry-in-doubt');
+    expect([away.code, JSON.parse(away.out)]).toMatchObject([76, { inDoubt: 2, deferred: 0 }]);
+    expect(JSON.parse((await run(server.port, '--resume')).out)).toMatchObject({ sent: 0, inDoubt: 2 });
+    expect(server.messages).toHaveLength(2);
+  });
+
+  it('a message that is leaving has its time, and no more', async () => {
+    await using at = await place(1);
+    await writeFile(at.path('letter.txt'), letter.replace('---\nHello', 'timeoutMs: 1000\n---\nHello'));
+    await using server = await FaultServer.start({ stage: 'dot', fault: 'silence' });
+    const { code, out } = await at.flowpost([
+      ...[...batch, '--connection', `smtp://127.0.0.1:${server.port}`, '--json'],
+    ]);
+    expect([code, JSON.parse(out)]).toMatchObject([76, { inDoubt: 1 }]);
+  });
+
   it('what it says cannot command a terminal', async () => {
     await using at = await place(1);
     await using server = await RawServer.start((socket) =>
@@ -154,6 +176,43 @@ describe('files', () => {
     expect([code, err]).toEqual([65, expect.stringContaining('not valid YAML')]);
     expect(err).not.toContain('pw');
   });
+});
+
+it('rows that come over a pipe are resumed as well', async () => {
+  await using at = await place(3);
+  await using inbox = await SmtpInbox.start();
+  const pipe = (url: string, ...more: string[]): Promise<number> =>
+    new Promise((done) => {
+      const line = 'cat people.csv | "$@"';
+      const args = ['batch', '--template', 'letter.txt', '--rows', '/dev/stdin', '--results', 'out.ndjson'];
+      const all = [process.execPath, command, ...args, '--connection', url, ...more];
+      const options = { cwd: at.folder, env: cleanEnvironment(at.folder) };
+      spawn('sh', ['-c', line, 'sh', ...all], options).once('close', done);
+    });
+  expect(await pipe('smtp://127.0.0.1:1', '--concurrency', '1')).toBe(75);
+  expect(await pipe(inbox.url, '--resume')).toBe(0);
+  expect(inbox.messages).toHaveLength(3);
+});
+
+it('an interrupted dry run says how far it got', async () => {
+  await using at = await place(1);
+  const args = ['batch', '--template', 'letter.txt', '--rows', '-', '--format', 'ndjson', '--dry-run'];
+  const child = at.start([...args, '--json', '--verbose']);
+  child.stdin.write('{"email":"a@x.org","number":1}\n');
+  child.stderr.once('data', () => child.kill('SIGINT'));
+  const [out, [code]] = await Promise.all([text(child.stdout), once(child, 'close')]);
+  expect([code, JSON.parse(out)]).toEqual([75, { composed: 1, failed: 0 }]);
+});
+
+it('results through a link to a file that is not there yet can be resumed', async () => {
+  await using at = await place(2);
+  await using inbox = await SmtpInbox.start();
+  await at.write('real/.keep', '');
+  await symlink('real/out.ndjson', at.path('link.ndjson'));
+  const args = [...batch, '--connection', inbox.url, '--results', 'link.ndjson'];
+  expect((await at.flowpost(args)).code).toBe(0);
+  expect((await at.flowpost([...args, '--resume'])).code).toBe(0);
+  expect(inbox.messages).toHaveLength(2);
 });
 
 const hasNamespaces = spawnSync('unshare', ['-Urpf', '--mount-proc', 'true']).status === 0;

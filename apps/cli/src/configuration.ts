@@ -5,7 +5,7 @@ import { extname, join } from 'node:path';
 import { type ConnectionInput, MailError } from '@flowpost/core';
 import { UsageError } from './command-line.ts';
 import { say } from './output.ts';
-import { readJson, readText } from './read-input.ts';
+import { readJson, readText, readYaml } from './read-input.ts';
 import { runSecretCommands, type SecretUse, secretFields } from './secret-command.ts';
 
 /** Beside what somebody works on. Whoever put the folder there wrote it, so it may not start programs. */
@@ -29,21 +29,12 @@ function userFile(): string | undefined {
 
 async function readDocument(path: string): Promise<unknown> {
   if (extname(path) === '.json') return readJson(path);
-  const { parse } = await import('yaml');
-  const text = await readText(path);
-  try {
-    return parse(text);
-  } catch (error) {
-    // The parser quotes the line, which may hold a secret.
-    const { linePos } = error as { linePos?: readonly [{ readonly line: number }] };
-    throw new MailError(
-      'FILE_UNREADABLE',
-      `${path} is not valid YAML (line ${linePos?.[0].line ?? 'unknown'}).`,
-      {
-        details: { path },
-      },
-    );
-  }
+  const read = await readYaml(await readText(path));
+  if ('value' in read) return read.value;
+  throw new MailError('FILE_UNREADABLE', `${path} is not valid YAML (line ${read.line ?? 'unknown'}).`, {
+    hint: 'Put values with special characters into quotes.',
+    details: { path },
+  });
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
@@ -104,12 +95,12 @@ async function warnIfOpen({ path }: Configuration, connection: unknown): Promise
 
 function unknown(name: string, all: readonly Configuration[]): MailError {
   const where = all.length === 0 ? 'There is no configuration' : all.map(({ path }) => path).join(' and ');
+  // What looks like a login is none of anybody's business.
+  const shown = /[:@]/.test(name) ? 'of that name' : `named ${JSON.stringify(name)}`;
   const known = all.flatMap(({ connections }) => Object.keys(connections));
   return new MailError(
     'CONNECTION_INVALID',
-    all.length === 0
-      ? `${where}, so no connection named ${JSON.stringify(name)}.`
-      : `${where} holds no connection named ${JSON.stringify(name)}.`,
+    all.length === 0 ? `${where}, so no connection ${shown}.` : `${where} holds no connection ${shown}.`,
     {
       hint: `Use ${known.length > 0 ? `one of ${known.map((one) => `@${one}`).join(', ')}` : 'a URL'}, or add this one to ~/.config/flowpost/config.yaml.`,
       details: { known },

@@ -11,6 +11,8 @@ describe('a password that was mistyped into the wrong place', () => {
     ['an operand', ['send', `smtps://${url}`, ...message]],
     ['a command', [`smtps://${url}`]],
     ['an option', ['send', `--smtps://${url}`, ...message]],
+    ['a URL without its slashes', ['send', '--connection', 'smtps:s3cr3t', ...message]],
+    ['a setting', ['send', '--set', 'connection.auth.password:s3cr3t', ...message]],
     [
       'a port that is none',
       ['send', '--connection', `smtps://me:s3cr3t@mail.example.com:99999999`, ...message],
@@ -24,6 +26,19 @@ describe('a password that was mistyped into the wrong place', () => {
     }
     const { out, err } = await place.flowpost(['send', ...message], { FLOWPOST_CONNECTION: url });
     expect(out + err).not.toContain('s3cr3t');
+  });
+
+  it("a word that YAML takes for a tag is none of anybody's business", async () => {
+    await using place = await Workplace.make({
+      'letter.txt':
+        '---\nconnection: {host: a, auth: {kind: basic, username: a, password: !s3cr3t}}\n---\nHi',
+      'people.csv': 'email\na@x.org\n',
+    });
+    await place.write('.config/flowpost/config.yaml', 'connections:\n  work:\n    password: !s3cr3t\n');
+    const verify = await place.flowpost(['verify', '--connection', '@work']);
+    const batch = await place.flowpost(['batch', '--template', 'letter.txt', '--rows', 'people.csv']);
+    expect([verify.code, batch.code]).toEqual([65, 65]);
+    expect(verify.err + batch.err).not.toContain('s3cr3t');
   });
 
   it('what holds no password is named', async () => {

@@ -26,6 +26,24 @@ export async function readJson(path: string): Promise<unknown> {
   }
 }
 
+/**
+ * What a YAML text says. Of one that is not quite YAML nothing is repeated: where it stands may be a secret.
+ *
+ * @returns the value, or the line that is wrong, from 1, where that is known.
+ */
+export async function readYaml(content: string): Promise<{ value: unknown } | { line: number | undefined }> {
+  const { parseDocument } = await import('yaml');
+  const document = parseDocument(content, { logLevel: 'silent' });
+  // A word behind an exclamation mark is a tag and no value, which only earns a warning.
+  const [wrong] = [...document.errors, ...document.warnings];
+  if (wrong) return { line: wrong.linePos?.[0].line };
+  try {
+    return { value: document.toJS() };
+  } catch {
+    return { line: undefined };
+  }
+}
+
 /** The value itself, or the content of a file named as `@FILE`, or standard input for `@-`. */
 export async function readValue(value: string): Promise<string> {
   if (value === '@-') return text(process.stdin);

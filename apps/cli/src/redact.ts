@@ -1,6 +1,9 @@
 /** What stands before the last @ of something that has a colon there: a user name with a password. */
 const login = /^.*:.*@/s;
 
+/** What stands behind the first colon of what was given as a connection. */
+const afterColon = /(?<=^[^:]*:).*/s;
+
 /** Arguments that may hold a password: mistyped ones as well, which nothing else would take for a connection. */
 function suspects(argv: readonly string[], environment: NodeJS.ProcessEnv): string[] {
   const values = [...argv, environment.FLOWPOST_CONNECTION ?? ''].flatMap((one) => [
@@ -11,11 +14,22 @@ function suspects(argv: readonly string[], environment: NodeJS.ProcessEnv): stri
   return [...new Set(values)].filter((one) => login.test(one)).toSorted((a, b) => b.length - a.length);
 }
 
+/** What was given as a connection and is neither a URL nor has a login. */
+function connections(argv: readonly string[], environment: NodeJS.ProcessEnv): string[] {
+  const given = argv.flatMap((one, index) =>
+    one === '--connection' ? (argv[index + 1] ?? []) : one.startsWith('--connection=') ? one.slice(13) : [],
+  );
+  return [...given, environment.FLOWPOST_CONNECTION ?? ''].filter((one) => /^[^:/\\]{2,}:(?!\/\/)/.test(one));
+}
+
 /** Takes the logins out of a text that were given on the command line, however an error came by them. */
 export function redact(text: string, argv: readonly string[], environment: NodeJS.ProcessEnv): string {
   let redacted = text;
-  for (const one of suspects(argv, environment)) {
-    const hidden = one.replace(login, '***@');
+  const hide = [
+    ...suspects(argv, environment).map((one) => [one, one.replace(login, '***@')] as const),
+    ...connections(argv, environment).map((one) => [one, one.replace(afterColon, '***')] as const),
+  ];
+  for (const [one, hidden] of hide) {
     // Some errors quote what they name.
     for (const quote of [(value: string) => value, (value: string) => JSON.stringify(value).slice(1, -1)])
       redacted = redacted.replaceAll(quote(one), quote(hidden));

@@ -169,6 +169,9 @@ export async function lockPath(
     }
   } catch (error) {
     give();
+    // What is wrong is wrong with the folder, whatever the file in it is called.
+    if ((error as NodeJS.ErrnoException).syscall !== undefined)
+      Object.assign(error as object, { path: folder });
     throw error;
   }
   const touch = (): void => {

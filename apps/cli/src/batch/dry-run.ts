@@ -43,5 +43,6 @@ export async function dryRun(values: BatchValues, limit: number): Promise<number
   }
   if (values.json) printJson(counts);
   else say(`${counts.composed} messages composed, ${counts.failed} could not be. Nothing was sent.`);
+  if (interrupted.aborted) return exitCodes.cancelled;
   return first === undefined ? exitCodes.sent : exitCodes[first.category];
 }

@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs';
-import { type FileHandle, open, realpath } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { type FileHandle, open, readlink, realpath } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { MailError } from '@flowpost/core';
 import { lockPath } from '@flowpost/node-adapter';
 import { UsageError } from '../command-line.ts';
@@ -36,6 +36,19 @@ const unwritable = (path: string, cause: unknown): MailError => {
   });
 };
 
+/** However a file is named, and whether it is there yet: one place for one batch. */
+async function placeOf(given: string): Promise<string> {
+  for (let path = given, links = 0; links < 40; links++) {
+    const [real, link] = await Promise.all(
+      [path, path].map((one, which) => (which ? readlink(one) : realpath(one)).catch(() => '')),
+    );
+    if (real) return real;
+    if (!link) return join(await realpath(dirname(path)), basename(path));
+    path = resolve(dirname(path), link);
+  }
+  return given;
+}
+
 /**
  * What a batch has done. `RESULTS` holds a line for each row that ended. `RESULTS.journal` holds two for each row that was sent: one
  * that it will be, flushed to the disk while the message waits for its turn, and one that it is leaving, written before its first
@@ -51,6 +64,8 @@ export class BatchJournal implements AsyncDisposable {
   readonly #unlock: () => void;
   readonly #path: string;
   readonly #intended = new Map<number, Promise<void>>();
+  /** Of which it is written down that they are leaving. */
+  readonly #leaving = new Set<number>();
   #failure: MailError | undefined;
   #isTold = false;
   #isClosed = false;
@@ -77,8 +92,7 @@ export class BatchJournal implements AsyncDisposable {
    * @throws MailError `FOLDER_IN_USE` when another process is at it; `FILE_UNREADABLE`.
    */
   static async open(given: string, resume: boolean): Promise<BatchJournal> {
-    // However it is named, it is the same batch.
-    const path = await realpath(given).catch(() => given);
+    const path = await placeOf(given);
     const journalPath = `${path}.journal`;
     const unlock = await lockPath(path, {
       hint: 'It sends this batch. Wait for it, or stop it.',
@@ -139,14 +153,8 @@ export class BatchJournal implements AsyncDisposable {
       });
     }
     await this.#ended.settled();
-    this.#tell();
-  }
-
-  /** Once, to whoever asks first. */
-  #tell(): void {
-    if (!this.#failure || this.#isTold) return;
-    this.#isTold = true;
-    throw this.#failure;
+    const failure = this.takeFailure();
+    if (failure) throw failure;
   }
 
   /**
@@ -180,10 +188,13 @@ export class BatchJournal implements AsyncDisposable {
 
   /** Resolves when it is written down that the row's message is about to leave. */
   async begin(row: number, key: string): Promise<void> {
+    // How it ends could not be written down.
+    if (this.#failure) throw this.#failure;
     try {
       await this.#intended.get(row);
       const line = leavingLine(row, key);
       await (bootId === undefined ? this.#begun.appendAndFlush(line) : this.#begun.append(line));
+      this.#leaving.add(row);
     } catch (error) {
       throw unwritable(`${this.#path}.journal`, error);
     }
@@ -197,18 +208,31 @@ export class BatchJournal implements AsyncDisposable {
   /**
    * Writes down how a row ended.
    *
-   * @throws MailError `STORAGE_UNAVAILABLE` when an earlier line could not be written.
+   * @returns the state it has now. What was in doubt before stays so until it was sent, whatever became of another attempt.
    */
-  end(row: number, key: string, result: RowResult): void {
+  end(row: number, key: string, result: RowResult): RowState {
     this.#intended.delete(row);
-    this.#tell();
-    this.#write(row, key, this.#run, result);
+    const isDoubtful = this.#memory.state(row) === 'in-doubt' && !this.isOfThisRun(row);
+    const isSent = result.state === 'sent' || result.state === 'partial';
+    const state = isDoubtful && !isSent ? 'in-doubt' : result.state;
+    this.#write(row, key, this.#run, { ...result, state });
+    return state;
+  }
+
+  /** What could not be written down, once. */
+  takeFailure(): MailError | undefined {
+    if (this.#isTold) return undefined;
+    this.#isTold = this.#failure !== undefined;
+    return this.#failure;
   }
 
   #write(row: number, key: string, run: number, { state, ...more }: RowResult): void {
     this.#memory.set(row, key, run, state);
+    const wasLeaving = this.#leaving.delete(row);
     this.#ended.append(`${JSON.stringify({ row, key, run, state, ...more })}\n`).catch((error) => {
       this.#failure ??= unwritable(this.#path, error);
+      // So whoever resumes will find it.
+      this.#memory.set(row, key, run, wasLeaving ? 'in-doubt' : 'deferred');
     });
   }
 
@@ -228,7 +252,7 @@ export class BatchJournal implements AsyncDisposable {
       await file.close();
     }
     this.#unlock();
-    return this.#isTold ? undefined : this.#failure;
+    return this.takeFailure();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

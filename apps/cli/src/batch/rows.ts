@@ -65,8 +65,8 @@ export class Rows {
     const usual = ['.ndjson', '.jsonl'].includes(extname(path).toLowerCase()) ? 'ndjson' : 'csv';
     if (path === '-') return new Rows(path, format ?? 'csv', undefined);
     try {
-      const { size } = await stat(path);
-      return new Rows(path, format ?? usual, size);
+      const found = await stat(path);
+      return new Rows(path, format ?? usual, found.isFile() ? found.size : undefined);
     } catch (cause) {
       const reason = (cause as NodeJS.ErrnoException).code;
       throw new MailError('FILE_UNREADABLE', `${path} cannot be read (${reason}).`, {
@@ -83,7 +83,7 @@ export class Rows {
 
   /** Whether it can be read from the beginning again. */
   get canRepeat(): boolean {
-    return this.#path !== '-';
+    return this.#size !== undefined;
   }
 
   /** Ends whoever still waits for more. */
@@ -94,7 +94,7 @@ export class Rows {
 
   #stream(name: string): Readable {
     this.#read = 0;
-    const source: Readable = this.canRepeat ? createReadStream(this.#path) : process.stdin;
+    const source: Readable = this.#path === '-' ? process.stdin : createReadStream(this.#path);
     source.on('data', (chunk) => {
       this.#read += chunk.length;
     });
@@ -106,7 +106,7 @@ export class Rows {
 
   /** @throws MailError `INPUT_INVALID` naming the line. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Row, void, undefined> {
-    const name = this.canRepeat ? this.#path : 'standard input';
+    const name = this.#path === '-' ? 'standard input' : this.#path;
     try {
       if (this.#format === 'csv') yield* this.#csv(name);
       else yield* this.#ndjson(name);
@@ -155,8 +155,8 @@ export class Rows {
     let failure: Error | undefined;
     source.on('error', (error) => {
       failure = error;
-      lines.close();
     });
+    source.once('close', () => lines.close());
     for await (const line of lines) {
       number++;
       if (line.trim() === '') continue;

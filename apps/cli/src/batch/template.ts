@@ -1,7 +1,6 @@
 import { dirname, extname, resolve } from 'node:path';
 import { MailError } from '@flowpost/core';
-import { parse } from 'yaml';
-import { readText } from '../read-input.ts';
+import { readText, readYaml } from '../read-input.ts';
 
 /** A message for many: settings of the send-email node, with expressions over `row`. */
 export interface BatchTemplate {
@@ -50,19 +49,17 @@ export async function readTemplate(path: string): Promise<BatchTemplate> {
       'Begin it with ---, then lines such as to: {{ row.email }} and subject: Hello, then --- and the text.',
     );
   }
-  let settings: unknown;
-  try {
-    settings = parse(quoteExpressions(frontMatter)) ?? {};
-  } catch (error) {
-    // The parser quotes what it read, which may be a connection. The first line of the file is the one of ---.
-    const { linePos } = error as { linePos?: readonly [{ readonly line: number }] };
-    const line = linePos ? ` (line ${linePos[0].line + 1})` : '';
+  const read = await readYaml(quoteExpressions(frontMatter));
+  if (!('value' in read)) {
+    // The first line of the file is the one of ---.
+    const line = read.line === undefined ? '' : ` (line ${read.line + 1})`;
     throw invalid(
       path,
       `its settings are not valid YAML${line}`,
       'Put values with special characters into quotes.',
     );
   }
+  const settings = read.value ?? {};
   if (typeof settings !== 'object' || settings === null || Array.isArray(settings)) {
     throw invalid(path, 'its settings are not names with values', 'Write a line such as subject: Hello.');
   }

@@ -11,7 +11,7 @@ import { Selection, type Turn } from '../batch/selection.ts';
 import { type Command, readNumber, UsageError } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { untilInterrupted } from '../interrupt.ts';
-import { paint, printJson, say, sayError } from '../output.ts';
+import { paint, printJson, say, sayError, sayTranscript } from '../output.ts';
 import { Progress } from '../progress.ts';
 import type { batchSpec } from '../specs.ts';
 
@@ -21,8 +21,8 @@ interface Summary {
   readonly sent: number;
   readonly partial: number;
   readonly failed: number;
+  /** These two of this run and of those before it: what is left to do. */
   readonly deferred: number;
-  /** Of this run and of those before it. */
   readonly inDoubt: number;
   readonly skipped: number;
   readonly seconds: number;
@@ -101,6 +101,7 @@ export const batch: Command<typeof batchSpec> = async (values) => {
     everyMs === undefined ? selected : paced(selected, everyMs, stopping),
     {
       ...{ flow: parseFlowData({}), scope, concurrency, stopping },
+      ...(values.verbose && { transcript: sayTranscript }),
       onBegin: (index) => {
         const { row, key } = selection.place(index);
         journal.intend(row, key);
@@ -115,13 +116,15 @@ export const batch: Command<typeof batchSpec> = async (values) => {
     for await (const { index, outcome } of results) {
       const { row, key } = selection.place(index);
       selection.places.delete(index);
-      const result = resultOf(outcome);
-      counts[result.state]++;
+      const state = journal.end(row, key, resultOf(outcome));
+      counts[state]++;
       ended++;
-      journal.end(row, key, result);
+      // Those under way are seen to the end: some of them may be leaving.
+      const unwritten = journal.takeFailure();
+      if (unwritten) halt(unwritten.toJSON());
       const error = 'error' in outcome ? (outcome.error as MailErrorJson) : undefined;
       if (error && error.category !== 'cancelled') {
-        say(`Row ${row}: ${result.state}: ${error.message}`, 'error');
+        say(`Row ${row}: ${state}: ${error.message}`, 'error');
         firstFailure ??= error;
       }
       if (brake.stops(error) && error) halt(error);
@@ -136,14 +139,20 @@ export const batch: Command<typeof batchSpec> = async (values) => {
   progress[Symbol.dispose]();
   const summary: Summary = {
     ...{ rows: ended, sent: counts.sent, partial: counts.partial, failed: counts.failed },
-    ...{ deferred: counts.deferred, inDoubt: journal.count('in-doubt'), skipped: selection.skipped },
+    ...{
+      deferred: journal.count('deferred'),
+      inDoubt: journal.count('in-doubt'),
+      skipped: selection.skipped,
+    },
     ...{ seconds: Math.round(elapsed() * 1_000) / 1_000, results: path, journal: `${path}.journal` },
     ...(stoppedBy && { stoppedBy }),
   };
   if (values.json) printJson(summary);
   else saySummary(summary, interrupted.aborted);
-  if (stoppedBy) return exitCodes[stoppedBy.category];
+  const exitCode = stoppedBy && exitCodes[stoppedBy.category];
+  // That something has to be set right counts for more than what is in doubt, and that for more than what may succeed later.
+  if (exitCode !== undefined && exitCode !== exitCodes.temporary) return exitCode;
   if (summary.inDoubt > 0) return exitCodes['in-doubt'];
-  if (interrupted.aborted || counts.deferred > 0) return exitCodes.temporary;
+  if (exitCode !== undefined || interrupted.aborted || summary.deferred > 0) return exitCodes.temporary;
   return firstFailure === undefined ? exitCodes.sent : exitCodes[firstFailure.category];
 };

@@ -117,6 +117,8 @@ async function watchStep(values: StepArguments, operands: readonly string[]): Pr
 
 /** `flowpost run`: one node, with settings and flow data from files. Prints the outcome and the flow's new data. */
 export const run: Command<typeof runSpec> = async (values, operands) => {
+  if (values.watch && values.json)
+    throw new UsageError('--watch prints again and again, so there is no one JSON document.');
   if (values.watch) return watchStep(values, operands);
   const { node, settings, flow, sending } = await readRun('run', values, operands);
   using interrupted = untilInterrupted();

@@ -3,7 +3,7 @@ import type { Command } from '../command-line.ts';
 import { readConnection } from '../configuration.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { untilInterrupted } from '../interrupt.ts';
-import { printJson, sayStep } from '../output.ts';
+import { printJson, sayStep, sayTranscript } from '../output.ts';
 import { environmentOptions } from '../read-input.ts';
 import type { verifySpec } from '../specs.ts';
 
@@ -15,6 +15,7 @@ export const verify: Command<typeof verifySpec> = async (values) => {
     ...environmentOptions(),
     signal: interrupted,
     ...(!values.json && { onStep: sayStep }),
+    ...(values.verbose && { transcript: sayTranscript }),
   });
   if (values.json) printJson(report);
   const failed = report.steps.find(({ status }) => status === 'failed');

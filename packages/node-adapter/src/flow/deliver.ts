@@ -5,7 +5,6 @@ import {
   type MailSender,
   type Sandbox,
   type SendOptions,
-  type SendPolicy,
   type SendReceipt,
   toWireAddress,
 } from '@flowpost/core';
@@ -89,12 +88,9 @@ function guarded(
   return trigger ? withLoopGuard(outer, trigger) : outer;
 }
 
-/** One limit for the whole send, attempts and waiting included. */
-function limitOf(policy: SendPolicy, signal: AbortSignal | undefined): AbortSignal | undefined {
-  if (policy.timeoutMs === undefined) return signal;
-  const late = AbortSignal.timeout(policy.timeoutMs);
-  return signal ? AbortSignal.any([signal, late]) : late;
-}
+/** A signal, or the end of the time allowed for the whole send, attempts and waiting included. */
+const orLate = (signal: AbortSignal | undefined, late: AbortSignal | undefined): AbortSignal | undefined =>
+  signal && late ? AbortSignal.any([signal, late]) : (signal ?? late);
 
 /** @throws MailError for anything but a message the server took, now or before. */
 export async function deliver(request: NodeRequest, context: DeliveryContext): Promise<SendReceipt> {
@@ -103,7 +99,10 @@ export async function deliver(request: NodeRequest, context: DeliveryContext): P
   const unshared = session === 'unshared' ? scope.unsharedSender(connection) : undefined;
   const shared = session === 'unshared' ? undefined : session?.variable;
   const plain = unshared ?? scope.sender(connection, shared);
-  const sender = 'leavingSignal' in context ? finishLeaving(plain, context.leavingSignal) : plain;
+  const { timeoutMs } = policy;
+  const late = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
+  const finishes = 'leavingSignal' in context;
+  const sender = finishes ? finishLeaving(plain, orLate(context.leavingSignal, late)) : plain;
   const { closeSession, onPartial, dsn, requireTls } = policy;
   const { beforeData, transcript } = context;
   try {
@@ -114,7 +113,7 @@ export async function deliver(request: NodeRequest, context: DeliveryContext): P
       requireTls,
       beforeData,
       transcript,
-      signal: limitOf(policy, context.signal),
+      signal: orLate(context.signal, late),
     });
   } finally {
     await unshared?.[Symbol.asyncDispose]();

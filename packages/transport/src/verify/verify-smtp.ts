@@ -116,7 +116,7 @@ async function seenCertificate(
       fingerprints: undefined,
       dangerouslyAcceptAnyCertificate: true,
     };
-    const session = await SmtpSession.connect({ ...options, tlsOptions }, signal);
+    const session = await SmtpSession.connect({ ...options, tlsOptions, transcript: undefined }, signal);
     const certificate = session.encrypted && describeCertificate(session.encrypted);
     session.destroy();
     if (!certificate) return {};
@@ -159,6 +159,7 @@ export async function verifySmtp(
       tls: server.tls,
       lmtp: protocol === 'lmtp',
       ...{ tlsOptions, timeouts, ehloName, allowPlaintextAuth, lookup: options.lookup },
+      transcript: options.transcript,
     },
     steps,
     signal,

@@ -1,5 +1,6 @@
 import { type MailErrorJson, type Phase, toMailError } from '@flowpost/core';
 import type { SenderOptions } from '../smtp/smtp-sender.ts';
+import type { TranscriptListener } from '../smtp/transcript.ts';
 
 /** The steps of a verification, in order. */
 export const verifySteps = ['dns', 'tcp', 'tls', 'ehlo', 'token', 'auth', 'sender'] as const;
@@ -28,6 +29,8 @@ export interface VerifyOptions extends SenderOptions {
   readonly signal?: AbortSignal | undefined;
   /** Told of each step as soon as its outcome is known. */
   readonly onStep?: ((step: VerifyStep) => void) | undefined;
+  /** Hears the dialogue with the server, without secrets. */
+  readonly transcript?: TranscriptListener | undefined;
 }
 
 /** Collects steps in their order; after a failure the rest are skipped. */
