@@ -18,7 +18,7 @@ const environmentSchema = z.object({
   PORT: whole(0, 65_535).default(8025),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
   /** Deliveries under way at once. */
-  FLOWPOST_CONCURRENCY: whole(1, 1_000).default(100),
+  FLOWPOST_CONCURRENCY: whole(1, 1_000).default(300),
   /** How long a delivery is tried again, in hours. */
   FLOWPOST_RETRY_HOURS: whole(0, 1_000).default(48),
   /** How long a process that says nothing counts as alive, in seconds, where several share a database. */

@@ -141,7 +141,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   const outbox = new Outbox(deliveries, worker, inHand);
   const outboxWorker = new OutboxWorker({
     ...{ deliveries, runner, logger, worker, inHand, concurrency, pollMs: 500 },
-    isBusy: () => outbox.isBusy,
+    isBusy: () => database.kind === 'pglite' && outbox.isBusy,
   });
   const wake = (lane?: string): void => outboxWorker.wake(lane);
   const recovery = new Recovery({

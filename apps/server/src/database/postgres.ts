@@ -35,6 +35,10 @@ export async function openPostgres(url: string): Promise<Database> {
     connectionTimeoutMillis: 10_000,
     query_timeout: longestMs,
     keepAlive: true,
+    // A statement planned while a table is empty reads all of it, and goes on so while it fills, until somebody gathers statistics.
+    onConnect: async (client) => {
+      await client.query('set enable_seqscan = off');
+    },
   });
   // A connection lost while idle is no failure of anything.
   pool.on('error', () => undefined);

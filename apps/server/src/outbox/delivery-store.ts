@@ -15,6 +15,7 @@ const reserveBytes = 64 * 1_048_576;
 
 interface ClaimedRow {
   readonly id: string;
+  readonly bytes: number;
   readonly attempt: number;
   readonly tries: number;
   readonly mode: 'sync' | 'async';
@@ -90,8 +91,13 @@ export class DeliveryStore extends DeliveryKeeper {
    * Takes jobs that are due, and the deliveries they are for. A job has done its duty with that.
    *
    * @param except lanes of which nothing is wanted at the moment.
+   * @param atMostBytes how large they may be together, as they are stored; one is taken however large it is.
    */
-  async claim(worker: string, atMost: number, except: readonly string[] = []): Promise<ClaimedDelivery[]> {
+  async claim(
+    worker: string,
+    atMost: number,
+    { except = [], atMostBytes = 32 * 1_048_576 }: { except?: readonly string[]; atMostBytes?: number } = {},
+  ): Promise<ClaimedDelivery[]> {
     if (this.database.freeBytes() < reserveBytes / 2) throw diskFull();
     return this.database.transaction(async (transaction) => {
       const db = forPgBoss(transaction);
@@ -101,16 +107,20 @@ export class DeliveryStore extends DeliveryKeeper {
       });
       if (jobs.length === 0) return [];
       const taken = transaction.query<ClaimedRow>(
-        `with mine as (
+        `with sized as (
+           select id, row_number() over (order by id) as place, sum(pg_column_size(request)) over (order by id) as upto
+           from flowpost.delivery_requests where id = any($1::uuid[])
+         ), mine as (
            update flowpost.deliveries set state = 'sending', worker = $2, attempt = attempt + 1, next_at = null, updated_at = now()
            where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second')
+             and id <> all(array(select id from sized where place > 1 and upto > $3))
            returning id, attempt, attempt - uncounted as tries, mode, state, node_type, node_id, message_id, created_at, connection_id, lane
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
-         select mine.id, mine.attempt, mine.tries, mine.mode, mine.node_type, mine.node_id, mine.message_id, r.request, mine.lane, mine.created_at,
-           coalesce(r.sealed, c.sealed) as sealed
+         select mine.id, mine.attempt, mine.tries, mine.mode, mine.node_type, mine.node_id, mine.message_id, mine.lane, mine.created_at,
+           r.request, pg_column_size(r.request) as bytes, coalesce(r.sealed, c.sealed) as sealed
          from mine join flowpost.delivery_requests r on r.id = mine.id
            left join flowpost.connections c on c.id = mine.connection_id`,
-        [jobs.map(({ data }) => data.id), worker],
+        [jobs.map(({ data }) => data.id), worker, atMostBytes],
       );
       const deleted = this.boss.deleteJob(
         queue,
@@ -118,13 +128,29 @@ export class DeliveryStore extends DeliveryKeeper {
         { db },
       );
       const [rows] = await Promise.all([taken, deleted]);
+      if (rows.length < jobs.length) await this.#putBack(jobs, rows, transaction);
       return rows.map((row) => ({
-        ...{ id: row.id, attempt: row.attempt, tries: row.tries, mode: row.mode },
+        ...{ id: row.id, attempt: row.attempt, tries: row.tries, mode: row.mode, bytes: row.bytes },
         ...{ nodeType: row.node_type, nodeId: row.node_id },
         ...{ messageId: row.message_id, request: row.request, sealed: row.sealed, lane: row.lane },
         createdAt: row.created_at.getTime(),
       }));
     });
+  }
+
+  /** Gives those a job again that were too large this time. */
+  async #putBack(
+    jobs: readonly { readonly data: { readonly id: string } }[],
+    taken: readonly { readonly id: string }[],
+    transaction: Queryable,
+  ): Promise<void> {
+    const isTaken = new Set(taken.map(({ id }) => id));
+    const left = await transaction.query<{ id: string; lane: string; next_at: Date | null }>(
+      `select id, lane, next_at from flowpost.deliveries
+       where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second')`,
+      [jobs.map(({ data }) => data.id).filter((id) => !isTaken.has(id))],
+    );
+    await this.enqueue(left, transaction);
   }
 
   /**

@@ -54,6 +54,8 @@ export interface ClaimedDelivery {
   readonly attempt: number;
   /** How often it was really tried, this time included. */
   readonly tries: number;
+  /** How large its message is, as it is stored. */
+  readonly bytes: number;
   readonly mode: 'sync' | 'async';
   readonly nodeType: string;
   readonly nodeId: string;

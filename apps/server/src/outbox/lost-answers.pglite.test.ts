@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { MemoryLogger } from '@flowpost/core';
 import { createFlowScope } from '@flowpost/node-adapter';
 import { SmtpInbox } from '@flowpost/testing';
@@ -88,6 +88,28 @@ it('what was taken in without an answer is taken in once', async () => {
   await expect.poll(async () => (await parts.deliveries.get(one.id))?.state).toBe('sent');
   expect(inbox.messages).toHaveLength(1);
 });
+
+it('what is large is taken little by little, and all of it', async () => {
+  await using inbox = await SmtpInbox.start();
+  await using parts = await open();
+  // Nothing that a database could make smaller.
+  const text = randomBytes(3_000_000).toString('base64');
+  const subjects = Array.from({ length: 12 }, (_, index) => `large ${index}`);
+  for (const subject of subjects) {
+    const one = await parts.delivery(inbox.url, 'async');
+    const { message } = one.request;
+    await parts.outbox.put({ ...one, request: { ...one.request, message: { ...message, subject, text } } });
+  }
+  const first = await parts.deliveries.claim(randomUUID(), 10);
+  expect(first.length).toBeGreaterThan(0);
+  expect(first.length).toBeLessThan(10);
+  parts.outboxWorker.start();
+  const taken = first.map(({ request }) => request.message.subject);
+  const left = subjects.filter((subject) => !taken.includes(subject));
+  await expect
+    .poll(() => inbox.messages.map(({ subject }) => subject).toSorted(), { timeout: 20_000 })
+    .toEqual(left.toSorted());
+}, 60_000);
 
 it('what was handed out without an answer is given back and sent, once', async () => {
   await using inbox = await SmtpInbox.start();

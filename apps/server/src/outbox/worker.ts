@@ -21,6 +21,9 @@ export interface WorkerOptions {
   readonly isBusy: () => boolean;
 }
 
+/** How large messages under way may be together, as they are stored: in memory they take several times that. */
+const mostBytes = 128 * 1_048_576;
+const mostBytesAtOnce = 32 * 1_048_576;
 /** How long sending stands back for taking in, each time. */
 const restMs = 50;
 
@@ -29,6 +32,7 @@ export class OutboxWorker {
   readonly #options: WorkerOptions;
   readonly #running = new Set<Promise<unknown>>();
   readonly #lanes = new Lanes();
+  #bytes = 0;
   /** Of which lanes nothing was wanted when it was last looked. */
   #closed: readonly string[] = [];
   /** With which lanes closed nothing was found. As long as they are, nothing would be, unless something was put in meanwhile. */
@@ -72,12 +76,12 @@ export class OutboxWorker {
     while (!signal.aborted) {
       const free = concurrency - this.#running.size;
       // A few at a time are not worth a transaction, as long as there will be more in a moment.
-      if (free < concurrency / 4) {
+      if (free < concurrency / 4 || this.#bytes >= mostBytes) {
         const oneEnded = new Promise<void>((resolve) => {
           this.#oneEnded = resolve;
         });
         await Promise.race(free > 0 ? [oneEnded, delay(restMs)] : [oneEnded]);
-        if (this.#running.size === concurrency) continue;
+        if (this.#running.size === concurrency || this.#bytes >= mostBytes) continue;
       }
       const woken = new Promise<void>((resolve) => {
         this.#wake = resolve;
@@ -87,11 +91,14 @@ export class OutboxWorker {
       try {
         if (this.#options.inHand.mayHaveMore) await this.#giveBack();
         const now = concurrency - this.#running.size;
-        this.#closed = this.#lanes.closed(now);
+        this.#closed = this.#lanes.closed(now, mostBytes - this.#bytes);
         if (!this.#foundNothing?.every((lane) => this.#closed.includes(lane))) {
           this.#foundNothing = this.#closed;
           // Half of what is free, so that something is left for the next lane that comes.
-          const claims = await deliveries.claim(worker, Math.ceil(now / 2), this.#closed);
+          const claims = await deliveries.claim(worker, Math.ceil(now / 2), {
+            except: this.#closed,
+            atMostBytes: Math.min(mostBytesAtOnce, mostBytes - this.#bytes),
+          });
           for (const claim of claims) this.#begin(claim);
           if (claims.length > 0) {
             this.#foundNothing = undefined;
@@ -122,18 +129,21 @@ export class OutboxWorker {
   }
 
   #begin(claim: ClaimedDelivery): void {
-    const { lane } = claim;
-    this.#lanes.begin(lane);
+    const { lane, bytes } = claim;
+    this.#lanes.begin(lane, bytes);
+    this.#bytes += bytes;
     const onSlotAway = (at: number): void => this.#lanes.away(lane, at);
     // How it ended is written down where it ended.
     const running = this.#options.runner.run(claim, { keepsTrying: true, onSlotAway }).catch(() => undefined);
     this.#running.add(running);
     void running.finally(() => {
       this.#running.delete(running);
+      this.#bytes -= bytes;
       this.#oneEnded?.();
-      this.#lanes.end(lane);
+      this.#lanes.end(lane, bytes);
       const free = this.#options.concurrency - this.#running.size;
-      if (this.#closed.includes(lane) && !this.#lanes.closed(free).includes(lane)) this.#wake?.();
+      if (this.#closed.includes(lane) && !this.#lanes.closed(free, mostBytes - this.#bytes).includes(lane))
+        this.#wake?.();
     });
   }
 }
