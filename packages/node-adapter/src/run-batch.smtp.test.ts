@@ -176,7 +176,9 @@ it('stopping ends the wait for another attempt', async () => {
   const retry = { attempts: 5, firstDelayMs: 3_600_000, longestDelayMs: 3_600_000 };
   const batch = runBatch(sendEmailNode, { ...settings, retry, stopOnError: false }, [{}], {
     ...{ flow: parseFlowData({}), stopping: stop.signal },
-    beforeData: () => void setTimeout(() => stop.abort(), 200),
+    transcript: ({ from, text }) => {
+      if (from === 'server' && text.startsWith('451')) stop.abort();
+    },
   });
   for await (const { outcome } of batch) expect(outcome).toMatchObject({ error: { retryable: true } });
 });
