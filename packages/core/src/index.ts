@@ -50,7 +50,7 @@ export {
   SecretBox,
   type SecretKey,
 } from './encrypted-text.ts';
-export { cancellationOf } from './errors/cancellation.ts';
+export { cancellationOf, linkAbort } from './errors/cancellation.ts';
 export { type ErrorCategory, type ErrorCode, type ErrorCodeEntry, errorCodes } from './errors/error-codes.ts';
 export {
   type ErrorDetails,

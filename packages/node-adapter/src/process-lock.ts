@@ -37,10 +37,13 @@ function read(path: string, readIt: (path: string) => string): string {
   }
 }
 
+/** This boot of this machine. Linux only, elsewhere empty. */
+export const readBootId = (): string =>
+  read('/proc/sys/kernel/random/boot_id', (path) => readFileSync(path, 'utf8')).trim();
+
 /** Where process numbers mean the same: this boot of this machine, and this container in it. */
 function numberSpace(): string {
-  const boot = read('/proc/sys/kernel/random/boot_id', (path) => readFileSync(path, 'utf8')).trim();
-  return `${hostname()} ${boot} ${read('/proc/self/ns/pid', readlinkSync)}`;
+  return `${hostname()} ${readBootId()} ${read('/proc/self/ns/pid', readlinkSync)}`;
 }
 
 /** When a process began, so that a later one with the same number is not taken for it. Linux only, elsewhere empty. */

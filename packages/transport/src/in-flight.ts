@@ -1,17 +1,9 @@
 import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import { longestTimerMs, MailError, type SendOptions, type SendReceipt } from '@flowpost/core';
+import { linkAbort, longestTimerMs, MailError, type SendOptions, type SendReceipt } from '@flowpost/core';
 
 const defaultDeadlineMs = 30_000;
 const graceMs = 5_000;
-
-/** Ends one thing with another. @returns undoes that. */
-function linkOf(from: AbortSignal, to: AbortController): () => void {
-  const end = (): void => to.abort(from.reason);
-  if (from.aborted) end();
-  from.addEventListener('abort', end, { once: true });
-  return () => from.removeEventListener('abort', end);
-}
 
 /** The sends of one sender that are under way: taken in until it closes, waited for then, and ended at its deadline. */
 export class InFlight {
@@ -40,7 +32,7 @@ export class InFlight {
     const late =
       timeoutMs === undefined ? undefined : AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs));
     const ending = signal || late ? new AbortController() : this.#ending;
-    const links = [signal, late].flatMap((from) => (from ? [linkOf(from, ending)] : []));
+    const links = [linkAbort(signal, ending), linkAbort(late, ending)];
     const sending = work(ending.signal);
     this.#sending.set(sending, ending);
     try {

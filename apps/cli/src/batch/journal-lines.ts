@@ -1,15 +1,10 @@
-import { createReadStream, existsSync, readFileSync } from 'node:fs';
+import { createReadStream, existsSync } from 'node:fs';
 import { MailError } from '@flowpost/core';
+import { readBootId } from '@flowpost/node-adapter';
 import { RowMemory, states } from './row-memory.ts';
 
 /** This boot of this machine. What was written in another one and not flushed may be lost. Linux only. */
-export const bootId: string | undefined = (() => {
-  try {
-    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  } catch {
-    return undefined;
-  }
-})();
+export const bootId: string | undefined = readBootId() || undefined;
 
 export const runLine = (run: number): string => `run ${run} ${bootId ?? '-'}\n`;
 export const intentLine = (row: number, key: string): string => `+${row} ${key}\n`;

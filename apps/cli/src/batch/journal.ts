@@ -67,7 +67,6 @@ export class BatchJournal implements AsyncDisposable {
   /** Of which it is written down that they are leaving. */
   readonly #leaving = new Set<number>();
   #failure: MailError | undefined;
-  #isTold = false;
   #isClosed = false;
 
   private constructor(
@@ -153,8 +152,7 @@ export class BatchJournal implements AsyncDisposable {
       });
     }
     await this.#ended.settled();
-    const failure = this.takeFailure();
-    if (failure) throw failure;
+    if (this.#failure) throw this.#failure;
   }
 
   /**
@@ -219,10 +217,8 @@ export class BatchJournal implements AsyncDisposable {
     return state;
   }
 
-  /** What could not be written down, once. */
-  takeFailure(): MailError | undefined {
-    if (this.#isTold) return undefined;
-    this.#isTold = this.#failure !== undefined;
+  /** What could not be written down. */
+  get failure(): MailError | undefined {
     return this.#failure;
   }
 
@@ -242,7 +238,7 @@ export class BatchJournal implements AsyncDisposable {
    * @returns what could not be written.
    */
   async close(): Promise<MailError | undefined> {
-    if (this.#isClosed) return undefined;
+    if (this.#isClosed) return this.#failure;
     this.#isClosed = true;
     await this.#ended.settled();
     for (const file of this.#files) {
@@ -252,7 +248,7 @@ export class BatchJournal implements AsyncDisposable {
       await file.close();
     }
     this.#unlock();
-    return this.takeFailure();
+    return this.#failure;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -120,8 +120,7 @@ export const batch: Command<typeof batchSpec> = async (values) => {
       counts[state]++;
       ended++;
       // Those under way are seen to the end: some of them may be leaving.
-      const unwritten = journal.takeFailure();
-      if (unwritten) halt(unwritten.toJSON());
+      if (journal.failure) halt(journal.failure.toJSON());
       const error = 'error' in outcome ? (outcome.error as MailErrorJson) : undefined;
       if (error && error.category !== 'cancelled') {
         say(`Row ${row}: ${state}: ${error.message}`, 'error');

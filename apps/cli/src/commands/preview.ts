@@ -43,8 +43,8 @@ export const preview: Command<typeof previewSpec> = async (values, operands) => 
       sending,
     );
   };
-  const page = values['html-out'];
   const composed = await compose();
+  const page = values['html-out'];
   if (page !== undefined) {
     const body = await bytesOf(composed);
     await writeFile(page, await htmlPage(body));

@@ -43,7 +43,6 @@ export class DeliveryKeeper extends DeliveryReader {
     except: () => readonly string[] = () => [],
   ): Promise<{ state: DeliveryState }[]> {
     return this.database.transaction(async (transaction) => {
-      await transaction.query('select 1');
       const recovered = await transaction.query<{
         id: string;
         state: DeliveryState;

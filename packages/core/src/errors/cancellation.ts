@@ -1,4 +1,18 @@
 /**
+ * Ends one thing with another, such as an attempt with the signal of the whole. Costs less than a signal made of several
+ * (`AbortSignal.any`), where it is done for each message.
+ *
+ * @returns undoes that.
+ */
+export function linkAbort(from: AbortSignal | undefined, to: AbortController): () => void {
+  if (!from) return () => undefined;
+  const end = (): void => to.abort(from.reason);
+  if (from.aborted) end();
+  from.addEventListener('abort', end, { once: true });
+  return () => from.removeEventListener('abort', end);
+}
+
+/**
  * What an aborted signal means: the caller's wish, or the end of the time allowed, which `AbortSignal.timeout` marks
  * with a TimeoutError.
  */

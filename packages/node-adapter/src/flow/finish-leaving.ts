@@ -1,4 +1,4 @@
-import type { MailSender } from '@flowpost/core';
+import { linkAbort, type MailSender } from '@flowpost/core';
 
 /**
  * A sender whose `signal` cancels an attempt until its message may be leaving. From then on only `leavingSignal` does: cut short
@@ -9,23 +9,20 @@ export function finishLeaving(sender: MailSender, leavingSignal: AbortSignal | u
     async send(message, options = {}) {
       const { signal, beforeData } = options;
       const attempt = new AbortController();
-      const give = (): void => attempt.abort(signal?.reason);
-      const cut = (): void => attempt.abort(leavingSignal?.reason);
-      if (signal?.aborted) give();
-      signal?.addEventListener('abort', give);
-      leavingSignal?.addEventListener('abort', cut);
+      const unlink = linkAbort(signal, attempt);
+      const unlinkLeaving = linkAbort(leavingSignal, attempt);
       try {
         return await sender.send(message, {
           ...options,
           signal: attempt.signal,
           async beforeData() {
             await beforeData?.();
-            signal?.removeEventListener('abort', give);
+            unlink();
           },
         });
       } finally {
-        signal?.removeEventListener('abort', give);
-        leavingSignal?.removeEventListener('abort', cut);
+        unlink();
+        unlinkLeaving();
       }
     },
     [Symbol.asyncDispose]: () => sender[Symbol.asyncDispose](),
