@@ -17,14 +17,26 @@ export async function untilAborted<Value>(
   onAbort: (signal: AbortSignal) => unknown = cancelledBefore,
 ): Promise<Value> {
   if (!signal) return work();
-  const aborted = Promise.withResolvers<never>();
-  aborted.promise.catch(() => undefined);
-  const abort = (): void => aborted.reject(onAbort(signal));
-  if (signal.aborted) abort();
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    return await Promise.race([work(), aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
-  }
+  // By hand: Promise.race costs several promises more, and this runs several times for each message.
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(onAbort(signal));
+    const settle = (): void => signal.removeEventListener('abort', abort);
+    signal.addEventListener('abort', abort, { once: true });
+    if (signal.aborted) abort();
+    const done = (value: Value): void => {
+      settle();
+      resolve(value);
+    };
+    const fail = (error: unknown): void => {
+      settle();
+      reject(error);
+    };
+    try {
+      const working = work();
+      if (working instanceof Promise) working.then(done, fail);
+      else Promise.resolve(working).then(done, fail);
+    } catch (error) {
+      fail(error);
+    }
+  });
 }

@@ -1,8 +1,15 @@
+interface Waiter<Gift> {
+  /** Takes something else than a slot too. */
+  readonly takesGift: boolean;
+  readonly grant: (gift?: Gift) => void;
+  readonly refuse: (reason: unknown) => void;
+}
+
 /** So many at once and no more; the others wait their turn. */
-export class Slots {
+export class Slots<Gift = never> {
   readonly #limit: number;
   /** Served in turn, each when a slot has become free for it. */
-  readonly #waiting: { readonly grant: () => void; readonly refuse: (reason: unknown) => void }[] = [];
+  readonly #waiting: Waiter<Gift>[] = [];
   #taken = 0;
 
   constructor(limit: number) {
@@ -13,21 +20,30 @@ export class Slots {
     return this.#taken;
   }
 
-  /** Takes a slot, at once or when another one is freed; rejects with the signal's reason. */
-  async take(signal?: AbortSignal): Promise<void> {
+  get full(): boolean {
+    return this.#taken >= this.#limit;
+  }
+
+  /**
+   * Takes a slot, at once or when another one is freed; rejects with the signal's reason.
+   *
+   * @returns what was given instead of a slot, if it was.
+   */
+  async take(signal?: AbortSignal, takesGift = false): Promise<Gift | undefined> {
     signal?.throwIfAborted();
-    if (this.#taken < this.#limit) {
+    if (!this.full) {
       this.#taken++;
-      return;
+      return undefined;
     }
-    await new Promise<void>((resolve, reject) => {
+    return new Promise((resolve, reject) => {
       const settle = (end: () => void): void => {
         signal?.removeEventListener('abort', onAbort);
         end();
       };
-      const one = {
-        grant: () => settle(resolve),
-        refuse: (reason: unknown) => settle(() => reject(reason)),
+      const one: Waiter<Gift> = {
+        takesGift,
+        grant: (gift) => settle(() => resolve(gift)),
+        refuse: (reason) => settle(() => reject(reason)),
       };
       const onAbort = (): void => {
         this.#waiting.splice(this.#waiting.indexOf(one), 1);
@@ -36,6 +52,13 @@ export class Slots {
       signal?.addEventListener('abort', onAbort, { once: true });
       this.#waiting.push(one);
     });
+  }
+
+  /** Gives who waits longest something else than a slot; whether there was somebody who takes it. */
+  give(gift: Gift): boolean {
+    if (!this.#waiting[0]?.takesGift) return false;
+    this.#waiting.shift()?.grant(gift);
+    return true;
   }
 
   /** Sends everybody away who waits, each with a reason of his own. */

@@ -42,7 +42,7 @@ interface Subject {
 function flowpost(wrap: (sender: MailSender) => MailSender): Subject {
   const sender = wrap(createSender({ host, port, tls: 'none', limits: { connections } }));
   return {
-    width: connections * 2,
+    width: connections * 4,
     send: (number) => sender.send({ ...message, subject: `Your order ${number}` }),
     close: () => sender[Symbol.asyncDispose](),
   };
@@ -53,7 +53,7 @@ function node(subject: (number: number) => Record<string, unknown>): Subject {
   const scope = createFlowScope();
   const connection = { host, port, tls: 'none', limits: { connections } };
   return {
-    width: connections * 2,
+    width: connections * 4,
     send: async (number) => {
       const flow = parseFlowData({ input: { number } });
       const settings = { connection, ...message, ...subject(number) };

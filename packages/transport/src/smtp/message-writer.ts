@@ -58,32 +58,42 @@ export class MessageWriter {
     this.#standstillMs = standstillMs;
   }
 
-  async write(body: Buffer | Readable): Promise<void> {
-    if (Buffer.isBuffer(body)) await this.#writeBuffer(body);
-    else
-      await this.#channel.stopping(
-        () => body.destroy(),
-        () => this.#writeStream(body),
-      );
+  /**
+   * Hands the message over; at once when it is small.
+   *
+   * @param beforeEnd called right before the end leaves; whether something else is going to be written at once.
+   */
+  write(body: Buffer | Readable, beforeEnd?: () => boolean): Promise<void> | undefined {
+    if (!Buffer.isBuffer(body)) {
+      const writeStream = () => this.#writeStream(body, beforeEnd);
+      return this.#channel.stopping(() => body.destroy(), writeStream);
+    }
+    if (body.length > sliceBytes) return this.#writeSlices(body, beforeEnd);
+    this.#writeLast(new DotStuffing(), body, beforeEnd);
+    return undefined;
   }
 
-  async #writeBuffer(body: Buffer): Promise<void> {
+  async #writeSlices(body: Buffer, beforeEnd?: () => boolean): Promise<void> {
     const stuffing = new DotStuffing();
     let at = 0;
-    if (body.length > sliceBytes) this.phase = 'data';
+    this.phase = 'data';
     // In slices, because an answer in between shows only from one write to the next.
     for (; at + sliceBytes < body.length; at += sliceBytes) {
       await this.#writePart(stuffing.stuff(body.subarray(at, at + sliceBytes)));
     }
-    // One write costs less than the copy that makes one piece of these.
-    this.#writeEnd([Buffer.concat([...stuffing.stuff(body.subarray(at)), ...stuffing.end()])]);
+    this.#writeLast(stuffing, body.subarray(at), beforeEnd);
   }
 
-  async #writeStream(body: Readable): Promise<void> {
+  #writeLast(stuffing: DotStuffing, rest: Buffer, beforeEnd: (() => boolean) | undefined): void {
+    // One write costs less than the copy that makes one piece of these.
+    this.#writeEnd([Buffer.concat([...stuffing.stuff(rest), ...stuffing.end()])], beforeEnd);
+  }
+
+  async #writeStream(body: Readable, beforeEnd?: () => boolean): Promise<void> {
     const stuffing = new DotStuffing();
     this.phase = 'data';
     for await (const chunk of body) await this.#writePart(stuffing.stuff(chunk as Buffer));
-    this.#writeEnd(stuffing.end());
+    this.#writeEnd(stuffing.end(), beforeEnd);
   }
 
   async #writePart(pieces: readonly Buffer[]): Promise<void> {
@@ -91,8 +101,9 @@ export class MessageWriter {
     if (!this.#channel.write(...pieces)) await this.#channel.drained(this.#standstillMs);
   }
 
-  #writeEnd(pieces: readonly Buffer[]): void {
+  #writeEnd(pieces: readonly Buffer[], beforeEnd: (() => boolean) | undefined): void {
     this.#assertNoAnswer();
+    if (beforeEnd?.()) this.#channel.holdBack();
     // Said before the end is written, never after: in between the caller may cancel.
     this.phase = 'confirm';
     this.#channel.write(...pieces);

@@ -32,6 +32,8 @@ export interface SmtpSessionOptions extends Endpoint {
 export interface DeliverOptions {
   readonly onPartial: 'accept' | 'fail';
   readonly beforeData?: (() => void | Promise<void>) | undefined;
+  /** Called right before the end of the message leaves; whether the envelope of the next one follows at once. */
+  readonly beforeEnd?: (() => boolean) | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly dsn?: DeliveryNotification | undefined;
   readonly requireTls?: boolean | undefined;

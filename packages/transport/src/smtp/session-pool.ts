@@ -3,9 +3,17 @@ import { Slots } from '../slots.ts';
 import type { SmtpSession } from './smtp-session.ts';
 import type { TranscriptListener } from './transcript.ts';
 
+/** A session that is lent: to one send, and to the next as well from when the first has only its answer to wait for. */
+interface Lent {
+  readonly session: SmtpSession;
+  holders: number;
+  keep: boolean;
+}
+
 /** A session lent to one send. */
 export interface Lease {
   readonly session: SmtpSession;
+  readonly lent: Lent;
   /** Whether it was open before, so that the server may have dropped it meanwhile. */
   readonly reused: boolean;
 }
@@ -39,7 +47,11 @@ export class SessionPool {
   readonly #parked: Parked[] = [];
   /** When each session must not be used any more. */
   readonly #expiry = new WeakMap<SmtpSession, number>();
-  readonly #slots: Slots;
+  readonly #slots: Slots<Lent>;
+  /** Those whose message has only its answer to wait for, so that the next one can say its envelope already. */
+  readonly #offered = new Set<Lent>();
+  /** Whether the server hears an envelope that comes with the message before it. */
+  #hearsAhead = true;
   #closed = false;
 
   constructor(options: SessionPoolOptions) {
@@ -53,20 +65,52 @@ export class SessionPool {
    * @param fresh does not take one that was open before.
    */
   async borrow(request: BorrowRequest = {}, fresh = false): Promise<Lease> {
-    await this.#slots.take(request.signal);
+    const takesLent = !fresh && !request.transcript;
+    const lent = (takesLent && this.#takeOffered()) || (await this.#slots.take(request.signal, takesLent));
+    if (lent) return { session: lent.session, lent, reused: true };
     try {
       const parked = fresh ? undefined : this.#takeParked();
-      if (parked) return { session: parked, reused: true };
+      if (parked) return this.#lend(parked, true);
       // A parked session counts against the limit too, so one makes room for a fresh one.
       if (this.#slots.taken + this.#parked.length > this.#options.connections) this.#unpark()?.destroy();
       const session = await this.#options.open(request);
       this.#expiry.set(session, this.#options.clock.now() + this.#options.lifetimeMs);
-      return { session, reused: false };
+      return this.#lend(session, false);
     } catch (error) {
       this.#refuseAlike(error);
       this.#slots.free();
       throw error;
     }
+  }
+
+  #lend(session: SmtpSession, reused: boolean): Lease {
+    return { session, reused, lent: { session, holders: 1, keep: true } };
+  }
+
+  /** When everything is in use: a session that has nothing to do but to wait for an answer. */
+  #takeOffered(): Lent | undefined {
+    if (!this.#slots.full) return undefined;
+    const [lent] = this.#offered;
+    if (!lent) return undefined;
+    this.#offered.delete(lent);
+    if (!this.#isGood(lent.session)) return undefined;
+    lent.holders++;
+    return lent;
+  }
+
+  /**
+   * Offers a session, whose message is about to be handed over, to the next one.
+   *
+   * @returns whether one was waiting for it.
+   */
+  offer({ lent }: Lease): boolean {
+    const { session } = lent;
+    if (!this.#hearsAhead || this.#closed || !session.takesAhead || !this.#isGood(session)) return false;
+    lent.holders++;
+    if (this.#slots.give(lent)) return true;
+    lent.holders--;
+    this.#offered.add(lent);
+    return false;
   }
 
   /** Who waits would log in with what was refused just now, and enough of that locks a mailbox. */
@@ -105,8 +149,12 @@ export class SessionPool {
   }
 
   /** Takes a session back: parks it, or closes it when it is not to be kept. */
-  async giveBack({ session }: Lease, keep: boolean): Promise<void> {
-    const park = keep && !this.#closed && this.#isGood(session);
+  async giveBack({ session, lent }: Lease, keep: boolean): Promise<void> {
+    if (!keep) lent.keep = false;
+    if (session.hearsOnlyInTurn) this.#hearsAhead = false;
+    if (--lent.holders > 0) return;
+    this.#offered.delete(lent);
+    const park = lent.keep && !this.#closed && this.#isGood(session);
     if (park) {
       session.park(true);
       const timer = setTimeout(() => this.#expire(session), this.#options.idleMs).unref();

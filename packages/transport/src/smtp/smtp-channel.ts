@@ -26,6 +26,7 @@ export class SmtpChannel {
   #waiter: Waiter | undefined;
   #failure: { readonly cause: unknown } | undefined;
   #onFailure: (() => void) | undefined;
+  #isHeldBack = false;
   /** How many replies came since the channel began. */
   replies = 0;
 
@@ -138,7 +139,23 @@ export class SmtpChannel {
       return;
     }
     this.#transcript.sent(commands);
-    this.#socket.write(commands, 'utf8');
+    // As bytes, because the socket counts what waits in it by characters where that is text.
+    this.#socket.write(Buffer.from(commands));
+    this.#letGo();
+  }
+
+  /** Keeps what is written next until the commands that follow it, so that both leave as one; in this turn all the same. */
+  holdBack(): void {
+    if (this.#isHeldBack) return;
+    this.#isHeldBack = true;
+    this.#socket.cork();
+    process.nextTick(() => this.#letGo());
+  }
+
+  #letGo(): void {
+    if (!this.#isHeldBack) return;
+    this.#isHeldBack = false;
+    this.#socket.uncork();
   }
 
   /** Writes pieces of a message in one go; whether there is room for more. */
@@ -150,19 +167,30 @@ export class SmtpChannel {
     return hasRoom;
   }
 
-  /** The next reply, in the order of the commands. */
+  /** The next reply, in the order of the commands; at once when it is here already. */
+  next(limitMs: number): SmtpReply | Promise<SmtpReply> {
+    return this.#unread.shift() ?? this.#wait(limitMs);
+  }
+
   async read(limitMs: number): Promise<SmtpReply> {
-    const unread = this.#unread.shift();
-    if (unread) return unread;
-    this.assertOpen();
-    const timer = setTimeout(() => this.fail(systemError('ETIMEDOUT')), limitMs);
-    try {
-      return await new Promise<SmtpReply>((resolve, reject) => {
-        this.#waiter = { resolve, reject };
-      });
-    } finally {
-      clearTimeout(timer);
-    }
+    return this.next(limitMs);
+  }
+
+  #wait(limitMs: number): Promise<SmtpReply> {
+    return new Promise((resolve, reject) => {
+      this.assertOpen();
+      const timer = setTimeout(() => this.fail(systemError('ETIMEDOUT')), limitMs);
+      this.#waiter = {
+        resolve: (reply) => {
+          clearTimeout(timer);
+          resolve(reply);
+        },
+        reject: (cause) => {
+          clearTimeout(timer);
+          reject(cause);
+        },
+      };
+    });
   }
 
   /** Runs `stop` when the channel fails while `work` is going on. */

@@ -164,18 +164,12 @@ export class SmtpSender implements MailSender {
       times.borrowed = performance.now();
       const deliver = async (): Promise<Delivered> => {
         const { beforeData, dsn, requireTls, transcript } = options;
-        const deliverOptions = { onPartial, beforeData, signal, dsn, requireTls, transcript };
-        let keep = false;
+        const beforeEnd = closeSession || transcript ? undefined : () => this.#pool.offer(lease);
+        const deliverOptions = { onPartial, beforeData, beforeEnd, signal, dsn, requireTls, transcript };
         try {
-          const delivered = await lease.session.deliver(message, deliverOptions);
-          keep = !closeSession;
-          return delivered;
-        } catch (error) {
-          // After a negative reply the session goes on; whatever else failed, it is not to be trusted.
-          keep = !closeSession && isMailError(error) && error.details.replyCode !== undefined;
-          throw error;
+          return await lease.session.deliver(message, deliverOptions);
         } finally {
-          const back = this.#pool.giveBack(lease, keep);
+          const back = this.#pool.giveBack(lease, !closeSession);
           // A caller who gives up does not wait for the session to end.
           if (signal.aborted) back.catch(() => undefined);
           else await back;

@@ -5,6 +5,7 @@ import type { ComposedMessage } from '@flowpost/mime-attachments';
 import { untilAborted } from '../abortable.ts';
 import { connectionError } from '../diagnosis/connection-failure.ts';
 import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
+import { DeliveryLine, type Place } from './delivery-line.ts';
 import { ownName } from './ehlo-name.ts';
 import { assertCarries, type Extensions, readExtensions } from './extensions.ts';
 import { openSocket } from './open-socket.ts';
@@ -15,10 +16,12 @@ import { ProtocolViolation, SmtpChannel } from './smtp-channel.ts';
 import { startTls } from './start-tls.ts';
 import { TlsProbe } from './tls-probe.ts';
 import { checkFingerprint, tlsConnectOptions } from './tls-settings.ts';
-import { Transaction } from './transaction.ts';
+import { SessionDropped, Transaction } from './transaction.ts';
 import { Transcript } from './transcript.ts';
 
 const quitLimitMs = 2_000;
+/** A server that takes longer over a message makes the next one wait for nothing if that cannot go elsewhere. */
+const promptMs = 200;
 
 /** One SMTP or LMTP session (RFC 5321, RFC 2033): opened, logged in, used for one message after another, closed. */
 export class SmtpSession {
@@ -30,6 +33,11 @@ export class SmtpSession {
   #extensions: Extensions = new Map();
   /** A transaction was broken off, so the next one begins with RSET. */
   #needsReset = false;
+  readonly #line = new DeliveryLine();
+  /** How long the server took for its answer to the last message. */
+  #confirmMs = Number.POSITIVE_INFINITY;
+  /** The server does not hear an envelope that comes with the message before it, though it should (RFC 2920). */
+  hearsOnlyInTurn = false;
 
   private constructor(options: SmtpSessionOptions, socket: Socket) {
     this.#options = options;
@@ -81,7 +89,13 @@ export class SmtpSession {
 
   /** Whether another message can be sent over it, as far as is known without asking. */
   get usable(): boolean {
-    return !this.#channel.failed && !this.#channel.hasUnread;
+    return !this.#channel.failed && !this.#line.broken && !this.#channel.hasUnread;
+  }
+
+  /** Whether the next message may say its envelope before this one has its answer (RFC 2920 section 3.1). */
+  get takesAhead(): boolean {
+    const { lmtp = false } = this.#options;
+    return this.#extensions.has('PIPELINING') && !lmtp && this.#confirmMs <= promptMs;
   }
 
   /** When what it logged in with stops being valid, in Unix milliseconds; never for a password. */
@@ -117,11 +131,13 @@ export class SmtpSession {
    * caller's hook, is not waited for then.
    */
   #step<Result>(signal: AbortSignal | undefined, work: () => Promise<Result>): Promise<Result> {
-    return untilAborted(signal, work, () => {
-      // The reason is the caller's and may be anything; that there is one is all that counts here.
-      this.#channel.fail(new Error('aborted'));
-      return this.#channel.cause;
-    });
+    return untilAborted(signal, work, () => this.#abort());
+  }
+
+  #abort(): unknown {
+    // The reason is the caller's and may be anything; that there is one is all that counts here.
+    this.#channel.fail(new Error('aborted'));
+    return this.#channel.cause;
   }
 
   /** From the greeting to the EHLO reply that counts, over STARTTLS where wanted. */
@@ -217,37 +233,67 @@ export class SmtpSession {
   }
 
   /**
-   * Sends one message.
+   * Sends one message; behind another one that has no answer yet, where the session `takesAhead`.
    *
    * @throws MailError whose phase says how far it got: `envelope`, `data` or `confirm`.
    */
   async deliver(message: ComposedMessage, options: DeliverOptions): Promise<Delivered> {
+    const { signal } = options;
+    signal?.throwIfAborted();
     assertCarries(this.#extensions, message, {
       requireTls: options.requireTls === true,
       encrypted: this.encrypted !== undefined,
     });
     this.#transcript.listener = options.transcript;
     const { timeouts, lmtp = false } = this.#options;
+    const place = this.#line.join();
+    const ahead = place.waiting;
     const transaction = new Transaction(
       {
         channel: this.#channel,
         extensions: this.#extensions,
         timeouts,
         lmtp,
-        reset: this.#needsReset,
+        // Whatever the server says to the message before, nothing is left of that afterwards.
+        reset: this.#needsReset && !ahead,
         scrub: this.#scrub,
+        // The next message leaves before the news of this one gets about, which is work that need not hold it up.
+        onAnswered: () => place.leave(),
       },
       message,
       options,
     );
-    this.#needsReset = true;
+    const abort = (): unknown => {
+      if (!place.waiting) return this.#abort();
+      // The connection is the other message's as long as that has no answer.
+      place.withdraw();
+      return new Error('aborted');
+    };
     try {
-      const delivered = await this.#step(options.signal, () => transaction.run());
+      const deliver = () => (ahead ? this.#follow(transaction, place, signal) : transaction.run());
+      const delivered = await untilAborted(signal, deliver, abort);
       this.#needsReset = false;
+      this.#confirmMs = transaction.confirmMs;
       return delivered;
     } catch (cause) {
-      if (!transaction.canContinue) this.destroy();
-      throw describeDelivery(cause, transaction.phase, this.#context(options.signal), this.#channel);
+      this.#needsReset = true;
+      if (!place.waiting && !transaction.canContinue) this.destroy();
+      throw describeDelivery(cause, transaction.phase, this.#context(signal), this.#channel);
+    } finally {
+      place.leave();
+    }
+  }
+  /** Says the envelope behind a message that has no answer yet, and goes on when that is there. */
+  async #follow(transaction: Transaction, place: Place, signal: AbortSignal | undefined): Promise<Delivered> {
+    transaction.announce();
+    await place.turn();
+    if (this.#channel.failed) throw new SessionDropped('lost with the message before');
+    try {
+      return await transaction.run();
+    } catch (error) {
+      if (transaction.answered || signal?.aborted) throw error;
+      this.hearsOnlyInTurn = true;
+      throw new SessionDropped('no answer to an envelope that came early');
     }
   }
 

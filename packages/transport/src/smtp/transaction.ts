@@ -16,7 +16,12 @@ export interface TransactionContext {
   /** A transaction was broken off before, so this one begins with RSET. */
   readonly reset: boolean;
   readonly scrub: (text: string) => string;
+  /** Called as soon as the server has said all it has to say, before anybody hears of it. */
+  readonly onAnswered: () => void;
 }
+
+/** A server that heard the envelope early has its answer ready. One that did not has none, and another session is better. */
+const aheadMs = 10_000;
 
 /** The session is not what it was; nothing of the new message has left. */
 export class SessionDropped extends Error {}
@@ -34,6 +39,13 @@ export class Transaction {
   readonly #writer: MessageWriter;
   readonly #accepted: string[] = [];
   readonly #rejected: RejectedRecipient[] = [];
+  #said: { readonly reset: string; readonly mail: string; readonly rcpts: readonly string[] } | undefined;
+  /** Whether the envelope was said while the message before had no answer. */
+  #isAhead = false;
+  /** Whether the server has said anything to this message. */
+  answered = false;
+  /** How long the server took to confirm the message, in milliseconds. */
+  confirmMs = Number.POSITIVE_INFINITY;
   /** Whether the session can take another message after this one failed. */
   canContinue = false;
 
@@ -49,47 +61,85 @@ export class Transaction {
     return this.#writer.phase;
   }
 
+  /** Says the envelope before it is its turn, to a server with PIPELINING; `run` goes on from there. */
+  announce(): void {
+    this.#isAhead = true;
+    this.#sayEnvelope();
+  }
+
   async run(): Promise<Delivered> {
+    const { beforeData, beforeEnd } = this.#options;
     try {
       await this.#envelope();
-      await this.#options.beforeData?.();
-      await this.#writer.write(this.#message.body);
-      return await this.#confirmation(this.#context.channel.progress.written);
+      if (beforeData) await beforeData();
+      const writing = this.#writer.write(this.#message.body, beforeEnd);
+      if (writing) await writing;
+      const handedOver = performance.now();
+      const delivered = await this.#confirmation(this.#context.channel.progress.written);
+      this.confirmMs = performance.now() - handedOver;
+      return delivered;
     } catch (error) {
-      if (error instanceof EarlyAnswer) error.reply ??= await this.#read().catch(() => undefined);
+      if (error instanceof EarlyAnswer) error.reply ??= await this.#readIfAny();
       throw error;
     }
   }
 
-  #read(): Promise<SmtpReply> {
-    return this.#context.channel.read(this.#context.timeouts.commandMs);
+  #read(limitMs = this.#context.timeouts.commandMs): SmtpReply | Promise<SmtpReply> {
+    return this.#context.channel.next(Math.min(limitMs, this.#context.timeouts.commandMs));
+  }
+
+  async #readIfAny(): Promise<SmtpReply | undefined> {
+    try {
+      return await this.#read();
+    } catch {
+      return undefined;
+    }
+  }
+
+  get #pipelining(): boolean {
+    return this.#context.extensions.has('PIPELINING');
+  }
+
+  /** Who must be sure of every recipient first cannot say DATA in the same breath. */
+  get #atOnce(): boolean {
+    return this.#pipelining && this.#options.onPartial === 'accept';
+  }
+
+  /** The commands before DATA. Those of a session with PIPELINING leave together. */
+  #sayEnvelope() {
+    const { channel, extensions } = this.#context;
+    const reset = this.#context.reset ? 'RSET\r\n' : '';
+    const mail = mailCommand(this.#message, extensions, this.#options);
+    const rcpts = this.#message.envelope.to.map((to) => rcptCommand(to, extensions, this.#options));
+    if (this.#pipelining) channel.send([reset, mail, ...rcpts, this.#atOnce ? 'DATA\r\n' : ''].join(''));
+    this.#said = { reset, mail, rcpts };
+    return this.#said;
   }
 
   /** Up to the 354 that asks for the message. */
   async #envelope(): Promise<void> {
-    const { channel, extensions } = this.#context;
-    const { envelope } = this.#message;
-    const reset = this.#context.reset ? 'RSET\r\n' : '';
-    const mail = mailCommand(this.#message, extensions, this.#options);
-    const rcpts = envelope.to.map((to) => rcptCommand(to, extensions, this.#options));
-    const pipelining = extensions.has('PIPELINING');
-    // Who must be sure of every recipient first cannot say DATA in the same breath.
-    const atOnce = pipelining && this.#options.onPartial === 'accept';
-    if (pipelining) channel.send([reset, mail, ...rcpts, atOnce ? 'DATA\r\n' : ''].join(''));
-    const next = (command: string): Promise<SmtpReply> => {
+    const { channel } = this.#context;
+    const { reset, mail, rcpts } = this.#said ?? this.#sayEnvelope();
+    const pipelining = this.#pipelining;
+    const atOnce = this.#atOnce;
+    const next = (command: string, limitMs?: number): SmtpReply | Promise<SmtpReply> => {
       if (!pipelining) channel.send(command);
-      return this.#read();
+      return this.#read(limitMs);
     };
 
     if (reset !== '' && !isPositive(await next(reset))) throw new SessionDropped('RSET was refused');
-    const sender = await next(mail);
+    const sender = await next(mail, this.#isAhead ? aheadMs : undefined);
+    // 503 is "bad sequence": a server that is still with the message before, against RFC 2920.
+    this.answered = !(this.#isAhead && sender.code === 503);
+    if (!this.answered) throw new SessionDropped('the envelope came too early');
     if (sender.code === 0) throw new ProtocolViolation('no reply to MAIL');
     if (!isPositive(sender)) {
       const isOpen = sender.code !== 421;
       this.canContinue = isOpen && (!pipelining || (await this.#skip(rcpts.length, atOnce)));
       throw refusal('sender', 'envelope', this.#clean(sender));
     }
-    for (const [index, rcpt] of rcpts.entries()) this.#recipient(envelope.to[index] ?? '', await next(rcpt));
+    const { to } = this.#message.envelope;
+    for (const [index, rcpt] of rcpts.entries()) this.#recipient(to[index] ?? '', await next(rcpt));
     if (!atOnce) {
       this.#assertRecipients();
       channel.send('DATA\r\n');
@@ -98,14 +148,18 @@ export class Transaction {
   }
 
   #recipient(address: string, reply: SmtpReply): void {
+    if (isPositive(reply)) {
+      this.#accepted.push(address);
+      return;
+    }
     const { code, text } = this.#clean(reply);
-    if (isPositive(reply)) this.#accepted.push(address);
-    else if (code === 421) throw refusal('recipients', 'envelope', { ...reply, text });
+    if (code === 421) throw refusal('recipients', 'envelope', { ...reply, text });
     else this.#rejected.push({ address, code: code >= 400 ? code : 0, reply: text });
   }
 
   #clean(reply: SmtpReply): SmtpReply {
-    return { ...reply, text: this.#context.scrub(reply.text) };
+    const text = this.#context.scrub(reply.text);
+    return text === reply.text ? reply : { ...reply, text };
   }
 
   /** @throws MailError when there is nobody to send to, or somebody is missing who must not be. */
@@ -126,11 +180,9 @@ export class Transaction {
     if (reply.code === 354) {
       if (this.#context.channel.hasUnread) throw new EarlyAnswer('there is more than the 354');
       if (this.#accepted.length === 0) {
-        const isOpen = await this.#sendNothing().then(
-          () => true,
-          () => false,
-        );
-        this.#assertRecipients(isOpen);
+        // RFC 2920 section 3.1: asked for a message although nobody may get it, the answer is an empty one.
+        this.#context.channel.send('.\r\n');
+        this.#assertRecipients((await this.#readIfAny()) !== undefined);
       }
       this.#assertRecipients();
       return;
@@ -155,18 +207,11 @@ export class Transaction {
     }
   }
 
-  /** RFC 2920 section 3.1: asked for a message although nobody may get it, the answer is an empty one. */
-  async #sendNothing(): Promise<void> {
-    this.#context.channel.send('.\r\n');
-    await this.#read();
-  }
-
   /** With some of it still here, whatever the server means, it does not mean this message. */
   async #assertAllSent(end: number, reply: SmtpReply): Promise<void> {
-    const { channel } = this.#context;
     // TLS says late, in a turn of its own, that it has written.
-    if (channel.progress.sent < end) await new Promise(setImmediate);
-    if (channel.progress.sent >= end) return;
+    await new Promise(setImmediate);
+    if (this.#context.channel.progress.sent >= end) return;
     const early = new EarlyAnswer('confirmed before it had the message');
     early.reply = reply;
     throw early;
@@ -177,12 +222,13 @@ export class Transaction {
     const { channel, timeouts, lmtp } = this.#context;
     const replies: SmtpReply[] = [];
     for (let count = lmtp ? this.#accepted.length : 1; count > 0; count--) {
-      const reply = this.#clean(await channel.read(timeouts.confirmMs));
-      await this.#assertAllSent(end, reply);
+      const reply = this.#clean(await channel.next(timeouts.confirmMs));
+      if (channel.progress.sent < end) await this.#assertAllSent(end, reply);
       if (!isPositive(reply) && reply.code < 400) throw new ProtocolViolation('no reply to the message');
       replies.push(reply);
     }
     this.canContinue = true;
+    this.#context.onAnswered();
     const accepted = this.#accepted.filter((_, index) => isPositive(replies[lmtp ? index : 0] as SmtpReply));
     const refused = replies.filter((reply) => !isPositive(reply));
     for (const [index, reply] of replies.entries()) {
