@@ -154,26 +154,31 @@ const dropsTags = new Set(
     ' ',
   ),
 );
-const aliasDomains: Readonly<Record<string, string>> = { 'googlemail.com': 'gmail.com' };
+const aliasDomains = new Map([['googlemail.com', 'gmail.com']]);
 
-function mailboxKey(address: string): string {
+/**
+ * The same text for two addresses that reach the same mailbox: case is ignored, and so are the tags and dots that known
+ * providers ignore. Made for guards, which would rather find one match too many.
+ */
+export function mailboxKey(address: string): string {
   const at = address.lastIndexOf('@');
-  const given = address
-    .slice(at + 1)
-    .replace(/\.$/, '')
-    .normalize('NFC');
-  const ascii = (toAsciiDomain(given) ?? given).toLowerCase();
-  const domain = aliasDomains[ascii] ?? ascii;
-  let local = address.slice(0, at).normalize('NFC').toLowerCase();
+  const given = address.slice(at + 1).replace(/\.$/, '');
+  let local = address.slice(0, at);
+  let domain = given;
+  if (/[^\x00-\x7f]/.test(address)) {
+    local = local.normalize('NFC');
+    domain = given.normalize('NFC');
+    domain = toAsciiDomain(domain) ?? domain;
+  }
+  local = local.toLowerCase();
+  domain = domain.toLowerCase();
+  domain = aliasDomains.get(domain) ?? domain;
   if (dropsTags.has(domain)) local = local.replace(/(?!^)\+.*$/, '');
   if (ignoresDots.has(domain)) local = local.replaceAll('.', '');
   return `${local}@${domain}`;
 }
 
-/**
- * Whether two addresses reach the same mailbox: case is ignored, and so are the tags and dots that known
- * providers ignore. Made for guards, which would rather find one match too many.
- */
+/** Whether two addresses reach the same mailbox, as `mailboxKey` sees it. */
 export function sameMailbox(a: string, b: string): boolean {
   return mailboxKey(a) === mailboxKey(b);
 }

@@ -4,6 +4,7 @@ export {
   addressListSchema,
   type EmailAddress,
   formatAddress,
+  mailboxKey,
   needsSmtpUtf8,
   parseAddresses,
   sameMailbox,

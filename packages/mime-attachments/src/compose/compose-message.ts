@@ -71,13 +71,14 @@ function withLowerCaseDomain(address: string): string {
 
 function envelopeOf({ from, sender, replyTo, to, cc, bcc }: EmailMessage): Envelope {
   const recipients = new Map<string, string>();
-  for (const { address } of [...to, ...cc, ...bcc]) {
+  const everybody = cc.length + bcc.length > 0 ? [...to, ...cc, ...bcc] : to;
+  for (const { address } of everybody) {
     const wire = toWireAddress(address);
     const key = withLowerCaseDomain(wire);
     if (!recipients.has(key)) recipients.set(key, wire);
   }
   // Every address that is written counts, in the envelope or in a header (RFC 6531 section 3.1).
-  const written = [from, ...(sender ? [sender] : []), ...replyTo, ...to, ...cc, ...bcc];
+  const written = [from, ...(sender ? [sender] : []), ...replyTo, ...everybody];
   return {
     from: toWireAddress((sender ?? from).address),
     to: [...recipients.values()],

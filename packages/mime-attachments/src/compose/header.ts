@@ -133,8 +133,10 @@ export function tokenHeader(name: string, tokens: readonly string[]): string {
       );
     }
   }
-  return foldHeader(name, [tokens[0] ?? '', ...tokens.slice(1).map((token) => ` ${token}`)]);
+  return foldHeader(name, tokens.length > 1 ? tokens.map(afterSpace) : tokens);
 }
+
+const afterSpace = (token: string, index: number): string => (index === 0 ? token : ` ${token}`);
 
 const attributeChar = /[^A-Za-z0-9!#$&+.^_`|~-]/g;
 

@@ -9,13 +9,18 @@ export interface MimePart {
   readonly body: readonly Segment[];
 }
 
+function textType(contentType: string, parameters: readonly string[]): string {
+  const tokens = [`${contentType}; charset=utf-8`, ...parameters].join('; ').split(/(?<=;) /);
+  return tokenHeader('Content-Type', tokens);
+}
+
+/** Most texts are one of two. */
+const usualTypes = new Map(['text/plain', 'text/html'].map((type) => [type, textType(type, [])]));
+
 /** A text part such as `text/plain` or `text/html`, in UTF-8. */
 export function textPart(contentType: string, text: string, parameters: readonly string[] = []): MimePart {
   const { encoding, content } = encodeText(text);
-  const type = tokenHeader(
-    'Content-Type',
-    [`${contentType}; charset=utf-8`, ...parameters].join('; ').split(/(?<=;) /),
-  );
+  const type = (parameters.length === 0 && usualTypes.get(contentType)) || textType(contentType, parameters);
   return { headers: `${type}Content-Transfer-Encoding: ${encoding}\r\n`, body: [content] };
 }
 

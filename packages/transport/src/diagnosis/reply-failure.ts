@@ -14,9 +14,10 @@ export interface SmtpReply {
 }
 
 export function parseReply(text: string): SmtpReply | undefined {
-  const parts = /^(\d{3})(?:[ -]|$)(?:([245]\.\d{1,3}\.\d{1,3})(?:\s|$))?/.exec(text);
-  if (!parts) return undefined;
-  return { code: Number(parts[1]), text, ...(parts[2] !== undefined && { enhancedCode: parts[2] }) };
+  if (!/^\d{3}(?:[ -]|$)/.test(text)) return undefined;
+  const code = Number(text.slice(0, 3));
+  const enhancedCode = /^([245]\.\d{1,3}\.\d{1,3})(?:\s|$)/.exec(text.slice(4, 15))?.[1];
+  return enhancedCode === undefined ? { code, text } : { code, text, enhancedCode };
 }
 
 /** What was refused: each has a code for "no" (5yz) and one for "later" (4yz). */

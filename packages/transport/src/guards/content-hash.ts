@@ -8,17 +8,20 @@ function mailbox({ name = '', address }: { readonly name?: string; readonly addr
 }
 
 const mailboxes = (input: AddressInput | undefined): string[] =>
-  input === undefined ? [] : parseAddresses(input).map(mailbox).toSorted();
-
-const byKey = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number => (a < b ? -1 : 1);
+  input === undefined ? [] : parseAddresses(input).map(mailbox).sort();
 
 /** The same JSON for the same value, in whatever order its fields come. */
 function stable(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || value instanceof Date) return value;
   if (value instanceof Uint8Array) return createHash('sha256').update(value).digest('base64');
   if (Array.isArray(value)) return value.map(stable);
-  const entries = Object.entries(value).filter(([, one]) => one !== undefined);
-  return Object.fromEntries(entries.map(([key, one]) => [key, stable(one)] as const).toSorted(byKey));
+  // Without a prototype, so that no name of a field means anything.
+  const sorted: Record<string, unknown> = Object.create(null);
+  for (const key of Object.keys(value).sort()) {
+    const one = (value as Record<string, unknown>)[key];
+    if (one !== undefined) sorted[key] = stable(one);
+  }
+  return sorted;
 }
 
 /**

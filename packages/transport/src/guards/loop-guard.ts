@@ -2,10 +2,10 @@ import {
   type EmailMessageInput,
   MailError,
   type MailSender,
+  mailboxKey,
   parseAddresses,
   type SendOptions,
   type SendReceipt,
-  sameMailbox,
 } from '@flowpost/core';
 
 /** The message that started the flow. */
@@ -46,7 +46,7 @@ function automaticReason(headers: ReadonlyMap<string, readonly string[]>): strin
 
 class LoopGuard implements MailSender {
   readonly #sender: MailSender;
-  readonly #mailboxes: readonly string[];
+  readonly #mailboxes: ReadonlySet<string>;
   readonly #automatic: string | undefined;
 
   constructor(sender: MailSender, trigger: MailTrigger) {
@@ -57,26 +57,26 @@ class LoopGuard implements MailSender {
     const sources = ['sender', 'reply-to', 'return-path', 'resent-from', 'resent-sender'].flatMap(
       (name) => headers.get(name) ?? [],
     );
-    this.#mailboxes = [trigger.from, ...sources].flatMap(readable);
-    const isBounce = this.#mailboxes.some((mailbox) => /^(?:mailer-daemon|postmaster)@/i.test(mailbox));
+    const mailboxes = [trigger.from, ...sources].flatMap(readable);
+    this.#mailboxes = new Set(mailboxes.map(mailboxKey));
+    const isBounce = mailboxes.some((mailbox) => /^(?:mailer-daemon|postmaster)@/i.test(mailbox));
     // Without a sender there is nothing to compare with, as in reports of failed deliveries.
     const odd =
-      this.#mailboxes.length === 0 ? 'its sender is not known' : isBounce ? 'a delivery report' : undefined;
+      mailboxes.length === 0 ? 'its sender is not known' : isBounce ? 'a delivery report' : undefined;
     this.#automatic = automaticReason(headers) ?? odd;
   }
 
   async send(message: EmailMessageInput, options?: SendOptions): Promise<SendReceipt> {
     const { to, cc, bcc } = message;
-    const found = parseAddresses([to ?? [], cc ?? [], bcc ?? []])
-      .map(({ address }) => address)
-      .find((address) => this.#mailboxes.some((mailbox) => sameMailbox(mailbox, address)));
+    const found = parseAddresses([to ?? [], cc ?? [], bcc ?? []]).find(({ address }) =>
+      this.#mailboxes.has(mailboxKey(address)),
+    );
     if (found !== undefined) {
+      const { address } = found;
       throw new MailError(
         'MAIL_LOOP_BLOCKED',
-        `${found} is where the message came from that started this flow.`,
-        {
-          details: { address: found },
-        },
+        `${address} is where the message came from that started this flow.`,
+        { details: { address } },
       );
     }
     if (this.#automatic !== undefined) {

@@ -4,6 +4,7 @@ import { parseReply, type SmtpReply } from '../diagnosis/reply-failure.ts';
 /** RFC 5321 section 4.5.3.1.5 allows 512 octets a line; servers with a lot to say use more. */
 const longestLine = 8 * 1024;
 const mostLines = 200;
+const carriageReturn = 0x0d;
 
 /** More than any server has to say: something else is at the other end, or means harm. */
 export class ReplyTooLong extends Error {}
@@ -23,17 +24,25 @@ export class ReplyParser {
    */
   feed(chunk: Buffer): SmtpReply[] {
     const text = this.#pending + this.#decoder.write(chunk);
-    const lines = text.split('\n');
-    this.#pending = lines.pop() ?? '';
+    const replies: SmtpReply[] = [];
+    let from = 0;
+    for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', from)) {
+      const end = text.charCodeAt(at - 1) === carriageReturn ? Math.max(from, at - 1) : at;
+      const reply = this.#take(text.slice(from, end));
+      if (reply) replies.push(reply);
+      from = at + 1;
+    }
+    this.#pending = text.slice(from);
     if (this.#pending.length > longestLine) throw new ReplyTooLong('a line without end');
-    return lines.flatMap((line) => this.#take(line.replace(/\r$/, '')));
+    return replies;
   }
 
   /** What is left when the server has closed: a last line may lack its end. */
   end(): SmtpReply[] {
     const rest = this.#pending;
     this.#pending = '';
-    return rest === '' ? [] : this.#take(rest);
+    const reply = rest === '' ? undefined : this.#take(rest);
+    return reply ? [reply] : [];
   }
 
   /** Whether bytes are here that are not a whole reply yet. */
@@ -41,14 +50,17 @@ export class ReplyParser {
     return this.#pending !== '' || this.#lines.length > 0;
   }
 
-  #take(line: string): SmtpReply[] {
+  /** The reply that a line completes. */
+  #take(line: string): SmtpReply | undefined {
     if (line.length > longestLine || this.#lines.length >= mostLines) throw new ReplyTooLong('too much text');
+    const isLast = !/^\d{3}-/.test(line);
+    if (isLast && this.#lines.length === 0) return parseReply(line) ?? { code: 0, text: line };
     this.#lines.push(line);
-    if (/^\d{3}-/.test(line)) return [];
+    if (!isLast) return undefined;
     const text = this.#lines.join('\n');
     const codes = new Set(this.#lines.map((one) => one.slice(0, 3)));
     this.#lines = [];
     const reply = codes.size === 1 ? parseReply(line) : undefined;
-    return [reply ? { ...reply, text } : { code: 0, text }];
+    return reply ? { ...reply, text } : { code: 0, text };
   }
 }
