@@ -4,19 +4,47 @@ import { linkAbort, longestTimerMs, MailError, type SendOptions, type SendReceip
 
 const defaultDeadlineMs = 30_000;
 const graceMs = 5_000;
+/**
+ * So many sends share what ends them. A signal of its own for each costs more, and one for all keeps what its listeners
+ * held for longer than they are there: each listener that went away still points to those that came after it.
+ */
+const togetherAtMost = 50;
+
+/** Sends that are ended together. */
+interface Group {
+  readonly ending: AbortController;
+  taken: number;
+  sending: number;
+}
 
 /** The sends of one sender that are under way: taken in until it closes, waited for then, and ended at its deadline. */
 export class InFlight {
-  /** Each with what ends it: one of its own costs less than a signal made of several (AbortSignal.any). */
-  readonly #sending = new Map<Promise<SendReceipt>, AbortController>();
-  /** Ends those that nobody else does. */
-  readonly #ending = new AbortController();
+  readonly #groups = new Set<Group>();
+  #group: Group | undefined;
   readonly #deadlineMs: number;
+  #onIdle: (() => void) | undefined;
   #closed = false;
 
   constructor(closeDeadlineMs = defaultDeadlineMs) {
     this.#deadlineMs = closeDeadlineMs;
-    setMaxListeners(0, this.#ending.signal);
+  }
+
+  #join(): Group {
+    const last = this.#group;
+    if (last && last.taken < togetherAtMost) return last;
+    if (last?.sending === 0) this.#groups.delete(last);
+    const ending = new AbortController();
+    setMaxListeners(0, ending.signal);
+    this.#group = { ending, taken: 0, sending: 0 };
+    this.#groups.add(this.#group);
+    return this.#group;
+  }
+
+  #leave(group: Group): void {
+    if (--group.sending > 0) return;
+    if (group === this.#group && !this.#closed) return;
+    this.#groups.delete(group);
+    if (this.#groups.size === 0) this.#onIdle?.();
   }
 
   /**
@@ -29,30 +57,40 @@ export class InFlight {
     work: (signal: AbortSignal) => Promise<SendReceipt>,
   ): Promise<SendReceipt> {
     if (this.#closed) throw new MailError('SENDER_CLOSED', 'The sender has been closed.');
-    const late =
-      timeoutMs === undefined ? undefined : AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs));
-    const ending = signal || late ? new AbortController() : this.#ending;
-    const links = [linkAbort(signal, ending), linkAbort(late, ending)];
-    const sending = work(ending.signal);
-    this.#sending.set(sending, ending);
+    const group = this.#join();
+    group.taken++;
+    group.sending++;
     try {
-      return await sending;
+      if (!signal && timeoutMs === undefined) return await work(group.ending.signal);
+      const late =
+        timeoutMs === undefined ? undefined : AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs));
+      // Linked by hand, which costs less than a signal made of several (AbortSignal.any).
+      const ending = new AbortController();
+      const links = [group.ending.signal, signal, late].map((one) => linkAbort(one, ending));
+      try {
+        return await work(ending.signal);
+      } finally {
+        for (const unlink of links) unlink();
+      }
     } finally {
-      this.#sending.delete(sending);
-      for (const unlink of links) unlink();
+      this.#leave(group);
     }
   }
 
   /** Takes no more, waits for what is under way, and ends it when that takes too long. */
   async close(): Promise<void> {
     this.#closed = true;
+    if (this.#group?.sending === 0) this.#groups.delete(this.#group);
+    if (this.#groups.size === 0) return;
+    const idle = new Promise<void>((resolve) => {
+      this.#onIdle = resolve;
+    });
     const timer = setTimeout(() => {
-      for (const ending of this.#sending.values()) ending.abort(new Error('the sender was closed'));
+      for (const { ending } of this.#groups) ending.abort(new Error('the sender was closed'));
     }, this.#deadlineMs);
-    const settled = Promise.allSettled(this.#sending.keys());
     // What does not even end when it is told to is left to itself in the end.
     const given = delay(this.#deadlineMs + graceMs, undefined, { ref: false });
-    await Promise.race([settled, given]);
+    await Promise.race([idle, given]);
     clearTimeout(timer);
   }
 }

@@ -37,6 +37,7 @@ export class MemoryDuplicateStore implements DuplicateStore {
   readonly #clock: Clock;
   readonly #entries = new Map<string, Entry>();
   #nextSweep = 0;
+  #reservations = 0;
 
   constructor(clock: Clock = systemClock) {
     this.#clock = clock;
@@ -47,7 +48,7 @@ export class MemoryDuplicateStore implements DuplicateStore {
     this.#sweep(now);
     const entry = this.#entries.get(key);
     if (!entry || entry.expiresAt <= now) {
-      const token = globalThis.crypto.randomUUID();
+      const token = `${++this.#reservations}`;
       this.#entries.set(key, { token, contentHash, expiresAt: now + windowMs });
       return { state: 'reserved', token };
     }

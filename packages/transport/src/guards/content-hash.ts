@@ -10,18 +10,22 @@ function mailbox({ name = '', address }: { readonly name?: string; readonly addr
 const mailboxes = (input: AddressInput | undefined): string[] =>
   input === undefined ? [] : parseAddresses(input).map(mailbox).sort();
 
-/** The same JSON for the same value, in whatever order its fields come. */
-function stable(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null || value instanceof Date) return value;
-  if (value instanceof Uint8Array) return createHash('sha256').update(value).digest('base64');
-  if (Array.isArray(value)) return value.map(stable);
-  // Without a prototype, so that no name of a field means anything.
-  const sorted: Record<string, unknown> = Object.create(null);
+/**
+ * The same text for the same value, in whatever order its fields come, and another one for every other: each text in it
+ * says how long it is, so none can pass for something else.
+ */
+function canonical(value: unknown): string {
+  if (typeof value === 'string') return `${value.length}:${value}`;
+  if (typeof value !== 'object' || value === null || value instanceof Date)
+    return `#${JSON.stringify(value)};`;
+  if (value instanceof Uint8Array) return `b${createHash('sha256').update(value).digest('base64')}`;
+  if (Array.isArray(value)) return `[${value.map(canonical).join('')}]`;
+  let fields = '';
   for (const key of Object.keys(value).sort()) {
     const one = (value as Record<string, unknown>)[key];
-    if (one !== undefined) sorted[key] = stable(one);
+    if (one !== undefined) fields += canonical(key) + canonical(one);
   }
-  return sorted;
+  return `{${fields}}`;
 }
 
 /**
@@ -33,6 +37,6 @@ function stable(value: unknown): unknown {
  */
 export function contentHash(message: EmailMessageInput, beside: readonly string[] = []): string {
   const { to, cc, bcc, messageId: _, date: __, ...rest } = message;
-  const content = [mailboxes(to), mailboxes(cc), mailboxes(bcc), stable(rest), beside];
-  return hash('sha256', JSON.stringify(content), 'base64url');
+  const content = [mailboxes(to), mailboxes(cc), mailboxes(bcc), rest, beside];
+  return hash('sha256', canonical(content), 'base64url');
 }

@@ -40,6 +40,13 @@ function sendingOf(store: DuplicateStore): Map<string, Promise<SendReceipt>> {
   return sending;
 }
 
+/** What ends the waiting: the caller, or the time allowed. */
+function endOf({ signal, timeoutMs }: SendOptions): AbortSignal | undefined {
+  if (timeoutMs === undefined) return signal;
+  const late = AbortSignal.timeout(timeoutMs);
+  return signal ? AbortSignal.any([signal, late]) : late;
+}
+
 class DuplicateGuard implements MailSender {
   readonly #sender: MailSender;
   readonly #options: DuplicateGuardOptions;
@@ -53,11 +60,9 @@ class DuplicateGuard implements MailSender {
 
   async send(input: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
     const { store, windowMs = 3_600_000, waitMs = 60_000, clock = systemClock, scope = '' } = this.#options;
-    const { timeoutMs } = options;
-    const late = timeoutMs === undefined ? [] : [AbortSignal.timeout(timeoutMs)];
-    const signals = [...(options.signal ? [options.signal] : []), ...late];
-    const signal = signals.length > 0 ? AbortSignal.any(signals) : undefined;
-    const { message, digests } = await pinAttachments(input, { ...this.#options, signal });
+    const signal = endOf(options);
+    const pinned = input.attachments && (await pinAttachments(input, { ...this.#options, signal }));
+    const { message, digests } = pinned ?? { message: input, digests: [] };
     const hash = contentHash(message, [scope, ...digests]);
     const key = this.#options.key ?? hash;
     for (let waited = 0; ; ) {

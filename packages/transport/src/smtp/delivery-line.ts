@@ -55,7 +55,10 @@ export class Place {
   /** Makes room for the next, whatever came of this one. */
   leave(): void {
     this.#line.leave(this);
-    this.#onLeft?.();
+    const onLeft = this.#onLeft;
+    // A chain from each message to the next would keep all of them in memory.
+    this.#onLeft = undefined;
+    onLeft?.();
   }
 }
 
