@@ -39,41 +39,60 @@ export class RawServer implements AsyncDisposable {
   }
 }
 
+const endOfMessage = Buffer.from('\r\n.\r\n');
+const emptyMessage = Buffer.from('.\r\n');
+
 /**
  * Plays the server's side of SMTP in clear on a socket. `answer` gets each command and says the reply, without its
- * line end; undefined leaves the usual one, null says nothing. In the message `onBody` gets every chunk.
+ * line end; undefined leaves the usual one, null says nothing. In the message `onBody` gets all that is here, again with
+ * each chunk.
  */
 export function speakSmtp(
   socket: Socket,
   answer: (command: string) => string | null | undefined,
   onBody: (soFar: Buffer) => void = () => undefined,
 ): void {
-  let body: Buffer | undefined;
-  let pending = '';
+  let pending: Buffer = Buffer.alloc(0);
+  /** Where to look for the end of the message; undefined between messages. */
+  let from: number | undefined;
   const say = (reply: string | null): void => {
     if (reply !== null) socket.write(`${reply}\r\n`);
   };
   const usual = (verb: string): string =>
     verb === 'DATA' ? '354 go on' : verb === 'AUTH' ? '235 welcome' : '250 ok';
-  say(answer('GREETING') ?? '220 test');
-  socket.on('data', (chunk) => {
-    if (body) {
-      body = Buffer.concat([body, chunk]);
-      onBody(body);
-      if (!body.subarray(-5).equals(Buffer.from('\r\n.\r\n'))) return;
-      body = undefined;
+  const take = (bytes: number): Buffer => {
+    const taken = pending.subarray(0, bytes);
+    pending = pending.subarray(bytes);
+    return taken;
+  };
+  /** Whether there was a whole command, or the end of a message. */
+  const step = (): boolean => {
+    if (from !== undefined) {
+      const isEmpty = pending.subarray(0, 3).equals(emptyMessage);
+      const end = isEmpty ? 3 : pending.indexOf(endOfMessage, from) + endOfMessage.length;
+      const isWhole = end >= endOfMessage.length || isEmpty;
+      onBody(isWhole ? pending.subarray(0, end) : pending);
+      from = Math.max(0, pending.length - endOfMessage.length + 1);
+      if (!isWhole) return false;
+      take(end);
+      from = undefined;
       const reply = answer('.');
       say(reply === undefined ? '250 taken' : reply);
-      return;
+      return true;
     }
-    const lines = (pending + chunk.toString('latin1')).split('\r\n');
-    pending = lines.pop() ?? '';
-    for (const line of lines) {
-      const verb = line.slice(0, 4).toUpperCase();
-      const given = answer(line);
-      const reply = given === undefined ? usual(verb) : given;
-      say(reply);
-      if (verb === 'DATA' && reply?.includes('354')) body = Buffer.alloc(0);
-    }
+    const end = pending.indexOf('\r\n');
+    if (end < 0) return false;
+    const line = take(end + 2).toString('latin1', 0, end);
+    const verb = line.slice(0, 4).toUpperCase();
+    const given = answer(line);
+    const reply = given === undefined ? usual(verb) : given;
+    say(reply);
+    if (verb === 'DATA' && reply?.includes('354')) from = 0;
+    return from === undefined || pending.length > 0;
+  };
+  say(answer('GREETING') ?? '220 test');
+  socket.on('data', (chunk) => {
+    pending = pending.length > 0 ? Buffer.concat([pending, chunk]) : chunk;
+    while (step());
   });
 }

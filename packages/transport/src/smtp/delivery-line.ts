@@ -54,7 +54,8 @@ export class Place {
 
   /** Makes room for the next, whatever came of this one. */
   leave(): void {
-    this.#line.leave(this);
+    // Whoever leaves before his turn leaves the line to the one before him.
+    this.#line.leave(this, this.#before);
     const onLeft = this.#onLeft;
     // A chain from each message to the next would keep all of them in memory.
     this.#onLeft = undefined;
@@ -76,7 +77,7 @@ export class DeliveryLine {
     return this.#last;
   }
 
-  leave(place: Place): void {
-    if (this.#last === place) this.#last = undefined;
+  leave(place: Place, before: Place | undefined): void {
+    if (this.#last === place) this.#last = before;
   }
 }

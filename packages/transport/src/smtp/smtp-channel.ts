@@ -119,6 +119,13 @@ export class SmtpChannel {
     this.#onFailure?.();
   }
 
+  /** Ends the channel because the caller gave up, and gives the cause. */
+  abort(): unknown {
+    // The caller's reason may be anything; that there is one is all that counts here.
+    this.fail(new Error('aborted'));
+    return this.cause;
+  }
+
   /** How many bytes have been written, and how many of them have left this process. */
   get progress(): { readonly written: number; readonly sent: number } {
     const { bytesWritten, writableLength } = this.#socket;

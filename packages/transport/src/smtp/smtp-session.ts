@@ -5,23 +5,20 @@ import type { ComposedMessage } from '@flowpost/mime-attachments';
 import { untilAborted } from '../abortable.ts';
 import { connectionError } from '../diagnosis/connection-failure.ts';
 import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
-import { DeliveryLine, type Place } from './delivery-line.ts';
+import { Deliveries } from './deliveries.ts';
 import { ownName } from './ehlo-name.ts';
 import { assertCarries, type Extensions, readExtensions } from './extensions.ts';
 import { openSocket } from './open-socket.ts';
 import { authenticate, loginScrubber } from './sasl.ts';
 import type { Delivered, DeliverOptions, SmtpSessionOptions } from './session-contract.ts';
-import { describeDelivery, describeLoss, type FailureContext } from './session-failure.ts';
+import { describeLoss, type FailureContext } from './session-failure.ts';
 import { ProtocolViolation, SmtpChannel } from './smtp-channel.ts';
 import { startTls } from './start-tls.ts';
 import { TlsProbe } from './tls-probe.ts';
 import { checkFingerprint, tlsConnectOptions } from './tls-settings.ts';
-import { SessionDropped, Transaction } from './transaction.ts';
 import { Transcript } from './transcript.ts';
 
 const quitLimitMs = 2_000;
-/** A server that takes longer over a message makes the next one wait for nothing if that cannot go elsewhere. */
-const promptMs = 200;
 
 /** One SMTP or LMTP session (RFC 5321, RFC 2033): opened, logged in, used for one message after another, closed. */
 export class SmtpSession {
@@ -31,13 +28,7 @@ export class SmtpSession {
   #login: Login | undefined;
   #scrub: (text: string) => string;
   #extensions: Extensions = new Map();
-  /** A transaction was broken off, so the next one begins with RSET. */
-  #needsReset = false;
-  readonly #line = new DeliveryLine();
-  /** How long the server took for its answer to the last message. */
-  #confirmMs = Number.POSITIVE_INFINITY;
-  /** The server does not hear an envelope that comes with the message before it, though it should (RFC 2920). */
-  hearsOnlyInTurn = false;
+  readonly #deliveries: Deliveries;
 
   private constructor(options: SmtpSessionOptions, socket: Socket) {
     this.#options = options;
@@ -45,6 +36,7 @@ export class SmtpSession {
     this.#transcript = new Transcript((text) => this.#scrub(text));
     this.#transcript.listener = options.transcript;
     this.#channel = new SmtpChannel(socket, this.#transcript);
+    this.#deliveries = new Deliveries(this.#channel);
   }
 
   /**
@@ -89,13 +81,18 @@ export class SmtpSession {
 
   /** Whether another message can be sent over it, as far as is known without asking. */
   get usable(): boolean {
-    return !this.#channel.failed && !this.#line.broken && !this.#channel.hasUnread;
+    return !this.#channel.failed && !this.#deliveries.broken && !this.#channel.hasUnread;
   }
 
   /** Whether the next message may say its envelope before this one has its answer (RFC 2920 section 3.1). */
   get takesAhead(): boolean {
     const { lmtp = false } = this.#options;
-    return this.#extensions.has('PIPELINING') && !lmtp && this.#confirmMs <= promptMs;
+    return this.#extensions.has('PIPELINING') && !lmtp && this.#deliveries.prompt;
+  }
+
+  /** Whether the server turned out not to hear an envelope that comes with the message before it. */
+  get hearsOnlyInTurn(): boolean {
+    return this.#deliveries.hearsOnlyInTurn;
   }
 
   /** When what it logged in with stops being valid, in Unix milliseconds; never for a password. */
@@ -131,13 +128,7 @@ export class SmtpSession {
    * caller's hook, is not waited for then.
    */
   #step<Result>(signal: AbortSignal | undefined, work: () => Promise<Result>): Promise<Result> {
-    return untilAborted(signal, work, () => this.#abort());
-  }
-
-  #abort(): unknown {
-    // The reason is the caller's and may be anything; that there is one is all that counts here.
-    this.#channel.fail(new Error('aborted'));
-    return this.#channel.cause;
+    return untilAborted(signal, work, () => this.#channel.abort());
   }
 
   /** From the greeting to the EHLO reply that counts, over STARTTLS where wanted. */
@@ -246,55 +237,8 @@ export class SmtpSession {
     });
     this.#transcript.listener = options.transcript;
     const { timeouts, lmtp = false } = this.#options;
-    const place = this.#line.join();
-    const ahead = place.waiting;
-    const transaction = new Transaction(
-      {
-        channel: this.#channel,
-        extensions: this.#extensions,
-        timeouts,
-        lmtp,
-        // Whatever the server says to the message before, nothing is left of that afterwards.
-        reset: this.#needsReset && !ahead,
-        scrub: this.#scrub,
-        // The next message leaves before the news of this one gets about, which is work that need not hold it up.
-        onAnswered: () => place.leave(),
-      },
-      message,
-      options,
-    );
-    const abort = (): unknown => {
-      if (!place.waiting) return this.#abort();
-      // The connection is the other message's as long as that has no answer.
-      place.withdraw();
-      return new Error('aborted');
-    };
-    try {
-      const deliver = () => (ahead ? this.#follow(transaction, place, signal) : transaction.run());
-      const delivered = await untilAborted(signal, deliver, abort);
-      this.#needsReset = false;
-      this.#confirmMs = transaction.confirmMs;
-      return delivered;
-    } catch (cause) {
-      this.#needsReset = true;
-      if (!place.waiting && !transaction.canContinue) this.destroy();
-      throw describeDelivery(cause, transaction.phase, this.#context(signal), this.#channel);
-    } finally {
-      place.leave();
-    }
-  }
-  /** Says the envelope behind a message that has no answer yet, and goes on when that is there. */
-  async #follow(transaction: Transaction, place: Place, signal: AbortSignal | undefined): Promise<Delivered> {
-    transaction.announce();
-    await place.turn();
-    if (this.#channel.failed) throw new SessionDropped('lost with the message before');
-    try {
-      return await transaction.run();
-    } catch (error) {
-      if (transaction.answered || signal?.aborted) throw error;
-      this.hearsOnlyInTurn = true;
-      throw new SessionDropped('no answer to an envelope that came early');
-    }
+    const state = { extensions: this.#extensions, timeouts, lmtp, scrub: this.#scrub };
+    return this.#deliveries.run(message, options, state, this.#context(signal));
   }
 
   /** Asks whether mail from an address would be taken, and takes the question back; nothing is sent. */

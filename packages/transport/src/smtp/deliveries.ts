@@ -1,0 +1,98 @@
+import type { ComposedMessage } from '@flowpost/mime-attachments';
+import { untilAborted } from '../abortable.ts';
+import { DeliveryLine, type Place } from './delivery-line.ts';
+import type { Delivered, DeliverOptions } from './session-contract.ts';
+import { describeDelivery, type FailureContext } from './session-failure.ts';
+import { ProtocolViolation, type SmtpChannel } from './smtp-channel.ts';
+import { SessionDropped, Transaction, type TransactionContext } from './transaction.ts';
+
+/** A server that takes longer over a message makes the next one wait for nothing if that cannot go elsewhere. */
+const promptMs = 200;
+
+/** What of a session a transaction needs to know. */
+type SessionState = Pick<TransactionContext, 'extensions' | 'timeouts' | 'lmtp' | 'scrub'>;
+
+/** The messages sent over one session, each in its turn. */
+export class Deliveries {
+  readonly #channel: SmtpChannel;
+  readonly #line = new DeliveryLine();
+  /** A transaction was broken off, so the next one begins with RSET. */
+  #needsReset = false;
+  /** How long the server took for its answer to the last message, in milliseconds. */
+  #confirmMs = Number.POSITIVE_INFINITY;
+  /** The server does not hear an envelope that comes with the message before it, though it should (RFC 2920). */
+  hearsOnlyInTurn = false;
+
+  constructor(channel: SmtpChannel) {
+    this.#channel = channel;
+  }
+
+  /** Somebody went away whose envelope the server has heard, so that nothing can follow. */
+  get broken(): boolean {
+    return this.#line.broken;
+  }
+
+  /** Whether the server answers soon enough that a message may wait for the answer to the one before. */
+  get prompt(): boolean {
+    return this.#confirmMs <= promptMs;
+  }
+
+  /**
+   * Sends one message; its envelope at once, and the rest when the message before has its answer.
+   *
+   * @throws MailError
+   */
+  async run(
+    message: ComposedMessage,
+    options: DeliverOptions,
+    state: SessionState,
+    context: FailureContext,
+  ): Promise<Delivered> {
+    const place = this.#line.join();
+    const ahead = place.waiting;
+    // Whatever the server says to the message before, nothing is left of that afterwards.
+    const reset = this.#needsReset && !ahead;
+    // The next message leaves before the news of this one gets about, which is work that need not hold it up.
+    const onAnswered = (): void => place.leave();
+    const transaction = new Transaction(
+      { ...state, channel: this.#channel, reset, onAnswered },
+      message,
+      options,
+    );
+    const abort = (): unknown => {
+      if (!place.waiting) return this.#channel.abort();
+      // The connection is the other message's as long as that has no answer.
+      place.withdraw();
+      return new Error('aborted');
+    };
+    const deliver = () => (ahead ? this.#follow(transaction, place, options.signal) : transaction.run());
+    try {
+      const delivered = await untilAborted(options.signal, deliver, abort);
+      this.#needsReset = false;
+      this.#confirmMs = transaction.confirmMs;
+      return delivered;
+    } catch (cause) {
+      this.#needsReset = true;
+      if (!place.waiting && !transaction.canContinue) this.#channel.fail(new Error('closed'));
+      throw describeDelivery(cause, transaction.phase, context, this.#channel);
+    } finally {
+      place.leave();
+    }
+  }
+
+  /** Says the envelope behind a message that has no answer yet, and goes on when that is there. */
+  async #follow(transaction: Transaction, place: Place, signal: AbortSignal | undefined): Promise<Delivered> {
+    transaction.announce();
+    await place.turn();
+    if (this.#channel.failed) throw new SessionDropped('lost with the message before');
+    try {
+      return await transaction.run();
+    } catch (error) {
+      // Answers that do not fit may be those to the message before, should the server have had more than one to that.
+      const isMixedUp = transaction.phase === 'envelope' && error instanceof ProtocolViolation;
+      if ((transaction.answered && !isMixedUp) || signal?.aborted) throw error;
+      this.hearsOnlyInTurn = true;
+      throw new SessionDropped('no answer to an envelope that came early');
+    }
+  }
+}
