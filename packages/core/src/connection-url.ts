@@ -8,7 +8,7 @@ const tlsFields = new Set([
   'minVersion',
   'dangerouslyAcceptAnyCertificate',
 ]);
-const fields = new Set(['tls', 'from', 'ehloName', 'allowPlaintextAuth', ...tlsFields]);
+const fields = new Set(['tls', 'from', 'ehloName', 'allowPlaintextAuth', 'pipelining', ...tlsFields]);
 
 /** Never repeats the URL, which may hold a password. */
 function invalid(message: string): MailError {

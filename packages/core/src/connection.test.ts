@@ -74,6 +74,7 @@ describe('the object form', () => {
       kind: 'smtp',
       tls: 'auto',
       allowPlaintextAuth: false,
+      pipelining: 'across-messages',
       timeouts: { connectMs: 30_000, confirmMs: 600_000 },
     });
   });

@@ -106,6 +106,12 @@ const smtpFields = z.strictObject({
   ehloName: ehloName.optional(),
   /** Lets credentials travel over an unencrypted connection. On a loopback host they always may. */
   allowPlaintextAuth: z.boolean().default(false),
+  /**
+   * What is said to a server with PIPELINING (RFC 2920) without waiting for the answer to what was said before: the
+   * envelope of the next message behind the end of the one before (`across-messages`), only the commands of one message's
+   * envelope (`within-message`), or nothing (`off`).
+   */
+  pipelining: z.enum(['across-messages', 'within-message', 'off']).default('across-messages'),
 });
 
 const smtpSchema = smtpFields

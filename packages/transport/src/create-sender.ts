@@ -20,6 +20,7 @@ export function asSmtpConnection(connection: Microsoft365Connection): SmtpConnec
     tls: 'auto',
     auth: graphCredential(connection, undefined),
     allowPlaintextAuth: false,
+    pipelining: 'across-messages',
     timeouts,
     ...(tlsOptions && { tlsOptions }),
     ...(from && { from }),

@@ -10,7 +10,7 @@ import { SessionDropped, Transaction, type TransactionContext } from './transact
 const promptMs = 200;
 
 /** What of a session a transaction needs to know. */
-type SessionState = Pick<TransactionContext, 'extensions' | 'timeouts' | 'lmtp' | 'scrub'>;
+type SessionState = Pick<TransactionContext, 'extensions' | 'pipelining' | 'timeouts' | 'lmtp' | 'scrub'>;
 
 /** The messages sent over one session, each in its turn. */
 export class Deliveries {
@@ -83,8 +83,14 @@ export class Deliveries {
   /** Says the envelope behind a message that has no answer yet, and goes on when that is there. */
   async #follow(transaction: Transaction, place: Place, signal: AbortSignal | undefined): Promise<Delivered> {
     transaction.announce();
-    await place.turn();
-    if (this.#channel.failed) throw new SessionDropped('lost with the message before');
+    try {
+      await place.turn();
+      if (this.#channel.failed) throw new SessionDropped('lost with the message before');
+    } catch (error) {
+      // A server that has been silent since may take the envelope for a part of the message.
+      this.hearsOnlyInTurn ||= this.#channel.failed ? this.#channel.timedOut : !signal?.aborted;
+      throw error;
+    }
     try {
       return await transaction.run();
     } catch (error) {

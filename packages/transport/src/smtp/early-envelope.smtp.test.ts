@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ConnectionInput } from '@flowpost/core';
+import type { ConnectionInput, SmtpConnection } from '@flowpost/core';
 import { RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
@@ -20,6 +20,8 @@ interface Said {
 
 /** What is answered to a command, once the message named `to` has been confirmed before; undefined for the usual. */
 type Answer = (said: Said, message: string, socket: Socket) => string | null | undefined;
+
+type Settings = Partial<typeof quick> & { readonly pipelining?: SmtpConnection['pipelining'] };
 
 /** A server with PIPELINING that keeps what was said and who got a message. */
 async function startServer(answer: Answer = () => undefined) {
@@ -42,9 +44,9 @@ async function startServer(answer: Answer = () => undefined) {
   return {
     said,
     delivered,
-    connection: (timeouts: Partial<typeof quick> = {}): ConnectionInput => {
+    connection: ({ pipelining, ...timeouts }: Settings = {}): ConnectionInput => {
       const at = { host: '127.0.0.1', port: server.port, tls: 'none' } as const;
-      return { ...at, timeouts: { ...quick, ...timeouts }, limits: { connections: 1 } };
+      return { ...at, pipelining, timeouts: { ...quick, ...timeouts }, limits: { connections: 1 } };
     },
     get connections() {
       return server.connections;
@@ -83,6 +85,17 @@ it('leaves with the end of the message before it', async () => {
   expect(secondEnd).toMatchObject({ command: '.', connection: 1 });
   expect(thirdMail).toMatchObject({ piece: secondEnd?.piece, connection: 1 });
   expect(thirdEnd?.piece).toBe((thirdMail?.piece ?? 0) + 1);
+});
+
+it.each([
+  ['within-message', true],
+  ['off', false],
+] as const)('does not leave early with pipelining %s', async (pipelining, together) => {
+  await using server = await startServer();
+  expect(await sendThree(server.connection({ pipelining }))).toEqual(['sent', 'sent']);
+  expect(server.said.filter((one) => isEarly(one, server.said))).toEqual([]);
+  const pieceOf = (verb: string) => server.said.findLast(({ command }) => command.startsWith(verb))?.piece;
+  expect(pieceOf('MAIL') === pieceOf('DATA')).toBe(together);
 });
 
 it('is not said to a server that takes its time, and costs no session there', async () => {
@@ -144,6 +157,7 @@ describe('when the message before gets', () => {
     const second = sender.send(to('second'));
     const third = sender.send(to('third'));
     await expect.poll(() => silent !== undefined).toBe(true);
+    // While the answer to the second one is waited for.
     await delay(5_500);
     // It has given its place away by now; the session is the second one's, and is answered now.
     silent?.write('250 taken\r\n');
@@ -190,6 +204,36 @@ describe('when the early envelope gets', () => {
     const early = server.said.filter((one) => isEarly(one, server.said));
     expect(new Set(early.map(({ connection }) => connection))).toEqual(new Set([1]));
   });
+});
+
+it('taken for a part of the message before: that is in doubt, and no other one after it', async () => {
+  const messages: string[] = [];
+  await using server = await RawServer.start((socket) => {
+    let inMessage = false;
+    let text = '';
+    socket.write('220 test\r\n');
+    socket.on('data', (chunk) => {
+      text += chunk.toString('latin1');
+      // Looks for the end of a message at the end of what came in, and nowhere else.
+      if (inMessage ? !text.endsWith('\r\n.\r\n') : !text.endsWith('\r\n')) return;
+      if (inMessage) messages.push(text);
+      else if (text.endsWith('DATA\r\n')) inMessage = true;
+      if (text.startsWith('EHLO')) socket.write('250-test\r\n250 PIPELINING\r\n');
+      else if (inMessage && text.endsWith('DATA\r\n')) socket.write('250 ok\r\n250 ok\r\n354 go on\r\n');
+      else {
+        inMessage = false;
+        socket.write('250 ok\r\n');
+      }
+      text = '';
+    });
+  });
+  const at = { host: '127.0.0.1', port: server.port, tls: 'none', timeouts: quick } as const;
+  await using sender = createSender({ ...at, limits: { connections: 1 } }, { closeDeadlineMs: 100 });
+  await sender.send(to('first'));
+  const names = ['second', 'third', 'fourth', 'fifth', 'sixth'];
+  const results = await Promise.allSettled(names.map((name) => sender.send(to(name))));
+  expect(results.map(codeOf)).toEqual(['DELIVERY_IN_DOUBT', 'sent', 'sent', 'sent', 'sent']);
+  expect(messages).toHaveLength(5);
 });
 
 it('taken back by its sender leaves the message before alone', async () => {

@@ -4,6 +4,7 @@ import type {
   Lookup,
   Phase,
   RejectedRecipient,
+  SmtpConnection,
   Timeouts,
   TlsMode,
   TlsOptions,
@@ -18,6 +19,7 @@ export interface SmtpSessionOptions extends Endpoint {
   readonly timeouts: Timeouts;
   readonly ehloName?: string | undefined;
   readonly allowPlaintextAuth?: boolean;
+  readonly pipelining?: SmtpConnection['pipelining'];
   /** Logs in when given. */
   readonly login?: Login | undefined;
   readonly lookup?: Lookup | undefined;

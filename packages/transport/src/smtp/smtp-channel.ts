@@ -85,6 +85,11 @@ export class SmtpChannel {
     return this.#failure?.cause;
   }
 
+  /** Whether it ended because the server said nothing for too long. */
+  get timedOut(): boolean {
+    return (this.cause as NodeJS.ErrnoException | undefined)?.code === 'ETIMEDOUT';
+  }
+
   /** Whether an error is what ended the channel. */
   causedBy(cause: unknown): boolean {
     return this.#failure?.cause === cause;

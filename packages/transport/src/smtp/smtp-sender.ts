@@ -120,9 +120,10 @@ export class SmtpSender implements MailSender {
     provider: AuthProvider | undefined,
     { signal, transcript }: BorrowRequest,
   ): Promise<SmtpSession> {
-    const { tlsOptions, timeouts, ehloName, allowPlaintextAuth, protocol } = this.#connection;
+    const { tlsOptions, timeouts, ehloName, allowPlaintextAuth, pipelining, protocol } = this.#connection;
     const { lookup } = this.#options;
-    const fixed = { host: server.host, port: server.port, tls: server.tls, lmtp: protocol === 'lmtp' };
+    const lmtp = protocol === 'lmtp';
+    const fixed = { host: server.host, port: server.port, tls: server.tls, lmtp, pipelining };
     const open = (login: Login | undefined): Promise<SmtpSession> =>
       SmtpSession.open(
         { ...fixed, tlsOptions, timeouts, ehloName, allowPlaintextAuth, login, lookup, transcript },

@@ -86,13 +86,17 @@ export class SmtpSession {
 
   /** Whether the next message may say its envelope before this one has its answer (RFC 2920 section 3.1). */
   get takesAhead(): boolean {
-    const { lmtp = false } = this.#options;
-    return this.#extensions.has('PIPELINING') && !lmtp && this.#deliveries.prompt;
+    const { lmtp = false, pipelining = 'across-messages' } = this.#options;
+    return this.#pipelining && pipelining === 'across-messages' && !lmtp && this.#deliveries.prompt;
   }
 
   /** Whether the server turned out not to hear an envelope that comes with the message before it. */
   get hearsOnlyInTurn(): boolean {
     return this.#deliveries.hearsOnlyInTurn;
+  }
+
+  get #pipelining(): boolean {
+    return this.#options.pipelining !== 'off' && this.#extensions.has('PIPELINING');
   }
 
   /** When what it logged in with stops being valid, in Unix milliseconds; never for a password. */
@@ -237,7 +241,8 @@ export class SmtpSession {
     });
     this.#transcript.listener = options.transcript;
     const { timeouts, lmtp = false } = this.#options;
-    const state = { extensions: this.#extensions, timeouts, lmtp, scrub: this.#scrub };
+    const told = { extensions: this.#extensions, pipelining: this.#pipelining };
+    const state = { ...told, timeouts, lmtp, scrub: this.#scrub };
     return this.#deliveries.run(message, options, state, this.#context(signal));
   }
 

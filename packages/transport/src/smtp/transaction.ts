@@ -10,6 +10,8 @@ import { ProtocolViolation, type SmtpChannel } from './smtp-channel.ts';
 export interface TransactionContext {
   readonly channel: SmtpChannel;
   readonly extensions: Extensions;
+  /** Whether commands may leave together. */
+  readonly pipelining: boolean;
   readonly timeouts: { readonly commandMs: number; readonly dataMs: number; readonly confirmMs: number };
   /** LMTP (RFC 2033) answers the message once for each recipient. */
   readonly lmtp: boolean;
@@ -96,13 +98,9 @@ export class Transaction {
     }
   }
 
-  get #pipelining(): boolean {
-    return this.#context.extensions.has('PIPELINING');
-  }
-
   /** Who must be sure of every recipient first cannot say DATA in the same breath. */
   get #atOnce(): boolean {
-    return this.#pipelining && this.#options.onPartial === 'accept';
+    return this.#context.pipelining && this.#options.onPartial === 'accept';
   }
 
   /** The commands before DATA. Those of a session with PIPELINING leave together. */
@@ -111,16 +109,16 @@ export class Transaction {
     const reset = this.#context.reset ? 'RSET\r\n' : '';
     const mail = mailCommand(this.#message, extensions, this.#options);
     const rcpts = this.#message.envelope.to.map((to) => rcptCommand(to, extensions, this.#options));
-    if (this.#pipelining) channel.send([reset, mail, ...rcpts, this.#atOnce ? 'DATA\r\n' : ''].join(''));
+    if (this.#context.pipelining)
+      channel.send([reset, mail, ...rcpts, this.#atOnce ? 'DATA\r\n' : ''].join(''));
     this.#said = { reset, mail, rcpts };
     return this.#said;
   }
 
   /** Up to the 354 that asks for the message. */
   async #envelope(): Promise<void> {
-    const { channel } = this.#context;
+    const { channel, pipelining } = this.#context;
     const { reset, mail, rcpts } = this.#said ?? this.#sayEnvelope();
-    const pipelining = this.#pipelining;
     const atOnce = this.#atOnce;
     const next = (command: string, limitMs?: number): SmtpReply | Promise<SmtpReply> => {
       if (!pipelining) channel.send(command);
