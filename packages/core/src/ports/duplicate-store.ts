@@ -28,7 +28,7 @@ interface Entry {
   readonly token: string;
   readonly contentHash: string;
   readonly expiresAt: number;
-  readonly receipt?: SendReceipt;
+  receipt: SendReceipt | undefined;
 }
 
 const sweepMs = 60_000;
@@ -49,7 +49,7 @@ export class MemoryDuplicateStore implements DuplicateStore {
     const entry = this.#entries.get(key);
     if (!entry || entry.expiresAt <= now) {
       const token = `${++this.#reservations}`;
-      this.#entries.set(key, { token, contentHash, expiresAt: now + windowMs });
+      this.#entries.set(key, { token, contentHash, expiresAt: now + windowMs, receipt: undefined });
       return { state: 'reserved', token };
     }
     if (entry.contentHash !== contentHash) return { state: 'conflict' };
@@ -65,7 +65,7 @@ export class MemoryDuplicateStore implements DuplicateStore {
 
   async remember(key: string, token: string, receipt: SendReceipt): Promise<void> {
     const entry = this.#entries.get(key);
-    if (entry?.token === token) this.#entries.set(key, { ...entry, receipt });
+    if (entry?.token === token) entry.receipt = receipt;
   }
 
   async release(key: string, token: string): Promise<void> {

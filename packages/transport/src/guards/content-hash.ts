@@ -20,13 +20,20 @@ function canonical(value: unknown): string {
     return `#${JSON.stringify(value)};`;
   if (value instanceof Uint8Array) return `b${createHash('sha256').update(value).digest('base64')}`;
   if (Array.isArray(value)) return `[${value.map(canonical).join('')}]`;
+  return `{${fieldsOf(value as Record<string, unknown>)}}`;
+}
+
+function fieldsOf(value: Readonly<Record<string, unknown>>, but?: ReadonlySet<string>): string {
   let fields = '';
   for (const key of Object.keys(value).sort()) {
-    const one = (value as Record<string, unknown>)[key];
+    const one = but?.has(key) ? undefined : value[key];
     if (one !== undefined) fields += canonical(key) + canonical(one);
   }
-  return `{${fields}}`;
+  return fields;
 }
+
+/** Recipients are compared in a way of their own; what differs each time is not compared. */
+const apart: ReadonlySet<string> = new Set(['to', 'cc', 'bcc', 'messageId', 'date']);
 
 /**
  * What a message says, as a hash: the same for the same content in whatever order its fields, recipients and headers come.
@@ -36,7 +43,7 @@ function canonical(value: unknown): string {
  * @throws MailError `ADDRESS_INVALID`.
  */
 export function contentHash(message: EmailMessageInput, beside: readonly string[] = []): string {
-  const { to, cc, bcc, messageId: _, date: __, ...rest } = message;
-  const content = [mailboxes(to), mailboxes(cc), mailboxes(bcc), rest, beside];
-  return hash('sha256', canonical(content), 'base64url');
+  const { to, cc, bcc } = message;
+  const recipients = canonical([mailboxes(to), mailboxes(cc), mailboxes(bcc)]);
+  return hash('sha256', `${recipients}{${fieldsOf(message, apart)}}${canonical(beside)}`, 'base64url');
 }

@@ -97,33 +97,41 @@ class DuplicateGuard implements MailSender {
     }
   }
 
-  async #sendOnce(
+  #sendOnce(
+    key: string,
+    token: string,
+    message: EmailMessageInput,
+    options: SendOptions,
+  ): Promise<SendReceipt> {
+    const sending = this.#sendAndRemember(key, token, message, options);
+    this.#sending.set(key, sending);
+    const forget = (): void => void this.#sending.delete(key);
+    sending.then(forget, forget);
+    return sending;
+  }
+
+  async #sendAndRemember(
     key: string,
     token: string,
     message: EmailMessageInput,
     options: SendOptions,
   ): Promise<SendReceipt> {
     const { store } = this.#options;
-    const sending = (async () => {
-      try {
-        const receipt = await this.#sender.send(message, options);
-        await store.remember(key, token, receipt).catch(() => {
-          // It was sent, whatever becomes of remembering it; the reservation stands until its window has passed.
-        });
-        return receipt;
-      } catch (error) {
-        // Doubt keeps the reservation: another one might deliver it twice.
-        // That it could not be freed is no news beside why the send failed.
-        if (!(isMailError(error) && error.inDoubt)) await store.release(key, token).catch(() => undefined);
-        throw error;
-      }
-    })();
-    this.#sending.set(key, sending);
+    let receipt: SendReceipt;
     try {
-      return await sending;
-    } finally {
-      this.#sending.delete(key);
+      receipt = await this.#sender.send(message, options);
+    } catch (error) {
+      // Doubt keeps the reservation: another one might deliver it twice.
+      // That it could not be freed is no news beside why the send failed.
+      if (!(isMailError(error) && error.inDoubt)) await store.release(key, token).catch(() => undefined);
+      throw error;
     }
+    try {
+      await store.remember(key, token, receipt);
+    } catch {
+      // It was sent, whatever becomes of remembering it; the reservation stands until its window has passed.
+    }
+    return receipt;
   }
 
   [Symbol.asyncDispose](): PromiseLike<void> {
