@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ConnectionInput, SmtpConnection } from '@flowpost/core';
-import { RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
+import { createTestCertificates, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
 
@@ -236,12 +236,17 @@ it('taken for a part of the message before: that is in doubt, and no other one a
   expect(messages).toHaveLength(5);
 });
 
+/** Says nothing from the end of the second message on, for as long as its socket is held. */
+const holdSecond =
+  (held: { socket?: Socket | undefined }): Answer =>
+  ({ command }, message, socket) => {
+    if (command === '.' && message === 'second') held.socket = socket;
+    return held.socket ? null : undefined;
+  };
+
 it('taken back by its sender leaves the message before alone', async () => {
-  let pending: Socket | undefined;
-  await using server = await startServer(({ command }, message, socket) => {
-    if (command === '.' && message === 'second') pending = socket;
-    return pending ? null : undefined;
-  });
+  const held: { socket?: Socket | undefined } = {};
+  await using server = await startServer(holdSecond(held));
   await using sender = createSender(server.connection(), { closeDeadlineMs: 100 });
   await sender.send(to('first'));
   const controller = new AbortController();
@@ -250,20 +255,17 @@ it('taken back by its sender leaves the message before alone', async () => {
   await expect.poll(() => server.said.filter(({ command }) => command === 'DATA').length).toBe(3);
   controller.abort();
   await expect(third).rejects.toMatchObject({ code: 'SEND_CANCELLED', inDoubt: false });
-  pending?.write('250 taken\r\n');
+  held.socket?.write('250 taken\r\n');
   expect((await second).status).toBe('sent');
-  pending = undefined;
+  held.socket = undefined;
   expect((await sender.send(to('fourth'))).status).toBe('sent');
   expect(server.delivered).toEqual(['first', 'fourth']);
   expect(server.connections).toBe(2);
 });
 
 it('that cannot be said leaves the line as it was', async () => {
-  let pending: Socket | undefined;
-  await using server = await startServer(({ command }, message, socket) => {
-    if (command === '.' && message === 'second') pending = socket;
-    return pending ? null : undefined;
-  });
+  const held: { socket?: Socket | undefined } = {};
+  await using server = await startServer(holdSecond(held));
   await using sender = createSender(server.connection(), { closeDeadlineMs: 100 });
   await sender.send(to('first'));
   const second = sender.send(to('second'));
@@ -271,24 +273,29 @@ it('that cannot be said leaves the line as it was', async () => {
   const odd = sender.send(to('jörg'));
   const third = sender.send(to('third'));
   await expect(odd).rejects.toMatchObject({ code: 'SMTPUTF8_NOT_OFFERED' });
-  await expect.poll(() => pending !== undefined).toBe(true);
-  const socket = pending;
-  pending = undefined;
+  await expect.poll(() => held.socket !== undefined).toBe(true);
+  const { socket } = held;
+  held.socket = undefined;
   socket?.write('250 taken\r\n');
   expect([(await second).status, (await third).status]).toEqual(['sent', 'sent']);
   expect(server.delivered).toEqual(['first', 'third']);
 });
 
-it('over TLS and to a real server: everything arrives once, with one login a session', async () => {
-  await using inbox = await SmtpInbox.start({ users: { me: 'secret' } });
-  const auth = { kind: 'basic', username: 'me', password: 'secret' } as const;
-  const at = { host: inbox.host, port: inbox.port, auth, limits: { connections: 2 } };
-  await using sender = createSender(at);
-  const names = Array.from({ length: 300 }, (_, index) => `m${index}`);
-  const receipts = await Promise.all(names.map((name) => sender.send({ ...to(name), subject: name })));
-  expect(receipts.every(({ status }) => status === 'sent')).toBe(true);
-  expect(inbox.messages.map(({ envelope }) => envelope.to[0]).toSorted()).toEqual(
-    names.map((name) => `${name}@x.org`).toSorted(),
-  );
-  expect(inbox.logins.length).toBe(2);
-});
+it.each(['starttls', 'implicit'] as const)(
+  'over TLS (%s) and to a real server: everything arrives once, with one login a session',
+  async (tls) => {
+    const { authority, valid } = await createTestCertificates();
+    await using inbox = await SmtpInbox.start({ users: { me: 'secret' }, tls, certificate: valid });
+    const auth = { kind: 'basic', username: 'me', password: 'secret' } as const;
+    const trust = { ca: authority.cert, serverName: 'localhost' };
+    const at = { host: inbox.host, port: inbox.port, auth, tls, tlsOptions: trust };
+    await using sender = createSender({ ...at, limits: { connections: 2 } });
+    const names = Array.from({ length: 300 }, (_, index) => `m${index}`);
+    const receipts = await Promise.all(names.map((name) => sender.send({ ...to(name), subject: name })));
+    expect(receipts.every(({ status }) => status === 'sent')).toBe(true);
+    expect(inbox.messages.map(({ envelope }) => envelope.to[0]).toSorted()).toEqual(
+      names.map((name) => `${name}@x.org`).toSorted(),
+    );
+    expect(inbox.logins.length).toBe(2);
+  },
+);
