@@ -50,6 +50,8 @@ class DotStuffing {
 /** Writes a message and its final dot, and knows at every moment how much of it has left. */
 export class MessageWriter {
   phase: BodyPhase = 'envelope';
+  /** How many bytes the channel had written with the end of the message, before anything that follows it. */
+  end = 0;
   readonly #channel: SmtpChannel;
   readonly #standstillMs: number;
 
@@ -107,6 +109,7 @@ export class MessageWriter {
     // Said before the end is written, never after: in between the caller may cancel.
     this.phase = 'confirm';
     this.#channel.write(...pieces);
+    this.end = this.#channel.progress.written;
   }
 
   #assertNoAnswer(): void {

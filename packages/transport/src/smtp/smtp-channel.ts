@@ -4,6 +4,8 @@ import { ReplyParser } from './reply-parser.ts';
 import type { Transcript } from './transcript.ts';
 
 const standstillCheckMs = 1_000;
+/** Commands of up to so many characters leave as one with the end of the message before them. */
+const longestTogether = 8 * 1024;
 
 /** The other side does not keep to SMTP. */
 export class ProtocolViolation extends Error {}
@@ -151,6 +153,8 @@ export class SmtpChannel {
       return;
     }
     this.#transcript.sent(commands);
+    // A piece counts as sent when all of it is, and the end of a message must not wait for that of a long envelope.
+    if (commands.length > longestTogether) this.#letGo();
     // As bytes, because the socket counts what waits in it by characters where that is text.
     this.#socket.write(Buffer.from(commands));
     this.#letGo();

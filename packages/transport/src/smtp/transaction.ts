@@ -77,7 +77,7 @@ export class Transaction {
       const writing = this.#writer.write(this.#message.body, beforeEnd);
       if (writing) await writing;
       const handedOver = performance.now();
-      const delivered = await this.#confirmation(this.#context.channel.progress.written);
+      const delivered = await this.#confirmation();
       this.confirmMs = performance.now() - handedOver;
       return delivered;
     } catch (error) {
@@ -205,23 +205,27 @@ export class Transaction {
     }
   }
 
+  get #isAllSent(): boolean {
+    return this.#context.channel.progress.sent >= this.#writer.end;
+  }
+
   /** With some of it still here, whatever the server means, it does not mean this message. */
-  async #assertAllSent(end: number, reply: SmtpReply): Promise<void> {
+  async #assertAllSent(reply: SmtpReply): Promise<void> {
     // TLS says late, in a turn of its own, that it has written.
     await new Promise(setImmediate);
-    if (this.#context.channel.progress.sent >= end) return;
+    if (this.#isAllSent) return;
     const early = new EarlyAnswer('confirmed before it had the message');
     early.reply = reply;
     throw early;
   }
 
   /** The server's last word, of which LMTP has one for each recipient. */
-  async #confirmation(end: number): Promise<Delivered> {
+  async #confirmation(): Promise<Delivered> {
     const { channel, timeouts, lmtp } = this.#context;
     const replies: SmtpReply[] = [];
     for (let count = lmtp ? this.#accepted.length : 1; count > 0; count--) {
       const reply = this.#clean(await channel.next(timeouts.confirmMs));
-      if (channel.progress.sent < end) await this.#assertAllSent(end, reply);
+      if (!this.#isAllSent) await this.#assertAllSent(reply);
       if (!isPositive(reply) && reply.code < 400) throw new ProtocolViolation('no reply to the message');
       replies.push(reply);
     }
