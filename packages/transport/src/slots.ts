@@ -24,6 +24,11 @@ export class Slots<Gift = never> {
     return this.#taken >= this.#limit;
   }
 
+  /** Whether somebody waits for his turn. */
+  get hasWaiting(): boolean {
+    return this.#waiting.length > 0;
+  }
+
   /**
    * Takes a slot, at once or when another one is freed; rejects with the signal's reason.
    *

@@ -87,15 +87,16 @@ export class SessionPool {
     return { session, reused, lent: { session, holders: 1, keep: true } };
   }
 
-  /** When everything is in use: a session that has nothing to do but to wait for an answer. */
+  /** When everything is in use and nobody was here before: a session that has only an answer to wait for. */
   #takeOffered(): Lent | undefined {
-    if (!this.#slots.full) return undefined;
-    const [lent] = this.#offered;
-    if (!lent) return undefined;
-    this.#offered.delete(lent);
-    if (!this.#isGood(lent.session)) return undefined;
-    lent.holders++;
-    return lent;
+    if (!this.#hearsAhead || !this.#slots.full || this.#slots.hasWaiting) return undefined;
+    for (const lent of this.#offered) {
+      this.#offered.delete(lent);
+      if (!this.#isGood(lent.session)) continue;
+      lent.holders++;
+      return lent;
+    }
+    return undefined;
   }
 
   /**
