@@ -2,7 +2,7 @@ import type { ComposedMessage } from '@flowpost/mime-attachments';
 import { untilAborted } from '../abortable.ts';
 import { DeliveryLine, type Place } from './delivery-line.ts';
 import type { Delivered, DeliverOptions } from './session-contract.ts';
-import { describeDelivery, type FailureContext } from './session-failure.ts';
+import { cancellation, describeDelivery, type FailureContext } from './session-failure.ts';
 import { ProtocolViolation, type SmtpChannel } from './smtp-channel.ts';
 import { SessionDropped, Transaction, type TransactionContext } from './transaction.ts';
 
@@ -63,7 +63,7 @@ export class Deliveries {
       if (!place.waiting) return this.#channel.abort();
       // The connection is the other message's as long as that has no answer.
       place.withdraw();
-      return new Error('aborted');
+      return cancellation('envelope', context);
     };
     const deliver = () => (ahead ? this.#follow(transaction, place, options.signal) : transaction.run());
     try {

@@ -1,5 +1,4 @@
 import type { Socket } from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { ConnectionInput, SmtpConnection } from '@flowpost/core';
 import { createTestCertificates, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
@@ -21,7 +20,10 @@ interface Said {
 /** What is answered to a command, once the message named `to` has been confirmed before; undefined for the usual. */
 type Answer = (said: Said, message: string, socket: Socket) => string | null | undefined;
 
-type Settings = Partial<typeof quick> & { readonly pipelining?: SmtpConnection['pipelining'] };
+interface Settings extends Partial<typeof quick> {
+  readonly pipelining?: SmtpConnection['pipelining'];
+  readonly connections?: number;
+}
 
 /** A server with PIPELINING that keeps what was said and who got a message. */
 async function startServer(answer: Answer = () => undefined) {
@@ -44,9 +46,9 @@ async function startServer(answer: Answer = () => undefined) {
   return {
     said,
     delivered,
-    connection: ({ pipelining, ...timeouts }: Settings = {}): ConnectionInput => {
+    connection: ({ pipelining, connections = 1, ...timeouts }: Settings = {}): ConnectionInput => {
       const at = { host: '127.0.0.1', port: server.port, tls: 'none' } as const;
-      return { ...at, pipelining, timeouts: { ...quick, ...timeouts }, limits: { connections: 1 } };
+      return { ...at, pipelining, timeouts: { ...quick, ...timeouts }, limits: { connections } };
     },
     get connections() {
       return server.connections;
@@ -72,6 +74,21 @@ async function sendThree(connection: ConnectionInput): Promise<string[]> {
   await sender.send(to('first'));
   const results = await Promise.allSettled([sender.send(to('second')), sender.send(to('third'))]);
   return results.map(codeOf);
+}
+
+/** Says nothing from the end of these messages on, for as long as their sockets are held. */
+const hold =
+  (held: Map<string, Socket>, ...names: string[]): Answer =>
+  ({ command }, message, socket) => {
+    if (command === '.' && names.includes(message)) held.set(message, socket);
+    return [...held.values()].includes(socket) ? null : undefined;
+  };
+
+/** Lets go of a socket that was held, with what is said on it at last. */
+function release(held: Map<string, Socket>, name: string, ...replies: string[]): void {
+  const socket = held.get(name);
+  held.delete(name);
+  socket?.write(replies.map((reply) => `${reply}\r\n`).join(''));
 }
 
 it('leaves with the end of the message before it', async () => {
@@ -147,24 +164,24 @@ describe('when the message before gets', () => {
   });
 
   it('its answer so late that others are long free, the next one does not wait for that', async () => {
-    let silent: Socket | undefined;
-    await using server = await startServer(({ command, connection }, message, socket) => {
-      if (command === '.' && message === 'second') silent = socket;
-      return silent && connection === 1 ? null : undefined;
-    });
-    await using sender = createSender(server.connection({ confirmMs: 8_000 }), { closeDeadlineMs: 100 });
-    await sender.send(to('first'));
+    const held = new Map<string, Socket>();
+    await using server = await startServer(hold(held, 'second', 'other'));
+    const connection = server.connection({ connections: 2, confirmMs: 15_000 });
+    await using sender = createSender(connection, { closeDeadlineMs: 100 });
+    await Promise.all([sender.send(to('first')), sender.send(to('first'))]);
     const second = sender.send(to('second'));
+    await expect.poll(() => held.has('second')).toBe(true);
+    const other = sender.send(to('other'));
+    await expect.poll(() => held.has('other')).toBe(true);
     const third = sender.send(to('third'));
-    await expect.poll(() => silent !== undefined).toBe(true);
-    // While the answer to the second one is waited for.
-    await delay(5_500);
-    // It has given its place away by now; the session is the second one's, and is answered now.
-    silent?.write('250 taken\r\n');
-    expect((await second).status).toBe('sent');
+    release(held, 'other', '250 taken');
+    expect((await other).status).toBe('sent');
+    // It gives its place away in time; the session is the second one's, and is answered after that.
     expect((await third).status).toBe('sent');
-    expect(server.connections).toBe(2);
-    expect(server.delivered).toEqual(['first', 'third']);
+    expect(held.has('second')).toBe(true);
+    release(held, 'second', '250 taken');
+    expect((await second).status).toBe('sent');
+    expect(server.delivered).toEqual(['first', 'first', 'third']);
   }, 20_000);
 });
 
@@ -236,17 +253,9 @@ it('taken for a part of the message before: that is in doubt, and no other one a
   expect(messages).toHaveLength(5);
 });
 
-/** Says nothing from the end of the second message on, for as long as its socket is held. */
-const holdSecond =
-  (held: { socket?: Socket | undefined }): Answer =>
-  ({ command }, message, socket) => {
-    if (command === '.' && message === 'second') held.socket = socket;
-    return held.socket ? null : undefined;
-  };
-
 it('taken back by its sender leaves the message before alone', async () => {
-  const held: { socket?: Socket | undefined } = {};
-  await using server = await startServer(holdSecond(held));
+  const held = new Map<string, Socket>();
+  await using server = await startServer(hold(held, 'second'));
   await using sender = createSender(server.connection(), { closeDeadlineMs: 100 });
   await sender.send(to('first'));
   const controller = new AbortController();
@@ -254,18 +263,17 @@ it('taken back by its sender leaves the message before alone', async () => {
   const third = sender.send(to('third'), { signal: controller.signal });
   await expect.poll(() => server.said.filter(({ command }) => command === 'DATA').length).toBe(3);
   controller.abort();
-  await expect(third).rejects.toMatchObject({ code: 'SEND_CANCELLED', inDoubt: false });
-  held.socket?.write('250 taken\r\n');
+  await expect(third).rejects.toMatchObject({ code: 'SEND_CANCELLED', phase: 'envelope', inDoubt: false });
+  release(held, 'second', '250 taken');
   expect((await second).status).toBe('sent');
-  held.socket = undefined;
   expect((await sender.send(to('fourth'))).status).toBe('sent');
   expect(server.delivered).toEqual(['first', 'fourth']);
   expect(server.connections).toBe(2);
 });
 
 it('that cannot be said leaves the line as it was', async () => {
-  const held: { socket?: Socket | undefined } = {};
-  await using server = await startServer(holdSecond(held));
+  const held = new Map<string, Socket>();
+  await using server = await startServer(hold(held, 'second'));
   await using sender = createSender(server.connection(), { closeDeadlineMs: 100 });
   await sender.send(to('first'));
   const second = sender.send(to('second'));
@@ -273,12 +281,77 @@ it('that cannot be said leaves the line as it was', async () => {
   const odd = sender.send(to('jörg'));
   const third = sender.send(to('third'));
   await expect(odd).rejects.toMatchObject({ code: 'SMTPUTF8_NOT_OFFERED' });
-  await expect.poll(() => held.socket !== undefined).toBe(true);
-  const { socket } = held;
-  held.socket = undefined;
-  socket?.write('250 taken\r\n');
+  await expect.poll(() => held.has('second')).toBe(true);
+  release(held, 'second', '250 taken');
   expect([(await second).status, (await third).status]).toEqual(['sent', 'sent']);
   expect(server.delivered).toEqual(['first', 'third']);
+});
+
+it.each([
+  ['short', 1],
+  ['in several pieces', 20_000],
+])(
+  'too long to leave at once is no doubt about the message before, which is %s',
+  async (_, lines) => {
+    let reader: Socket | undefined;
+    await using server = await startServer(({ command }, message, socket) => {
+      // Busy with the message, it reads nothing of what comes behind.
+      if (command === '.' && message === 'second') reader = socket.pause();
+      return undefined;
+    });
+    await using sender = createSender(server.connection(), { closeDeadlineMs: 100 });
+    await sender.send(to('first'));
+    const second = sender.send({ ...to('second'), text: 'A line of text.\n'.repeat(lines) });
+    const bcc = Array.from(
+      { length: 60_000 },
+      (_one, index) => `${'x'.repeat(50)}${index}@${'y'.repeat(50)}.org`,
+    );
+    const third = sender.send({ ...to('third'), bcc });
+    expect((await second).status).toBe('sent');
+    reader?.resume();
+    expect((await third).status).toBe('sent');
+    expect(server.connections).toBe(1);
+  },
+  60_000,
+);
+
+it('does not overtake who waits for a session and cannot follow', async () => {
+  const held = new Map<string, Socket>();
+  await using server = await startServer(hold(held, 'second'));
+  await using sender = createSender(server.connection({ confirmMs: 10_000 }));
+  await sender.send(to('first'));
+  const second = sender.send(to('second'));
+  // With a transcript it is told of its own dialogue alone, so it does not share a session.
+  const patient = sender.send(to('patient'), { transcript: () => undefined });
+  await expect.poll(() => held.has('second')).toBe(true);
+  const third = sender.send(to('third'));
+  release(held, 'second', '250 taken');
+  await Promise.all([second, patient, third]);
+  const recipients = server.said.flatMap(({ command }) => /^RCPT TO:<(\w+)@/.exec(command)?.[1] ?? []);
+  expect(recipients).toEqual(['first', 'second', 'patient', 'third']);
+});
+
+it('is said on no session any more once one has not heard it', async () => {
+  const held = new Map<string, Socket>();
+  await using server = await startServer(hold(held, 'slow', 'deaf', 'again'));
+  await using sender = createSender(server.connection({ connections: 2, confirmMs: 10_000 }));
+  const said = (name: string) => server.said.find(({ command }) => command.startsWith(`RCPT TO:<${name}@`));
+  await Promise.all([sender.send(to('first')), sender.send(to('other'))]);
+  const deaf = sender.send(to('deaf'));
+  await expect.poll(() => held.has('deaf')).toBe(true);
+  const slow = sender.send(to('slow'));
+  await expect.poll(() => held.has('slow')).toBe(true);
+  // Behind the one that waits for its answer longest.
+  const again = sender.send(to('again'));
+  await expect.poll(() => said('again')).toBeDefined();
+  release(held, 'deaf', '250 taken', ...Array.from({ length: 3 }, () => '503 5.5.1 not now'));
+  await expect.poll(() => held.has('again')).toBe(true);
+  const last = sender.send(to('last'));
+  release(held, 'again', '250 taken');
+  await Promise.all([deaf, again, last]);
+  expect(said('last')?.connection).not.toBe(said('slow')?.connection);
+  release(held, 'slow', '250 taken');
+  expect((await slow).status).toBe('sent');
 });
 
 it.each(['starttls', 'implicit'] as const)(
