@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import type { KeyPair } from './certificates.ts';
+import { messageEnd } from './message-end.ts';
 
 /** Where in a delivery something goes wrong. */
 export const faultStages = [
@@ -55,7 +56,6 @@ export interface FaultServerOptions {
   readonly onMessage?: (message: string) => void;
 }
 
-const end = Buffer.from('\r\n.\r\n');
 const replies: Readonly<Record<FaultStage, string>> = {
   greeting: '220 fault server',
   ehlo: '250 ok',
@@ -126,8 +126,8 @@ class Dialogue {
   readonly #options: FaultServerOptions;
   #socket: Socket;
   #pending: Buffer = Buffer.alloc(0);
-  #inBody = false;
-  #body: Buffer[] = [];
+  /** How much of a message was looked at; undefined between messages. */
+  #seen: number | undefined;
   #recipients = 0;
   #secure = false;
   #dead = false;
@@ -151,42 +151,36 @@ class Dialogue {
   }
 
   #take(chunk: Buffer): void {
-    if (this.#dead) return;
-    if (this.#inBody) this.#takeBody(chunk);
-    else {
-      this.#pending = Buffer.concat([this.#pending, chunk]);
-      this.#takeCommands();
+    this.#pending = Buffer.concat([this.#pending, chunk]);
+    while (!this.#dead && this.#pending.length > 0) {
+      if (!(this.#seen === undefined ? this.#takeCommand() : this.#takeBody(this.#seen))) return;
     }
   }
 
-  #takeCommands(): void {
-    while (!this.#dead && !this.#inBody) {
-      const at = this.#pending.indexOf('\r\n');
-      if (at < 0) return;
-      const line = this.#pending.toString('utf8', 0, at);
-      this.#pending = this.#pending.subarray(at + 2);
-      this.#command(line);
-    }
-    if (this.#dead || this.#pending.length === 0) return;
-    const begun = this.#pending;
-    this.#pending = Buffer.alloc(0);
-    this.#takeBody(begun);
+  /** Takes a command; whether there was a whole one. */
+  #takeCommand(): boolean {
+    const at = this.#pending.indexOf('\r\n');
+    if (at < 0) return false;
+    const line = this.#pending.toString('utf8', 0, at);
+    this.#pending = this.#pending.subarray(at + 2);
+    this.#command(line);
+    return true;
   }
 
-  /** Clients wait for the answer to a message, so its end is the end of what has come. */
-  #takeBody(chunk: Buffer): void {
+  /** Takes a message; whether there was a whole one. */
+  #takeBody(seen: number): boolean {
     if (this.#server.strikes('body')) {
       this.#fail('body');
-      if (this.#dead) return;
+      if (this.#dead) return false;
     }
-    this.#body.push(chunk);
-    const tail = Buffer.concat(this.#body.slice(-2)).subarray(-end.length);
-    // An empty message is the dot alone.
-    const isEmpty = tail.equals(end.subarray(2));
-    if (!isEmpty && !tail.equals(end)) return;
-    const body = Buffer.concat(this.#body.splice(0)).toString('utf8').slice(0, -3);
-    this.#inBody = false;
+    const end = messageEnd(this.#pending, seen);
+    this.#seen = this.#pending.length;
+    if (end === undefined) return false;
+    const body = this.#pending.toString('utf8', 0, end - '.\r\n'.length);
+    this.#pending = this.#pending.subarray(end);
+    this.#seen = undefined;
     this.#answer('dot', undefined, () => this.#recipients > 0 && this.#server.keep(body));
+    return true;
   }
 
   #command(line: string): void {
@@ -202,7 +196,7 @@ class Dialogue {
     } else if (verb === 'RCPT') {
       if (this.#answer('rcpt')) this.#recipients++;
     } else if (verb === 'DATA') {
-      if (this.#answer('data')) this.#inBody = true;
+      if (this.#answer('data')) this.#seen = 0;
     } else if (verb === 'QUIT') {
       this.#write('221 bye\r\n');
       this.#socket.end();

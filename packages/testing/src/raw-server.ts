@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { messageEnd } from './message-end.ts';
 
 /** A TCP server for whatever a real server would not do: each connection is handed to a function. */
 export class RawServer implements AsyncDisposable {
@@ -39,9 +40,6 @@ export class RawServer implements AsyncDisposable {
   }
 }
 
-const endOfMessage = Buffer.from('\r\n.\r\n');
-const emptyMessage = Buffer.from('.\r\n');
-
 /**
  * Plays the server's side of SMTP in clear on a socket. `answer` gets each command and says the reply, without its
  * line end; undefined leaves the usual one, null says nothing. In the message `onBody` gets all that is here, again with
@@ -53,8 +51,8 @@ export function speakSmtp(
   onBody: (soFar: Buffer) => void = () => undefined,
 ): void {
   let pending: Buffer = Buffer.alloc(0);
-  /** Where to look for the end of the message; undefined between messages. */
-  let from: number | undefined;
+  /** How much of a message was looked at; undefined between messages. */
+  let seen: number | undefined;
   const say = (reply: string | null): void => {
     if (reply !== null) socket.write(`${reply}\r\n`);
   };
@@ -67,15 +65,13 @@ export function speakSmtp(
   };
   /** Whether there was a whole command, or the end of a message. */
   const step = (): boolean => {
-    if (from !== undefined) {
-      const isEmpty = pending.subarray(0, 3).equals(emptyMessage);
-      const end = isEmpty ? 3 : pending.indexOf(endOfMessage, from) + endOfMessage.length;
-      const isWhole = end >= endOfMessage.length || isEmpty;
-      onBody(isWhole ? pending.subarray(0, end) : pending);
-      from = Math.max(0, pending.length - endOfMessage.length + 1);
-      if (!isWhole) return false;
+    if (seen !== undefined) {
+      const end = messageEnd(pending, seen);
+      onBody(pending.subarray(0, end));
+      seen = pending.length;
+      if (end === undefined) return false;
       take(end);
-      from = undefined;
+      seen = undefined;
       const reply = answer('.');
       say(reply === undefined ? '250 taken' : reply);
       return true;
@@ -87,8 +83,8 @@ export function speakSmtp(
     const given = answer(line);
     const reply = given === undefined ? usual(verb) : given;
     say(reply);
-    if (verb === 'DATA' && reply?.includes('354')) from = 0;
-    return from === undefined || pending.length > 0;
+    if (verb === 'DATA' && reply?.includes('354')) seen = 0;
+    return seen === undefined || pending.length > 0;
   };
   say(answer('GREETING') ?? '220 test');
   socket.on('data', (chunk) => {

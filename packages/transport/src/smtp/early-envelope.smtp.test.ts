@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import type { ConnectionInput, SmtpConnection } from '@flowpost/core';
-import { createTestCertificates, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
+import { createTestCertificates, FaultServer, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
 
@@ -352,6 +352,17 @@ it('is said on no session any more once one has not heard it', async () => {
   expect(said('last')?.connection).not.toBe(said('slow')?.connection);
   release(held, 'slow', '250 taken');
   expect((await slow).status).toBe('sent');
+});
+
+it('is heard by the server that goes wrong on demand', async () => {
+  await using server = await FaultServer.start({ stage: 'dot', fault: '4yz', times: 1 });
+  const at = { host: '127.0.0.1', port: server.port, tls: 'none', timeouts: quick } as const;
+  await using sender = createSender({ ...at, limits: { connections: 1 } });
+  const names = Array.from({ length: 20 }, (_, index) => `m${index}`);
+  const results = await Promise.allSettled(names.map((name) => sender.send(to(name))));
+  expect(results.map(codeOf)).toEqual(['MESSAGE_DEFERRED', ...names.slice(1).map(() => 'sent')]);
+  expect(server.messages).toHaveLength(names.length - 1);
+  expect(server.connections).toBe(1);
 });
 
 it.each(['starttls', 'implicit'] as const)(
