@@ -126,6 +126,8 @@ interface Peer {
   readonly endToEnd: number;
 }
 
+const rounds = 3;
+
 /** In turn, because a machine is not the same from one minute to the next. */
 async function endToEnd(
   running: Server,
@@ -149,7 +151,6 @@ async function endToEnd(
   return [ours, peers];
 }
 
-const rounds = 3;
 const manyMessages = 100_000;
 
 /** The server: how fast it accepts durably, how fast messages get through, what it costs to start and to run. */

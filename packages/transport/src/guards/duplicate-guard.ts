@@ -3,6 +3,7 @@ import {
   type DuplicateStore,
   type EmailMessageInput,
   isMailError,
+  longestTimerMs,
   MailError,
   type MailSender,
   type SendOptions,
@@ -43,7 +44,7 @@ function sendingOf(store: DuplicateStore): Map<string, Promise<SendReceipt>> {
 /** What ends the waiting: the caller, or the time allowed. */
 function endOf({ signal, timeoutMs }: SendOptions): AbortSignal | undefined {
   if (timeoutMs === undefined) return signal;
-  const late = AbortSignal.timeout(timeoutMs);
+  const late = AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs));
   return signal ? AbortSignal.any([signal, late]) : late;
 }
 

@@ -188,6 +188,7 @@ export class SmtpChannel {
     return this.#unread.shift() ?? this.#wait(limitMs);
   }
 
+  /** The same, later in any case. */
   async read(limitMs: number): Promise<SmtpReply> {
     return this.next(limitMs);
   }

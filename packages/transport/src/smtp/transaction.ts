@@ -25,6 +25,13 @@ export interface TransactionContext {
 /** A server that heard the envelope early has its answer ready. One that did not has none, and another session is better. */
 const aheadMs = 10_000;
 
+/** What is said before DATA. */
+interface EnvelopeCommands {
+  readonly reset: string;
+  readonly mail: string;
+  readonly rcpts: readonly string[];
+}
+
 /** The session is not what it was; nothing of the new message has left. */
 export class SessionDropped extends Error {}
 
@@ -41,9 +48,8 @@ export class Transaction {
   readonly #writer: MessageWriter;
   readonly #accepted: string[] = [];
   readonly #rejected: RejectedRecipient[] = [];
-  #said: { readonly reset: string; readonly mail: string; readonly rcpts: readonly string[] } | undefined;
-  /** Whether the envelope was said while the message before had no answer. */
-  #isAhead = false;
+  /** What was said while the message before had no answer. */
+  #announced: EnvelopeCommands | undefined;
   /** Whether the server has said anything to this message. */
   answered = false;
   /** How long the server took to confirm the message, in milliseconds. */
@@ -65,8 +71,7 @@ export class Transaction {
 
   /** Says the envelope before it is its turn, to a server with PIPELINING; `run` goes on from there. */
   announce(): void {
-    this.#isAhead = true;
-    this.#sayEnvelope();
+    this.#announced = this.#sayEnvelope();
   }
 
   async run(): Promise<Delivered> {
@@ -104,21 +109,21 @@ export class Transaction {
   }
 
   /** The commands before DATA. Those of a session with PIPELINING leave together. */
-  #sayEnvelope() {
+  #sayEnvelope(): EnvelopeCommands {
     const { channel, extensions } = this.#context;
     const reset = this.#context.reset ? 'RSET\r\n' : '';
     const mail = mailCommand(this.#message, extensions, this.#options);
     const rcpts = this.#message.envelope.to.map((to) => rcptCommand(to, extensions, this.#options));
     if (this.#context.pipelining)
       channel.send([reset, mail, ...rcpts, this.#atOnce ? 'DATA\r\n' : ''].join(''));
-    this.#said = { reset, mail, rcpts };
-    return this.#said;
+    return { reset, mail, rcpts };
   }
 
   /** Up to the 354 that asks for the message. */
   async #envelope(): Promise<void> {
     const { channel, pipelining } = this.#context;
-    const { reset, mail, rcpts } = this.#said ?? this.#sayEnvelope();
+    const isAhead = this.#announced !== undefined;
+    const { reset, mail, rcpts } = this.#announced ?? this.#sayEnvelope();
     const atOnce = this.#atOnce;
     const next = (command: string, limitMs?: number): SmtpReply | Promise<SmtpReply> => {
       if (!pipelining) channel.send(command);
@@ -126,9 +131,9 @@ export class Transaction {
     };
 
     if (reset !== '' && !isPositive(await next(reset))) throw new SessionDropped('RSET was refused');
-    const sender = await next(mail, this.#isAhead ? aheadMs : undefined);
+    const sender = await next(mail, isAhead ? aheadMs : undefined);
     // 503 is "bad sequence": a server that is still with the message before, against RFC 2920.
-    this.answered = !(this.#isAhead && sender.code === 503);
+    this.answered = !(isAhead && sender.code === 503);
     if (!this.answered) throw new SessionDropped('the envelope came too early');
     if (sender.code === 0) throw new ProtocolViolation('no reply to MAIL');
     if (!isPositive(sender)) {
