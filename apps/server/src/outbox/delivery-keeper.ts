@@ -1,11 +1,26 @@
 import type { MailErrorJson } from '@flowpost/core';
 import type { PgBoss } from 'pg-boss';
+import { v7 as timeOrderedId } from 'uuid';
 import { type Database, forPgBoss, type Queryable } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
 import type { DeliveryState } from './delivery.ts';
 import { DeliveryReader } from './delivery-reader.ts';
 
 export const queue = 'deliveries';
+
+/** For how many deliveries a job comes at most: the fewest that a worker with the usual room asks for. */
+const mostPerJob = 32;
+
+/** A job comes for deliveries of one lane that are due at the same time. */
+export interface DeliveryJob {
+  readonly deliveries?: readonly string[];
+}
+
+interface Due {
+  readonly id: string;
+  readonly lane: string;
+  readonly next_at: Date | null;
+}
 
 /** The SQL for deliveries that nobody is at: left behind, forgotten, or of no use any more. */
 export class DeliveryKeeper extends DeliveryReader {
@@ -16,17 +31,35 @@ export class DeliveryKeeper extends DeliveryReader {
     this.boss = boss;
   }
 
-  /** Puts in the jobs that will come for deliveries, when it is time. */
+  /**
+   * Puts in the jobs that will come for deliveries, when it is time. One job for many, because in a row of its own for each a
+   * queue costs the database as much as all the rest.
+   *
+   * @param options.isNext whether they come before all others.
+   */
   protected async enqueue(
-    rows: readonly { readonly id: string; readonly lane: string; readonly next_at: Date | null }[],
+    rows: readonly Due[],
     transaction: Queryable,
+    { isNext = false }: { readonly isNext?: boolean } = {},
   ): Promise<void> {
-    if (rows.length === 0) return;
-    const jobs = rows.map(({ id, lane, next_at }) => ({
-      ...{ data: { id }, group: { id: lane } },
-      ...(next_at && { startAfter: next_at }),
-    }));
-    await this.boss.insert(queue, jobs, { db: forPgBoss(transaction) });
+    const together = new Map<string, [Due, ...Due[]][]>();
+    for (const row of rows) {
+      const key = `${row.next_at?.getTime() ?? 0} ${row.lane}`;
+      const jobs = together.get(key) ?? [];
+      const last = jobs.at(-1);
+      if (last && last.length < mostPerJob) last.push(row);
+      else together.set(key, [...jobs, [row]]);
+    }
+    const jobs = [...together.values()].flat().map((due) => {
+      const [{ lane, next_at }] = due;
+      const data: DeliveryJob = { deliveries: due.map(({ id }) => id) };
+      return {
+        ...{ id: timeOrderedId(), data, group: { id: lane } },
+        ...(isNext && { priority: 1 }),
+        ...(next_at && { startAfter: next_at }),
+      };
+    });
+    if (jobs.length > 0) await this.boss.insert(queue, jobs, { db: forPgBoss(transaction) });
   }
 
   /**
@@ -77,10 +110,13 @@ export class DeliveryKeeper extends DeliveryReader {
     return this.database.transaction(async (transaction) => {
       // Row by row it would take time with the square of the backlog.
       await transaction.query('set local enable_hashjoin = on; set local enable_nestloop = off');
-      const rows = await transaction.query<{ id: string; lane: string; next_at: Date | null }>(
-        `select d.id, d.lane, d.next_at from flowpost.deliveries d
+      const rows = await transaction.query<Due>(
+        `with awaited as (
+           select jsonb_array_elements_text(data -> 'deliveries') as id from pgboss.job where name = $1 and state < 'completed'
+         )
+         select d.id, d.lane, d.next_at from flowpost.deliveries d
          where d.open and d.state = 'queued' and d.updated_at < now() - interval '1 minute'
-           and not exists (select 1 from pgboss.job j where j.name = $1 and j.data ->> 'id' = d.id::text and j.state < 'completed')
+           and not exists (select 1 from awaited where awaited.id = d.id::text)
          limit 1000`,
         [queue],
       );

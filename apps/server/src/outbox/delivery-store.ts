@@ -1,9 +1,8 @@
 import { MailError } from '@flowpost/core';
-import { v7 as timeOrderedId } from 'uuid';
 import { forPgBoss, type Queryable } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
 import type { ClaimedDelivery, DeliveryState, Settlement, StoredRequest } from './delivery.ts';
-import { DeliveryKeeper, queue } from './delivery-keeper.ts';
+import { type DeliveryJob, DeliveryKeeper, queue } from './delivery-keeper.ts';
 import type { Known } from './delivery-reader.ts';
 import type { DeliveryRow } from './delivery-row.ts';
 
@@ -36,6 +35,9 @@ const diskFull = (): MailError =>
 
 /** The SQL of deliveries. Whatever changes a state writes the event of it in the same statement. */
 export class DeliveryStore extends DeliveryKeeper {
+  /** For how many deliveries the jobs came that were last taken, on average. */
+  #perJob = 1;
+
   /**
    * Puts deliveries in, all in one transaction with their jobs. Where the answer to that was lost, doing it again does what was not
    * done, and nothing twice: it waits for whoever may still be putting in the same ones.
@@ -70,14 +72,12 @@ export class DeliveryStore extends DeliveryKeeper {
         [json],
       );
       const isNew = new Set(inserted.map(({ id }) => id));
-      const jobs = deliveries.filter(({ id, mode }) => mode === 'async' && isNew.has(id));
-      if (jobs.length > 0) {
-        await this.boss.insert(
-          queue,
-          jobs.map(({ id, lane }) => ({ id: timeOrderedId(), data: { id }, group: { id: lane } })),
-          { db: forPgBoss(transaction) },
-        );
-      }
+      await this.enqueue(
+        deliveries
+          .filter(({ id, mode }) => mode === 'async' && isNew.has(id))
+          .map(({ id, lane }) => ({ id, lane, next_at: null })),
+        transaction,
+      );
       const found: (Known | undefined)[] = [];
       for (const { id, apiKey, idempotencyKey = '' } of deliveries) {
         const known = isNew.has(id) ? undefined : await this.findByKey(apiKey, idempotencyKey, transaction);
@@ -101,11 +101,14 @@ export class DeliveryStore extends DeliveryKeeper {
     if (this.database.freeBytes() < reserveBytes / 2) throw diskFull();
     return this.database.transaction(async (transaction) => {
       const db = forPgBoss(transaction);
-      const jobs = await this.boss.fetch<{ id: string }>(queue, {
-        ...{ batchSize: atMost, db },
+      const jobs = await this.boss.fetch<DeliveryJob>(queue, {
+        ...{ batchSize: Math.max(1, Math.floor(atMost / this.#perJob)), db },
         ignoreGroups: [...except],
       });
       if (jobs.length === 0) return [];
+      // One of an earlier form comes for nobody: those it was for will be found to have no job.
+      const ids = jobs.flatMap(({ data }) => data.deliveries ?? []);
+      this.#perJob = Math.max(1, ids.length / jobs.length);
       const taken = transaction.query<ClaimedRow>(
         `with sized as (
            select id, row_number() over (order by id) as place, sum(pg_column_size(request)) over (order by id) as upto
@@ -113,14 +116,14 @@ export class DeliveryStore extends DeliveryKeeper {
          ), mine as (
            update flowpost.deliveries set state = 'sending', worker = $2, attempt = attempt + 1, next_at = null, updated_at = now()
            where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second')
-             and id <> all(array(select id from sized where place > 1 and upto > $3))
+             and id <> all(array(select id from sized where place > $4 or place > 1 and upto > $3))
            returning id, attempt, attempt - uncounted as tries, mode, state, node_type, node_id, message_id, created_at, connection_id, lane
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
          select mine.id, mine.attempt, mine.tries, mine.mode, mine.node_type, mine.node_id, mine.message_id, mine.lane, mine.created_at,
            r.request, pg_column_size(r.request) as bytes, coalesce(r.sealed, c.sealed) as sealed
          from mine join flowpost.delivery_requests r on r.id = mine.id
            left join flowpost.connections c on c.id = mine.connection_id`,
-        [jobs.map(({ data }) => data.id), worker, atMostBytes],
+        [ids, worker, atMostBytes, atMost],
       );
       const deleted = this.boss.deleteJob(
         queue,
@@ -128,7 +131,7 @@ export class DeliveryStore extends DeliveryKeeper {
         { db },
       );
       const [rows] = await Promise.all([taken, deleted]);
-      if (rows.length < jobs.length) await this.#putBack(jobs, rows, transaction);
+      if (rows.length < ids.length) await this.#putBack(ids, rows, transaction);
       return rows.map((row) => ({
         ...{ id: row.id, attempt: row.attempt, tries: row.tries, mode: row.mode, bytes: row.bytes },
         ...{ nodeType: row.node_type, nodeId: row.node_id },
@@ -138,19 +141,19 @@ export class DeliveryStore extends DeliveryKeeper {
     });
   }
 
-  /** Gives those a job again that were too large this time. */
+  /** Gives those a job again that were too many or too large this time. They come before the others, as they would have. */
   async #putBack(
-    jobs: readonly { readonly data: { readonly id: string } }[],
+    ids: readonly string[],
     taken: readonly { readonly id: string }[],
     transaction: Queryable,
   ): Promise<void> {
     const isTaken = new Set(taken.map(({ id }) => id));
     const left = await transaction.query<{ id: string; lane: string; next_at: Date | null }>(
       `select id, lane, next_at from flowpost.deliveries
-       where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second')`,
-      [jobs.map(({ data }) => data.id).filter((id) => !isTaken.has(id))],
+       where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second') order by id`,
+      [ids.filter((id) => !isTaken.has(id))],
     );
-    await this.enqueue(left, transaction);
+    await this.enqueue(left, transaction, { isNext: true });
   }
 
   /**
