@@ -65,22 +65,14 @@ export class MessageComposer {
   }
 
   /**
-   * @param again the message as it was composed before, whose Message-ID and Date are kept.
    * @throws MailError as `composeMessage` does; `DKIM_KEY_INVALID`; `MESSAGE_TOO_LARGE`.
    */
-  async compose(
-    input: EmailMessageInput,
-    signal?: AbortSignal,
-    again?: Pick<ComposedMessage, 'messageId' | 'date'>,
-  ): Promise<ComposedMessage> {
+  async compose(input: EmailMessageInput, signal?: AbortSignal): Promise<ComposedMessage> {
     const { attachments } = this.#options;
     const dkim = this.#connection.dkim && (await this.#openKeys(this.#connection.dkim));
-    const message = await composeMessage(
-      again
-        ? { ...withFrom(input, this.#connection.from), messageId: again.messageId, date: again.date }
-        : withFrom(input, this.#connection.from),
-      { signal, ...(attachments && { attachments }), ...(dkim && { dkim }) },
-    );
+    const message = await composeMessage(withFrom(input, this.#connection.from), {
+      ...{ signal, ...(attachments && { attachments }), ...(dkim && { dkim }) },
+    });
     try {
       assertAllowedSize(message.sizeBytes, this.#connection.limits?.messageBytes);
       return message;

@@ -32,9 +32,14 @@ export class Slots<Gift = never> {
   /**
    * Takes a slot, at once or when another one is freed; rejects with the signal's reason.
    *
+   * @param options.takesGift whether something else will do.
+   * @param options.isNext whether his turn comes before that of all who wait: he had it already.
    * @returns what was given instead of a slot, if it was.
    */
-  async take(signal?: AbortSignal, takesGift = false): Promise<Gift | undefined> {
+  async take(
+    signal?: AbortSignal,
+    { takesGift = false, isNext = false }: { readonly takesGift?: boolean; readonly isNext?: boolean } = {},
+  ): Promise<Gift | undefined> {
     signal?.throwIfAborted();
     if (!this.full) {
       this.#taken++;
@@ -55,7 +60,8 @@ export class Slots<Gift = never> {
         reject(signal?.reason);
       };
       signal?.addEventListener('abort', onAbort, { once: true });
-      this.#waiting.push(one);
+      if (isNext) this.#waiting.unshift(one);
+      else this.#waiting.push(one);
     });
   }
 

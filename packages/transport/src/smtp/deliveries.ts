@@ -3,11 +3,17 @@ import { untilAborted } from '../abortable.ts';
 import { DeliveryLine, type Place } from './delivery-line.ts';
 import type { Delivered, DeliverOptions } from './session-contract.ts';
 import { cancellation, describeDelivery, type FailureContext } from './session-failure.ts';
-import { ProtocolViolation, type SmtpChannel } from './smtp-channel.ts';
+import type { SmtpChannel } from './smtp-channel.ts';
 import { SessionDropped, Transaction, type TransactionContext } from './transaction.ts';
 
 /** A server that takes longer over a message makes the next one wait for nothing if that cannot go elsewhere. */
 const promptMs = 200;
+
+/**
+ * What becomes of an envelope that leaves with the message before it. `heard`: it was answered. `unheard`: the server has no
+ * answer to it, or one to something else, against RFC 2920. `ended`: the session ended, as it might have without.
+ */
+export type EarlyEnvelope = 'heard' | 'unheard' | 'ended';
 
 /** What of a session a transaction needs to know. */
 type SessionState = Pick<TransactionContext, 'extensions' | 'pipelining' | 'timeouts' | 'lmtp' | 'scrub'>;
@@ -20,8 +26,8 @@ export class Deliveries {
   #needsReset = false;
   /** How long the server took for its answer to the last message, in milliseconds. */
   #confirmMs = Number.POSITIVE_INFINITY;
-  /** The server does not hear an envelope that comes with the message before it, though it should (RFC 2920). */
-  hearsOnlyInTurn = false;
+  /** What became of the last envelope that came with the message before it. */
+  early: EarlyEnvelope | undefined;
 
   constructor(channel: SmtpChannel) {
     this.#channel = channel;
@@ -88,16 +94,16 @@ export class Deliveries {
       if (this.#channel.failed) throw new SessionDropped('lost with the message before');
     } catch (error) {
       // A server that has been silent since may take the envelope for a part of the message.
-      this.hearsOnlyInTurn ||= this.#channel.failed ? this.#channel.timedOut : !signal?.aborted;
+      if (this.#channel.failed ? this.#channel.timedOut : !signal?.aborted) this.early = 'unheard';
       throw error;
     }
     try {
-      return await transaction.run();
+      const delivered = await transaction.run();
+      this.early = 'heard';
+      return delivered;
     } catch (error) {
-      // Answers that do not fit may be those to the message before, should the server have had more than one to that.
-      const isMixedUp = transaction.phase === 'envelope' && error instanceof ProtocolViolation;
-      if ((transaction.answered && !isMixedUp) || signal?.aborted) throw error;
-      this.hearsOnlyInTurn = true;
+      if (transaction.isBelieved || signal?.aborted) throw error;
+      this.early = this.#channel.failed && !this.#channel.timedOut ? 'ended' : 'unheard';
       throw new SessionDropped('no answer to an envelope that came early');
     }
   }

@@ -198,3 +198,24 @@ it('a server that stops reading is noticed, however small the pieces are', async
   await expect(writer.write(pieces)).rejects.toMatchObject({ code: 'ETIMEDOUT' });
   expect(writer.phase).toBe('data');
 });
+
+it.each([
+  ['greeting', { code: 'PROTOCOL_VIOLATED', inDoubt: false }],
+  ['answer', { code: 'DELIVERY_IN_DOUBT', inDoubt: true }],
+])(
+  'too many lines as a %s, and no end to the last, end one send and not the process',
+  async (where, failure) => {
+    const tooMuch = (code: number) => `${`${code}-more\r\n`.repeat(200)}${code} and`;
+    await using server = await RawServer.start((socket) => {
+      if (where === 'greeting') socket.end(tooMuch(220));
+      else
+        speakSmtp(socket, (command) => {
+          if (command !== '.') return undefined;
+          socket.end(tooMuch(250));
+          return null;
+        });
+    });
+    await using sender = createSender({ host: '127.0.0.1', port: server.port, tls: 'none' });
+    await expect(sender.send(message)).rejects.toMatchObject(failure);
+  },
+);

@@ -1,5 +1,6 @@
 import { type Clock, isMailError, MailError } from '@flowpost/core';
 import { Slots } from '../slots.ts';
+import type { EarlyEnvelope } from './deliveries.ts';
 import type { SmtpSession } from './smtp-session.ts';
 import type { TranscriptListener } from './transcript.ts';
 
@@ -7,7 +8,6 @@ import type { TranscriptListener } from './transcript.ts';
 interface Lent {
   readonly session: SmtpSession;
   holders: number;
-  keep: boolean;
 }
 
 /** A session lent to one send. */
@@ -28,6 +28,9 @@ export interface SessionPoolOptions {
   readonly clock: Clock;
   open(request: BorrowRequest): Promise<SmtpSession>;
 }
+
+/** For how long a server that did not hear an early envelope gets no other, in milliseconds. */
+const unheardMs = 3_600_000;
 
 /** For whom a session is wanted. */
 export interface BorrowRequest {
@@ -50,8 +53,10 @@ export class SessionPool {
   readonly #slots: Slots<Lent>;
   /** Those whose message has only its answer to wait for, so that the next one can say its envelope already. */
   readonly #offered = new Set<Lent>();
-  /** Whether the server hears an envelope that comes with the message before it. */
-  #hearsAhead = true;
+  /** When the server may be sent another envelope with the message before it, in Unix milliseconds. */
+  #aheadFrom = 0;
+  /** How many sessions in a row ended when such an envelope came. */
+  #endedEarly = 0;
   #closed = false;
 
   constructor(options: SessionPoolOptions) {
@@ -62,11 +67,13 @@ export class SessionPool {
   /**
    * Lends a session; waits when all are in use.
    *
-   * @param fresh does not take one that was open before.
+   * @param fresh does not take one that was open before, and waits before all others: whoever needs this had his turn.
    */
   async borrow(request: BorrowRequest = {}, fresh = false): Promise<Lease> {
     const takesLent = !fresh && !request.transcript;
-    const lent = (takesLent && this.#takeOffered()) || (await this.#slots.take(request.signal, takesLent));
+    const lent =
+      (takesLent && this.#takeOffered()) ||
+      (await this.#slots.take(request.signal, { takesGift: takesLent, isNext: fresh }));
     if (lent) return { session: lent.session, lent, reused: true };
     try {
       const parked = fresh ? undefined : this.#takeParked();
@@ -84,12 +91,12 @@ export class SessionPool {
   }
 
   #lend(session: SmtpSession, reused: boolean): Lease {
-    return { session, reused, lent: { session, holders: 1, keep: true } };
+    return { session, reused, lent: { session, holders: 1 } };
   }
 
   /** When everything is in use and nobody was here before: a session that has only an answer to wait for. */
   #takeOffered(): Lent | undefined {
-    if (!this.#hearsAhead || !this.#slots.full || this.#slots.hasWaiting) return undefined;
+    if (!this.#hearsAhead() || !this.#slots.full || this.#slots.hasWaiting) return undefined;
     for (const lent of this.#offered) {
       this.#offered.delete(lent);
       if (!this.#isGood(lent.session)) continue;
@@ -106,12 +113,23 @@ export class SessionPool {
    */
   offer({ lent }: Lease): boolean {
     const { session } = lent;
-    if (!this.#hearsAhead || this.#closed || !session.takesAhead || !this.#isGood(session)) return false;
+    if (!this.#hearsAhead() || this.#closed || !session.takesAhead || !this.#isGood(session)) return false;
     lent.holders++;
     if (this.#slots.give(lent)) return true;
     lent.holders--;
     this.#offered.add(lent);
     return false;
+  }
+
+  #hearsAhead(): boolean {
+    return this.#aheadFrom === 0 || this.#options.clock.now() >= this.#aheadFrom;
+  }
+
+  /** One session that ends after a message is no news. When the next one does so too, that is why. */
+  #learn(early: EarlyEnvelope | undefined): void {
+    if (early === 'heard') this.#endedEarly = 0;
+    if (early === 'unheard' || (early === 'ended' && ++this.#endedEarly > 1))
+      this.#aheadFrom = this.#options.clock.now() + unheardMs;
   }
 
   /** Who waits would log in with what was refused just now, and enough of that locks a mailbox. */
@@ -151,11 +169,10 @@ export class SessionPool {
 
   /** Takes a session back: parks it, or closes it when it is not to be kept. */
   async giveBack({ session, lent }: Lease, keep: boolean): Promise<void> {
-    if (!keep) lent.keep = false;
-    if (session.hearsOnlyInTurn) this.#hearsAhead = false;
+    this.#learn(session.early);
     if (--lent.holders > 0) return;
     this.#offered.delete(lent);
-    const park = lent.keep && !this.#closed && this.#isGood(session);
+    const park = keep && !this.#closed && this.#isGood(session);
     if (park) {
       session.park(true);
       const timer = setTimeout(() => this.#expire(session), this.#options.idleMs).unref();

@@ -38,17 +38,11 @@ export class SmtpChannel {
     this.#listen();
   }
 
-  readonly #onData = (chunk: Buffer): void => {
-    try {
-      for (const reply of this.#parser.feed(chunk)) this.#receive(reply);
-    } catch {
-      this.fail(new ProtocolViolation('a reply without end'));
-    }
-  };
+  readonly #onData = (chunk: Buffer): void => this.#receiveAll(() => this.#parser.feed(chunk));
   readonly #onError = (error: Error): void => this.fail(error);
   readonly #onClose = (): void => {
     // A last reply may lack its line end, and is a reply all the same.
-    if (!this.#failure) for (const reply of this.#parser.end()) this.#receive(reply);
+    if (!this.#failure) this.#receiveAll(() => this.#parser.end());
     this.fail(systemError('ECONNRESET'));
   };
 
@@ -104,6 +98,14 @@ export class SmtpChannel {
 
   get failed(): boolean {
     return this.#failure !== undefined;
+  }
+
+  #receiveAll(parse: () => SmtpReply[]): void {
+    try {
+      for (const reply of parse()) this.#receive(reply);
+    } catch {
+      this.fail(new ProtocolViolation('a reply without end'));
+    }
   }
 
   #receive(reply: SmtpReply): void {

@@ -67,7 +67,7 @@ export function authFor(credential: Credential, host: string): Credential {
   return { ...credential, tokenEndpoint: googleTokenEndpoint };
 }
 
-/** The server ended a session that was parked. No byte of the message has left, so a new one may be used. */
+/** The server ended a session that was open before. Of the message no byte was read, so it is whole for a new one. */
 function wasDroppedWhileParked(error: unknown): boolean {
   if (!isMailError(error) || error.phase !== 'envelope') return false;
   // RFC 5321 section 4.2.1: with 421 a server closes the session, whatever it was asked.
@@ -157,14 +157,21 @@ export class SmtpSender implements MailSender {
     const { closeSession = false, onPartial = 'accept' } = options;
     const request = { signal, transcript: options.transcript };
     const times = { start: performance.now(), composed: 0, borrowed: 0 };
-    let message = await this.#composer.compose(input, signal);
+    const message = await this.#composer.compose(input, signal);
     times.composed = performance.now();
     try {
       await this.#rate?.turn(signal);
       let lease = await this.#pool.borrow(request);
       times.borrowed = performance.now();
+      let mayLeave = false;
+      const beforeData =
+        options.beforeData &&
+        (async () => {
+          await options.beforeData?.();
+          mayLeave = true;
+        });
       const deliver = async (): Promise<Delivered> => {
-        const { beforeData, dsn, requireTls, transcript } = options;
+        const { dsn, requireTls, transcript } = options;
         const beforeEnd = closeSession || transcript ? undefined : () => this.#pool.offer(lease);
         const deliverOptions = { onPartial, beforeData, beforeEnd, signal, dsn, requireTls, transcript };
         try {
@@ -178,11 +185,10 @@ export class SmtpSender implements MailSender {
       };
       let attempts = 1;
       const delivered = await deliver().catch(async (error) => {
-        if (!lease.reused || !wasDroppedWhileParked(error)) throw error;
+        // Whoever was told that the message leaves need not expect to be told again.
+        if (!lease.reused || mayLeave || !wasDroppedWhileParked(error)) throw error;
         this.#logger.debug('parked SMTP session had been dropped; opening a new one', { ...this.#endpoint });
         attempts++;
-        if (!Buffer.isBuffer(message.body)) message.body.destroy();
-        message = await this.#composer.compose(input, signal, message);
         lease = await this.#pool.borrow(request, true);
         return deliver();
       });

@@ -5,7 +5,7 @@ import type { ComposedMessage } from '@flowpost/mime-attachments';
 import { untilAborted } from '../abortable.ts';
 import { connectionError } from '../diagnosis/connection-failure.ts';
 import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
-import { Deliveries } from './deliveries.ts';
+import { Deliveries, type EarlyEnvelope } from './deliveries.ts';
 import { ownName } from './ehlo-name.ts';
 import { assertCarries, type Extensions, readExtensions } from './extensions.ts';
 import { openSocket } from './open-socket.ts';
@@ -91,8 +91,8 @@ export class SmtpSession {
   }
 
   /** Whether the server turned out not to hear an envelope that comes with the message before it. */
-  get hearsOnlyInTurn(): boolean {
-    return this.#deliveries.hearsOnlyInTurn;
+  get early(): EarlyEnvelope | undefined {
+    return this.#deliveries.early;
   }
 
   get #pipelining(): boolean {

@@ -50,8 +50,8 @@ export class Transaction {
   readonly #rejected: RejectedRecipient[] = [];
   /** What was said while the message before had no answer. */
   #announced: EnvelopeCommands | undefined;
-  /** Whether the server has said anything to this message. */
-  answered = false;
+  /** Whether what the server said is about this message. */
+  isBelieved = false;
   /** How long the server took to confirm the message, in milliseconds. */
   confirmMs = Number.POSITIVE_INFINITY;
   /** Whether the session can take another message after this one failed. */
@@ -132,9 +132,7 @@ export class Transaction {
 
     if (reset !== '' && !isPositive(await next(reset))) throw new SessionDropped('RSET was refused');
     const sender = await next(mail, isAhead ? aheadMs : undefined);
-    // 503 is "bad sequence": a server that is still with the message before, against RFC 2920.
-    this.answered = !(isAhead && sender.code === 503);
-    if (!this.answered) throw new SessionDropped('the envelope came too early');
+    this.#assertMeant(sender);
     if (sender.code === 0) throw new ProtocolViolation('no reply to MAIL');
     if (!isPositive(sender)) {
       const isOpen = sender.code !== 421;
@@ -150,13 +148,23 @@ export class Transaction {
     await this.#go(await this.#read());
   }
 
+  /**
+   * A server that was still with the message before says no to an early envelope, and one that had two answers to that message has said
+   * one of them only now. So a no is believed of an envelope that came in its turn.
+   */
+  #assertMeant(reply: SmtpReply): void {
+    if (reply.code === 421) this.isBelieved = true;
+    else if (this.#announced && !isPositive(reply)) throw new SessionDropped('the envelope came too early');
+  }
+
   #recipient(address: string, reply: SmtpReply): void {
     if (isPositive(reply)) {
       this.#accepted.push(address);
       return;
     }
     const { code, text } = this.#clean(reply);
-    if (code === 421) throw refusal('recipients', 'envelope', { ...reply, text });
+    this.isBelieved = code === 421;
+    if (this.isBelieved) throw refusal('recipients', 'envelope', { ...reply, text });
     else this.#rejected.push({ address, code: code >= 400 ? code : 0, reply: text });
   }
 
@@ -171,6 +179,7 @@ export class Transaction {
     if (rejected.length === 0) return;
     if (this.#accepted.length > 0 && this.#options.onPartial === 'accept') return;
     this.canContinue = canContinue;
+    this.isBelieved = true;
     // One final refusal makes it final; a later attempt would meet it again. RFC 5321 section 4.5.3.1.10: 552 means 452.
     const isFinal = ({ code }: RejectedRecipient): boolean => (code < 400 || code >= 500) && code !== 552;
     const worst = rejected.find(isFinal) ?? rejected[0];
@@ -181,6 +190,7 @@ export class Transaction {
   /** What the answer to DATA means. */
   async #go(reply: SmtpReply): Promise<void> {
     if (reply.code === 354) {
+      this.isBelieved = true;
       if (this.#context.channel.hasUnread) throw new EarlyAnswer('there is more than the 354');
       if (this.#accepted.length === 0) {
         // RFC 2920 section 3.1: asked for a message although nobody may get it, the answer is an empty one.
@@ -192,6 +202,7 @@ export class Transaction {
     }
     if (reply.code < 400) throw new ProtocolViolation('no 354 to DATA');
     if (reply.code !== 421) this.#assertRecipients();
+    this.#assertMeant(reply);
     this.canContinue = reply.code !== 421;
     throw refusal('message', 'envelope', this.#clean(reply));
   }
