@@ -24,12 +24,12 @@ async function createConnection(server: ServerProcess, key: string, url: string)
   expect(response.status).toBe(201);
 }
 
-/** A server that takes its time, so that there is always something under way. */
+/** A server that takes its time, now more and now less, so that there is always something under way, and something written ahead. */
 const slowInbox = () =>
   SmtpInbox.start({
     refuse: {
       message: async () => {
-        await delay(5);
+        await delay(Math.random() * 10);
         return undefined;
       },
     },

@@ -136,6 +136,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
     worker,
     inHand,
     retryForMs,
+    writesAhead: database.kind === 'postgres',
     cut: cut.signal,
   });
   const outbox = new Outbox(deliveries, worker, inHand);

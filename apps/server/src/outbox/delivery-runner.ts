@@ -18,6 +18,7 @@ import { traced } from '../observability/tracing.ts';
 import { nextAttemptAt } from './backoff.ts';
 import type { ClaimedDelivery, Settlement } from './delivery.ts';
 import type { DeliveryStore } from './delivery-store.ts';
+import { Departures } from './departures.ts';
 import { DatabaseDuplicateStore } from './duplicate-store.ts';
 import type { InHand } from './in-hand.ts';
 import type { SharedRate } from './shared-rate.ts';
@@ -33,6 +34,8 @@ export interface RunnerOptions {
   /** Who claims: one for each process and start. */
   readonly worker: string;
   readonly inHand: InHand;
+  /** Whether messages that leave fast are written down before their turn; see `Departures`. */
+  readonly writesAhead: boolean;
   /** How long a delivery is tried, in milliseconds. */
   readonly retryForMs: number;
   /** Ends what is under way, because there is no more time. */
@@ -47,7 +50,7 @@ const longestWaitMs = 2_000;
 /** Sends one claimed delivery: writes down that it is about to leave, sends it, and writes down how that ended. */
 export class DeliveryRunner {
   readonly #options: RunnerOptions;
-  readonly #commits: Batcher<ClaimedDelivery, boolean>;
+  readonly #departures: Departures<ClaimedDelivery>;
   readonly #settlements: Batcher<Settlement, undefined>;
   /** For those whose outcome nobody waits for. */
   readonly #later: Batcher<Settlement, undefined>;
@@ -55,9 +58,8 @@ export class DeliveryRunner {
   constructor(options: RunnerOptions) {
     const { deliveries, worker } = options;
     this.#options = options;
-    this.#commits = new Batcher(async (claims) => {
-      const mine = await deliveries.commit(claims, worker);
-      return claims.map(({ id }) => mine.has(id));
+    this.#departures = new Departures((claims) => deliveries.commit(claims, worker), {
+      writesAhead: options.writesAhead,
     });
     const settle = async (all: readonly Settlement[]): Promise<undefined[]> => {
       await deliveries.settle(all, worker);
@@ -174,14 +176,19 @@ export class DeliveryRunner {
       policy: { ...policy, retry, ...(mode === 'async' && { onDoubt: 'hold' as const }) },
       ...(request.unshared && { session: 'unshared' as const }),
     };
-    return deliver(prepared, {
-      nodeId: claim.nodeId,
-      flow: parseFlowData(request.trigger === undefined ? {} : { trigger: request.trigger }),
-      scope: { ...scope, duplicateStore: new DatabaseDuplicateStore(database, claim.id) },
-      signal: this.#options.cut,
-      duplicateWaitMs: mode === 'async' ? 0 : undefined,
-      beforeData: () => this.#commit(claim),
-    });
+    this.#departures.enter(claim);
+    try {
+      return await deliver(prepared, {
+        nodeId: claim.nodeId,
+        flow: parseFlowData(request.trigger === undefined ? {} : { trigger: request.trigger }),
+        scope: { ...scope, duplicateStore: new DatabaseDuplicateStore(database, claim.id) },
+        signal: this.#options.cut,
+        duplicateWaitMs: mode === 'async' ? 0 : undefined,
+        beforeData: () => this.#commit(claim),
+      });
+    } finally {
+      this.#departures.end(claim);
+    }
   }
 
   /** A rate limit holds for all processes together, so they take their turns from one place. */
@@ -192,7 +199,7 @@ export class DeliveryRunner {
   }
 
   async #commit(claim: ClaimedDelivery): Promise<void> {
-    if (await this.#commits.run(claim)) return;
+    if (await this.#departures.begin(claim)) return;
     // Somebody took this process for dead, or cancelled: they decide now.
     throw new MailError('DELIVERY_CANCELLED', 'The delivery is no longer in the hands of this process.', {
       phase: 'envelope',

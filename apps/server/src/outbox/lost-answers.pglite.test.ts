@@ -44,7 +44,15 @@ async function open() {
   const box = openSecretBox(undefined, `${folder.path}/keys`);
   const access = new HostAccess(readConfig({ FLOWPOST_DATA: folder.path }));
   const runner = new DeliveryRunner({
-    ...{ database, deliveries, worker, inHand, retryForMs: 60_000, cut: new AbortController().signal },
+    ...{
+      database,
+      deliveries,
+      worker,
+      inHand,
+      retryForMs: 60_000,
+      writesAhead: true,
+      cut: new AbortController().signal,
+    },
     connections: new ConnectionStore(database, box, access),
     scope: createFlowScope({}),
     rate: new SharedRate(database),

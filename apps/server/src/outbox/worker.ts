@@ -35,8 +35,8 @@ export class OutboxWorker {
   #bytes = 0;
   /** Of which lanes nothing was wanted when it was last looked. */
   #closed: readonly string[] = [];
-  /** With which lanes closed nothing was found. As long as they are, nothing would be, unless something was put in meanwhile. */
-  #foundNothing: readonly string[] | undefined;
+  /** With which lanes closed nothing was found, and until when that is believed: another process may put something in. */
+  #foundNothing: { readonly closed: readonly string[]; readonly until: number } | undefined;
   readonly #stopping = new AbortController();
   #wake: (() => void) | undefined;
   #oneEnded: (() => void) | undefined;
@@ -92,8 +92,12 @@ export class OutboxWorker {
         if (this.#options.inHand.mayHaveMore) await this.#giveBack();
         const now = concurrency - this.#running.size;
         this.#closed = this.#lanes.closed(now, mostBytes - this.#bytes);
-        if (!this.#foundNothing?.every((lane) => this.#closed.includes(lane))) {
-          this.#foundNothing = this.#closed;
+        const known = this.#foundNothing;
+        const isInVain =
+          known && Date.now() < known.until && known.closed.every((lane) => this.#closed.includes(lane));
+        if (!isInVain) {
+          const found = { closed: this.#closed, until: Date.now() + pollMs / 2 };
+          this.#foundNothing = found;
           // Half of what is free, so that something is left for the next lane that comes.
           const claims = await deliveries.claim(worker, Math.ceil(now / 2), {
             except: this.#closed,
@@ -101,13 +105,13 @@ export class OutboxWorker {
           });
           for (const claim of claims) this.#begin(claim);
           if (claims.length > 0) {
-            this.#foundNothing = undefined;
+            // Nothing was put in meanwhile, so what was known before is so still.
+            if (this.#foundNothing === found) this.#foundNothing = known;
             continue;
           }
         }
         const isTime = delay(pollMs, 'look', { signal }).catch(() => undefined);
-        // Another process may have put something in.
-        if ((await Promise.race([woken, isTime])) === 'look') this.#foundNothing = undefined;
+        await Promise.race([woken, isTime]);
       } catch (error) {
         this.#foundNothing = undefined;
         this.#options.inHand.suspect();
