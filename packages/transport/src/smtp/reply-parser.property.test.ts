@@ -47,5 +47,7 @@ it.each([
 
 it('does not collect without end', () => {
   expect(() => new ReplyParser().feed(Buffer.alloc(10_000, 'x'))).toThrow(ReplyTooLong);
-  expect(() => new ReplyParser().feed(Buffer.from('250-x\r\n'.repeat(300)))).toThrow(ReplyTooLong);
+  expect(() => new ReplyParser().feed(Buffer.from('250-x\r\n'.repeat(3_000)))).toThrow(ReplyTooLong);
+  // Each reply for itself.
+  expect(new ReplyParser().feed(Buffer.from('250 x\r\n'.repeat(3_000)))).toHaveLength(3_000);
 });

@@ -3,7 +3,8 @@ import { parseReply, type SmtpReply } from '../diagnosis/reply-failure.ts';
 
 /** RFC 5321 section 4.5.3.1.5 allows 512 octets a line; servers with a lot to say use more. */
 const longestLine = 8 * 1024;
-const mostLines = 200;
+/** All its lines together: a server with much to say needs a tenth of it, and what reads it must never take long. */
+const longestReply = 16 * 1024;
 const carriageReturn = 0x0d;
 
 /** More than any server has to say: something else is at the other end, or means harm. */
@@ -17,6 +18,7 @@ export class ReplyParser {
   readonly #decoder = new StringDecoder('utf8');
   #pending = '';
   #lines: string[] = [];
+  #length = 0;
 
   /**
    * @returns the replies that are complete now.
@@ -52,8 +54,10 @@ export class ReplyParser {
 
   /** The reply that a line completes. */
   #take(line: string): SmtpReply | undefined {
-    if (line.length > longestLine || this.#lines.length >= mostLines) throw new ReplyTooLong('too much text');
+    this.#length += line.length + 1;
+    if (line.length > longestLine || this.#length > longestReply) throw new ReplyTooLong('too much text');
     const isLast = !/^\d{3}-/.test(line);
+    if (isLast) this.#length = 0;
     if (isLast && this.#lines.length === 0) return parseReply(line) ?? { code: 0, text: line };
     this.#lines.push(line);
     if (!isLast) return undefined;

@@ -94,13 +94,14 @@ export function loginScrubber(login: Login | undefined, server: Endpoint): (text
 function hideBeginning(text: string, form: string): string {
   const beginning = form.slice(0, shownBeginning);
   if (beginning.length < shownBeginning) return text;
-  let clean = text;
-  for (let at = clean.indexOf(beginning); at >= 0; at = clean.indexOf(beginning, at)) {
-    let end = at + beginning.length;
-    while (end < clean.length && clean[end] === form[end - at]) end++;
-    clean = `${clean.slice(0, at)}***${clean.slice(end)}`;
+  const kept: string[] = [];
+  let end = 0;
+  for (let at = text.indexOf(beginning); at >= 0; at = text.indexOf(beginning, end)) {
+    kept.push(text.slice(end, at));
+    end = at + beginning.length;
+    while (end < text.length && text[end] === form[end - at]) end++;
   }
-  return clean;
+  return [...kept, text.slice(end)].join('***');
 }
 
 /**

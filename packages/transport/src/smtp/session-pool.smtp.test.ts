@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { type ConnectionInput, ManualClock, MemoryTokenStore } from '@flowpost/core';
 import { OAuthServer, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
@@ -205,7 +205,9 @@ it.each([
 ])(
   'too many lines as a %s, and no end to the last, end one send and not the process',
   async (where, failure) => {
-    const tooMuch = (code: number) => `${`${code}-more\r\n`.repeat(200)}${code} and`;
+    // As much as is read of a reply, and then some.
+    const tooMuch = (code: number) =>
+      `${`${code}-${'x'.repeat(77)}\r\n`.repeat(199)}${code} ${'x'.repeat(77)}`;
     await using server = await RawServer.start((socket) => {
       if (where === 'greeting') socket.end(tooMuch(220));
       else
@@ -219,3 +221,30 @@ it.each([
     await expect(sender.send(message)).rejects.toMatchObject(failure);
   },
 );
+
+it('a server that goes on talking to a parked session is not listened to', async () => {
+  let talker: Socket | undefined;
+  await using server = await RawServer.start((socket) => {
+    talker = socket;
+    socket.on('error', () => undefined);
+    speakSmtp(socket, () => undefined);
+  });
+  await using sender = createSender({ host: '127.0.0.1', port: server.port, tls: 'none' });
+  await sender.send(message);
+  talker?.write('250 and another thing\r\n');
+  await once(talker as Socket, 'close');
+  expect(await sender.send(message)).toMatchObject({ status: 'sent', attempts: 1 });
+  expect(server.connections).toBe(2);
+});
+
+it('a server that answers without end while a hook runs ends the send', async () => {
+  await using server = await RawServer.start((socket) => {
+    socket.on('error', () => undefined);
+    speakSmtp(socket, (command) =>
+      command === 'DATA' ? `354 go\r\n${'250 x\r\n'.repeat(200_000)}` : undefined,
+    );
+  });
+  await using sender = createSender({ host: '127.0.0.1', port: server.port, tls: 'none' });
+  const sent = sender.send(message, { beforeData: () => new Promise((resolve) => setTimeout(resolve, 500)) });
+  await expect(sent).rejects.toMatchObject({ code: 'PROTOCOL_VIOLATED', inDoubt: false });
+});

@@ -7,6 +7,11 @@ const standstillCheckMs = 1_000;
 /** Commands of up to so many characters leave as one with the end of the message before them. */
 const longestTogether = 8 * 1024;
 
+/** How large replies may become together that nobody has asked for yet, in characters: those of ten thousand recipients. */
+const mostUnread = 4 * 1024 * 1024;
+/** What a reply takes in memory besides its text. */
+const replyOverhead = 100;
+
 /** The other side does not keep to SMTP. */
 export class ProtocolViolation extends Error {}
 
@@ -25,10 +30,13 @@ export class SmtpChannel {
   readonly #transcript: Transcript;
   #parser = new ReplyParser();
   #unread: SmtpReply[] = [];
+  #unreadSize = 0;
   #waiter: Waiter | undefined;
   #failure: { readonly cause: unknown } | undefined;
   #onFailure: (() => void) | undefined;
   #isHeldBack = false;
+  /** Nobody talks: whatever comes in ends the channel. */
+  isIdle = false;
   /** How many replies came since the channel began. */
   replies = 0;
 
@@ -38,7 +46,10 @@ export class SmtpChannel {
     this.#listen();
   }
 
-  readonly #onData = (chunk: Buffer): void => this.#receiveAll(() => this.#parser.feed(chunk));
+  readonly #onData = (chunk: Buffer): void => {
+    if (this.isIdle) this.fail(new ProtocolViolation('an answer nobody asked for'));
+    else this.#receiveAll(() => this.#parser.feed(chunk));
+  };
   readonly #onError = (error: Error): void => this.fail(error);
   readonly #onClose = (): void => {
     // A last reply may lack its line end, and is a reply all the same.
@@ -113,8 +124,13 @@ export class SmtpChannel {
     this.#transcript.received(reply.code, reply.text);
     const waiter = this.#waiter;
     this.#waiter = undefined;
-    if (waiter) waiter.resolve(reply);
-    else this.#unread.push(reply);
+    if (waiter) {
+      waiter.resolve(reply);
+      return;
+    }
+    this.#unread.push(reply);
+    this.#unreadSize += reply.text.length + replyOverhead;
+    if (this.#unreadSize > mostUnread) this.fail(new ProtocolViolation('answers without end'));
   }
 
   /** Ends the channel. Whoever waits gets the cause; so does everybody after. */
@@ -187,7 +203,10 @@ export class SmtpChannel {
 
   /** The next reply, in the order of the commands; at once when it is here already. */
   next(limitMs: number): SmtpReply | Promise<SmtpReply> {
-    return this.#unread.shift() ?? this.#wait(limitMs);
+    const here = this.#unread.shift();
+    if (!here) return this.#wait(limitMs);
+    this.#unreadSize -= here.text.length + replyOverhead;
+    return here;
   }
 
   /** The same, later in any case. */

@@ -119,6 +119,7 @@ export class SmtpSession {
   park(parked: boolean): void {
     if (parked) this.#channel.socket.unref();
     else this.#channel.socket.ref();
+    this.#channel.isIdle = parked;
     this.#transcript.listener = undefined;
   }
 
@@ -266,6 +267,7 @@ export class SmtpSession {
 
   /** Says QUIT and waits a little for the answer. Failing here means nothing: everything was confirmed before. */
   async close(): Promise<void> {
+    this.#channel.isIdle = false;
     if (this.usable) {
       this.#channel.send('QUIT\r\n');
       await this.#channel.read(quitLimitMs).catch(() => undefined);
@@ -275,6 +277,7 @@ export class SmtpSession {
 
   /** Says QUIT and cuts the connection without waiting for the answer. */
   leave(): void {
+    this.#channel.isIdle = false;
     if (this.usable) this.#channel.send('QUIT\r\n');
     this.#channel.end();
   }

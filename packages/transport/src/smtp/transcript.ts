@@ -56,10 +56,11 @@ export class Transcript {
   }
 
   received(code: number, text: string): void {
-    // Challenges may repeat what the client said.
-    const shown = this.#inLogin && code === 334 ? `334 ${hidden}` : this.#scrub(text);
+    const isChallenge = this.#inLogin && code === 334;
     if (code !== 334) this.#inLogin = false;
     if (!this.listener) return;
+    // Challenges may repeat what the client said.
+    const shown = isChallenge ? `334 ${hidden}` : this.#scrub(text);
     for (const line of shown.split('\n')) this.#tell({ from: 'server', text: line });
   }
 
