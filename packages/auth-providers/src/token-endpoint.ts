@@ -4,6 +4,7 @@ import {
   isLoopbackHost,
   longestTimerMs,
   MailError,
+  readText,
   SecretText,
   systemClock,
 } from '@flowpost/core';
@@ -109,19 +110,6 @@ function clientAuthentication(client: ClientAuthentication, endpoint: string, no
   });
 }
 
-/** Reads a body up to the limit, whatever its Content-Length says. */
-async function readBody(response: Response): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of response.body ?? []) {
-    size += chunk.length;
-    if (size > maxResponseBytes)
-      throw Object.assign(new Error('response too large'), { code: 'RESPONSE_TOO_LARGE' });
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
-}
-
 /**
  * Leaves out the ID token some issuers send along. Nothing here uses it, and the library would refuse the answer over
  * an issuer name that is not the token endpoint's, as it never is with Entra and Google.
@@ -166,7 +154,7 @@ export async function requestToken(
     const response = await untilAborted(fetch(target, { ...(init as RequestInit), signal: either }), either);
     exchange.status = response.status;
     exchange.retryAfter = response.headers.get('retry-after') ?? undefined;
-    exchange.text = await untilAborted(readBody(response), either);
+    exchange.text = await untilAborted(readText(response.body, maxResponseBytes), either);
     const headers = new Headers(response.headers);
     // With this header the library would not look into the body, where the reason stands.
     headers.delete('www-authenticate');

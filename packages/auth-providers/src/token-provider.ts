@@ -43,6 +43,15 @@ const tokenName = ({ identity, variant }: TokenSource): TokenName => ({
   ...(variant && { variant: hashParts(variant) }),
 });
 
+/** RFC 6750 section 2.1. What is something else would be repeated by whoever refuses to send it. */
+function assertToken(token: SecretText): void {
+  if (/^[\x21-\x7e]+$/.test(token.reveal())) return;
+  throw new MailError('TOKEN_RESPONSE_INVALID', 'The access token has characters in it that no token has.', {
+    phase: 'token',
+    hint: 'If the token stands in the connection, copy it again, in one line.',
+  });
+}
+
 /** The provider for any credential that is turned into tokens. */
 export function tokenProvider(open: () => Promise<TokenSource>, options: AuthProviderOptions): AuthProvider {
   const { clock, logger, deadlineMs, dangerouslyAllowHttp, fetch } = options;
@@ -76,6 +85,7 @@ export function tokenProvider(open: () => Promise<TokenSource>, options: AuthPro
         return issued;
       };
       const { accessToken, expiresAt } = await cache.get(tokenName(from), fetchToken, signal);
+      assertToken(accessToken);
       const times = expiresAt === undefined ? {} : { expiresAt };
       return { kind: 'bearer', username: from.user, token: accessToken, ...times };
     },

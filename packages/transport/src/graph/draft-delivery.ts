@@ -33,7 +33,7 @@ export class DraftDelivery {
       ...{ method: 'POST', path: '/messages', body: mime.toString('base64'), contentType: 'text/plain' },
       ...{ expect: 201, permission: 'Mail.ReadWrite', limitMs: requestMs },
     });
-    this.#id = (await this.#api.json<{ id: string }>(response)).id;
+    this.#id = encodeURIComponent(await this.#api.member(response, 'id', 'string'));
     for (const attachment of attachments) {
       if (attachment.sizeBytes < smallestUpload) await this.#attach(attachment);
       else await this.#upload(attachment);
@@ -55,10 +55,11 @@ export class DraftDelivery {
       ...this.#describe(attachment),
       contentBytes: content.toString('base64'),
     });
-    await this.#api.request({
+    const answer = await this.#api.request({
       ...{ method: 'POST', path: `/messages/${this.#id}/attachments`, body, contentType: 'application/json' },
       ...{ expect: 201, permission: 'Mail.ReadWrite', limitMs: requestMs },
     });
+    await answer.body?.cancel();
   }
 
   async #upload(attachment: OpenedAttachment): Promise<void> {
@@ -70,7 +71,8 @@ export class DraftDelivery {
       body: JSON.stringify({ AttachmentItem: item }),
       ...{ contentType: 'application/json', expect: 201, permission: 'Mail.ReadWrite', limitMs: requestMs },
     });
-    const { uploadUrl } = await this.#api.json<{ uploadUrl: string }>(response);
+    const uploadUrl = await this.#api.member(response, 'uploadUrl', 'string');
+    this.#api.assertUpload(uploadUrl);
     // The URL is a permission, so it is kept out of errors like a token.
     const scrub = (text: string): string => hideUrl(text, uploadUrl);
     let sent = 0;
@@ -84,6 +86,7 @@ export class DraftDelivery {
         requestMs,
       );
       if (answer.status > 201) throw await graphRefusal(answer, 'envelope', 'Mail.ReadWrite', scrub);
+      await answer.body?.cancel();
       sent += range.length;
     }
     if (sent === sizeBytes) return;
@@ -115,7 +118,7 @@ export class DraftDelivery {
         ...{ method: 'GET', path: `/messages/${this.#id}?$select=isDraft`, expect: 200 },
         ...{ permission: 'Mail.ReadWrite', limitMs: afterwardsMs },
       });
-      return (await this.#afterwards.json<{ isDraft?: boolean }>(response)).isDraft;
+      return await this.#afterwards.member(response, 'isDraft', 'boolean');
     } catch {
       return undefined;
     }

@@ -1,9 +1,9 @@
 import type { AuthProvider } from '@flowpost/auth-providers';
-import { isMailError, type Login, type MailError, type Phase } from '@flowpost/core';
+import { isMailError, type Login, MailError, type Phase } from '@flowpost/core';
 import { connectionFailure, type Endpoint } from '../diagnosis/connection-failure.ts';
 import { describeLoss } from '../smtp/session-failure.ts';
 import { type TranscriptListener, tell } from '../smtp/transcript.ts';
-import { graphRefusal } from './graph-failure.ts';
+import { graphRefusal, readAnswer } from './graph-failure.ts';
 
 export interface GraphRequest {
   readonly method: 'GET' | 'POST' | 'DELETE';
@@ -45,10 +45,27 @@ const beforeRequest = new Set([
   'EACCES',
 ]);
 
+/** Where Exchange Online takes uploads, in all its clouds. */
+const uploadHosts = /\.(?:office|office365|outlook|microsoft)\.(?:com|us|cn|de)$/;
+
+interface Types {
+  readonly string: string;
+  readonly boolean: boolean;
+}
+
+/** An answer that is none of Graph's. Nothing has been sent. */
+export const unexpected = (what: string): MailError =>
+  new MailError('PROTOCOL_VIOLATED', `Microsoft Graph gave an answer ${what}.`, {
+    phase: 'envelope',
+    hint: 'Check that graphBaseUrl, where one is given, is that of Microsoft Graph.',
+  });
+
 function reasonOf(thrown: unknown): { readonly cause: unknown; readonly code: string } {
   const cause = (thrown as { cause?: unknown }).cause ?? thrown;
   const first = cause instanceof AggregateError ? cause.errors[0] : cause;
-  return { cause: first, code: String((first as { code?: unknown })?.code ?? '') };
+  const code = String((first as { code?: unknown })?.code ?? '');
+  // What has no code of the system may repeat what was to be sent.
+  return { cause: code === '' ? undefined : first, code };
 }
 
 /** Requests to Graph about one user's mail: with a token, within time, and with failures that say how far they got. */
@@ -113,13 +130,31 @@ export class GraphApi {
     );
   }
 
-  /** The body of an answer. */
-  async json<Value>(response: Response): Promise<Value> {
-    try {
-      return (await response.json()) as Value;
-    } catch (thrown) {
+  /**
+   * One member of the object that an answer is.
+   *
+   * @throws MailError also when it is none, or not of that type.
+   */
+  async member<Name extends keyof Types>(response: Response, name: string, type: Name): Promise<Types[Name]> {
+    const answer = await readAnswer(response).catch((thrown) => {
       throw this.#describe(thrown, 'envelope');
-    }
+    });
+    const value = answer[name];
+    if (typeof value === type) return value as Types[Name];
+    throw unexpected(`without ${name}`);
+  }
+
+  /**
+   * A server must not have us send to any address it likes: uploads go where Graph itself is, or to Microsoft.
+   *
+   * @throws MailError
+   */
+  assertUpload(url: string): void {
+    const { origin } = new URL(this.#options.baseUrl);
+    const target = URL.canParse(url) ? new URL(url) : undefined;
+    if (target?.origin === origin) return;
+    if (target?.protocol === 'https:' && uploadHosts.test(target.hostname)) return;
+    throw unexpected('that names another place for attachments');
   }
 
   /** A request as it is, without a token of its own. */

@@ -1,4 +1,4 @@
-import { type ErrorCode, MailError, type Phase } from '@flowpost/core';
+import { type ErrorCode, MailError, type Phase, readText } from '@flowpost/core';
 
 /** What a Graph error code means. Everything else goes by the HTTP status. */
 interface GraphRule {
@@ -39,8 +39,22 @@ const rules: Readonly<Record<string, GraphRule>> = {
   },
 };
 
-interface GraphError {
-  readonly error?: { readonly code?: string; readonly message?: string };
+/** Far more than Graph has to say about a message. */
+const largestAnswer = 1_048_576;
+
+/**
+ * The object that an answer is; an empty one where it is something else.
+ *
+ * @throws whatever ends the reading of it.
+ */
+export async function readAnswer(response: Response): Promise<Readonly<Record<string, unknown>>> {
+  const text = await readText(response.body, largestAnswer);
+  try {
+    const answer: unknown = JSON.parse(text);
+    return typeof answer === 'object' && answer !== null ? { ...answer } : {};
+  } catch {
+    return {};
+  }
 }
 
 /** How long Retry-After asks to wait (RFC 9110 section 10.2.3): seconds, or a date. */
@@ -72,9 +86,10 @@ export async function graphRefusal(
       details: { status },
     });
   }
-  const body = (await response.json().catch(() => ({}))) as GraphError;
-  const { code: graphCode, message: graphText = '' } = body?.error ?? {};
-  const rule = graphCode === undefined ? undefined : rules[graphCode];
+  const { error } = await readAnswer(response).catch(() => ({ error: undefined }));
+  const { code: givenCode, message: graphText = '' } = (error ?? {}) as Record<string, unknown>;
+  const graphCode = typeof givenCode === 'string' ? givenCode : undefined;
+  const rule = graphCode !== undefined && Object.hasOwn(rules, graphCode) ? rules[graphCode] : undefined;
   const isLater = status === 408 || status === 429 || status >= 500;
   const byStatus: ErrorCode = isLater
     ? 'MESSAGE_DEFERRED'

@@ -1,0 +1,131 @@
+import { once } from 'node:events';
+import { createServer, type ServerResponse } from 'node:http';
+import { inspect } from 'node:util';
+import { expect, it } from 'vitest';
+import { createSender } from '../create-sender.ts';
+
+// A Graph URL that is not Microsoft's may be anybody's.
+
+const large = {
+  ...{ from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello' },
+  attachments: [{ kind: 'bytes' as const, filename: 'a.bin', content: Buffer.alloc(3_200_000) }],
+};
+
+type Answer = (path: string, response: ServerResponse) => void;
+
+const json = (response: ServerResponse, status: number, body: unknown): void => {
+  response.writeHead(status, { 'content-type': 'application/json' });
+  response.end(JSON.stringify(body));
+};
+
+/** A server of which nothing but its answers is Graph's, and what it was asked for. */
+async function startServer(answer: Answer) {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    request.resume();
+    request.once('end', () => {
+      asked.push(`${request.method} ${request.url}`);
+      answer(request.url ?? '', response);
+    });
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  return {
+    asked,
+    connection: (token: string) => ({
+      ...{
+        kind: 'microsoft365' as const,
+        delivery: 'graph' as const,
+        tenantId: 'x.org',
+        graphBaseUrl: `http://127.0.0.1:${port}`,
+      },
+      auth: { kind: 'oauth2-refresh' as const, user: 'a@x.org', clientId: 'c', accessToken: token },
+    }),
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}
+
+async function failure(answer: Answer, message: object = large): Promise<Record<string, unknown>> {
+  await using server = await startServer(answer);
+  await using sender = createSender(server.connection('token'));
+  return sender.send(message as typeof large).then(
+    () => ({ code: 'sent' }),
+    (error) => ({ ...error.toJSON(), asked: server.asked }),
+  );
+}
+
+it.each([
+  'http://10.0.0.5:9200/index',
+  'https://10.0.0.5/upload',
+  'https://office.com.evil.example/upload',
+  'file:///etc/passwd',
+  'not a URL',
+  5,
+  undefined,
+])('does not send attachments to %s', async (uploadUrl) => {
+  const found = await failure((path, response) => {
+    if (path.endsWith('/messages')) json(response, 201, { id: 'draft' });
+    else if (path.includes('createUploadSession')) json(response, 201, { uploadUrl });
+    else response.writeHead(204).end();
+  });
+  expect(found).toMatchObject({ code: 'PROTOCOL_VIOLATED', phase: 'envelope', inDoubt: false });
+  // The draft is taken away again.
+  expect(found.asked).toEqual([
+    'POST /users/a%40x.org/messages',
+    'POST /users/a%40x.org/messages/draft/attachments/createUploadSession',
+    'DELETE /users/a%40x.org/messages/draft',
+  ]);
+});
+
+it.each([
+  ['a list', []],
+  ['a text', 'x'],
+  ['nothing', null],
+  ['an id that is none', { id: { toString: 'x' } }],
+])('an answer that is %s is no draft', async (_, body) => {
+  expect(await failure((_path, response) => json(response, 201, body))).toMatchObject({
+    code: 'PROTOCOL_VIOLATED',
+    inDoubt: false,
+  });
+});
+
+it.each([
+  { error: { code: 5, message: ['x'] } },
+  { error: 'x' },
+  { error: { code: 'constructor' } },
+  { error: { code: 'x'.repeat(100_000) } },
+  [],
+])('an error that is %j is a refusal by its status', async (body) => {
+  const found = await failure((_, response) => json(response, 400, body), { ...large, attachments: [] });
+  expect(found).toMatchObject({ code: 'MESSAGE_REFUSED', details: { status: 400 } });
+  expect(JSON.stringify(found).length).toBeLessThan(200_000);
+});
+
+it('an answer without end is not read to it', async () => {
+  let written = 0;
+  const found = await failure((path, response) => {
+    if (!path.endsWith('/messages')) return void response.writeHead(204).end();
+    response.writeHead(201, { 'content-type': 'application/json' });
+    const piece = Buffer.alloc(1_048_576, ' ');
+    const more = (): void => {
+      while (!response.destroyed && response.write(piece)) written += piece.length;
+    };
+    response.on('drain', more);
+    more();
+  });
+  expect(found).toMatchObject({ phase: 'envelope', inDoubt: false });
+  expect(written).toBeLessThan(50_000_000);
+});
+
+it('a token with a line break in it is not sent, and stands in no error', async () => {
+  await using server = await startServer((_, response) => response.writeHead(202).end());
+  await using sender = createSender(server.connection('SECRET-TO\nKEN-12345'));
+  const error = await sender.send({ ...large, attachments: [] }).catch((thrown) => thrown);
+  expect(error).toMatchObject({ code: 'TOKEN_RESPONSE_INVALID', phase: 'token', inDoubt: false });
+  expect(inspect(error, { depth: 10 })).not.toContain('KEN-12345');
+  expect(server.asked).toEqual([]);
+});
