@@ -1,5 +1,9 @@
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { MailError } from '@flowpost/core';
 import { FaultServer, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
@@ -231,6 +235,24 @@ describe('stopping', () => {
   });
 });
 
+it('who listens to events and is gone before the answer is not written to', async () => {
+  await using local = await startLocal();
+  const waiting = () => process.getActiveResourcesInfo().filter((one) => one === 'Timeout').length;
+  const before = waiting();
+  const { port } = new URL(local.url);
+  const request = `GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${local.key}\r\n\r\n`;
+  await Promise.all(
+    Array.from({ length: 40 }, async (_, index) => {
+      const socket = connect(Number(port), '127.0.0.1');
+      await once(socket, 'connect');
+      socket.write(request);
+      if (index % 2 === 0) await delay(index / 10);
+      socket.resetAndDestroy();
+    }),
+  );
+  await expect.poll(waiting, { timeout: 5_000 }).toBeLessThan(before + 5);
+});
+
 describe('requests', () => {
   it('an idempotency key that is too long, or a deleted connection, changes nothing about earlier answers', async () => {
     await using inbox = await SmtpInbox.start();
@@ -266,9 +288,21 @@ describe('requests', () => {
     const limited = local.client.as(made.key);
     const run = (connection: unknown) =>
       limited.post('/v1/nodes/send-email/runs', { settings: settings(connection as string) });
+    const preview = (connection: unknown) =>
+      limited.post('/v1/previews', { node: 'send-email', settings: settings(connection as string) });
+    // It lies where the server was started, and not in its folder for files.
+    const here = relative(process.cwd(), fileURLToPath(import.meta.url));
+    const dkim = (privateKeyFile: string) => ({
+      host: 'x.org',
+      dkim: [{ domain: 'x.org', selector: 's', privateKeyFile }],
+    });
     const client = { kind: 'oauth2-client-credentials', user: 'a@x.org', clientId: 'c', clientSecret: 's' };
     for (const connection of [
       'smtps://127.0.0.1:2?caFile=/dev/zero',
+      dkim('/dev/zero'),
+      dkim(here),
+      { host: 'x.org', auth: { ...client, tokenEndpoint: 'https://[64:ff9b::a00:1]/token' } },
+      { host: 'x.org', auth: { ...client, tokenEndpoint: 'https://198.18.0.1/token' } },
       { host: 'x.org', auth: { ...client, tokenEndpoint: 'http://127.0.0.1:1/latest/meta-data' } },
       { host: 'x.org', auth: { ...client, tokenEndpoint: 'https://169.254.169.254/token' } },
       {
@@ -284,6 +318,7 @@ describe('requests', () => {
       },
     ]) {
       expect((await run(connection)).body).toMatchObject({ status: 422, code: 'CONNECTION_INVALID' });
+      expect((await preview(connection)).body).toMatchObject({ status: 422, code: 'CONNECTION_INVALID' });
     }
     // Administrators may use what is inside, but no files outside of the folder for them.
     const stored = await local.client.post('/v1/connections', {

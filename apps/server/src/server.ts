@@ -38,6 +38,7 @@ export interface FlowpostServer {
   readonly database: Database;
   readonly deliveries: DeliveryStore;
   readonly connections: ConnectionStore;
+  readonly hostAccess: HostAccess;
   readonly keys: ApiKeys;
   readonly runs: Runs;
   readonly scope: FlowScope;
@@ -154,7 +155,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
     ...{ outbox, closing: closing.signal },
   });
   const server: FlowpostServer = {
-    ...{ database, deliveries, connections, keys, runs, scope, metrics, wake },
+    ...{ database, deliveries, connections, hostAccess, keys, runs, scope, metrics, wake },
     closing: closing.signal,
   };
 

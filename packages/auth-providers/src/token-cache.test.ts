@@ -167,3 +167,32 @@ it('an aborted signal asks nobody', async () => {
   await expect(cache.get(name, fetch, AbortSignal.abort(new Error('enough')))).rejects.toThrow('enough');
   expect(asked).toBe(0);
 });
+
+it('forgets credentials that nobody asks for any more, and none that is being got', async () => {
+  const cache = new TokenCache(new MemoryTokenStore(), { clock: new ManualClock(clockNow) });
+  const slow = Promise.withResolvers<IssuedToken>();
+  let asked = 0;
+  const first = cache.get({ key: 'slow' }, async () => {
+    asked++;
+    return slow.promise;
+  });
+  const refused: FetchToken = async (_, onRequest) => {
+    onRequest();
+    throw new MailError('TOKEN_GRANT_REFUSED', 'no', { phase: 'token' });
+  };
+  for (let number = 0; number < 3_000; number++) {
+    await expect(cache.get({ key: `k${number}` }, refused)).rejects.toThrow('no');
+  }
+  // Forgotten, so there is no wait after its failure.
+  await expect(cache.get({ key: 'k0' }, refused)).rejects.toThrow('no');
+  const second = cache.get({ key: 'slow' }, async () => {
+    asked++;
+    return token('other');
+  });
+  slow.resolve(token('T'));
+  expect((await Promise.all([first, second])).map(({ accessToken }) => accessToken.reveal())).toEqual([
+    'T',
+    'T',
+  ]);
+  expect(asked).toBe(1);
+});

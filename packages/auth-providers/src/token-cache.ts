@@ -17,6 +17,9 @@ const longestBackoffMs = 30_000;
 /** What an issuer may ask for with Retry-After, and no longer. */
 const longestRetryAfterMs = 3_600_000;
 
+/** Of so many credentials it is remembered that they failed; each connection that comes with its own secret is one. */
+const mostEntries = 1_000;
+
 /**
  * Gets a token from the issuer. `stored` is what is known of the credential so far; `onRequest` is called before the
  * issuer is asked, so that only real requests are followed by a back-off.
@@ -60,13 +63,22 @@ class Entry {
   failures: Failures | undefined;
   /** Newer than the store, because writing failed. The only working refresh token may be among them. */
   unsaved: StoredTokens | undefined;
+  #busy = 0;
   #last: Promise<unknown> = Promise.resolve();
 
   /** Runs one piece of work after another, so that nothing is read before and written after somebody else's write. */
   inTurn<Value>(work: () => Promise<Value>): Promise<Value> {
-    const result = this.#last.then(work, work);
+    this.#busy++;
+    const result = this.#last.then(work, work).finally(() => {
+      this.#busy--;
+    });
     this.#last = result.catch(() => undefined);
     return result;
+  }
+
+  /** Whether nothing is lost but how long to wait after a failure. */
+  get isIdle(): boolean {
+    return this.#busy === 0 && this.pending === undefined && this.unsaved === undefined;
   }
 }
 
@@ -89,8 +101,19 @@ export class TokenCache {
 
   #entry(key: string): Entry {
     const entry = this.#entries.get(key) ?? new Entry();
+    // Again at the end: the first one is that which nobody has asked for the longest.
+    this.#entries.delete(key);
     this.#entries.set(key, entry);
+    if (this.#entries.size > mostEntries) this.#forgetOne();
     return entry;
+  }
+
+  #forgetOne(): void {
+    for (const [key, entry] of this.#entries) {
+      if (!entry.isIdle) continue;
+      this.#entries.delete(key);
+      return;
+    }
   }
 
   /** @throws what `fetch` throws; the signal's reason when aborted. */

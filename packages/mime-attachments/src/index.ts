@@ -6,4 +6,5 @@ export {
   type Envelope,
 } from './compose/compose-message.ts';
 export { type DkimIdentity, DkimSigner } from './compose/dkim.ts';
+export { isPublicAddress } from './fetching/address-guard.ts';
 export { type OpenedAttachment, type OpenedAttachments, openAttachments } from './open-attachments.ts';

@@ -169,6 +169,8 @@ describe('in a list of addresses', () => {
     ['{{ input.name }} <{{ input.email }}>', '"v1@x.org, v2@x.org, Bob" <bob@x.org>'],
     ['"{{ input.name }}" <{{ input.email }}>', '"v1@x.org, v2@x.org, Bob" <bob@x.org>'],
     ['{{ input.quote }} <{{ input.email }}>, c@x.org', '"a\\" <v@x.org>, \\"b" <bob@x.org>, c@x.org'],
+    ['{{- input.name -}} < {{ input.email }} >', '"v1@x.org, v2@x.org, Bob"<bob@x.org>'],
+    ['{{ input.email }}, "{{ input.quote }}" <c@x.org>', 'bob@x.org, "a\\" <v@x.org>, \\"b" <c@x.org>'],
   ])('a name brings no recipients of its own: %s', (text, expected) => {
     const input = { name: 'v1@x.org, v2@x.org, Bob', email: 'bob@x.org', quote: 'a" <v@x.org>, "b' };
     expect(to(text, input)).toBe(expected);

@@ -70,11 +70,34 @@ const plainTemplates = new TextCache(PlainTemplate.parse);
 const writers = { text: asText, html: asHtml };
 
 /** Where a value stands in a list of addresses decides what it may be: a name must not bring recipients of its own. */
-const inAddresses = (text: string): string =>
-  text
-    .replace(/"\{\{((?:(?!\}\}).)*)\}\}"/gs, '"{{$1 | flowpost_quoted }}"')
-    .replace(/<\s*\{\{((?:(?!\}\}).)*)\}\}\s*>/gs, '<{{$1 | flowpost_address }}>')
-    .replace(/\{\{((?:(?!\}\}|flowpost_).)*)\}\}(?=\s*<)/gs, '{{$1 | flowpost_phrase }}');
+function inAddresses(text: string): string {
+  let done = '';
+  let from = 0;
+  for (;;) {
+    const open = text.indexOf('{{', from);
+    const close = open < 0 ? -1 : text.indexOf('}}', open);
+    if (close < 0) return done + text.slice(from);
+    const before = text.slice(from, open);
+    const space = /^\s*/.exec(text.slice(close + 2, close + 100))?.[0].length ?? 0;
+    const next = text[close + 2 + space];
+    const filter =
+      before.endsWith('"') && text[close + 2] === '"'
+        ? 'quoted'
+        : before.trimEnd().endsWith('<') && next === '>'
+          ? 'address'
+          : next === '<'
+            ? 'phrase'
+            : undefined;
+    const expression = text.slice(open, close);
+    // A hyphen takes away the space behind, and stays the last thing.
+    const [inner, end] = expression.endsWith('-') ? [expression.slice(0, -1), ' -}}'] : [expression, ' }}'];
+    const isAddress = filter === 'address';
+    done +=
+      (isAddress ? before.trimEnd() : before) +
+      (filter === undefined ? `${expression}}}` : `${inner} | flowpost_${filter}${end}`);
+    from = close + 2 + (isAddress ? space : 0);
+  }
+}
 
 const isDynamic = (text: string): boolean => text.includes('{{') || text.includes('{%');
 /** Exactly one expression, and so its value rather than text. */

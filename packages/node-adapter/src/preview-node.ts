@@ -1,8 +1,13 @@
+import type { Connection } from '@flowpost/core';
 import { applySandbox, previewMessage } from '@flowpost/transport';
 import type { z } from 'zod';
 import type { NodeDefinition } from './node.ts';
 import { type PrepareOptions, prepareRun } from './prepare-run.ts';
 
+type PreviewOptions = Parameters<typeof previewMessage>[2] & {
+  /** Throws when the host does not allow the connection, before a file that it names is read. */
+  readonly assertAllowed?: ((connection: Connection) => void) | undefined;
+};
 type Preview = ReturnType<typeof previewMessage>;
 
 /**
@@ -15,9 +20,10 @@ export async function previewNode<Settings extends z.ZodType>(
   definition: NodeDefinition<Settings>,
   settings: unknown,
   host: PrepareOptions,
-  options: Parameters<typeof previewMessage>[2] = {},
+  { assertAllowed, ...options }: PreviewOptions = {},
 ): Preview {
   const { message, connection, policy } = prepareRun(definition, settings, host).request;
+  assertAllowed?.(connection);
   return previewMessage(
     policy.sandbox ? applySandbox(message, policy.sandbox) : message,
     connection,

@@ -125,6 +125,8 @@ class Dialogue {
   readonly #server: FaultServer;
   readonly #options: FaultServerOptions;
   #socket: Socket;
+  /** What lies under TLS, which alone can be reset. */
+  readonly #plain: Socket;
   #pending: Buffer = Buffer.alloc(0);
   /** How much of a message was looked at; undefined between messages. */
   #seen: number | undefined;
@@ -138,6 +140,7 @@ class Dialogue {
     this.#server = server;
     this.#options = options;
     this.#socket = socket;
+    this.#plain = socket;
   }
 
   start(): void {
@@ -250,7 +253,7 @@ class Dialogue {
         return false;
       case 'rst':
         this.#dead = true;
-        this.#socket.resetAndDestroy();
+        this.#plain.resetAndDestroy();
         return false;
       case 'silence':
         this.#dead = true;

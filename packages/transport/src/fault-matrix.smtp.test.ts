@@ -93,9 +93,13 @@ function expectedOf(stage: FaultStage, fault: Fault): Expected | undefined {
   }
 }
 
-async function send(options: Omit<FaultServerOptions, 'certificate'>, attempts: number) {
+async function send(
+  options: Omit<FaultServerOptions, 'certificate'>,
+  attempts: number,
+  { encrypted = false } = {},
+) {
   const { stage, fault } = options;
-  const tls = stage === 'starttls' || stage === 'handshake';
+  const tls = encrypted || stage === 'starttls' || stage === 'handshake';
   await using server = await FaultServer.start({
     ...options,
     auth: stage === 'auth',
@@ -135,6 +139,11 @@ const found = new Map<string, string>();
 
 it('there are at least 80 cells', () => {
   expect(cells.length).toBeGreaterThanOrEqual(80);
+});
+
+it.each(['mail', 'rcpt', 'data', 'body', 'dot'] as const)('rst at %s, over TLS', async (stage) => {
+  const { outcome } = await send({ stage, fault: 'rst' }, 1, { encrypted: true });
+  expect(nameOf(outcome)).toBe(expectedOf(stage, 'rst')?.outcome);
 });
 
 describe.each([

@@ -1,37 +1,21 @@
-import { BlockList, isIP } from 'node:net';
-import { resolve, sep } from 'node:path';
+import { realpathSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { isAbsolute, resolve, sep } from 'node:path';
 import { type Connection, EncryptedText, isLoopbackHost, MailError } from '@flowpost/core';
+import { isPublicAddress } from '@flowpost/mime-attachments';
 
-const notPublic = new BlockList();
-for (const [network, bits] of [
-  ...([
-    ['0.0.0.0', 8],
-    ['10.0.0.0', 8],
-    ['100.64.0.0', 10],
-    ['127.0.0.0', 8],
-    ['169.254.0.0', 16],
-  ] as const),
-  ...([
-    ['172.16.0.0', 12],
-    ['192.168.0.0', 16],
-    ['224.0.0.0', 3],
-  ] as const),
-]) {
-  notPublic.addSubnet(network, bits, 'ipv4');
-}
-for (const [network, bits] of [
-  ['::', 127],
-  ['fc00::', 7],
-  ['fe80::', 10],
-  ['ff00::', 8],
-] as const) {
-  notPublic.addSubnet(network, bits, 'ipv6');
+/** Where a path leads; of what is not there, as it stands. */
+function real(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return resolve(path);
+  }
 }
 
 function isPublicHost(name: string): boolean {
   const host = name.replace(/^\[(.*)\]$/, '$1');
-  const version = isIP(host);
-  if (version > 0) return !notPublic.check(host, version === 6 ? 'ipv6' : 'ipv4');
+  if (isIP(host) > 0) return isPublicAddress(host);
   return !isLoopbackHost(host) && host.includes('.') && !/\.(?:internal|local|localhost|lan)\.?$/i.test(host);
 }
 
@@ -59,9 +43,7 @@ export class HostAccess {
       connection.auth?.kind === 'oauth2-certificate' ? connection.auth.certificateFile : undefined;
     for (const path of [connection.tlsOptions?.caFile, certificate, ...dkim]) {
       if (path === undefined) continue;
-      const isInside =
-        !(path instanceof EncryptedText) && resolve(this.#folder, path).startsWith(`${this.#folder}${sep}`);
-      if (!isInside) {
+      if (path instanceof EncryptedText || !this.#isInside(path)) {
         throw new MailError(
           'CONNECTION_INVALID',
           'A file of the connection is outside of the folder for files.',
@@ -71,6 +53,12 @@ export class HostAccess {
         );
       }
     }
+  }
+
+  /** A path from here would be read as one from wherever this process was started. */
+  #isInside(path: string): boolean {
+    if (!isAbsolute(path)) return false;
+    return real(path).startsWith(`${real(this.#folder)}${sep}`);
   }
 
   /**

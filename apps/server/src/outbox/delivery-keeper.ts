@@ -142,6 +142,11 @@ export class DeliveryKeeper extends DeliveryReader {
       gone = old.length;
     }
     await this.database.query('delete from flowpost.duplicates where expires_at < $1', [new Date()]);
+    // A refresh token that was not used for so long is none any more, wherever it is from.
+    await this.database.query(
+      "delete from flowpost.tokens where updated_at < now() - $1 * interval '1 day'",
+      [200],
+    );
     await this.database.query(
       `delete from flowpost.workers w where seen_at < now() - $1 * interval '1 day'
          and not exists (select 1 from flowpost.deliveries d where d.open and d.worker = w.id)`,

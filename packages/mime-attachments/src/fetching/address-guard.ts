@@ -36,7 +36,8 @@ const globalV6 = subnets('2000::/3');
 /** Within it: protocol assignments (Teredo, ORCHID, AMT), documentation, 6to4 with any IPv4 address inside, SRv6. */
 const notPublicV6 = subnets('2001::/23 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20');
 
-function isPublic(address: string): boolean {
+/** Whether an address (IPv4 or IPv6, without brackets) belongs to the public internet (RFC 6890). */
+export function isPublicAddress(address: string): boolean {
   const version = isIP(address);
   if (version === 4) return !notPublicV4.check(address, 'ipv4');
   return version === 6 && globalV6.check(address, 'ipv6') && !notPublicV6.check(address, 'ipv6');
@@ -66,7 +67,7 @@ export class AddressGuard {
 
   /** Whether a connection to `address`, which `host` leads to, may be made. */
   allows(host: string, address: string): boolean {
-    if (isPublic(address) || this.#names.has(normalizeName(host))) return true;
+    if (isPublicAddress(address) || this.#names.has(normalizeName(host))) return true;
     return isIP(address) > 0 && this.#networks.check(address, isIP(address) === 4 ? 'ipv4' : 'ipv6');
   }
 }

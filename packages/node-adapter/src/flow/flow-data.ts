@@ -75,7 +75,9 @@ export function mailTrigger({ trigger }: FlowData): MailTrigger | undefined {
   const headers = new Map<string, string[]>();
   for (const [name, value] of headerEntries(trigger.headers)) {
     const key = name.toLowerCase();
-    headers.set(key, [...(headers.get(key) ?? []), ...headerValues(value)]);
+    const values = headers.get(key) ?? [];
+    values.push(...headerValues(value));
+    headers.set(key, values);
   }
   const from = trigger.from === undefined || trigger.from === null ? [] : [addressText(trigger.from)];
   return { from: [...from, ...(headers.get('from') ?? [])].join(', '), headers: Object.fromEntries(headers) };

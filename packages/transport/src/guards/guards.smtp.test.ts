@@ -211,6 +211,7 @@ describe('loop guard', () => {
 
   it('lets everything else through', async () => {
     expect((await guarded({}, { 'auto-submitted': 'no (a person wrote this)' })).outcome.status).toBe('sent');
+    expect((await guarded({}, { 'auto-submitted': 'no (a (real) person)' })).outcome.status).toBe('sent');
     expect((await guarded({}, { 'auto-submitted': 'no', precedence: 'normal' })).outcome.status).toBe('sent');
     expect((await guarded({ to: 'ann.ex@x.org' }, undefined, 'ann.ex@y.org')).outcome.status).toBe('sent');
   });

@@ -21,13 +21,22 @@ function readable(text: string): string[] {
   try {
     return parseAddresses(text).map(({ address }) => address);
   } catch {
-    return [...text.matchAll(/[^\s<>,;:"()[\]]+@[^\s<>,;:"()]+/g)].map(([address]) => address);
+    // Without limits to its length, a long text without an @ would be looked through from each of its characters on.
+    return [...text.matchAll(/[^\s<>,;:"()[\]]{1,256}@[^\s<>,;:"()]{1,256}/g)].map(([address]) => address);
   }
 }
 
-/** A value without comments and parameters. */
-const plainValue = (value: string): string =>
-  (value.replace(/\([^)]*\)/g, '').split(';')[0] ?? '').trim().toLowerCase();
+/** A value without comments, which may hold others (RFC 5322 section 3.2.2), and without parameters. */
+function plainValue(value: string): string {
+  let plain = '';
+  let depth = 0;
+  for (const part of value.split(/([()])/)) {
+    if (part === '(') depth++;
+    else if (part === ')') depth = Math.max(0, depth - 1);
+    else if (depth === 0) plain += part;
+  }
+  return (plain.split(';')[0] ?? '').trim().toLowerCase();
+}
 
 /** Why a message must not be answered by a machine (RFC 3834 section 2), or undefined. */
 function automaticReason(headers: ReadonlyMap<string, readonly string[]>): string | undefined {

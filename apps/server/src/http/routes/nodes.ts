@@ -13,8 +13,9 @@ const type = z.strictObject({ type: z.string().min(1).max(100) });
 export const nodeRoutes = ({
   runs,
   connections,
+  hostAccess,
   scope,
-}: Pick<FlowpostServer, 'runs' | 'connections' | 'scope'>) => [
+}: Pick<FlowpostServer, 'runs' | 'connections' | 'hostAccess' | 'scope'>) => [
   route({
     method: 'GET',
     path: '/v1/nodes',
@@ -82,16 +83,21 @@ export const nodeRoutes = ({
     },
     async handle({ body, reply }) {
       const { node, settings, flow, nodeId } = body;
+      const { connection } = settings;
+      const stored = typeof connection === 'string' && connection.startsWith('@') ? connection : undefined;
       const given =
-        typeof settings.connection === 'string' && settings.connection.startsWith('@')
-          ? { ...settings, connection: (await connections.open(settings.connection.slice(1))).connection }
-          : settings;
+        stored === undefined
+          ? settings
+          : { ...settings, connection: (await connections.open(stored.slice(1))).connection };
       const { secretBox, attachments } = scope.options;
       const { body: message } = await previewNode(
         findNode(node),
         given,
         { flow: parseFlowData(flow), nodeId },
-        { secretBox, attachments },
+        {
+          ...{ secretBox, attachments },
+          ...(stored === undefined && { assertAllowed: (inline) => hostAccess.assertInline(inline) }),
+        },
       );
       return reply.type('message/rfc822').send(message);
     },

@@ -84,6 +84,12 @@ export const operationRoutes = (
     answers: text('`id`, and `data` with delivery, state and time.', 'text/event-stream'),
     async handle({ query, request, reply }) {
       const { database, closing } = server;
+      const { raw } = reply;
+      const gone = new AbortController();
+      // Before anything is waited for: who is gone by then is not heard of again.
+      raw.once('close', () => gone.abort());
+      if (raw.destroyed || request.raw.socket.destroyed) gone.abort();
+      const signal = AbortSignal.any([gone.signal, closing]);
       const [newest] = await database.query<{ cursor: string }>(
         "select xid::text || '.' || seq as cursor from flowpost.delivery_events where seq > $1 order by xid desc, seq desc limit 1",
         [0],
@@ -92,16 +98,12 @@ export const operationRoutes = (
       const isResumed = typeof resumed === 'string' && cursorPattern.test(resumed);
       let after = query.after ?? (isResumed ? resumed : (newest?.cursor ?? '0.0'));
       reply.hijack();
-      const { raw } = reply;
       raw.writeHead(200, {
         'content-type': 'text/event-stream',
         'cache-control': 'no-store',
         'x-request-id': request.id,
       });
       raw.write(': connected\n\n');
-      const gone = new AbortController();
-      raw.once('close', () => gone.abort());
-      const signal = AbortSignal.any([gone.signal, closing]);
       while (!signal.aborted) {
         const [xid = '0', seq = '0'] = after.split('.');
         // Only what no transaction that is still under way can come before.
