@@ -1,6 +1,6 @@
 // Makes the workspace ready and then runs a script of it under the Node version the workspace develops on. Plain
 // JavaScript for the Node (20 or newer) and npm a machine happens to have; everything else is installed from here.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
@@ -52,9 +52,19 @@ if (script === undefined) throw new Error('Which script? Usage: node tools/boots
 install();
 const binaries = join(root, 'node_modules', '.bin');
 const node = join(root, 'node_modules', 'node', 'bin', windows ? 'node.exe' : 'node');
-const { status, signal } = spawnSync(node, ['--conditions=@flowpost/source', script, ...args], {
+const child = spawn(node, ['--conditions=@flowpost/source', script, ...args], {
   cwd: root,
   stdio: 'inherit',
   env: { ...process.env, PATH: `${binaries}${delimiter}${process.env.PATH}`, TURBO_TELEMETRY_DISABLED: '1' },
 });
-process.exit(signal === null ? (status ?? 1) : 1);
+// Who ends this means the script. Ctrl+C at a terminal reaches both, and the script decides.
+process.on('SIGINT', () => undefined);
+for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+// A signal to npm ends the shell in which npm started this, and neither of them says so.
+const parent = process.ppid;
+setInterval(() => process.ppid === parent || child.kill('SIGTERM'), 500).unref();
+child.once('error', (error) => {
+  process.stderr.write(`${node} cannot be started: ${error.message}\n`);
+  process.exit(1);
+});
+child.once('exit', (status) => process.exit(status ?? 1));

@@ -38,6 +38,7 @@ async function stop(): Promise<void> {
 }
 process.once('SIGINT', stop);
 process.once('SIGTERM', stop);
+process.once('SIGHUP', stop);
 process.once('exit', () => {
   for (const child of children) child.kill();
 });
@@ -50,7 +51,8 @@ async function lineThat<Value>(
     const value = read(line);
     if (value !== undefined) return value;
   }
-  throw new Error('it ended before it was ready');
+  // Why it ended was said by itself, and everything else is being stopped.
+  return new Promise<never>(() => undefined);
 }
 
 const catcher = start('flowpost catch', 'flowpost', ['catch', '--port', '0', '--json']);

@@ -33,6 +33,8 @@ const environmentSchema = z.object({
   FLOWPOST_REQUESTS_PER_MINUTE: whole(1, 100_000_000).default(60_000),
   /** Hosts and networks that attachment URLs may reach although they are private. */
   FLOWPOST_ALLOWED_HOSTS: list.optional(),
+  /** Makes a key with the scope admin at this start and prints it, for who has lost theirs. */
+  FLOWPOST_NEW_API_KEY: z.stringbool().default(false),
   /** Redirects all mail to this address, for trying out. */
   FLOWPOST_SANDBOX_REDIRECT_TO: singleAddressSchema.optional(),
 });
@@ -53,6 +55,7 @@ export interface ServerConfig {
   readonly requestsPerMinute: number;
   readonly allowedHosts?: readonly string[] | undefined;
   readonly sandbox?: Sandbox | undefined;
+  readonly makesKey: boolean;
   /** Where files may be attached from. */
   readonly filesFolder: string;
 }
@@ -89,6 +92,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): ServerConfig {
     requestsPerMinute: env.FLOWPOST_REQUESTS_PER_MINUTE,
     allowedHosts: env.FLOWPOST_ALLOWED_HOSTS,
     sandbox: env.FLOWPOST_SANDBOX_REDIRECT_TO && { redirectTo: env.FLOWPOST_SANDBOX_REDIRECT_TO },
+    makesKey: env.FLOWPOST_NEW_API_KEY,
     filesFolder: join(dataFolder, 'files'),
   };
 }

@@ -220,7 +220,10 @@ export class Runs {
     assertSame(known, bodyHash ?? '');
     const { closing } = this.#options;
     const found = await this.#options.deliveries.get(known.id);
-    if (known.mode === 'async')
+    const isQueued = known.mode === 'async';
+    // One that was put into the outbox later, by a person, was not answered so; what became of it is the answer.
+    const wasWaitedFor = isQueued && ends.includes(known.state) && (await this.#wasWaitedFor(known.id));
+    if (isQueued && !wasWaitedFor)
       return answerOf(run.queued(withMessageId(prepared, found?.messageId ?? '')), known.id);
     for (let waited = 0; waited < twinWaitMs && !closing.aborted; waited += pollMs) {
       const now = await this.#options.deliveries.findByKey(apiKey, idempotencyKey);
@@ -230,13 +233,18 @@ export class Runs {
         // Written down how it ended, but not what was answered: the process ended in between.
         const ended = await this.#options.deliveries.get(known.id);
         if (ended?.receipt) return answerOf(run.sent(ended.receipt, prepared), known.id);
-        if (ended?.error && waited > 1_000)
-          return answerOf(run.failedBefore(ended.error, prepared), known.id);
-        if (ended && !ended.error && waited > 1_000) return this.#decided(ended, run, prepared);
+        const isFinal = wasWaitedFor || waited > 1_000;
+        if (ended?.error && isFinal) return answerOf(run.failedBefore(ended.error, prepared), known.id);
+        if (ended && !ended.error && isFinal) return this.#decided(ended, run, prepared);
       }
       await new Promise((resolve) => setTimeout(resolve, pollMs));
     }
     throw new MailError('DUPLICATE_PENDING', 'The same request is being worked on.', { retryable: true });
+  }
+
+  async #wasWaitedFor(id: string): Promise<boolean> {
+    const [first] = await this.#options.deliveries.events(id);
+    return first?.state === 'sending';
   }
 
   /** What a person said of it: that it was sent after all, or that it is not to be. */

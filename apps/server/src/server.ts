@@ -49,7 +49,7 @@ export interface FlowpostServer {
 
 export interface RunningServer extends AsyncDisposable {
   readonly url: string;
-  /** The first API key, when this start made it. It is not to be had again. */
+  /** An API key, when this start made one. It is not to be had again. */
   readonly firstKey: string | undefined;
   readonly app: FastifyInstance;
 }
@@ -160,8 +160,11 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   };
 
   await recovery.start();
-  const firstKey =
-    (await keys.list()).length > 0 ? undefined : (await keys.create('first', ['admin', 'send'])).key;
+  const isFirst = (await keys.list()).length === 0;
+  const { key: firstKey = undefined } =
+    isFirst || config.makesKey
+      ? await keys.create(isFirst ? 'first' : 'made at start', ['admin', 'send'])
+      : {};
   const routes: Route[] = [
     ...nodeRoutes(server),
     ...deliveryRoutes(server),

@@ -1,4 +1,4 @@
-import { type SendOptions, type SendReceipt, toMailError } from '@flowpost/core';
+import { parseMessage, type SendOptions, type SendReceipt, toMailError } from '@flowpost/core';
 import type { z } from 'zod';
 import { resolveDynamicFields } from './dynamic-fields.ts';
 import { deliver } from './flow/deliver.ts';
@@ -102,9 +102,12 @@ export class NodeRun<Settings extends z.ZodType> {
     this.#policy = policyOf(definition, settings, host);
   }
 
-  /** @throws MailError when settings and flow data make no request; {@link failed} makes an outcome of it. */
+  /** @throws MailError when settings and flow data make no request that could be sent; {@link failed} makes an outcome of it. */
   prepare(): PreparedRun {
-    return prepareRun(this.#definition, this.#settings, this.#host);
+    const prepared = prepareRun(this.#definition, this.#settings, this.#host);
+    // A preview may do without recipients. A message that waits for its turn must not be found to have none then.
+    parseMessage(prepared.request.message);
+    return prepared;
   }
 
   /** The error in the platform's words; in ours when even that fails. */

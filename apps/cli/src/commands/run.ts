@@ -9,6 +9,7 @@ import {
   parseFlowData,
   previewNode,
   runNode,
+  sendEmailNode,
 } from '@flowpost/node-adapter';
 import { type Command, UsageError } from '../command-line.ts';
 import { readConnection } from '../configuration.ts';
@@ -56,8 +57,11 @@ export async function readRun(command: string, values: StepArguments, operands: 
   const named =
     values.connection ??
     (typeof connection === 'string' && connection.startsWith('@') ? connection : undefined);
+  const node = findNode(step.node);
+  // The nodes of other platforms say in their own words where the server is.
+  const isMissing = connection === undefined && node.type === sendEmailNode.type;
   const settings =
-    named === undefined
+    named === undefined && !isMissing
       ? step.settings
       : {
           ...step.settings,
@@ -71,7 +75,7 @@ export async function readRun(command: string, values: StepArguments, operands: 
   const folder = dirname(resolve(path));
   const attachments = { baseFolder: folder, fileRoots: [folder, process.cwd()] };
   const sending = { ...environmentOptions(), attachments };
-  return { node: findNode(step.node), settings, flow, sending };
+  return { node, settings, flow, sending };
 }
 
 /** Shows what would be sent, again whenever a file has changed, until it is interrupted. */

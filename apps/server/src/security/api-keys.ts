@@ -61,14 +61,22 @@ export class ApiKeys {
     return rows.map(toKey);
   }
 
-  /** @returns whether there was such a key. */
-  async revoke(id: string): Promise<boolean> {
+  /**
+   * Takes a key back. Not the last one that may make others: nobody could do anything about that.
+   *
+   * @returns whether it was; `last` when it is the last one.
+   */
+  async revoke(id: string): Promise<boolean | 'last'> {
+    const isAdmin = `'admin' = any(scopes) and revoked_at is null`;
     const rows = await this.#database.query(
-      'update flowpost.api_keys set revoked_at = now() where id = $1 and revoked_at is null returning id',
+      `update flowpost.api_keys set revoked_at = now() where id = $1 and revoked_at is null
+         and (not 'admin' = any(scopes) or exists (select 1 from flowpost.api_keys where id <> $1 and ${isAdmin}))
+       returning id`,
       [id],
     );
     this.#known.delete(id);
-    return rows.length > 0;
+    if (rows.length > 0) return true;
+    return (await this.list()).some((one) => one.id === id) && 'last';
   }
 
   /** Who a key belongs to; undefined for one that is not good. Takes the same time whether or not there is such a key. */

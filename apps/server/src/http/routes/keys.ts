@@ -39,7 +39,18 @@ export const keyRoutes = ({ keys }: Pick<FlowpostServer, 'keys'>) => [
     params: z.strictObject({ id: z.string().min(1).max(64) }),
     answers: { 204: { description: 'It is no longer good; within seconds in other processes.' } },
     async handle({ params, request, reply }) {
-      if (await keys.revoke(params.id)) return reply.status(204).send();
+      const revoked = await keys.revoke(params.id);
+      if (revoked === true) return reply.status(204).send();
+      if (revoked === 'last') {
+        const last = httpProblem(
+          409,
+          'KEY_IS_LAST',
+          'It is the last key with the scope admin.',
+          'Make another one first: POST /v1/api-keys.',
+          request.id,
+        );
+        return reply.status(409).type('application/problem+json').send(last);
+      }
       const problem = httpProblem(
         404,
         'KEY_NOT_FOUND',

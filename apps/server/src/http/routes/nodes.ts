@@ -66,7 +66,8 @@ export const nodeRoutes = ({
       if (answer.deliveryId !== undefined) reply.header('location', `/v1/deliveries/${answer.deliveryId}`);
       if ('receipt' in outcome && outcome.receipt.status === 'queued') reply.status(202);
       // Who stops on errors is told so by the status; who goes on looks at the outcome.
-      if ('error' in outcome && outcome.kind === 'halt') return halted(reply, request.id, answer);
+      if ('error' in outcome && outcome.kind === 'halt')
+        return halted(reply, request.id, answer, idempotencyKey !== undefined);
       return answer;
     },
   }),
@@ -118,9 +119,13 @@ function halted(
   reply: FastifyReply,
   id: string,
   { outcome, flow, deliveryId }: Awaited<ReturnType<FlowpostServer['runs']['run']>>,
+  hasKey: boolean,
 ): FastifyReply {
   if (!('error' in outcome)) throw new Error('there is no error');
-  const problem = problemOf(outcome.error, id, {
+  const { error } = outcome;
+  const again = `Under this Idempotency-Key the answer stays the same: to try again, POST /v1/deliveries/${deliveryId}/retry or use another key.`;
+  const hint = hasKey && error.retryable && deliveryId !== undefined ? `${error.hint} ${again}` : error.hint;
+  const problem = problemOf({ ...error, hint }, id, {
     outcome,
     flow,
     ...(deliveryId !== undefined && { deliveryId }),

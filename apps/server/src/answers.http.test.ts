@@ -1,0 +1,69 @@
+import { SmtpInbox } from '@flowpost/testing';
+import { expect, it } from 'vitest';
+import { startLocal } from './testing/local-server.test-support.ts';
+
+const settings = (connection: string, more: object = {}) => ({
+  ...{ connection, from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'x', retry: { attempts: 1 } },
+  ...more,
+});
+
+it('a message to nobody is not put into the outbox', async () => {
+  await using local = await startLocal();
+  for (const async of [true, false]) {
+    const { body } = await local.client.post('/v1/nodes/send-email/runs', {
+      settings: settings('smtp://127.0.0.1:1', { to: [], async }),
+    });
+    expect(body).toMatchObject({ status: 422, code: 'RECIPIENTS_MISSING' });
+  }
+  expect((await local.client.get('/v1/deliveries')).body.deliveries).toEqual([]);
+});
+
+it('the answer to a key stays, says how to try again, and is what came of that', async () => {
+  let later = true;
+  await using inbox = await SmtpInbox.start({
+    refuse: { mailFrom: () => (later ? { code: 451, text: '4.7.1 greylisted' } : undefined) },
+  });
+  await using local = await startLocal();
+  const run = () =>
+    local.client.post(
+      '/v1/nodes/send-email/runs',
+      { settings: settings(inbox.url) },
+      { 'idempotency-key': 'one' },
+    );
+  const first = await run();
+  expect(first.body).toMatchObject({ status: 503, code: 'SENDER_DEFERRED', retryable: true });
+  const { deliveryId } = first.body;
+  expect(first.body.hint).toContain(`POST /v1/deliveries/${deliveryId}/retry`);
+  later = false;
+  expect((await run()).body).toMatchObject({ status: 503, deliveryId });
+  await local.client.post(`/v1/deliveries/${deliveryId}/retry`);
+  const state = async () => (await local.client.get(`/v1/deliveries/${deliveryId}`)).body.state;
+  await expect.poll(state).toBe('sent');
+  const again = await run();
+  expect(again.status).toBe(200);
+  expect(again.body).toMatchObject({
+    deliveryId,
+    outcome: { receipt: { status: 'sent', accepted: ['b@x.org'] } },
+  });
+  expect(inbox.messages).toHaveLength(1);
+});
+
+it('the last key that can make others stays, and who has lost it gets another at a start', async () => {
+  const first = await startLocal();
+  const { body } = await first.client.get('/v1/api-keys');
+  const [{ id }] = body.keys;
+  expect((await first.client.call('DELETE', `/v1/api-keys/${id}`)).body).toMatchObject({
+    status: 409,
+    code: 'KEY_IS_LAST',
+  });
+  const { body: other } = await first.client.post('/v1/api-keys', { name: 'other', scopes: ['admin'] });
+  expect((await first.client.call('DELETE', `/v1/api-keys/${id}`)).status).toBe(204);
+  await first.server[Symbol.asyncDispose]();
+  await using again = await startLocal(
+    { FLOWPOST_NEW_API_KEY: 'true' },
+    { path: first.folder, key: other.key },
+  );
+  expect(again.key).not.toBe(other.key);
+  expect((await again.client.get('/v1/api-keys')).body.keys).toHaveLength(2);
+  await first[Symbol.asyncDispose]();
+});
