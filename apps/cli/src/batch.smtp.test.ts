@@ -180,7 +180,9 @@ describe('what goes wrong', () => {
     refuses = false;
     expect((await place.flowpost([...batch, '--connection', inbox.url])).code).toBe(64);
     const second = await place.flowpost([...batch, '--connection', inbox.url, '--resume', '--json']);
-    expect(JSON.parse(second.out)).toMatchObject({ rows: 1, sent: 1, skipped: 5 });
+    expect(JSON.parse(second.out)).toMatchObject({ rows: 1, sent: 1, failed: 1, skipped: 5 });
+    // Somebody is left who was never written to.
+    expect(second.code).toBe(65);
     const third = await place.flowpost([
       ...batch,
       '--connection',
@@ -189,7 +191,8 @@ describe('what goes wrong', () => {
       '--retry-failed',
       '--json',
     ]);
-    expect(JSON.parse(third.out)).toMatchObject({ rows: 1, sent: 1, skipped: 5 });
+    expect(JSON.parse(third.out)).toMatchObject({ rows: 1, sent: 1, failed: 0, skipped: 5 });
+    expect(third.code).toBe(0);
     expect(inbox.messages.map(({ subject }) => subject).toSorted()).toEqual(
       [1, 2, 3, 4, 5, 6].map((at) => `Order ${at}`),
     );

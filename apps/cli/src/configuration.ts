@@ -53,10 +53,13 @@ async function readConfiguration(path: string): Promise<Configuration> {
   return { path, connections, default: name?.replace(/^@/, ''), mayRunCommands: true };
 }
 
+/** In the form of the user's own file, or nothing but connections by their names. */
 async function readProject(path: string): Promise<Configuration> {
-  const connections = await readJson(path);
-  if (isRecord(connections))
-    return { path, connections, mayRunCommands: process.env.FLOWPOST_CONNECTIONS !== undefined };
+  const document = await readJson(path);
+  if (isRecord(document)) {
+    if (isRecord(document.connections)) return { ...(await readConfiguration(path)), mayRunCommands: false };
+    return { path, connections: document, mayRunCommands: false };
+  }
   throw new MailError('CONNECTION_INVALID', `${path} must hold connections by their names.`, {
     details: { path },
   });
@@ -66,10 +69,9 @@ async function readProject(path: string): Promise<Configuration> {
 async function configurations(config: string | undefined): Promise<Configuration[]> {
   const named = config ?? process.env.FLOWPOST_CONFIG;
   if (named) return [await readConfiguration(named)];
-  const project = process.env.FLOWPOST_CONNECTIONS ?? projectFile;
   const user = userFile();
   return [
-    ...(existsSync(project) || process.env.FLOWPOST_CONNECTIONS ? [await readProject(project)] : []),
+    ...(existsSync(projectFile) ? [await readProject(projectFile)] : []),
     ...(user === undefined ? [] : [await readConfiguration(user)]),
   ];
 }
@@ -122,6 +124,17 @@ async function namedConnection(
   throw unknown(name, all);
 }
 
+/** What was meant is a name without @, or an address without a scheme. It is not repeated: a password may be in it. */
+async function neitherUrlNorFile(name: string, config: string | undefined): Promise<MailError> {
+  const all = await configurations(config).catch(() => []);
+  const isKnown = all.some(({ connections }) => Object.hasOwn(connections, name));
+  return new MailError('CONNECTION_INVALID', 'What names the connection is neither a URL nor a file.', {
+    hint: isKnown
+      ? `Write @${name} for the connection of that name.`
+      : 'Write smtp://HOST:PORT or smtps://USER:PASSWORD@HOST for a server, @NAME for a connection of the configuration, or the path of a file.',
+  });
+}
+
 /** A preview needs no server, only what a connection may say about the message. */
 const nowhere = 'smtp://localhost';
 
@@ -141,6 +154,8 @@ export async function readConnection(
   if (name?.startsWith('@')) return namedConnection(name.slice(1), await configurations(config), use);
   if (name && /^[a-z][a-z0-9+.-]*:\/\//i.test(name)) return name;
   if (name) {
+    const looksLikePath = /[/\\]|\.(?:json|ya?ml)$/i.test(name);
+    if (!looksLikePath && !existsSync(name)) throw await neitherUrlNorFile(name, config);
     const from = { path: name, mayRunCommands: true };
     return (await runSecretCommands(await readDocument(name), from, use)) as ConnectionInput;
   }

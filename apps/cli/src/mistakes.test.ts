@@ -105,3 +105,66 @@ connections:
   expect(JSON.parse(out).envelope.from).toBe('shop@example.com');
   await expect(readFile(place.path('asked'))).rejects.toThrow('ENOENT');
 });
+
+describe('what people mistake', () => {
+  const nowhere = ['--connection', 'smtp://127.0.0.1:1'];
+  it.each([
+    [
+      'an address without a scheme',
+      ['send', '--connection', '127.0.0.1:2525', ...message],
+      78,
+      'smtp://HOST:PORT',
+    ],
+    ['a name without @', ['send', '--connection', 'work', ...message], 78, '@work'],
+    ['a header with an option', ['send', ...nowhere, ...message, '--header', 'Bcc: b@x.org'], 64, '--bcc'],
+    ['standard input twice', ['send', ...nowhere, ...message, '--text', '@-', '--html', '@-'], 64, 'once'],
+    ['options beside a file', ['preview', 'step.json', '--subject', 'Hi'], 64, '--subject'],
+    ['a step without a connection', ['run', 'step.json'], 64, '--connection'],
+    ['a step of no kind there is', ['run', 'odd.json'], 65, 'cognigy.send-smtp-email'],
+    [
+      'a folder for rows',
+      ['batch', '--template', 'letter.txt', '--rows', '.', '--results', 'r'],
+      65,
+      'is a folder',
+    ],
+    [
+      'a folder for results',
+      ['batch', '--template', 'letter.txt', '--rows', 'rows.csv', '--results', '.'],
+      64,
+      'is a folder',
+    ],
+    ['a folder of secrets', ['secret', 'rotate', '.'], 65, 'is a folder'],
+    ['a key with a space', ['secret', 'keygen', 'my key'], 64, 'letters'],
+    [
+      'semicolons',
+      ['batch', '--template', 'letter.txt', '--rows', 'rows.csv', '--results', 'r'],
+      65,
+      'semicolons',
+    ],
+  ])('%s: says what to do', async (_, args, expected, text) => {
+    await using place = await Workplace.make({
+      'letter.txt': '---\nconnection: smtp://127.0.0.1:1\nfrom: a@x.org\nto: "{{ row.email }}"\n---\nHi',
+      'rows.csv': 'email;name\na@x.org;Ann\n',
+      'step.json': JSON.stringify({ node: 'send-email', settings: { from: 'a@x.org', to: 'b@x.org' } }),
+      'odd.json': JSON.stringify({ node: 'send-mail', settings: {} }),
+    });
+    await place.write('.config/flowpost/config.yaml', 'connections:\n  work: smtp://127.0.0.1:1\n');
+    const { code, err } = await place.flowpost(args);
+    expect([code, err]).toEqual([expected, expect.stringContaining(text)]);
+    expect(err).not.toMatch(/defect|--resume/);
+  });
+
+  it('a step without a connection goes over the usual one, and so does one of a project', async () => {
+    await using place = await Workplace.make({
+      'step.json': JSON.stringify({ node: 'send-email', settings: { from: 'a@x.org', to: 'b@x.org' } }),
+      'flowpost.connections.json': JSON.stringify({
+        default: 'mail',
+        connections: { mail: 'smtp://127.0.0.1:1' },
+      }),
+    });
+    for (const environment of [{ FLOWPOST_CONNECTION: 'smtp://127.0.0.1:1' }, {}]) {
+      const { code, err } = await place.flowpost(['run', 'step.json'], environment);
+      expect([code, err]).toEqual([75, expect.stringContaining('127.0.0.1:1')]);
+    }
+  });
+});

@@ -55,7 +55,26 @@ export function sayTranscript({
   say(paint(from === 'client' ? 36 : 35, `${from === 'client' ? '>' : '<'} ${text}`));
 }
 
-export function sayError({ code, phase, message, hint, inDoubt }: MailErrorJson): void {
+interface ShownDetails {
+  readonly messageId?: unknown;
+  readonly known?: unknown;
+  readonly rejected?: unknown;
+  readonly keyId?: unknown;
+}
+
+/** What a hint refers to, as far as the message does not say it. */
+function* detailLines({ details, inDoubt, message }: MailErrorJson): Generator<string, void, undefined> {
+  const { messageId, known, rejected, keyId } = (details ?? {}) as ShownDetails;
+  if (inDoubt && typeof messageId === 'string') yield `Message-ID: ${messageId}`;
+  if (Array.isArray(known) && known.length > 0) yield `known: ${known.join(', ')}`;
+  if (typeof keyId === 'string') yield `key: ${keyId}, to be among those of FLOWPOST_KEYS`;
+  for (const { address, reply } of Array.isArray(rejected) ? rejected : [])
+    if (!message.includes(address)) yield `refused: ${address} (${reply})`;
+}
+
+export function sayError(error: MailErrorJson): void {
+  const { code, phase, message, hint, inDoubt } = error;
   const label = paint(31, inDoubt ? 'In doubt' : 'Not sent');
-  say(`${label}: ${message}\n  ${hint}\n  (${code}, phase ${phase})`, 'error');
+  const lines = [`${label}: ${message}`, hint, ...detailLines(error), `(${code}, phase ${phase})`];
+  say(lines.join('\n  '), 'error');
 }

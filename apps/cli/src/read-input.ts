@@ -2,18 +2,20 @@ import { readFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { FileTokenStore } from '@flowpost/auth-providers';
 import { MailError, SecretBox } from '@flowpost/core';
+import { UsageError } from './command-line.ts';
+
+/** Why a file cannot be read, for people. */
+export function unreadable(path: string, cause: unknown): MailError {
+  const reason = (cause as NodeJS.ErrnoException).code;
+  const why = reason === 'EISDIR' ? 'is a folder, not a file' : `cannot be read (${reason})`;
+  return new MailError('FILE_UNREADABLE', `${path} ${why}.`, { details: { path, reason }, cause });
+}
 
 /** @throws MailError `FILE_UNREADABLE`. */
-export async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (cause) {
-    const reason = (cause as NodeJS.ErrnoException).code;
-    throw new MailError('FILE_UNREADABLE', `${path} cannot be read (${reason}).`, {
-      details: { path, reason },
-      cause,
-    });
-  }
+export async function readText(path: string, encoding: 'utf8' | 'latin1' = 'utf8'): Promise<string> {
+  return readFile(path, encoding).catch((cause) => {
+    throw unreadable(path, cause);
+  });
 }
 
 /** @throws MailError `FILE_UNREADABLE` when the file is missing or not JSON. Its content is not repeated. */
@@ -44,9 +46,15 @@ export async function readYaml(content: string): Promise<{ value: unknown } | { 
   }
 }
 
+let isInputRead = false;
+
 /** The value itself, or the content of a file named as `@FILE`, or standard input for `@-`. */
 export async function readValue(value: string): Promise<string> {
-  if (value === '@-') return text(process.stdin);
+  if (value === '@-') {
+    if (isInputRead) throw new UsageError('Standard input can be read once only, so give @- once.');
+    isInputRead = true;
+    return text(process.stdin);
+  }
   return value.startsWith('@') ? readText(value.slice(1)) : value;
 }
 

@@ -53,7 +53,7 @@ export async function runSecretCommands(
           'CONNECTION_INVALID',
           `${from.path} may not run commands, because it comes with a folder.`,
           {
-            hint: `Put the connection into ~/.config/flowpost/config.yaml, or name the file with --config or FLOWPOST_CONNECTIONS.`,
+            hint: `Put the connection into ~/.config/flowpost/config.yaml, or name the file with --config or FLOWPOST_CONFIG.`,
           },
         );
       }

@@ -10,7 +10,13 @@ const environmentSchema = z.object({
   /** The folder of the embedded database, the key file and files that may be attached. */
   FLOWPOST_DATA: z.string().min(1).default('flowpost-data'),
   /** PostgreSQL instead of the embedded database; then any number of servers may share it. */
-  DATABASE_URL: z.string().min(1).optional(),
+  DATABASE_URL: z
+    .string()
+    .regex(
+      /^postgres(?:ql)?:\/\//,
+      'it is no URL of a PostgreSQL server: postgres://user:password@host/database',
+    )
+    .optional(),
   /** Keys that seal secrets, `KEYID:KEY`, the first one for new ones. Default: a file in the folder. */
   FLOWPOST_KEYS: z.string().optional(),
   /** Where to listen. Default this machine alone. */

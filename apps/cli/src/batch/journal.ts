@@ -105,6 +105,8 @@ export class BatchJournal implements AsyncDisposable {
       },
     });
     try {
+      const folder = [path, journalPath].find((one) => existsSync(one) && statSync(one).isDirectory());
+      if (folder !== undefined) throw new UsageError(`${folder} is a folder. Give a file with --results.`);
       const before = [path, journalPath].find((one) => existsSync(one));
       if (before !== undefined && !resume) {
         throw new UsageError(

@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 import { type Readable, Transform } from 'node:stream';
 import { MailError } from '@flowpost/core';
 import { parse } from 'csv-parse';
+import { unreadable } from '../read-input.ts';
 
 export type Row = Readonly<Record<string, unknown>>;
 export type RowFormat = 'csv' | 'ndjson';
@@ -66,13 +67,10 @@ export class Rows {
     if (path === '-') return new Rows(path, format ?? 'csv', undefined);
     try {
       const found = await stat(path);
+      if (found.isDirectory()) throw Object.assign(new Error('a folder'), { code: 'EISDIR' });
       return new Rows(path, format ?? usual, found.isFile() ? found.size : undefined);
     } catch (cause) {
-      const reason = (cause as NodeJS.ErrnoException).code;
-      throw new MailError('FILE_UNREADABLE', `${path} cannot be read (${reason}).`, {
-        details: { path, reason },
-        cause,
-      });
+      throw unreadable(path, cause);
     }
   }
 
@@ -142,6 +140,12 @@ export class Rows {
   }
 
   #columns(name: string, header: readonly string[]): string[] {
+    const [only = ''] = header;
+    const separator = header.length === 1 && /[;\t]/.exec(only)?.[0];
+    if (separator) {
+      const what = separator === ';' ? 'semicolons' : 'tabs';
+      throw invalid(name, `its columns are separated by ${what}`, 'Save it as CSV with commas.');
+    }
     const twice = header.find((column, index) => header.indexOf(column) !== index);
     if (twice === undefined && !header.includes('')) return [...header];
     const what = twice ? `the column ${JSON.stringify(twice)} is there twice` : 'a column has no name';

@@ -20,8 +20,8 @@ interface Summary {
   readonly rows: number;
   readonly sent: number;
   readonly partial: number;
+  /** These three of this run and of those before it: what is left to do. */
   readonly failed: number;
-  /** These two of this run and of those before it: what is left to do. */
   readonly deferred: number;
   readonly inDoubt: number;
   readonly skipped: number;
@@ -32,7 +32,7 @@ interface Summary {
 }
 
 function saySummary(summary: Summary, isInterrupted: boolean): void {
-  const { skipped, seconds, results, inDoubt, deferred, stoppedBy } = summary;
+  const { skipped, seconds, results, inDoubt, failed, deferred, stoppedBy } = summary;
   const counts = (['sent', 'partial', 'failed', 'deferred'] as const)
     .filter((one) => one === 'sent' || summary[one] > 0)
     .map((one) => `${summary[one]} ${one}`)
@@ -44,7 +44,9 @@ function saySummary(summary: Summary, isInterrupted: boolean): void {
       `${paint(33, 'In doubt')}: ${inDoubt} may have been sent and will not be sent again; see ${results}.`,
     );
   if (stoppedBy) sayError(stoppedBy);
-  if (stoppedBy || deferred > 0 || isInterrupted) say('Go on with --resume.');
+  if (failed > 0) say('Those that failed are tried again with --resume --retry-failed.');
+  if ((stoppedBy && stoppedBy.category !== 'input') || deferred > 0 || isInterrupted)
+    say('Go on with --resume.');
 }
 
 /** Which rows have their turn when, by how they ended in earlier runs. */
@@ -81,7 +83,8 @@ export const batch: Command<typeof batchSpec> = async (values) => {
   const elapsed = (): number => (performance.now() - started) / 1_000;
   let ended = 0;
   let stoppedBy: MailErrorJson | undefined;
-  let firstFailure: MailErrorJson | undefined;
+  /** Of those that failed, the one that comes first in the table: which ends first is chance. */
+  let firstFailure: { readonly row: number; readonly error: MailErrorJson } | undefined;
   const brake = new Brake();
   const halt = (error: MailErrorJson): void => {
     stoppedBy ??= error;
@@ -124,7 +127,7 @@ export const batch: Command<typeof batchSpec> = async (values) => {
       const error = 'error' in outcome ? (outcome.error as MailErrorJson) : undefined;
       if (error && error.category !== 'cancelled') {
         say(`Row ${row}: ${state}: ${error.message}`, 'error');
-        firstFailure ??= error;
+        if (row < (firstFailure?.row ?? Number.POSITIVE_INFINITY)) firstFailure = { row, error };
       }
       if (brake.stops(error) && error) halt(error);
     }
@@ -137,8 +140,9 @@ export const batch: Command<typeof batchSpec> = async (values) => {
   if (unwritten) halt(unwritten.toJSON());
   progress[Symbol.dispose]();
   const summary: Summary = {
-    ...{ rows: ended, sent: counts.sent, partial: counts.partial, failed: counts.failed },
+    ...{ rows: ended, sent: counts.sent, partial: counts.partial },
     ...{
+      failed: journal.count('failed'),
       deferred: journal.count('deferred'),
       inDoubt: journal.count('in-doubt'),
       skipped: selection.skipped,
@@ -153,5 +157,6 @@ export const batch: Command<typeof batchSpec> = async (values) => {
   if (exitCode !== undefined && exitCode !== exitCodes.temporary) return exitCode;
   if (summary.inDoubt > 0) return exitCodes['in-doubt'];
   if (exitCode !== undefined || interrupted.aborted || summary.deferred > 0) return exitCodes.temporary;
-  return firstFailure === undefined ? exitCodes.sent : exitCodes[firstFailure.category];
+  if (firstFailure !== undefined) return exitCodes[firstFailure.error.category];
+  return summary.failed > 0 ? exitCodes.input : exitCodes.sent;
 };

@@ -28,10 +28,19 @@ async function htmlPage(bytes: Buffer): Promise<string> {
   );
 }
 
+/** What `flowpost preview` takes when it is given no FILE. */
+const messageOptions = [
+  ...(['from', 'to', 'cc', 'bcc', 'reply-to', 'subject', 'text', 'html', 'priority'] as const),
+  ...(['header', 'attach', 'inline', 'set'] as const),
+] as const;
+
 /** `flowpost preview`: the exact bytes that `send` or `run` would send, on standard output. Nothing is sent. */
 export const preview: Command<typeof previewSpec> = async (values, operands) => {
   const compose = async () => {
     if (operands.length > 0) {
+      const given = messageOptions.find((one) => values[one] !== undefined);
+      if (given !== undefined)
+        throw new UsageError(`FILE says what the message is, so --${given} makes no sense with it.`);
       const { node, settings, flow, sending } = await readRun('preview', values, operands);
       return previewNode(node, settings, { flow }, sending);
     }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { open, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import { open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { createInterface } from 'node:readline/promises';
 import { Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
@@ -7,7 +7,7 @@ import { EncryptedText, formatSecretKey, generateSecretKey, MailError } from '@f
 import { type Command, UsageError } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { printJson, say } from '../output.ts';
-import { secretBox } from '../read-input.ts';
+import { readText, secretBox } from '../read-input.ts';
 import type { secretSpec } from '../specs.ts';
 
 function box() {
@@ -65,9 +65,9 @@ async function replaceFile(path: string, content: Buffer): Promise<void> {
 /** Encrypts every encrypted text in a file anew, and leaves everything else as it is. */
 async function rotateFile(named: string): Promise<number> {
   // The file itself, and not a link to it.
-  const path = await realpath(named);
+  const path = await realpath(named).catch(() => named);
   // One character a byte: what is not ours stays as it is, whatever its encoding.
-  const content = await readFile(path, 'latin1');
+  const content = await readText(path, 'latin1');
   const found = [...new Set(content.match(encryptedText))];
   const keys = box();
   const renewed = new Map<string, string>();
@@ -93,6 +93,8 @@ export const secret: Command<typeof secretSpec> = async (values, [action, operan
     if (values.json) printJson({ [name]: line });
     else process.stdout.write(`${line}\n`);
   };
+  if (operand !== undefined && action === 'keygen' && !/^[\w.-]{1,64}$/.test(operand))
+    throw new UsageError('A key is called by letters, digits, dots, hyphens and underscores.');
   if (action === 'keygen') print('key', formatSecretKey(generateSecretKey(operand)));
   else if (action === 'encrypt') print('encrypted', (await box().encrypt(await readInput())).compact);
   else if (action === 'rotate' && operand !== undefined) {

@@ -25,12 +25,17 @@ function readInline(argument: string): AttachmentInput {
   return { ...readAttachment(argument.slice(equals + 1)), contentId: argument.slice(0, equals) };
 }
 
+/** Headers that have an option, which knows what may stand in them. */
+const ownOptions: ReadonlySet<string> = new Set(['from', 'to', 'cc', 'bcc', 'subject', 'reply-to']);
+
 function readHeaders(lines: readonly string[]): Record<string, string[]> {
   const headers = new Map<string, string[]>();
   for (const line of lines) {
     const colon = line.indexOf(':');
     if (colon < 1) throw new UsageError(`--header takes 'Name: value', not ${JSON.stringify(line)}.`);
     const name = line.slice(0, colon);
+    const own = name.trim().toLowerCase();
+    if (ownOptions.has(own)) throw new UsageError(`Use --${own} instead of --header '${name}: ...'.`);
     headers.set(name, [...(headers.get(name) ?? []), line.slice(colon + 1).trim()]);
   }
   return Object.fromEntries(headers);

@@ -36,6 +36,13 @@ function flatten(
   });
 }
 
+/** What stands at a path. */
+const at = (value: unknown, path: readonly PropertyKey[]): unknown =>
+  path.reduce<unknown>(
+    (inner, key) => (inner as Readonly<Record<PropertyKey, unknown>> | null | undefined)?.[key],
+    value,
+  );
+
 function codeOf(issue: z.core.$ZodIssue): ErrorCode | undefined {
   const code = issue.code === 'custom' ? issue.params?.code : undefined;
   return typeof code === 'string' && Object.hasOwn(errorCodes, code) ? (code as ErrorCode) : undefined;
@@ -57,7 +64,9 @@ export function parseWith<Schema extends z.ZodType>(
   const found = flatten(result.error.issues);
   const issues = found.map((issue): SchemaIssue => {
     const problem = issue.code === 'custom' ? issue.params?.problem : undefined;
-    const { path, message } = issue;
+    const { path } = issue;
+    const isMissing = issue.code === 'invalid_type' && path.length > 0 && at(value, path) === undefined;
+    const message = isMissing ? 'it is missing' : issue.message;
     return { path: formatPath(path), message, ...(typeof problem === 'string' && { problem }) };
   });
   const codes = new Set(found.map(codeOf));
