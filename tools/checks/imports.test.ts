@@ -35,6 +35,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'apps/server': [
     '@flowpost/core',
     '@flowpost/auth-providers',
+    '@flowpost/mime-attachments',
     '@flowpost/transport',
     '@flowpost/node-adapter',
     '@electric-sql/pglite',

@@ -54,7 +54,7 @@ interface Types {
 }
 
 /** An answer that is none of Graph's. Nothing has been sent. */
-export const unexpected = (what: string): MailError =>
+const unexpected = (what: string): MailError =>
   new MailError('PROTOCOL_VIOLATED', `Microsoft Graph gave an answer ${what}.`, {
     phase: 'envelope',
     hint: 'Check that graphBaseUrl, where one is given, is that of Microsoft Graph.',
