@@ -122,6 +122,12 @@ describe('what people mistake', () => {
     ['a step without a connection', ['run', 'step.json'], 64, '--connection'],
     ['a step of no kind there is', ['run', 'odd.json'], 65, 'cognigy.send-smtp-email'],
     [
+      'a setting that is misspelt',
+      ['batch', '--template', 'misspelt.txt', '--rows', 'rows.csv', '--results', 'r'],
+      65,
+      '"subjct"',
+    ],
+    [
       'a folder for rows',
       ['batch', '--template', 'letter.txt', '--rows', '.', '--results', 'r'],
       65,
@@ -144,6 +150,7 @@ describe('what people mistake', () => {
   ])('%s: says what to do', async (_, args, expected, text) => {
     await using place = await Workplace.make({
       'letter.txt': '---\nconnection: smtp://127.0.0.1:1\nfrom: a@x.org\nto: "{{ row.email }}"\n---\nHi',
+      'misspelt.txt': '---\nsubjct: x\nto: "{{ row.email }}"\n---\nHi',
       'rows.csv': 'email;name\na@x.org;Ann\n',
       'step.json': JSON.stringify({ node: 'send-email', settings: { from: 'a@x.org', to: 'b@x.org' } }),
       'odd.json': JSON.stringify({ node: 'send-mail', settings: {} }),

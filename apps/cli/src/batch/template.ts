@@ -1,5 +1,6 @@
 import { dirname, extname, resolve } from 'node:path';
 import { MailError } from '@flowpost/core';
+import { sendEmailNode } from '@flowpost/node-adapter';
 import { readText, readYaml } from '../read-input.ts';
 
 /** A message for many: settings of the send-email node, with expressions over `row`. */
@@ -72,6 +73,15 @@ export async function readTemplate(path: string): Promise<BatchTemplate> {
   for (const never of ['async', 'store']) {
     if (given[never] !== undefined)
       throw invalid(path, `${never} means nothing in a batch`, 'Remove that line.');
+  }
+  const named = sendEmailNode.settings.safeParse(given).error?.issues;
+  // Of values nothing can be said before there is a row; a wrong name would be wrong in every one of them.
+  const unknown = named?.flatMap((one) =>
+    one.code === 'unrecognized_keys' && one.path.length === 0 ? one.keys : [],
+  );
+  if (unknown && unknown.length > 0) {
+    const hint = 'Correct the names; they are those of the send-email step (flowpost send --help).';
+    throw invalid(path, `there is no setting ${unknown.map((one) => JSON.stringify(one)).join(', ')}`, hint);
   }
   return { settings: { ...given, ...(hasBody && { [kind]: body }) }, folder: dirname(resolve(path)) };
 }
