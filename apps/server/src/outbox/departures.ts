@@ -22,8 +22,8 @@ interface Lane<Claim> {
   readonly waiting: Set<Claim>;
   /** Those of whom it is written down before it is their turn. */
   readonly ahead: Map<Claim, Ahead>;
-  /** Since when those leave whose turn it is. */
-  readonly leaving: Map<Claim, number>;
+  /** Those whose turn it is, and since when they leave. */
+  readonly leaving: Map<Claim, number | undefined>;
   /** How long the last one took to leave, in milliseconds. */
   tookMs: number;
 }
@@ -78,7 +78,7 @@ export class Departures<Claim extends Departing> {
     const ahead = lane.ahead.get(claim);
     lane.ahead.delete(claim);
     lane.waiting.delete(claim);
-    lane.leaving.set(claim, Number.POSITIVE_INFINITY);
+    lane.leaving.set(claim, undefined);
     const isFresh = ahead && this.#clock.now() - ahead.at < freshMs;
     const written = isFresh ? ahead.written : this.#writes.run(claim);
     this.#writeAhead(lane);
@@ -104,7 +104,7 @@ export class Departures<Claim extends Departing> {
     const lane = this.#lanes.get(claim.lane);
     if (!lane) return;
     const since = lane.leaving.get(claim);
-    if (since !== undefined) lane.tookMs = Math.max(0, this.#clock.now() - since);
+    if (since !== undefined) lane.tookMs = this.#clock.now() - since;
     lane.leaving.delete(claim);
     lane.ahead.delete(claim);
     lane.waiting.delete(claim);
