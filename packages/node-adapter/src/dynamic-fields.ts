@@ -1,5 +1,6 @@
 import { MailError } from '@flowpost/core';
 import { Liquid, Tokenizer, TokenKind, UndefinedVariableError } from 'liquidjs';
+import { asHtml, asOneAddress, asPhrase, asQuoted, asText, inAddresses } from './field-text.ts';
 import type { FlowData } from './flow/flow-data.ts';
 import { PlainTemplate } from './plain-template.ts';
 import { TextCache } from './text-cache.ts';
@@ -18,36 +19,8 @@ const limits = {
 const longestOutput = 50_000_000;
 const deepest = 50;
 
-/** How a value looks inside other text. */
-function asText(value: unknown): string {
-  if (value === undefined || value === null) return '';
-  if (Array.isArray(value)) return value.map(asText).join(', ');
-  if (value instanceof Date) return value.toISOString();
-  return typeof value === 'object' ? JSON.stringify(value) : String(value);
-}
-
-const escapes: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&#34;',
-  "'": '&#39;',
-};
-const asHtml = (value: unknown): string => asText(value).replace(/[&<>"']/g, (one) => escapes[one] ?? one);
-
 /** What the text of a field is, and so what a value may be in it. */
 export type FieldKind = 'text' | 'html' | 'addresses';
-
-/** A name before an address: one phrase (RFC 5322 section 3.2.5), whatever is in it. */
-const asPhrase = (value: unknown): string => `"${asText(value).replace(/["\\]/g, '\\$&')}"`;
-/** The same where the quotes are there already. */
-const asQuoted = (value: unknown): string => asText(value).replace(/["\\]/g, '\\$&');
-/** An address between angle brackets: one, or none at all. */
-function asOneAddress(value: unknown): string {
-  const text = asText(value);
-  if (/[\s,;<>"]/.test(text)) throw new Error('what stands in < > is not one address');
-  return text;
-}
 
 function engine(outputEscape: (value: unknown) => string): Liquid {
   const liquid = new Liquid({ ...limits, outputEscape });
@@ -68,36 +41,6 @@ const templates = {
 
 const plainTemplates = new TextCache(PlainTemplate.parse);
 const writers = { text: asText, html: asHtml };
-
-/** Where a value stands in a list of addresses decides what it may be: a name must not bring recipients of its own. */
-function inAddresses(text: string): string {
-  let done = '';
-  let from = 0;
-  for (;;) {
-    const open = text.indexOf('{{', from);
-    const close = open < 0 ? -1 : text.indexOf('}}', open);
-    if (close < 0) return done + text.slice(from);
-    const before = text.slice(from, open);
-    const space = /^\s*/.exec(text.slice(close + 2, close + 100))?.[0].length ?? 0;
-    const next = text[close + 2 + space];
-    const filter =
-      before.endsWith('"') && text[close + 2] === '"'
-        ? 'quoted'
-        : before.trimEnd().endsWith('<') && next === '>'
-          ? 'address'
-          : next === '<'
-            ? 'phrase'
-            : undefined;
-    const expression = text.slice(open, close);
-    // A hyphen takes away the space behind, and stays the last thing.
-    const [inner, end] = expression.endsWith('-') ? [expression.slice(0, -1), ' -}}'] : [expression, ' }}'];
-    const isAddress = filter === 'address';
-    done +=
-      (isAddress ? before.trimEnd() : before) +
-      (filter === undefined ? `${expression}}}` : `${inner} | flowpost_${filter}${end}`);
-    from = close + 2 + (isAddress ? space : 0);
-  }
-}
 
 const isDynamic = (text: string): boolean => text.includes('{{') || text.includes('{%');
 /** Exactly one expression, and so its value rather than text. */

@@ -2,40 +2,8 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import type { KeyPair } from './certificates.ts';
+import type { Fault, FaultStage } from './faults.ts';
 import { messageEnd } from './message-end.ts';
-
-/** Where in a delivery something goes wrong. */
-export const faultStages = [
-  'greeting',
-  'ehlo',
-  'starttls',
-  'handshake',
-  'auth',
-  'mail',
-  'rcpt',
-  'data',
-  'body',
-  'dot',
-] as const;
-export type FaultStage = (typeof faultStages)[number];
-
-/**
- * What goes wrong: the connection ends (`fin`), is reset (`rst`) or falls silent; the answer is a temporary or a final
- * refusal, no SMTP at all, without end, in several lines, or preceded by one nobody asked for.
- */
-export const faults = [
-  'fin',
-  'rst',
-  'silence',
-  '4yz',
-  '5yz',
-  'garbage',
-  'endless',
-  'multiline',
-  'early',
-  '421',
-] as const;
-export type Fault = (typeof faults)[number];
 
 export interface FaultServerOptions {
   readonly stage: FaultStage;

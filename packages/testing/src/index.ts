@@ -7,14 +7,8 @@ export {
   type TestCertificates,
 } from './certificates.ts';
 export { CuttingProxy, type CuttingProxyOptions } from './cutting-proxy.ts';
-export {
-  type Fault,
-  FaultServer,
-  type FaultServerOptions,
-  type FaultStage,
-  faultStages,
-  faults,
-} from './fault-server.ts';
+export { FaultServer, type FaultServerOptions } from './fault-server.ts';
+export { type Fault, type FaultStage, faultStages, faults } from './faults.ts';
 export { GoogleTokenEndpoint, type GoogleTokenEndpointOptions } from './google-token-endpoint.ts';
 export {
   type GraphInjection,
