@@ -62,7 +62,11 @@ process.on('SIGINT', () => undefined);
 for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
 // A signal to npm ends the shell in which npm started this, and neither of them says so.
 const parent = process.ppid;
-setInterval(() => process.ppid === parent || child.kill('SIGTERM'), 500).unref();
+const watch = setInterval(() => {
+  if (process.ppid === parent) return;
+  clearInterval(watch);
+  child.kill('SIGTERM');
+}, 500).unref();
 child.once('error', (error) => {
   process.stderr.write(`${node} cannot be started: ${error.message}\n`);
   process.exit(1);

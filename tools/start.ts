@@ -13,6 +13,8 @@ const main = fileURLToPath(new URL('../apps/server/src/main.ts', import.meta.url
 function start(name: string, program: string, args: readonly string[], env: NodeJS.ProcessEnv = {}) {
   const child = spawn(program, [...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    // Ctrl+C goes to everybody of a group. Whoever hears of it twice, from there and from here, does not stop in order.
+    detached: process.platform !== 'win32',
     env: { ...process.env, ...env },
   });
   children.push(child);
@@ -36,9 +38,7 @@ async function stop(): Promise<void> {
   await Promise.all(ended);
   process.exit();
 }
-process.once('SIGINT', stop);
-process.once('SIGTERM', stop);
-process.once('SIGHUP', stop);
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
 process.once('exit', () => {
   for (const child of children) child.kill();
 });

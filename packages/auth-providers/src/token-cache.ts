@@ -104,13 +104,13 @@ export class TokenCache {
     // Again at the end: the first one is that which nobody has asked for the longest.
     this.#entries.delete(key);
     this.#entries.set(key, entry);
-    if (this.#entries.size > mostEntries) this.#forgetOne();
+    if (this.#entries.size > mostEntries) this.#forgetOne(entry);
     return entry;
   }
 
-  #forgetOne(): void {
+  #forgetOne(except: Entry): void {
     for (const [key, entry] of this.#entries) {
-      if (!entry.isIdle) continue;
+      if (entry === except || !entry.isIdle) continue;
       this.#entries.delete(key);
       return;
     }

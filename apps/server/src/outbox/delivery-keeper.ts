@@ -107,6 +107,13 @@ export class DeliveryKeeper extends DeliveryReader {
 
   /** Deliveries that wait and have no job that would come for them. A safety net: there should be none. */
   async requeueForgotten(): Promise<number> {
+    const atOnce = 1_000;
+    let found = 0;
+    for (let last = atOnce; last === atOnce; found += last) last = await this.#requeueForgotten(atOnce);
+    return found;
+  }
+
+  async #requeueForgotten(atMost: number): Promise<number> {
     return this.database.transaction(async (transaction) => {
       // Row by row it would take time with the square of the backlog.
       await transaction.query('set local enable_hashjoin = on; set local enable_nestloop = off');
@@ -117,8 +124,8 @@ export class DeliveryKeeper extends DeliveryReader {
          select d.id, d.lane, d.next_at from flowpost.deliveries d
          where d.open and d.state = 'queued' and d.updated_at < now() - interval '1 minute'
            and not exists (select 1 from awaited where awaited.id = d.id::text)
-         limit 1000`,
-        [queue],
+         limit $2`,
+        [queue, atMost],
       );
       await this.enqueue(rows, transaction);
       return rows.length;

@@ -78,6 +78,20 @@ it('writes nothing down ahead where the database does one thing at a time', asyn
   expect(writes).toEqual([['m0'], ['m1']]);
 });
 
+it('one that ended while it was written down leaves nothing behind', async () => {
+  const { departures, writes, answer, at, first } = open();
+  await first(1);
+  const begun = [1, 2, 3].map((index) => departures.begin(at(index)));
+  for (const index of [1, 2, 3]) departures.end(at(index));
+  await answer();
+  await Promise.all(begun);
+  for (let index = 4; index < 12; index++) departures.end(at(index));
+  const next = departures.begin(at(12));
+  await answer();
+  expect(await next).toBe(true);
+  expect(writes.at(-1)).toEqual(['m12', 'm13']);
+});
+
 it('asks again when what was written ahead has waited for long: somebody else may have it by now', async () => {
   const { departures, clock, writes, lost, answer, at, first } = open();
   await first(1);

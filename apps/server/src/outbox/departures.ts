@@ -83,7 +83,8 @@ export class Departures<Claim extends Departing> {
     const written = isFresh ? ahead.written : this.#writes.run(claim);
     this.#writeAhead(lane);
     const isMine = await written;
-    lane.leaving.set(claim, this.#clock.now());
+    // It may have ended meanwhile.
+    if (isMine && lane.leaving.has(claim)) lane.leaving.set(claim, this.#clock.now());
     return isMine;
   }
 

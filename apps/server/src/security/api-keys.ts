@@ -1,5 +1,5 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
-import type { Queryable } from '../database/database.ts';
+import type { Database } from '../database/database.ts';
 
 export const scopes = ['send', 'admin'] as const;
 /** `send` runs nodes and sees deliveries; `admin` does everything. */
@@ -35,10 +35,10 @@ const toKey = ({ id, name, scopes: of, created_at }: Row): ApiKey => ({
 
 /** The keys of those who may call the API. They are written `fp_ID_SECRET`, and only a hash of the secret is kept. */
 export class ApiKeys {
-  readonly #database: Queryable;
+  readonly #database: Database;
   readonly #known = new Map<string, { readonly row: Row | undefined; readonly until: number }>();
 
-  constructor(database: Queryable) {
+  constructor(database: Database) {
     this.#database = database;
   }
 
@@ -67,16 +67,21 @@ export class ApiKeys {
    * @returns whether it was; `last` when it is the last one.
    */
   async revoke(id: string): Promise<boolean | 'last'> {
-    const isAdmin = `'admin' = any(scopes) and revoked_at is null`;
-    const rows = await this.#database.query(
-      `update flowpost.api_keys set revoked_at = now() where id = $1 and revoked_at is null
-         and (not 'admin' = any(scopes) or exists (select 1 from flowpost.api_keys where id <> $1 and ${isAdmin}))
-       returning id`,
-      [id],
-    );
+    const revoked = await this.#database.transaction(async (transaction) => {
+      // Held by one at a time: two that each take one of the last two would leave none.
+      const good = await transaction.query<{ id: string; scopes: Scope[] }>(
+        'select id, scopes from flowpost.api_keys where revoked_at is null order by id for update',
+      );
+      const key = good.find((one) => one.id === id);
+      if (!key) return false;
+      const isAdmin = ({ scopes: of }: { readonly scopes: readonly Scope[] }): boolean =>
+        of.includes('admin');
+      if (isAdmin(key) && good.filter(isAdmin).length === 1) return 'last';
+      await transaction.query('update flowpost.api_keys set revoked_at = now() where id = $1', [id]);
+      return true;
+    });
     this.#known.delete(id);
-    if (rows.length > 0) return true;
-    return (await this.list()).some((one) => one.id === id) && 'last';
+    return revoked;
   }
 
   /** Who a key belongs to; undefined for one that is not good. Takes the same time whether or not there is such a key. */

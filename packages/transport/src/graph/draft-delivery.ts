@@ -59,7 +59,7 @@ export class DraftDelivery {
       ...{ method: 'POST', path: `/messages/${this.#id}/attachments`, body, contentType: 'application/json' },
       ...{ expect: 201, permission: 'Mail.ReadWrite', limitMs: requestMs },
     });
-    await answer.body?.cancel();
+    await leave(answer);
   }
 
   async #upload(attachment: OpenedAttachment): Promise<void> {
@@ -86,7 +86,7 @@ export class DraftDelivery {
         requestMs,
       );
       if (answer.status > 201) throw await graphRefusal(answer, 'envelope', 'Mail.ReadWrite', scrub);
-      await answer.body?.cancel();
+      await leave(answer);
       sent += range.length;
     }
     if (sent === sizeBytes) return;
@@ -133,6 +133,11 @@ export class DraftDelivery {
       .catch(() => undefined);
   }
 }
+
+/** What is not read holds a connection. That it cannot be left any more is no news: the answer was there. */
+const leave = async (answer: Response): Promise<void> => {
+  await answer.body?.cancel().catch(() => undefined);
+};
 
 function hideUrl(text: string, url: string): string {
   const { pathname, search, searchParams } = new URL(url);

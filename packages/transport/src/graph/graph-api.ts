@@ -65,7 +65,7 @@ function reasonOf(thrown: unknown): { readonly cause: unknown; readonly code: st
   const first = cause instanceof AggregateError ? cause.errors[0] : cause;
   const code = String((first as { code?: unknown })?.code ?? '');
   // What has no code of the system may repeat what was to be sent.
-  return { cause: code === '' ? undefined : first, code };
+  return { cause: code === '' ? new Error('the request failed') : first, code };
 }
 
 /** Requests to Graph about one user's mail: with a token, within time, and with failures that say how far they got. */

@@ -121,6 +121,16 @@ it('an answer without end is not read to it', async () => {
   expect(written).toBeLessThan(50_000_000);
 });
 
+it('a redirect, as of a portal one has to log in to, is a failure that may pass', async () => {
+  const found = await failure((_, response) => response.writeHead(302, { location: '/login' }).end());
+  expect(found).toMatchObject({
+    code: 'CONNECTION_LOST',
+    phase: 'envelope',
+    retryable: true,
+    inDoubt: false,
+  });
+});
+
 it('a token with a line break in it is not sent, and stands in no error', async () => {
   await using server = await startServer((_, response) => response.writeHead(202).end());
   await using sender = createSender(server.connection('SECRET-TO\nKEN-12345'));
