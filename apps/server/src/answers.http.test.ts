@@ -1,4 +1,6 @@
 import { SmtpInbox } from '@flowpost/testing';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import { default as formats } from 'ajv-formats';
 import { expect, it } from 'vitest';
 import { startLocal } from './testing/local-server.test-support.ts';
 
@@ -66,4 +68,43 @@ it('the last key that can make others stays, and who has lost it gets another at
   expect(again.key).not.toBe(other.key);
   expect((await again.client.get('/v1/api-keys')).body.keys).toHaveLength(2);
   await first[Symbol.asyncDispose]();
+});
+
+it('what may be written passes the schema that is published, and nothing else', async () => {
+  await using local = await startLocal();
+  const { body } = await local.client.get('/v1/nodes');
+  const ajv = new Ajv2020({ strict: false });
+  (formats as unknown as (ajv: Ajv2020) => void)(ajv);
+  const { settingsSchema } = body.nodes.find(({ type }: { type: string }) => type === 'send-email');
+  const isValid = ajv.compile(settingsSchema);
+  const auth = { kind: 'basic', username: 'u', password: 'p' };
+  for (const connection of ['@mail', 'smtps://u:p@x.org', { service: 'Gmail', auth }, { host: 'x.org' }])
+    expect(isValid({ ...settings('x'), connection })).toBe(true);
+  expect(isValid(settings('@mail', { priority: '{{ input.p }}', attachments: { $variable: 'files' } }))).toBe(
+    true,
+  );
+  for (const wrong of [{ priority: 'soon' }, { subjct: 'x' }, { connection: { hosts: 'x.org' } }])
+    expect(isValid({ ...settings('@mail'), ...wrong })).toBe(false);
+});
+
+it('a connection that is not there is a mistake like others: the flow says what becomes of it', async () => {
+  await using local = await startLocal();
+  const run = (more: object) =>
+    local.client.post('/v1/nodes/send-email/runs', { settings: settings('@nope', more) });
+  expect((await run({})).body).toMatchObject({
+    status: 404,
+    code: 'CONNECTION_NOT_FOUND',
+    outcome: { kind: 'halt' },
+  });
+  const store = { target: 'context', key: 'mail' };
+  expect((await run({ stopOnError: false, store })).body).toMatchObject({
+    outcome: { kind: 'continue', error: { code: 'CONNECTION_NOT_FOUND' } },
+    flow: { context: { mail: { error: { code: 'CONNECTION_NOT_FOUND' } } } },
+  });
+});
+
+it('events go on from one that is known, and from no other', async () => {
+  await using local = await startLocal();
+  const headers = { authorization: `Bearer ${local.key}`, 'last-event-id': 'bogus' };
+  expect((await fetch(`${local.url}/v1/events`, { headers })).status).toBe(422);
 });

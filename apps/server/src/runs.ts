@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import {
   createMessageId,
   EncryptedText,
+  isMailError,
   type Logger,
   MailError,
   type SecretBox,
@@ -97,8 +98,14 @@ export class Runs {
     const flow = parseFlowData(request.flow);
     const before = await this.#answeredBefore(request);
     if (before) return before;
-    const { settings, connectionId } = await this.#withConnection(request.settings);
     const host = { flow, nodeId: request.nodeId };
+    const opened = await this.#withConnection(request.settings).catch((error) => {
+      if (isMailError(error) && error.code === 'CONNECTION_NOT_FOUND') return error;
+      throw error;
+    });
+    // The flow's author says what becomes of it, as with every other mistake in the settings.
+    if (isMailError(opened)) return answerOf(new NodeRun(node, request.settings, host).failed(opened));
+    const { settings, connectionId } = opened;
     const run = new NodeRun(node, settings, host);
     let prepared: PreparedRun;
     try {

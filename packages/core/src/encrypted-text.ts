@@ -100,7 +100,8 @@ export class SecretBox {
     const [first] = keys;
     if (!first) throw new MailError('SECRET_KEY_INVALID', 'At least one secret key is needed.');
     for (const { id, key } of keys) {
-      if (!/^[\w.-]{1,64}$/.test(id) || key.length !== keyBytes) {
+      // Plain JavaScript may bring the text of a key, which is for `fromText`.
+      if (!/^[\w.-]{1,64}$/.test(id) || key?.length !== keyBytes) {
         throw new MailError('SECRET_KEY_INVALID', 'A secret key has an invalid id, or is not 32 bytes long.');
       }
     }

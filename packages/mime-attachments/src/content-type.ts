@@ -1,5 +1,5 @@
 import { isMediaType } from '@flowpost/core';
-import { detectMimeType } from 'nodemailer/lib/mime-funcs/mime-types';
+import { detectExtension, detectMimeType } from 'nodemailer/lib/mime-funcs/mime-types';
 import type { AttachmentSource, StreamedContent } from './attachment-source.ts';
 
 export const octetStream = 'application/octet-stream';
@@ -11,6 +11,12 @@ export function typeByName(filename: string): string | undefined {
   const type = /\.[^.]+$/.test(filename) ? detectMimeType(filename) : octetStream;
   // The table has a multipart type or two, which a part without parts cannot be.
   return type === octetStream || !isMediaType(type) ? undefined : type;
+}
+
+/** What the name of a file of a media type ends with, without the dot; `bin` where there is nothing usual. */
+export function extensionOf(contentType: string): string {
+  const extension = detectExtension(contentType.split(';')[0]?.trim());
+  return /^\w+$/.test(extension) ? extension : 'bin';
 }
 
 async function firstBytes(content: Buffer | StreamedContent): Promise<Uint8Array> {

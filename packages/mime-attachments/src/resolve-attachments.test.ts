@@ -183,6 +183,17 @@ it.each([
   expect(await resolve(attachment)).toMatchObject({ contentType });
 });
 
+it.each([
+  [{ kind: 'bytes', content: png }, 'attachment.png'],
+  [{ kind: 'bytes', content: new Uint8Array(1) }, 'attachment.bin'],
+  [{ kind: 'base64', content: 'eA==', contentType: 'application/pdf' }, 'attachment.pdf'],
+  [{ kind: 'custom', content: '{}', contentType: 'application/json' }, 'attachment.json'],
+  [{ kind: 'bytes', content: png, contentType: 'x/y' }, 'attachment.bin'],
+  [{ kind: 'text', content: 'x' }, 'attachment.txt'],
+] as const)('%j is called %s', async (attachment, filename) => {
+  expect(await resolve(attachment)).toMatchObject({ filename });
+});
+
 describe('data URLs', () => {
   it.each([
     ['data:,a%20b%C3%BC', 'a b\u00fc', undefined],

@@ -7,7 +7,7 @@ import {
   checkSize,
   type StreamedContent,
 } from './attachment-source.ts';
-import { octetStream, typeByContent, typeByName } from './content-type.ts';
+import { extensionOf, octetStream, typeByContent, typeByName } from './content-type.ts';
 import { readBase64 } from './kinds/base64.ts';
 import { readBytes } from './kinds/bytes.ts';
 import { readCustom } from './kinds/custom.ts';
@@ -67,16 +67,18 @@ function finish(
 ): ContentAttachment | Promise<ContentAttachment> {
   const { content } = source;
   assertFits(content, context);
-  const filename = attachment.filename ?? source.filename ?? 'attachment.bin';
-  const problem = headerTextProblem(filename);
+  const given = attachment.filename ?? source.filename;
+  const problem = given !== undefined && headerTextProblem(given);
   if (problem) throw attachmentError('HEADER_INVALID', `its file name cannot be used: ${problem}.`, context);
   const withType = (type: string): ContentAttachment => ({
     content,
-    filename,
+    // Whoever opens it goes by the end of its name.
+    filename: given ?? `attachment.${extensionOf(type)}`,
     contentType: withCharset(type, attachment),
     ...(attachment.contentId !== undefined && { contentId: attachment.contentId }),
   });
-  const known = attachment.contentType ?? source.contentType ?? typeByName(filename) ?? source.fallbackType;
+  const known =
+    attachment.contentType ?? source.contentType ?? (given && typeByName(given)) ?? source.fallbackType;
   return known === undefined
     ? typeByContent(source).then((type) => withType(type ?? octetStream))
     : withType(known);

@@ -56,7 +56,7 @@ describe.each(types)('%s', (type) => {
 it('the schema tells defaults and choices', () => {
   const [node] = JSON.parse(JSON.stringify(listNodes()));
   expect(node.settingsSchema.properties.priority).toMatchObject({
-    enum: ['high', 'normal', 'low'],
+    anyOf: [{ enum: ['high', 'normal', 'low'] }, { type: 'string' }, { required: ['$variable'] }],
     default: 'normal',
   });
 });

@@ -65,7 +65,8 @@ export function parseWith<Schema extends z.ZodType>(
   const issues = found.map((issue): SchemaIssue => {
     const problem = issue.code === 'custom' ? issue.params?.problem : undefined;
     const { path } = issue;
-    const isMissing = issue.code === 'invalid_type' && path.length > 0 && at(value, path) === undefined;
+    const isWrong = issue.code === 'invalid_type' || issue.code === 'invalid_union';
+    const isMissing = isWrong && path.length > 0 && at(value, path) === undefined;
     const message = isMissing ? 'it is missing' : issue.message;
     return { path: formatPath(path), message, ...(typeof problem === 'string' && { problem }) };
   });

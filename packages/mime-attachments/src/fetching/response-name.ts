@@ -1,5 +1,5 @@
 import { parse } from 'content-disposition';
-import { detectExtension } from 'nodemailer/lib/mime-funcs/mime-types';
+import { extensionOf } from '../content-type.ts';
 
 const longest = 255;
 
@@ -39,7 +39,7 @@ function nameInPath({ pathname }: URL, contentType: string | undefined): string 
   }
   const name = safeName(decoded);
   if (name === undefined || contentType === undefined || /\.[^.]+$/.test(name)) return name;
-  return `${name}.${detectExtension(contentType.split(';')[0]?.trim())}`;
+  return `${name}.${extensionOf(contentType)}`;
 }
 
 /** What a downloaded attachment is called when its author gave it no name. */

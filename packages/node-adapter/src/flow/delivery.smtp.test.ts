@@ -240,6 +240,19 @@ describe('loop guard', () => {
     });
     expect(receiptOf(await run(settingsFor(inbox.url, { loopGuard: false }), {}, flow)).status).toBe('sent');
   });
+
+  it.each([{}, { type: 'email' }, { kind: 'Mail' }, { kind: 'e-mail' }])(
+    'knows an e-mail that says of itself %j',
+    async (said) => {
+      await using inbox = await SmtpInbox.start();
+      const trigger = { ...said, from: 'Ann <ann@x.org>' };
+      expect(await run(settingsFor(inbox.url), {}, { trigger })).toMatchObject({
+        error: { code: 'MAIL_LOOP_BLOCKED' },
+      });
+      const other = { trigger: { kind: 'timer', from: 'ann@x.org' } };
+      expect(receiptOf(await run(settingsFor(inbox.url), {}, other)).status).toBe('sent');
+    },
+  );
 });
 
 describe('dynamic fields', () => {

@@ -69,9 +69,16 @@ function headerValues(value: unknown): string[] {
   return list.map((one) => (isPlainValue(one) ? String(one) : addressText(one)));
 }
 
+/** A trigger that does not say what it is and has what an e-mail has is one: better one answer too few than one too many. */
+function isMail(trigger: Readonly<Record<string, unknown>>): boolean {
+  const kind = trigger.kind ?? trigger.type;
+  if (kind === undefined) return trigger.from !== undefined || trigger.headers !== undefined;
+  return typeof kind === 'string' && /^(?:e-?)?mail$/i.test(kind);
+}
+
 /** The e-mail that started the flow; undefined when something else did. */
 export function mailTrigger({ trigger }: FlowData): MailTrigger | undefined {
-  if (typeof trigger?.kind !== 'string' || trigger.kind.toLowerCase() !== 'email') return undefined;
+  if (!trigger || !isMail(trigger)) return undefined;
   const headers = new Map<string, string[]>();
   for (const [name, value] of headerEntries(trigger.headers)) {
     const key = name.toLowerCase();

@@ -1,4 +1,4 @@
-import { MailError, parseMessage } from '@flowpost/core';
+import { isMailError, MailError, parseMessage } from '@flowpost/core';
 import { previewMessage } from '@flowpost/transport';
 import { z } from 'zod';
 import { type DeliveryState, deliveryStates } from '../../outbox/delivery.ts';
@@ -92,7 +92,8 @@ export const deliveryRoutes = ({
       method: 'GET',
       path: '/v1/deliveries/{id}/message',
       operationId: 'getDeliveryMessage',
-      summary: 'The message of a delivery',
+      summary:
+        'The message of a delivery, composed anew: with the date of now, and attachments as they are now',
       params: ref,
       answers: {
         200: { description: 'The message (RFC 5322).', schema: z.string(), contentType: 'message/rfc822' },
@@ -110,6 +111,16 @@ export const deliveryRoutes = ({
         const { body } = await previewMessage(message, (await connections.unseal(stored.sealed)) as never, {
           secretBox,
           attachments,
+        }).catch((error) => {
+          if (!isMailError(error) || error.category !== 'attachment') throw error;
+          // Its own hint says that nothing was sent, of which this knows nothing.
+          const hint =
+            'The message is composed anew for this, and what was attached to it is not there any more.';
+          throw new MailError(error.code, error.message, {
+            phase: error.phase,
+            hint,
+            details: error.details,
+          });
         });
         return reply.type('message/rfc822').send(body);
       },

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
+import { MailError } from '@flowpost/core';
 import { z } from 'zod';
 import type { FlowpostServer } from '../../server.ts';
 import { type Route, route } from '../route.ts';
@@ -77,7 +78,8 @@ export const operationRoutes = (
     method: 'GET',
     path: '/v1/events',
     operationId: 'events',
-    summary: 'Changes of deliveries as they happen, as server-sent events',
+    summary:
+      'Changes of deliveries as they happen, as server-sent events; with the header Last-Event-ID, those since then',
     tag: 'deliveries',
     scope: 'send',
     query: eventsQuery,
@@ -95,8 +97,13 @@ export const operationRoutes = (
         [0],
       );
       const resumed = request.headers['last-event-id'];
-      const isResumed = typeof resumed === 'string' && cursorPattern.test(resumed);
-      let after = query.after ?? (isResumed ? resumed : (newest?.cursor ?? '0.0'));
+      const hasId = typeof resumed === 'string' && resumed !== '';
+      if (hasId && !cursorPattern.test(resumed)) {
+        throw new MailError('INPUT_INVALID', 'Last-Event-ID: it is none of these events.', {
+          details: { issues: [{ path: 'Last-Event-ID', message: 'the id of an event, such as 812.3' }] },
+        });
+      }
+      let after = query.after ?? (hasId ? resumed : (newest?.cursor ?? '0.0'));
       reply.hijack();
       raw.writeHead(200, {
         'content-type': 'text/event-stream',
