@@ -46,13 +46,11 @@ export async function readYaml(content: string): Promise<{ value: unknown } | { 
   }
 }
 
-let isInputRead = false;
-
 /** The value itself, or the content of a file named as `@FILE`, or standard input for `@-`. */
 export async function readValue(value: string): Promise<string> {
   if (value === '@-') {
-    if (isInputRead) throw new UsageError('Standard input can be read once only, so give @- once.');
-    isInputRead = true;
+    if (process.stdin.readableEnded)
+      throw new UsageError('Standard input can be read once only, so give @- once.');
     return text(process.stdin);
   }
   return value.startsWith('@') ? readText(value.slice(1)) : value;

@@ -99,7 +99,7 @@ export class Runs {
     const before = await this.#answeredBefore(request);
     if (before) return before;
     const host = { flow, nodeId: request.nodeId };
-    const opened = await this.#withConnection(request.settings).catch((error) => {
+    const opened = await this.#options.connections.inSettings(request.settings).catch((error) => {
       if (isMailError(error) && error.code === 'CONNECTION_NOT_FOUND') return error;
       throw error;
     });
@@ -126,14 +126,6 @@ export class Runs {
     const answer = answerOf(await this.#sendNow(delivery, run, prepared), delivery.id);
     if (request.idempotencyKey !== undefined) await this.#keep(delivery.id, answer);
     return answer;
-  }
-
-  /** `"connection": "@NAME"` is a stored connection, by name or id. */
-  async #withConnection(settings: RunRequest['settings']) {
-    const { connection } = settings;
-    if (typeof connection !== 'string' || !connection.startsWith('@')) return { settings };
-    const { id, connection: opened } = await this.#options.connections.open(connection.slice(1));
-    return { settings: { ...settings, connection: opened }, connectionId: id };
   }
 
   async #deliveryOf(

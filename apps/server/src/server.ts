@@ -161,10 +161,10 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
 
   await recovery.start();
   const isFirst = (await keys.list()).length === 0;
-  const { key: firstKey = undefined } =
-    isFirst || config.makesKey
-      ? await keys.create(isFirst ? 'first' : 'made at start', ['admin', 'send'])
-      : {};
+  const made = isFirst || config.makesKey;
+  const firstKey = made
+    ? (await keys.create(isFirst ? 'first' : 'made at start', ['admin', 'send'])).key
+    : undefined;
   const routes: Route[] = [
     ...nodeRoutes(server),
     ...deliveryRoutes(server),

@@ -1,6 +1,12 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
-import { constants, open, stat } from 'node:fs/promises';
-import { type ErrorCode, type ErrorDetails, MailError } from '@flowpost/core';
+import { stat } from 'node:fs/promises';
+import {
+  type ErrorCode,
+  type ErrorDetails,
+  MailError,
+  NoSuitableFile,
+  readRegularFile,
+} from '@flowpost/core';
 import {
   decryptPrivateKey,
   IterationBudget,
@@ -44,14 +50,12 @@ export async function readCertificateFile(path: string): Promise<Buffer> {
     EPERM: 'CERTIFICATE_ACCESS_DENIED',
   };
   try {
-    await using handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
-    const stats = await handle.stat();
-    if (!stats.isFile())
-      throw certificateError('CERTIFICATE_NOT_A_FILE', `${path} is not a regular file.`, { path });
-    assertSize(stats.size);
-    return await handle.readFile();
+    return await readRegularFile(path, maxFileBytes);
   } catch (cause) {
-    if (cause instanceof MailError) throw cause;
+    if (cause instanceof NoSuitableFile) {
+      if (cause.code === 'EFBIG') throw tooLarge(cause.sizeBytes, maxFileBytes);
+      throw certificateError('CERTIFICATE_NOT_A_FILE', `${path} is not a regular file.`, { path });
+    }
     const reason = (cause as NodeJS.ErrnoException).code ?? 'UNKNOWN';
     const code = codes[reason] ?? 'CERTIFICATE_UNREADABLE';
     throw certificateError(

@@ -89,6 +89,7 @@ export type { Lookup } from './ports/lookup.ts';
 export { MemoryTokenStore, type StoredTokens, type TokenStore } from './ports/token-store.ts';
 export { readText } from './read-text.ts';
 export type { RejectedRecipient, SendReceipt, SendTimings } from './receipt.ts';
+export { NoSuitableFile, readRegularFile } from './regular-file.ts';
 export { revealSecret, type Secret, SecretBytes, SecretText } from './secret.ts';
 export {
   type DeliveryNotification,

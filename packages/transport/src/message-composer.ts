@@ -1,8 +1,8 @@
-import { constants, open } from 'node:fs/promises';
 import {
   type Dkim,
   type EmailMessageInput,
   MailError,
+  readRegularFile,
   revealSecret,
   type SecretBox,
   type SmtpConnection,
@@ -41,22 +41,13 @@ type ComposedFor = Pick<SmtpConnection, 'from' | 'dkim'> & {
 /** The longest RSA key anybody has is a tenth of it. */
 const largestKeyBytes = 64 * 1024;
 
-/** A regular file, and not too large: a device or a pipe would never end. */
-async function readKeyFile(path: string): Promise<string> {
-  await using handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
-  const stats = await handle.stat();
-  if (!stats.isFile() || stats.size > largestKeyBytes)
-    throw Object.assign(new Error('no key file'), { code: stats.isFile() ? 'EFBIG' : 'ENOTSUP' });
-  return await handle.readFile('utf8');
-}
-
 async function readKey(
   { privateKey, privateKeyFile = '' }: Dkim,
   box: SecretBox | undefined,
 ): Promise<string> {
   if (privateKey !== undefined) return revealSecret(privateKey, box);
   try {
-    return await readKeyFile(privateKeyFile);
+    return (await readRegularFile(privateKeyFile, largestKeyBytes)).toString('utf8');
   } catch (cause) {
     throw new MailError('DKIM_KEY_INVALID', `The file of the DKIM key cannot be read: ${privateKeyFile}.`, {
       details: { path: privateKeyFile, reason: (cause as NodeJS.ErrnoException).code },

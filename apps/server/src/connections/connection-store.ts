@@ -160,6 +160,21 @@ export class ConnectionStore {
     return true;
   }
 
+  /**
+   * Settings with the stored connection that they name, by name or id, as in `"connection": "@NAME"`; others as they are.
+   *
+   * @returns the id of the connection as well, unless it came with the settings.
+   * @throws MailError as {@link open} does.
+   */
+  async inSettings(
+    settings: Readonly<Record<string, unknown>>,
+  ): Promise<{ readonly settings: Readonly<Record<string, unknown>>; readonly connectionId?: string }> {
+    const { connection } = settings;
+    if (typeof connection !== 'string' || !connection.startsWith('@')) return { settings };
+    const { id, connection: opened } = await this.open(connection.slice(1));
+    return { settings: { ...settings, connection: opened }, connectionId: id };
+  }
+
   /** The connection of an id or a name, ready to be used. @throws MailError `CONNECTION_NOT_FOUND`. */
   async open(ref: string): Promise<OpenConnection> {
     const known = this.#recent.get(ref);

@@ -16,7 +16,8 @@ export interface DeliveryJob {
   readonly deliveries?: readonly string[];
 }
 
-interface Due {
+/** A delivery that waits, and when for; at once without a time. */
+export interface Due {
   readonly id: string;
   readonly lane: string;
   readonly next_at: Date | null;
@@ -76,12 +77,7 @@ export class DeliveryKeeper extends DeliveryReader {
     except: () => readonly string[] = () => [],
   ): Promise<{ state: DeliveryState }[]> {
     return this.database.transaction(async (transaction) => {
-      const recovered = await transaction.query<{
-        id: string;
-        state: DeliveryState;
-        lane: string;
-        next_at: null;
-      }>(
+      const recovered = await transaction.query<Due & { readonly state: DeliveryState }>(
         `with mine as (
            update flowpost.deliveries set worker = null, next_at = null, updated_at = now(),
              state = case when state = 'committing' then 'in-doubt' when mode = 'async' then 'queued' else 'failed' end,

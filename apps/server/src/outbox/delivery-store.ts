@@ -2,7 +2,7 @@ import { MailError } from '@flowpost/core';
 import { forPgBoss, type Queryable } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
 import type { ClaimedDelivery, DeliveryState, Settlement, StoredRequest } from './delivery.ts';
-import { type DeliveryJob, DeliveryKeeper, queue } from './delivery-keeper.ts';
+import { type DeliveryJob, DeliveryKeeper, type Due, queue } from './delivery-keeper.ts';
 import type { Known } from './delivery-reader.ts';
 import type { DeliveryRow } from './delivery-row.ts';
 
@@ -148,7 +148,7 @@ export class DeliveryStore extends DeliveryKeeper {
     transaction: Queryable,
   ): Promise<void> {
     const isTaken = new Set(taken.map(({ id }) => id));
-    const left = await transaction.query<{ id: string; lane: string; next_at: Date | null }>(
+    const left = await transaction.query<Due>(
       `select id, lane, next_at from flowpost.deliveries
        where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second') order by id`,
       [ids.filter((id) => !isTaken.has(id))],
@@ -188,7 +188,7 @@ export class DeliveryStore extends DeliveryKeeper {
     }));
     const write = (queryable: Queryable) =>
       // One that was declared in doubt because its process seemed dead is settled all the same when it comes back.
-      queryable.query<{ id: string; state: string; lane: string; next_at: Date | null }>(
+      queryable.query<Due & { readonly state: string }>(
         `with mine as (
            update flowpost.deliveries d set state = given.state, receipt = coalesce(given.receipt, d.receipt), error = given.error,
              next_at = given.next_at, worker = null, updated_at = now(),
@@ -234,7 +234,7 @@ export class DeliveryStore extends DeliveryKeeper {
     detail?: object,
   ): Promise<boolean> {
     return this.database.transaction(async (transaction) => {
-      const moved = await transaction.query<{ id: string; lane: string; next_at: null }>(
+      const moved = await transaction.query<Due>(
         `with mine as (
            update flowpost.deliveries set state = $3, worker = null, next_at = null, updated_at = now(),
              open = $3 in ('queued', 'in-doubt'), answer = null, error = case when $3 = 'sent' then null else error end,

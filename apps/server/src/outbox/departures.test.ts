@@ -60,18 +60,12 @@ it('writes as many down ahead as leave, and no more, where messages leave fast',
   expect(writes.slice(2)).toEqual([['m5']]);
 });
 
-it('writes nothing down ahead where messages take their time', async () => {
-  const { departures, writes, answer, at, first } = open();
-  await first(20);
-  const begun = departures.begin(at(1));
-  await answer();
-  expect(await begun).toBe(true);
-  expect(writes).toEqual([['m0'], ['m1']]);
-});
-
-it('writes nothing down ahead where the database does one thing at a time', async () => {
-  const { departures, writes, answer, at, first } = open({ writesAhead: false });
-  await first(1);
+it.each([
+  ['messages take their time', true, 20],
+  ['the database does one thing at a time', false, 1],
+])('writes nothing down ahead where %s', async (_, writesAhead, tookMs) => {
+  const { departures, writes, answer, at, first } = open({ writesAhead });
+  await first(tookMs);
   const begun = departures.begin(at(1));
   await answer();
   expect(await begun).toBe(true);

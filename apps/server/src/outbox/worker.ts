@@ -110,7 +110,7 @@ export class OutboxWorker {
             continue;
           }
         }
-        const isTime = delay(pollMs, 'look', { signal }).catch(() => undefined);
+        const isTime = delay(pollMs, undefined, { signal }).catch(() => undefined);
         await Promise.race([woken, isTime]);
       } catch (error) {
         this.#foundNothing = undefined;

@@ -1,8 +1,8 @@
+import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { ConnectionInput, EmailMessageInput } from '@flowpost/core';
 import { RawServer, speakSmtp } from '@flowpost/testing';
 import { expect, it } from 'vitest';
@@ -172,7 +172,7 @@ it('does not call beforeData a second time: whoever was told that the message le
     async beforeData() {
       calls++;
       socket?.end('421 too slow\r\n');
-      await delay(50);
+      await once(socket as Socket, 'close');
     },
   });
   await expect(sent).rejects.toMatchObject({

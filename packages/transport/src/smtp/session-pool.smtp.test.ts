@@ -238,13 +238,14 @@ it('a server that goes on talking to a parked session is not listened to', async
 });
 
 it('a server that answers without end while a hook runs ends the send', async () => {
+  const hungUp = Promise.withResolvers<void>();
   await using server = await RawServer.start((socket) => {
-    socket.on('error', () => undefined);
+    socket.on('error', () => undefined).once('close', () => hungUp.resolve());
     speakSmtp(socket, (command) =>
       command === 'DATA' ? `354 go\r\n${'250 x\r\n'.repeat(200_000)}` : undefined,
     );
   });
   await using sender = createSender({ host: '127.0.0.1', port: server.port, tls: 'none' });
-  const sent = sender.send(message, { beforeData: () => new Promise((resolve) => setTimeout(resolve, 500)) });
+  const sent = sender.send(message, { beforeData: () => hungUp.promise });
   await expect(sent).rejects.toMatchObject({ code: 'PROTOCOL_VIOLATED', inDoubt: false });
 });

@@ -1,6 +1,5 @@
 import { type Clock, isMailError, MailError } from '@flowpost/core';
 import { Slots } from '../slots.ts';
-import type { EarlyEnvelope } from './deliveries.ts';
 import type { SmtpSession } from './smtp-session.ts';
 import type { TranscriptListener } from './transcript.ts';
 
@@ -55,8 +54,8 @@ export class SessionPool {
   readonly #offered = new Set<Lent>();
   /** When the server may be sent another envelope with the message before it, in Unix milliseconds. */
   #aheadFrom = 0;
-  /** How many sessions in a row ended when such an envelope came. */
-  #endedEarly = 0;
+  /** The session that ended when such an envelope came, as long as none has been heard since. */
+  #endedEarly: SmtpSession | undefined;
   #closed = false;
 
   constructor(options: SessionPoolOptions) {
@@ -126,10 +125,12 @@ export class SessionPool {
   }
 
   /** One session that ends after a message is no news. When the next one does so too, that is why. */
-  #learn(early: EarlyEnvelope | undefined): void {
-    if (early === 'heard') this.#endedEarly = 0;
-    if (early === 'unheard' || (early === 'ended' && ++this.#endedEarly > 1))
-      this.#aheadFrom = this.#options.clock.now() + unheardMs;
+  #learn(session: SmtpSession): void {
+    const { early } = session;
+    const isSecond = early === 'ended' && this.#endedEarly !== undefined && this.#endedEarly !== session;
+    if (early === 'unheard' || isSecond) this.#aheadFrom = this.#options.clock.now() + unheardMs;
+    if (early === 'heard') this.#endedEarly = undefined;
+    else if (early === 'ended') this.#endedEarly = session;
   }
 
   /** Who waits would log in with what was refused just now, and enough of that locks a mailbox. */
@@ -169,7 +170,7 @@ export class SessionPool {
 
   /** Takes a session back: parks it, or closes it when it is not to be kept. */
   async giveBack({ session, lent }: Lease, keep: boolean): Promise<void> {
-    this.#learn(session.early);
+    this.#learn(session);
     if (--lent.holders > 0) return;
     this.#offered.delete(lent);
     const park = keep && !this.#closed && this.#isGood(session);

@@ -79,6 +79,7 @@ export class SmtpChannel {
     this.#socket = socket;
     this.#parser = new ReplyParser();
     this.#unread = [];
+    this.#unreadSize = 0;
     this.#listen();
   }
 

@@ -39,26 +39,17 @@ export const keyRoutes = ({ keys }: Pick<FlowpostServer, 'keys'>) => [
     params: z.strictObject({ id: z.string().min(1).max(64) }),
     answers: { 204: { description: 'It is no longer good; within seconds in other processes.' } },
     async handle({ params, request, reply }) {
+      const refuse = (...[status, code, detail, hint]: [number, string, string, string]) =>
+        reply
+          .status(status)
+          .type('application/problem+json')
+          .send(httpProblem(status, code, detail, hint, request.id));
       const revoked = await keys.revoke(params.id);
       if (revoked === true) return reply.status(204).send();
-      if (revoked === 'last') {
-        const last = httpProblem(
-          409,
-          'KEY_IS_LAST',
-          'It is the last key with the scope admin.',
-          'Make another one first: POST /v1/api-keys.',
-          request.id,
-        );
-        return reply.status(409).type('application/problem+json').send(last);
-      }
-      const problem = httpProblem(
-        404,
-        'KEY_NOT_FOUND',
-        'There is no such key.',
-        'GET /v1/api-keys lists them.',
-        request.id,
-      );
-      return reply.status(404).type('application/problem+json').send(problem);
+      if (revoked === false)
+        return refuse(404, 'KEY_NOT_FOUND', 'There is no such key.', 'GET /v1/api-keys lists them.');
+      const hint = 'Make another one first: POST /v1/api-keys.';
+      return refuse(409, 'KEY_IS_LAST', 'It is the last key with the scope admin.', hint);
     },
   }),
 ];

@@ -84,12 +84,7 @@ export const nodeRoutes = ({
     },
     async handle({ body, reply }) {
       const { node, settings, flow, nodeId } = body;
-      const { connection } = settings;
-      const stored = typeof connection === 'string' && connection.startsWith('@') ? connection : undefined;
-      const given =
-        stored === undefined
-          ? settings
-          : { ...settings, connection: (await connections.open(stored.slice(1))).connection };
+      const { settings: given, connectionId } = await connections.inSettings(settings);
       const { secretBox, attachments } = scope.options;
       const { body: message } = await previewNode(
         findNode(node),
@@ -97,7 +92,7 @@ export const nodeRoutes = ({
         { flow: parseFlowData(flow), nodeId },
         {
           ...{ secretBox, attachments },
-          ...(stored === undefined && { assertAllowed: (inline) => hostAccess.assertInline(inline) }),
+          ...(connectionId === undefined && { assertAllowed: (inline) => hostAccess.assertInline(inline) }),
         },
       );
       return reply.type('message/rfc822').send(message);
