@@ -145,9 +145,11 @@ export class DeliveryRunner {
     if (!keepsTrying || !(error.retryable || error.inDoubt))
       return { id, attempt, state: 'failed', error: json };
     const { retryAfterMs } = error.details;
+    // What our own database could not do says nothing about the mail server, so it counts for nothing.
+    const isOurs = error.code === 'STORAGE_UNAVAILABLE';
     const nextAt = nextAttemptAt(
       {
-        attempt: tries,
+        attempt: isOurs ? 1 : tries,
         createdAt,
         now: Date.now(),
         ...(typeof retryAfterMs === 'number' && { retryAfterMs }),
@@ -156,7 +158,7 @@ export class DeliveryRunner {
     );
     if (nextAt === undefined)
       return { id, attempt, state: error.inDoubt ? 'in-doubt' : 'failed', error: json };
-    return { id, attempt, state: 'queued', error: json, nextAt };
+    return { id, attempt, state: 'queued', error: json, nextAt, uncounted: isOurs };
   }
 
   async #send(claim: ClaimedDelivery): Promise<SendReceipt> {
