@@ -1,4 +1,5 @@
-// One file a command, so that a command loads what it needs and nothing else, from few files.
+// One file a command, so that a command loads what it needs and nothing else, from few files. They are CommonJS, which Node
+// loads faster: what a command takes to start is most of what it takes to send one message.
 import { build } from 'rolldown';
 
 await build({
@@ -6,6 +7,8 @@ await build({
   platform: 'node',
   // Only `catch` needs it, and it brings much.
   external: ['@flowpost/testing'],
+  // The oldest that `engines` names.
+  transform: { target: 'node22.12' },
   resolve: { conditionNames: ['@flowpost/source', 'node', 'import', 'default'] },
   plugins: [
     {
@@ -17,5 +20,15 @@ await build({
       },
     },
   ],
-  output: { dir: 'dist', cleanDir: true, minify: true, comments: { legal: true } },
+  output: {
+    dir: 'dist',
+    format: 'cjs',
+    entryFileNames: '[name].cjs',
+    chunkFileNames: '[name]-[hash].cjs',
+    // Apart, because it has to be set up before schemas are made with it.
+    codeSplitting: { groups: [{ name: 'zod', test: /node_modules\/zod\// }] },
+    cleanDir: true,
+    minify: true,
+    comments: { legal: true },
+  },
 });

@@ -104,6 +104,9 @@ describe.each(published)('$name', (manifest) => {
       expect(JSON.stringify(packed)).not.toMatch(/workspace:|catalog:/);
 
       if (manifest.bin) {
+        // Bundled, so no compiler has made it older: Node.js 22, which `engines` names, would not even parse this.
+        for (const file of globSync('dist/*.cjs', { cwd: own }))
+          expect(await readFile(join(own, file), 'utf8'), file).not.toMatch(/\bawait using\b/);
         const printed = await run(join(project, 'node_modules', '.bin', 'flowpost'), ['--version'], project);
         expect(printed).toBe(`${packed.version}\n`);
         await using inbox = await SmtpInbox.start();

@@ -12,7 +12,7 @@ const cliFolder = dirname(fileURLToPath(import.meta.resolve('@flowpost/cli/packa
 /** The command as it is published, built anew. */
 export async function buildCommand(): Promise<string> {
   await runProgram(process.execPath, ['build.js'], { cwd: cliFolder });
-  return join(cliFolder, 'dist', 'main.js');
+  return join(cliFolder, 'dist', 'main.cjs');
 }
 
 const isThere = (program: string): boolean => spawnSync(program, ['--version']).error === undefined;

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// In this workspace the command runs from its sources, without a build. The published package runs dist/main.js.
+// In this workspace the command runs from its sources, without a build. The published package runs dist/main.cjs.
 import { registerHooks } from 'node:module';
 
 registerHooks({

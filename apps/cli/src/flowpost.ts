@@ -12,7 +12,10 @@ type Loaders = { readonly [One in Name]: () => Promise<Command<(typeof specs)[On
 
 /** Loaded when asked for: `--version` should not wait for a mail server's code. */
 const commands: Loaders = {
-  send: async () => (await import('./commands/send.ts')).send,
+  send: async () => {
+    await import('./without-compiling.ts');
+    return (await import('./commands/send.ts')).send;
+  },
   run: async () => (await import('./commands/run.ts')).run,
   batch: async () => (await import('./commands/batch.ts')).batch,
   preview: async () => (await import('./commands/preview.ts')).preview,
@@ -91,4 +94,8 @@ async function main([name = '--help', ...rest]: readonly string[]): Promise<numb
 
 // Nobody may be listening any more, or the disk may be full. The exit code still says what became of the message.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
-process.exitCode = await main(process.argv.slice(2));
+// Should nothing be left to wait for before the outcome is known, that is not success.
+process.exitCode = exitCodes.internal;
+void main(process.argv.slice(2)).then((code) => {
+  process.exitCode = code;
+});

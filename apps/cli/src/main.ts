@@ -1,10 +1,17 @@
 #!/usr/bin/env node
-import { enableCompileCache } from 'node:module';
+import module from 'node:module';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
-// What was compiled once need not be again: it is most of the time a command takes to start. In a folder nobody else can write to,
-// because it is code.
-const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
-enableCompileCache(process.env.NODE_COMPILE_CACHE ?? join(cache, 'flowpost', 'compiled'));
-await import('./flowpost.ts');
+const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+if (major < 22 || (major === 22 && minor < 12)) {
+  console.error(`flowpost needs Node.js 22.12 or newer, and this is ${process.versions.node}.`);
+  console.error('  Install a newer one from https://nodejs.org, or with your version manager.');
+  process.exitCode = 78;
+} else {
+  // What was compiled once need not be again: it is most of the time a command takes to start. In a folder nobody else can
+  // write to, because it is code.
+  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
+  module.enableCompileCache(process.env.NODE_COMPILE_CACHE ?? join(cache, 'flowpost', 'compiled'));
+  void import('./flowpost.ts');
+}

@@ -1,4 +1,3 @@
-import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { MailError } from '@flowpost/core';
 
@@ -22,6 +21,7 @@ async function firstLine(name: string, command: unknown): Promise<string> {
     new MailError('CONNECTION_INVALID', `${name} ${why}.`, {
       hint: 'Run it in a terminal: it has to print the secret on its first line and end with 0.',
     });
+  const { execFile } = await import('node:child_process');
   const { stdout } = await promisify(execFile)(program, args, { timeout: longestMs, encoding: 'utf8' }).catch(
     ({ code, killed }: { code?: unknown; killed?: boolean }) => {
       // What it wrote is not repeated: it may be what it was to keep.

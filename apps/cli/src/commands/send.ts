@@ -2,7 +2,6 @@ import { stat } from 'node:fs/promises';
 import { parse } from 'node:path';
 import { type AttachmentInput, parseWith } from '@flowpost/core';
 import { createFlowScope, deliver, parseFlowData, sendEmailNode } from '@flowpost/node-adapter';
-import { config } from 'zod';
 import { type Command, UsageError, type Values } from '../command-line.ts';
 import { readConnection } from '../configuration.ts';
 import { exitCodes } from '../exit-codes.ts';
@@ -11,9 +10,6 @@ import { printJson, sayReceipt, sayTranscript } from '../output.ts';
 import { Progress } from '../progress.ts';
 import { environmentOptions, readValue } from '../read-input.ts';
 import type { previewSpec, sendSpec } from '../specs.ts';
-
-// Compiling a schema pays when it is used often, and costs more than checking one message without.
-config({ jitless: true });
 
 function readAttachment(source: string): AttachmentInput {
   return /^(?:https?|data):/i.test(source) ? { kind: 'url', url: source } : { kind: 'file', path: source };

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { TLSSocket } from 'node:tls';
+import type { TLSSocket } from 'node:tls';
 import { isLoopbackHost, type Login } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import { untilAborted } from '../abortable.ts';
@@ -8,7 +8,7 @@ import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
 import { Deliveries, type EarlyEnvelope } from './deliveries.ts';
 import { ownName } from './ehlo-name.ts';
 import { assertCarries, type Extensions, readExtensions } from './extensions.ts';
-import { openSocket } from './open-socket.ts';
+import { isTlsSocket, openSocket } from './open-socket.ts';
 import { authenticate, loginScrubber } from './sasl.ts';
 import type { Delivered, DeliverOptions, SmtpSessionOptions } from './session-contract.ts';
 import { describeLoss, type FailureContext } from './session-failure.ts';
@@ -112,7 +112,7 @@ export class SmtpSession {
 
   get encrypted(): TLSSocket | undefined {
     const { socket } = this.#channel;
-    return socket instanceof TLSSocket ? socket : undefined;
+    return isTlsSocket(socket) ? socket : undefined;
   }
 
   /** A session that is parked does not keep the process alive; one in use does. */

@@ -1,7 +1,6 @@
-import { connect as connectTls } from 'node:tls';
 import { connectionError, connectionFailure } from '../diagnosis/connection-failure.ts';
 import type { Extensions } from './extensions.ts';
-import { settled } from './open-socket.ts';
+import { loadTls, settled } from './open-socket.ts';
 import type { SmtpSessionOptions } from './session-contract.ts';
 import { describeLoss, type FailureContext } from './session-failure.ts';
 import type { SmtpChannel } from './smtp-channel.ts';
@@ -30,6 +29,8 @@ export async function startTls(
     if (mode === 'starttls') throw notOffered();
     return false;
   }
+  // Before the server is asked: what it says after its reply must not come in between.
+  const { connect } = await loadTls();
   channel.send('STARTTLS\r\n');
   const reply = await channel.read(timeouts.commandMs).catch((cause) => {
     throw describeLoss(cause, 'tls', context);
@@ -44,7 +45,7 @@ export async function startTls(
     });
   }
   options.onPhase?.('tls');
-  const secure = connectTls({ ...tlsConnectOptions(host, tlsOptions), socket: channel.release() });
+  const secure = connect({ ...tlsConnectOptions(host, tlsOptions), socket: channel.release() });
   const fail = (cause: unknown) => connectionFailure(cause, 'tls', context);
   const late = () => connectionError('CONNECTION_TIMED_OUT', 'tls', context);
   await settled(secure, 'secureConnect', timeouts.greetingMs, fail, late, context.signal);

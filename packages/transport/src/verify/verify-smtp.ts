@@ -1,5 +1,4 @@
 import type { Socket } from 'node:net';
-import { TLSSocket } from 'node:tls';
 import { createAuthProvider, readTokenClaims } from '@flowpost/auth-providers';
 import {
   cancellationOf,
@@ -11,6 +10,7 @@ import {
   toMailError,
 } from '@flowpost/core';
 import { describeCertificate, interceptor } from '../smtp/certificate-details.ts';
+import { isTlsSocket } from '../smtp/open-socket.ts';
 import type { SmtpSessionOptions } from '../smtp/session-contract.ts';
 import { authFor, resolveServer } from '../smtp/smtp-sender.ts';
 import { SmtpSession } from '../smtp/smtp-session.ts';
@@ -78,7 +78,7 @@ export function addTls(
   socket: Socket | undefined,
   ms: number,
 ): void {
-  if (!(socket instanceof TLSSocket)) {
+  if (!isTlsSocket(socket)) {
     const hint = 'The connection is not encrypted. Set tls to starttls or implicit where the server can.';
     steps.add('tls', {
       status: 'skipped',
