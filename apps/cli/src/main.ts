@@ -5,8 +5,10 @@ import { join } from 'node:path';
 
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
 if (major < 22 || (major === 22 && minor < 12)) {
-  console.error(`flowpost needs Node.js 22.12 or newer, and this is ${process.versions.node}.`);
-  console.error('  Install a newer one from https://nodejs.org, or with your version manager.');
+  process.stderr.write(
+    `flowpost needs Node.js 22.12 or newer, and this is ${process.versions.node}.\n` +
+      '  Install a newer one from https://nodejs.org, or with your version manager.\n',
+  );
   process.exitCode = 78;
 } else {
   // What was compiled once need not be again: it is most of the time a command takes to start. In a folder nobody else can
