@@ -20,7 +20,7 @@ import {
   readSegments,
   readUnchanged,
   type Segment,
-  segmentSize,
+  sizeOf,
   streamBody,
   streamedContents,
 } from './segments.ts';
@@ -138,11 +138,12 @@ async function compose(
   const bodyHash = dkim.length > 0 ? await hashBody(readSegments(segments)) : undefined;
   const signatures = bodyHash ? dkim.map((signer) => signer.sign(head, bodyHash, signedAt)).join('') : '';
   const whole: Segment[] = [`${signatures}${head}\r\n`, ...segments];
-  const sizeBytes = whole.reduce((size, segment) => size + segmentSize(segment), 0);
   const streamed = streamedContents(segments);
   if (streamed.length === 0) {
-    return { envelope, messageId, date, sizeBytes, body: joinSegments(whole, sizeBytes) };
+    const body = joinSegments(whole);
+    return { envelope, messageId, date, sizeBytes: body.length, body };
   }
+  const sizeBytes = sizeOf(whole);
   const chunks = bodyHash ? readUnchanged(whole, bodyHash) : readSegments(whole);
   return { envelope, messageId, date, sizeBytes, body: streamBody(chunks, streamed) };
 }

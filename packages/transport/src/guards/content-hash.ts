@@ -1,5 +1,10 @@
 import { createHash, hash } from 'node:crypto';
-import { type AddressInput, type EmailMessageInput, parseAddresses } from '@flowpost/core';
+import {
+  type AddressInput,
+  type EmailMessageInput,
+  emailMessageSchema,
+  parseAddresses,
+} from '@flowpost/core';
 
 /** A mailbox written in one way. */
 function mailbox({ name = '', address }: { readonly name?: string; readonly address: string }): string {
@@ -7,8 +12,11 @@ function mailbox({ name = '', address }: { readonly name?: string; readonly addr
   return `${address.slice(0, at)}${address.slice(at).toLowerCase()} ${name}`;
 }
 
-const mailboxes = (input: AddressInput | undefined): string[] =>
-  input === undefined ? [] : parseAddresses(input).map(mailbox).sort();
+function mailboxes(input: AddressInput | undefined): string {
+  if (input === undefined) return '[]';
+  const found = parseAddresses(input).map(mailbox);
+  return list(found.length > 1 ? found.sort() : found);
+}
 
 /**
  * The same text for the same value, in whatever order its fields come, and another one for every other: each text in it
@@ -19,21 +27,31 @@ function canonical(value: unknown): string {
   if (typeof value !== 'object' || value === null || value instanceof Date)
     return `#${JSON.stringify(value)};`;
   if (value instanceof Uint8Array) return `b${createHash('sha256').update(value).digest('base64')}`;
-  if (Array.isArray(value)) return `[${value.map(canonical).join('')}]`;
-  return `{${fieldsOf(value as Record<string, unknown>)}}`;
+  if (Array.isArray(value)) return list(value);
+  const record = value as Record<string, unknown>;
+  return `{${fieldsOf(record, Object.keys(record).sort())}}`;
 }
 
-function fieldsOf(value: Readonly<Record<string, unknown>>, but?: ReadonlySet<string>): string {
+function list(values: readonly unknown[]): string {
+  let items = '';
+  for (const value of values) items += canonical(value);
+  return `[${items}]`;
+}
+
+function fieldsOf(value: Readonly<Record<string, unknown>>, names: readonly string[]): string {
   let fields = '';
-  for (const key of Object.keys(value).sort()) {
-    const one = but?.has(key) ? undefined : value[key];
-    if (one !== undefined) fields += canonical(key) + canonical(one);
+  for (const name of names) {
+    const one = value[name];
+    if (one !== undefined) fields += canonical(name) + canonical(one);
   }
   return fields;
 }
 
 /** Recipients are compared in a way of their own; what differs each time is not compared. */
 const apart: ReadonlySet<string> = new Set(['to', 'cc', 'bcc', 'messageId', 'date']);
+const compared = Object.keys(emailMessageSchema.shape)
+  .filter((name) => !apart.has(name))
+  .sort();
 
 /**
  * What a message says, as a hash: the same for the same content in whatever order its fields, recipients and headers come.
@@ -43,7 +61,6 @@ const apart: ReadonlySet<string> = new Set(['to', 'cc', 'bcc', 'messageId', 'dat
  * @throws MailError `ADDRESS_INVALID`.
  */
 export function contentHash(message: EmailMessageInput, beside: readonly string[] = []): string {
-  const { to, cc, bcc } = message;
-  const recipients = canonical([mailboxes(to), mailboxes(cc), mailboxes(bcc)]);
-  return hash('sha256', `${recipients}{${fieldsOf(message, apart)}}${canonical(beside)}`, 'base64url');
+  const recipients = `[${mailboxes(message.to)}${mailboxes(message.cc)}${mailboxes(message.bcc)}]`;
+  return hash('sha256', `${recipients}{${fieldsOf(message, compared)}}${list(beside)}`, 'base64url');
 }

@@ -68,7 +68,15 @@ class DuplicateGuard implements MailSender {
     const key = this.#options.key ?? hash;
     for (let waited = 0; ; ) {
       const reservation = await store.reserve(key, hash, windowMs);
-      if (reservation.state === 'reserved') return this.#sendOnce(key, reservation.token, message, options);
+      if (reservation.state === 'reserved') {
+        const sending = this.#sendAndRemember(key, reservation.token, message, options);
+        this.#sending.set(key, sending);
+        try {
+          return await sending;
+        } finally {
+          this.#sending.delete(key);
+        }
+      }
       if (reservation.state === 'sent') return { ...reservation.receipt, status: 'duplicate' };
       if (reservation.state === 'conflict') {
         throw new MailError('DUPLICATE_CONFLICT', 'This key was used for a message with other content.');
@@ -96,19 +104,6 @@ class DuplicateGuard implements MailSender {
       await untilAborted(signal, () => clock.sleep(pollMs));
       waited += pollMs;
     }
-  }
-
-  #sendOnce(
-    key: string,
-    token: string,
-    message: EmailMessageInput,
-    options: SendOptions,
-  ): Promise<SendReceipt> {
-    const sending = this.#sendAndRemember(key, token, message, options);
-    this.#sending.set(key, sending);
-    const forget = (): void => void this.#sending.delete(key);
-    sending.then(forget, forget);
-    return sending;
   }
 
   async #sendAndRemember(

@@ -76,10 +76,9 @@ class LoopGuard implements MailSender {
   }
 
   async send(message: EmailMessageInput, options?: SendOptions): Promise<SendReceipt> {
-    const { to, cc, bcc } = message;
-    const found = parseAddresses([to ?? [], cc ?? [], bcc ?? []]).find(({ address }) =>
-      this.#mailboxes.has(mailboxKey(address)),
-    );
+    const { to = [], cc, bcc } = message;
+    const everybody = cc === undefined && bcc === undefined ? to : [to, cc ?? [], bcc ?? []];
+    const found = parseAddresses(everybody).find(({ address }) => this.#mailboxes.has(mailboxKey(address)));
     if (found !== undefined) {
       const { address } = found;
       throw new MailError(

@@ -120,6 +120,11 @@ export class SessionPool {
     return false;
   }
 
+  /** Whether several sessions are in use, and more sends wait for one. */
+  get crowded(): boolean {
+    return this.#slots.taken > 1 && this.#slots.hasWaiting;
+  }
+
   #hearsAhead(): boolean {
     return this.#aheadFrom === 0 || this.#options.clock.now() >= this.#aheadFrom;
   }

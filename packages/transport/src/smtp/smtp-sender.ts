@@ -22,6 +22,7 @@ import {
   systemClock,
 } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
+import { afterReading } from '../after-reading.ts';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
 import { InFlight } from '../in-flight.ts';
 import { type ComposerOptions, MessageComposer } from '../message-composer.ts';
@@ -192,6 +193,8 @@ export class SmtpSender implements MailSender {
         lease = await this.#pool.borrow(request, true);
         return deliver();
       });
+      // The news of this message makes work here. While others wait, their servers are given theirs first, all at once.
+      if (this.#pool.crowded) await afterReading();
       return this.#receipt(message, delivered, attempts, times);
     } catch (error) {
       const failure =
