@@ -139,6 +139,13 @@ describe('what goes wrong', () => {
     ['no settings', 'letter.txt', 'Hello', /does not begin with settings/, 65],
     ['settings that are no YAML', 'letter.txt', '---\nto: [a\n---\nHi', /not valid YAML/, 65],
     ['settings that mean nothing here', 'letter.txt', '---\nasync: true\n---\nHi', /async means nothing/, 65],
+    [
+      'a filter there is none of',
+      'letter.txt',
+      '---\nto: {{ row.email }}\n---\n{{ row.name | upcas }}',
+      /field text cannot be worked out: undefined filter: upcas/,
+      65,
+    ],
     ['a column twice', 'people.csv', 'email,email\na,b\n', /"email" is there twice/, 65],
     ['a quote that does not end', 'people.csv', 'email,name,number\n"a@x.org,A,1\n', /is not CSV/, 65],
     ['too few values', 'people.csv', 'email,name,number\na@x.org,A\n', /line 2 is not CSV/, 65],

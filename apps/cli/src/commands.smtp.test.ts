@@ -200,7 +200,7 @@ it('run --watch shows what would be sent, again after each change, and sends not
   const child = place.start(['run', 'step.json', '--flow', 'flow.json', '--watch']);
   let shown = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (shown += chunk));
-  const until = (pattern: RegExp) => expect.poll(() => shown, { timeout: 10_000 }).toMatch(pattern);
+  const until = (pattern: RegExp) => expect.poll(() => shown).toMatch(pattern);
   await until(/Subject +One Ann[\s\S]*Watching/);
   await place.write('flow.json', '{"input":{"name":"Ben"}}');
   await until(/Subject +One Ben/);

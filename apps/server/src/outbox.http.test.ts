@@ -177,9 +177,7 @@ describe('nobody keeps others waiting', () => {
     await using local = await startLocal({ FLOWPOST_CONCURRENCY: '20', FLOWPOST_GRACE_SECONDS: '1' });
     for (let one = 0; one < 45; one++) await put(local, `smtp://127.0.0.1:${silent.port}`);
     const { body } = await put(local, inbox.url.replace('127.0.0.1', 'localhost'));
-    await expect
-      .poll(async () => (await stateOf(local, body.deliveryId)).state, { timeout: 10_000 })
-      .toBe('sent');
+    await expect.poll(async () => (await stateOf(local, body.deliveryId)).state).toBe('sent');
   }, 60_000);
 
   it('a long backlog of one mailbox goes through as fast as it takes it, and what is not sent yet was not tried', async () => {
@@ -250,7 +248,7 @@ it('who listens to events and is gone before the answer is not written to', asyn
       socket.resetAndDestroy();
     }),
   );
-  await expect.poll(waiting, { timeout: 5_000 }).toBeLessThan(before + 5);
+  await expect.poll(waiting).toBeLessThan(before + 5);
 });
 
 describe('requests', () => {

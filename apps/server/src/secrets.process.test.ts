@@ -44,7 +44,7 @@ it('no secret is in the data folder, the log, the metrics or any answer', async 
       states.push(body.state ?? body.code);
       if (body.deliveryId === undefined) continue;
       const state = async () => (await admin.get(`/v1/deliveries/${body.deliveryId}`)).body.state;
-      await expect.poll(state, { timeout: 10_000 }).toMatch(/sent|failed|queued/);
+      await expect.poll(state).toMatch(/sent|failed|queued/);
       await admin.get(`/v1/deliveries/${body.deliveryId}/message`);
     }
   }

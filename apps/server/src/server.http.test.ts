@@ -37,7 +37,7 @@ const run = (more: object = {}, body: object = {}, headers: Record<string, strin
   local.client.post('/v1/nodes/send-email/runs', { settings: settings(more), ...body }, headers);
 const settled = async (id: string, ends = ['sent', 'failed', 'in-doubt', 'partial']) => {
   await expect
-    .poll(async () => (await local.client.get(`/v1/deliveries/${id}`)).body.state, { timeout: 15_000 })
+    .poll(async () => (await local.client.get(`/v1/deliveries/${id}`)).body.state)
     .toSatisfy((state: string) => ends.includes(state));
   return (await local.client.get(`/v1/deliveries/${id}`)).body;
 };

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { readWritten, resolveDynamicFields } from './dynamic-fields.ts';
+import { assertDynamicFields, readWritten, resolveDynamicFields } from './dynamic-fields.ts';
 import { parseFlowData } from './flow/flow-data.ts';
 
 const bytes = new Uint8Array([1, 2]);
@@ -112,6 +112,29 @@ describe('what cannot be worked out', () => {
     '{% for i in (1..100000000) %}{{ i }}{% endfor %}',
   ])('%s is an error that names the field', (text) => {
     expect(failure(text)).toMatchObject({ code: 'DYNAMIC_FIELD_INVALID', details: { field: 'field' } });
+  });
+
+  it.each([
+    '{{ row.list | nofilter }}',
+    'Hi {{ row.name | nofilter: 1 }}',
+    'Hi {{ row.name',
+    '{% if row.name %}Hi',
+    '{{ row.name row.list }}',
+    '{% nosuchtag %}',
+  ])('%s is known to be wrong before there is anything to work it out with', (text) => {
+    const read = () => assertDynamicFields({ list: [{ field: text }] });
+    expect(read).toThrow(
+      expect.objectContaining({
+        code: 'DYNAMIC_FIELD_INVALID',
+        details: expect.objectContaining({ field: 'list[0].field' }),
+      }),
+    );
+  });
+
+  it('what only lacks its values can be read', () => {
+    const loop = '{% for one in row.lines %}{{ one.text | upcase }}{% endfor %}';
+    const secret = { password: 'a{{b', variable: { $variable: 'any' } };
+    expect(() => assertDynamicFields({ to: '{{ row.email }}', text: loop, secret })).not.toThrow();
   });
 
   it('a loop that would not end is ended', () => {

@@ -92,32 +92,46 @@ interface FieldText {
   readonly name: string;
 }
 
-/** The value of one expression; Liquid would overlook what stands behind it. */
-function evaluate(expression: string, data: object): unknown {
-  const plain = PlainTemplate.value(expression, data);
-  if (plain !== undefined) return plain;
+/** Liquid would overlook what stands behind an expression. */
+function assertOne(expression: string): void {
   const { options } = engines.text;
   const tokenizer = new Tokenizer(expression, options.operators);
   const { postfix } = tokenizer.readFilteredValue().initial;
   tokenizer.skipBlank();
   const isOne = postfix.length === 1 || postfix.some(({ kind }) => kind === TokenKind.Operator);
   if (!isOne || !tokenizer.end()) throw new Error('something follows the expression');
+}
+
+function evaluate(expression: string, data: object): unknown {
+  const plain = PlainTemplate.value(expression, data);
+  if (plain !== undefined) return plain;
+  assertOne(expression);
   return engines.text.evalValueSync(expression, data);
 }
 
+/** @throws MailError `DYNAMIC_FIELD_INVALID`. */
+function assertReadable(given: FieldText): void {
+  const [, expression] = whole.exec(given.text) ?? [];
+  try {
+    if (expression !== undefined) assertOne(expression.trim());
+    engines.text.parse(given.text);
+  } catch (error) {
+    throw failure(error, given);
+  }
+}
+
 /** @throws MailError `DYNAMIC_FIELD_MISSING` or `DYNAMIC_FIELD_INVALID`. */
-function renderText(given: FieldText, walk: Walk): unknown {
+function renderText(given: FieldText, data: object, kind: FieldKind = 'text'): unknown {
   const { text, field } = given;
   const [, expression] = whole.exec(text) ?? [];
-  const kind = walk.kinds.get(field) ?? 'text';
   try {
     // A field that is one expression keeps the value's type: a list stays a list, bytes stay bytes.
-    if (expression !== undefined) return evaluate(expression.trim(), walk.data);
+    if (expression !== undefined) return evaluate(expression.trim(), data);
     const template = kind === 'addresses' ? inAddresses(text) : text;
     const engine = kind === 'html' ? 'html' : 'text';
     const output: string =
-      plainTemplates.get(template)?.render(walk.data, writers[engine]) ??
-      engines[engine].renderSync(templates[engine].get(template), walk.data);
+      plainTemplates.get(template)?.render(data, writers[engine]) ??
+      engines[engine].renderSync(templates[engine].get(template), data);
     if (output.length <= longestOutput) return output;
   } catch (error) {
     throw failure(error, given);
@@ -137,10 +151,10 @@ function variableReference(value: object): string | undefined {
 }
 
 interface Walk {
-  readonly flow: FlowData;
-  readonly data: object;
-  /** What fields hold, by their path, where that is not plain text. */
-  readonly kinds: ReadonlyMap<string, FieldKind>;
+  /** What becomes of a text with expressions. */
+  readonly text: (given: FieldText) => unknown;
+  /** What becomes of the name of a variable. */
+  readonly variable: (name: string, field: string) => unknown;
   /** The objects the walk is in. */
   readonly within: Set<object>;
 }
@@ -156,13 +170,13 @@ const mayChange = (value: unknown): boolean =>
 function resolve(value: unknown, field: string, name: string, walk: Walk): unknown {
   if (typeof value === 'string') {
     if (!isDynamic(value) || (secretName.test(name) && !whole.test(value))) return value;
-    return renderText({ text: value, field, name }, walk);
+    return walk.text({ text: value, field, name });
   }
   if (typeof value !== 'object' || value === null) return value;
   const isList = Array.isArray(value);
   if (!isList && !isData(value)) return value;
   const variable = isList ? undefined : variableReference(value);
-  if (variable !== undefined) return variableOf(walk.flow, variable, field);
+  if (variable !== undefined) return walk.variable(variable, field);
   if (walk.within.has(value)) throw invalid(field, 'it leads back to itself');
   if (walk.within.size > deepest) throw invalid(field, 'it is nested too deeply');
   walk.within.add(value);
@@ -253,5 +267,18 @@ export function resolveDynamicFields(
 ): unknown {
   const { input, context, variables, trigger } = flow;
   const data = { ...more, input, context, variables, trigger: trigger ?? {} };
-  return resolve(settings, '', '', { flow, data, kinds, within: new Set() });
+  return resolve(settings, '', '', {
+    text: (given) => renderText(given, data, kinds.get(given.field)),
+    variable: (name, field) => variableOf(flow, name, field),
+    within: new Set(),
+  });
+}
+
+/**
+ * Reads every expression in settings without working it out: what is wrong here is wrong whatever the flow holds.
+ *
+ * @throws MailError `DYNAMIC_FIELD_INVALID` for the first that cannot be read, such as one with a filter there is none of.
+ */
+export function assertDynamicFields(settings: unknown): void {
+  resolve(settings, '', '', { text: assertReadable, variable: () => undefined, within: new Set() });
 }

@@ -12,6 +12,7 @@ export { type DiaflowSettings, diaflowSettingsSchema } from './dialects/diaflow/
 export { sendEmailNode } from './dialects/send-email/send-email.ts';
 export { type SendEmailSettings, sendEmailSettingsSchema } from './dialects/send-email/settings.ts';
 export {
+  assertDynamicFields,
   type Dynamic,
   type FieldKind,
   resolveDynamicFields,

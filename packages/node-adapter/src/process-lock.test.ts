@@ -66,7 +66,7 @@ it('is lost by who was stopped for so long that somebody else took it', async ()
   const [own = ''] = await readdir(folder);
   await rm(join(folder, own));
   // Taken away by one who tidies up, it is taken again.
-  await expect.poll(() => readdir(folder), { timeout: 5_000 }).toEqual([own]);
+  await expect.poll(() => readdir(folder)).toEqual([own]);
   await rm(join(folder, own));
   await writeFile(`${path}.lock-a`, '{"pid":1,"beginning":"","numberSpace":"elsewhere"}');
   await lost.promise;

@@ -1,6 +1,6 @@
 import { dirname, extname, resolve } from 'node:path';
 import { MailError } from '@flowpost/core';
-import { sendEmailNode } from '@flowpost/node-adapter';
+import { assertDynamicFields, sendEmailNode } from '@flowpost/node-adapter';
 import { readText, readYaml } from '../read-input.ts';
 
 /** A message for many: settings of the send-email node, with expressions over `row`. */
@@ -39,7 +39,7 @@ function split(text: string): readonly [frontMatter: string, body: string] | und
 /**
  * Reads a template: YAML between `---` lines, then the text, which is HTML when the file is called so.
  *
- * @throws MailError `FILE_UNREADABLE` or `INPUT_INVALID`.
+ * @throws MailError `FILE_UNREADABLE`, `INPUT_INVALID` or `DYNAMIC_FIELD_INVALID`.
  */
 export async function readTemplate(path: string): Promise<BatchTemplate> {
   const [frontMatter, body] = split(await readText(path)) ?? [];
@@ -83,5 +83,7 @@ export async function readTemplate(path: string): Promise<BatchTemplate> {
     const hint = 'Correct the names; they are those of the send-email step (flowpost send --help).';
     throw invalid(path, `there is no setting ${unknown.map((one) => JSON.stringify(one)).join(', ')}`, hint);
   }
-  return { settings: { ...given, ...(hasBody && { [kind]: body }) }, folder: dirname(resolve(path)) };
+  const all = { ...given, ...(hasBody && { [kind]: body }) };
+  assertDynamicFields(all);
+  return { settings: all, folder: dirname(resolve(path)) };
 }

@@ -126,7 +126,7 @@ it('what was handed out without an answer is given back and sent, once', async (
   await parts.outbox.put(one);
   parts.lossy.lose = 1;
   parts.outboxWorker.start();
-  await expect.poll(async () => (await parts.deliveries.get(one.id))?.state, { timeout: 5_000 }).toBe('sent');
+  await expect.poll(async () => (await parts.deliveries.get(one.id))?.state).toBe('sent');
   expect(inbox.messages).toHaveLength(1);
 });
 
