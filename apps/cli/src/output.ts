@@ -27,12 +27,14 @@ export function printJson(document: unknown, indent = 2): void {
   process.stdout.write(`${JSON.stringify(document, null, indent)}\n`);
 }
 
-export function sayReceipt({ status, messageId, accepted, rejected, response }: SendReceipt): void {
+export function sayReceipt(receipt: SendReceipt): void {
+  const { status, messageId, accepted, rejected, response, notifications } = receipt;
   const label =
     status === 'sent' ? paint(32, 'Sent') : paint(33, status === 'partial' ? 'Sent in part' : status);
   say(`${label} ${messageId} to ${accepted.join(', ')}`);
   for (const { address, reply } of rejected) say(`  refused: ${address} (${reply})`);
   say(`  server: ${response}`);
+  if (notifications === 'not-offered') say('  no delivery notifications: the server does not offer them');
 }
 
 const stepColours = { ok: 32, failed: 31, skipped: 90 } as const;

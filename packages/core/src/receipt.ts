@@ -32,6 +32,8 @@ export interface SendReceipt {
   readonly response: string;
   /** The id the server gave the message, when it said so in a known form. */
   readonly serverMessageId?: string;
+  /** Whether the server was asked for the delivery notifications (`dsn`) that were wanted; not every one offers them. */
+  readonly notifications?: 'requested' | 'not-offered';
   /** How many times delivery was tried, this one included. */
   readonly attempts: number;
   readonly timings: SendTimings;

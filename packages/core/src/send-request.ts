@@ -11,7 +11,7 @@ export const storeResultSchema = z.strictObject({
 });
 export type StoreResult = z.output<typeof storeResultSchema>;
 
-/** What the sender wants to hear of the message's further way (RFC 3461). Asked for where the server offers DSN. */
+/** What the sender wants to hear of the message's further way (RFC 3461). Asked for where the server offers DSN; the receipt tells. */
 export const deliveryNotificationSchema = z.strictObject({
   notify: z.union([z.literal('never'), z.array(z.enum(['success', 'failure', 'delay'])).min(1)]).optional(),
   /** Whether a notification carries the whole message or its header. */

@@ -12,6 +12,7 @@ const receiptSchema = z
     accepted: z.array(z.string()),
     rejected: z.array(z.looseObject({ address: z.string(), code: z.number().int(), reply: z.string() })),
     response: z.string(),
+    notifications: z.enum(['requested', 'not-offered']).optional(),
     attempts: z.number().int(),
     sizeBytes: z.number().int(),
   })

@@ -123,6 +123,7 @@ export class GraphSender implements MailSender {
       this.#logger.info('message sent', { status: 'sent', messageId: composed.messageId, route: 'graph' });
       return {
         ...this.#receipt(composed, response),
+        ...(options.dsn && { notifications: 'not-offered' as const }),
         sizeBytes,
         timings: {
           composeMs: toMicroseconds(composedAt - start),

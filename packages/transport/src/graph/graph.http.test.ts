@@ -75,6 +75,12 @@ const failure = (sending: Promise<unknown>) =>
   );
 
 describe('a message that fits into one request', () => {
+  it('says that nobody was asked for delivery notifications', async () => {
+    await using graph = await start();
+    const receipt = await send(graph, {}, { dsn: { notify: ['failure'] } });
+    expect(receipt).toMatchObject({ status: 'sent', notifications: 'not-offered' });
+  });
+
   it('goes as MIME, Bcc included, and 202 is success', async () => {
     await using graph = await start();
     const receipt = await send(graph, {

@@ -36,13 +36,15 @@ const starting = (said: string[], verb: string) => said.filter((command) => comm
 
 describe('envelope parameters', () => {
   it('none that the server does not know', async () => {
-    const { said } = await commands([], { dsn: { notify: ['failure'], envelopeId: 'id' } });
+    const { said, outcome } = await commands([], { dsn: { notify: ['failure'], envelopeId: 'id' } });
+    expect(outcome).toMatchObject({ status: 'sent', notifications: 'not-offered' });
     expect(starting(said, 'MAIL')).toEqual(['MAIL FROM:<a@x.org>']);
     expect(starting(said, 'RCPT')).toEqual(['RCPT TO:<b@x.org>', 'RCPT TO:<c@x.org>']);
   });
 
   it('SIZE, exact', async () => {
     const { outcome, said } = await commands(['SIZE 100000']);
+    expect(outcome).not.toHaveProperty('notifications');
     expect(starting(said, 'MAIL')).toEqual([`MAIL FROM:<a@x.org> SIZE=${outcome.sizeBytes}`]);
   });
 
@@ -55,11 +57,12 @@ describe('envelope parameters', () => {
 
   it('DSN in xtext', async () => {
     const dsn = { notify: ['success', 'failure'], return: 'headers', envelopeId: 'a+b=c' } as const;
-    const { said } = await commands(
+    const { said, outcome } = await commands(
       ['DSN'],
       { dsn: { ...dsn, notify: [...dsn.notify] } },
       { to: 'b+c@x.org' },
     );
+    expect(outcome.notifications).toBe('requested');
     expect(starting(said, 'MAIL')).toEqual(['MAIL FROM:<a@x.org> RET=HDRS ENVID=a+2Bb+3Dc']);
     expect(starting(said, 'RCPT')).toEqual([
       'RCPT TO:<b+c@x.org> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;b+2Bc@x.org',

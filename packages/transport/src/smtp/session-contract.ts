@@ -49,4 +49,5 @@ export interface Delivered {
   readonly rejected: readonly RejectedRecipient[];
   readonly response: string;
   readonly serverMessageId?: string;
+  readonly notifications?: 'requested' | 'not-offered';
 }

@@ -215,7 +215,7 @@ export class SmtpSender implements MailSender {
 
   #receipt(
     { messageId, sizeBytes }: ComposedMessage,
-    delivered: Delivered,
+    { serverMessageId, notifications, ...delivered }: Delivered,
     attempts: number,
     times: { readonly start: number; readonly composed: number; readonly borrowed: number },
   ): SendReceipt {
@@ -229,7 +229,8 @@ export class SmtpSender implements MailSender {
       accepted: delivered.accepted,
       rejected,
       response: delivered.response,
-      ...(delivered.serverMessageId !== undefined && { serverMessageId: delivered.serverMessageId }),
+      ...(serverMessageId !== undefined && { serverMessageId }),
+      ...(notifications && { notifications }),
       attempts,
       timings: {
         composeMs: toMicroseconds(times.composed - times.start),

@@ -261,7 +261,12 @@ export class Transaction {
     }
     const response = replies.find(isPositive)?.text ?? '';
     const serverMessageId = serverId(response);
-    return { accepted, rejected: this.#rejected, response, ...(serverMessageId && { serverMessageId }) };
+    const { extensions } = this.#context;
+    return {
+      ...{ accepted, rejected: this.#rejected, response },
+      ...(serverMessageId && { serverMessageId }),
+      ...(this.#options.dsn && { notifications: extensions.has('DSN') ? 'requested' : 'not-offered' }),
+    };
   }
 }
 
