@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { extname, join } from 'node:path';
 import { type ConnectionInput, MailError } from '@flowpost/core';
 import { UsageError } from './command-line.ts';
 import { say } from './output.ts';
 import { readJson, readText, readYaml } from './read-input.ts';
 import { runSecretCommands, type SecretUse, secretFields } from './secret-command.ts';
+import { xdgFolder } from './xdg-folder.ts';
 
 /** Beside what somebody works on. Whoever put the folder there wrote it, so it may not start programs. */
 const projectFile = 'flowpost.connections.json';
@@ -19,11 +19,12 @@ interface Configuration {
   readonly mayRunCommands: boolean;
 }
 
-/** Where the user's own configuration is, after the XDG base directory specification. */
+/** Where the user's own configuration is. */
 function userFile(): string | undefined {
-  const folder = join(process.env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'flowpost');
+  const folder = xdgFolder('XDG_CONFIG_HOME', '.config');
+  if (folder === undefined) return undefined;
   return ['config.yaml', 'config.yml', 'config.json']
-    .map((name) => join(folder, name))
+    .map((name) => join(folder, 'flowpost', name))
     .find((path) => existsSync(path));
 }
 

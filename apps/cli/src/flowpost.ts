@@ -42,7 +42,23 @@ async function run(name: Name, argv: readonly string[]): Promise<number> {
   const { values, operands } = parseCommandLine(spec, argv);
   if (values.quiet) beQuiet();
   const command = (await commands[name]()) as Command<CommandSpec>;
-  return command(values, operands);
+  const code = await command(values, operands);
+  if (printsProduct.has(name)) await assertPrinted();
+  return code;
+}
+
+/** Commands that do nothing but print; what the others print is news of what they did, which their exit code says too. */
+const printsProduct: ReadonlySet<Name> = new Set<Name>(['secret', 'services', 'completion']);
+
+/** Why standard output could not be written. */
+let unprinted: NodeJS.ErrnoException | undefined;
+
+/** @throws what the disk said, unless it is only that nobody listens any more. */
+async function assertPrinted(): Promise<void> {
+  await new Promise((resolve) => {
+    process.stdout.write('', resolve);
+  });
+  if (unprinted && unprinted.code !== 'EPIPE') throw unprinted;
 }
 
 /** What an operating system says when a file named on the command line is not what it should be. */
@@ -93,7 +109,10 @@ async function main([name = '--help', ...rest]: readonly string[]): Promise<numb
 }
 
 // Nobody may be listening any more, or the disk may be full. The exit code still says what became of the message.
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+process.stderr.on('error', () => undefined);
+process.stdout.on('error', (error) => {
+  unprinted ??= error;
+});
 // Should nothing be left to wait for before the outcome is known, that is not success.
 process.exitCode = exitCodes.internal;
 void main(process.argv.slice(2)).then((code) => {

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import module from 'node:module';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { xdgFolder } from './xdg-folder.ts';
 
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
 if (major < 22 || (major === 22 && minor < 12)) {
@@ -13,7 +13,7 @@ if (major < 22 || (major === 22 && minor < 12)) {
 } else {
   // What was compiled once need not be again: it is most of the time a command takes to start. In a folder nobody else can
   // write to, because it is code.
-  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
-  module.enableCompileCache(process.env.NODE_COMPILE_CACHE ?? join(cache, 'flowpost', 'compiled'));
+  const cache = xdgFolder('XDG_CACHE_HOME', '.cache');
+  if (cache !== undefined) module.enableCompileCache(join(cache, 'flowpost', 'compiled'));
   void import('./flowpost.ts');
 }

@@ -1,6 +1,41 @@
-import { lstat, readFile, symlink, writeFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { lstat, open, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';
-import { message, Workplace } from './testing/flowpost.test-support.ts';
+import { command, message, Workplace } from './testing/flowpost.test-support.ts';
+
+const full = '/dev/full';
+
+describe.runIf(existsSync(full))('a disk that is full', () => {
+  it.each([[['secret', 'keygen']], [['services']], [['completion', 'bash']]])(
+    '%s does not claim to have printed anything',
+    async (args) => {
+      await using place = await Workplace.make();
+      await using output = await open(full, 'w');
+      const child = spawn(process.execPath, [command, ...args], {
+        cwd: place.folder,
+        stdio: ['ignore', output.fd, 'pipe'],
+      });
+      const [said, [code]] = await Promise.all([text(child.stderr as Readable), once(child, 'close')]);
+      expect([code, said]).toEqual([75, expect.stringContaining('ENOSPC')]);
+    },
+  );
+});
+
+describe('somebody without a home', () => {
+  it('can use what needs none, and nothing is put where the command happens to run', async () => {
+    await using place = await Workplace.make();
+    for (const home of ['', 'relative']) {
+      const env = { HOME: home, NODE_COMPILE_CACHE: '' };
+      expect((await place.flowpost(['--version'], env)).code).toBe(0);
+      expect((await place.flowpost(['verify', '--connection', '@work'], env)).code).toBe(78);
+    }
+    expect(await readdir(place.folder)).toEqual([]);
+  });
+});
 
 describe('a password that was mistyped into the wrong place', () => {
   const url = 'me:s3cr3t@mail.example.com';

@@ -131,6 +131,12 @@ describe('what cannot be worked out', () => {
     );
   });
 
+  it('a text that is longer than Liquid takes can be read where it can be worked out', () => {
+    const html = `<p>{{ input.zero }}</p><img src="data:image/png;base64,${'A'.repeat(6_000_000)}">`;
+    expect(resolve(html)).toHaveLength(html.length - '{{ input.zero }}'.length + 1);
+    expect(() => assertDynamicFields({ html })).not.toThrow();
+  });
+
   it('what only lacks its values can be read', () => {
     const loop = '{% for one in row.lines %}{{ one.text | upcase }}{% endfor %}';
     const secret = { password: 'a{{b', variable: { $variable: 'any' } };

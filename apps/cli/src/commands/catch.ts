@@ -1,23 +1,14 @@
 import { once } from 'node:events';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  CertificateAuthority,
-  FaultServer,
-  type FaultServerOptions,
-  faultStages,
-  faults,
-  type KeyPair,
-  type ParsedAddress,
-  parseMail,
-  type ReceivedMail,
-  type Refusal,
-  SmtpInbox,
-} from '@flowpost/testing';
+import type { FaultServerOptions, KeyPair, ParsedAddress, ReceivedMail, Refusal } from '@flowpost/testing';
 import { type Command, readChoice, readNumber, UsageError, type Values } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { printJson, say } from '../output.ts';
 import { catchSpec } from '../specs.ts';
+
+/** Imported, because as a package of its own it is an ES module, and what is bundled here is not. */
+const loadServers = () => import('@flowpost/testing');
 
 const format = ({ name, address }: ParsedAddress): string => (name ? `${name} <${address}>` : address);
 
@@ -100,7 +91,8 @@ function readRefusals(given: readonly string[]): Map<string, Refusal> {
 const mostTimes = 1_000_000;
 
 /** `dot:fin:1` */
-function readFault(given: string): Pick<FaultServerOptions, 'stage' | 'fault' | 'times'> {
+async function readFault(given: string): Promise<Pick<FaultServerOptions, 'stage' | 'fault' | 'times'>> {
+  const { faultStages, faults } = await loadServers();
   const [stage, fault, times, ...rest] = given.split(':');
   const knownStage = faultStages.find((one) => one === stage);
   const knownFault = faults.find((one) => one === fault);
@@ -125,6 +117,7 @@ function readUsers(given: readonly string[]): Record<string, string> {
 
 /** A certificate for this machine by an authority of this run. */
 async function makeCertificate(file: string | undefined): Promise<KeyPair> {
+  const { CertificateAuthority } = await loadServers();
   const authority = await CertificateAuthority.create();
   if (file !== undefined) await writeFile(file, authority.cert);
   return authority.issue();
@@ -136,8 +129,9 @@ type CatchValues = Values<typeof catchSpec>;
 async function startFaulty(values: CatchValues, port: number, show: (raw: Buffer) => Promise<void>) {
   if (values.refuse || values.user || values.tls === 'implicit')
     throw new UsageError('--fault goes with --port, --dir and --tls starttls, and with nothing else.');
+  const { FaultServer } = await loadServers();
   const server = await FaultServer.start({
-    ...readFault(values.fault ?? ''),
+    ...(await readFault(values.fault ?? '')),
     port,
     onMessage: (message) =>
       void show(Buffer.from(message)).catch((error) =>
@@ -164,6 +158,7 @@ export const catchMail: Command<typeof catchSpec> = async (values) => {
     else saySummary(summary);
   };
   const startInbox = async (port: number) => {
+    const { SmtpInbox } = await loadServers();
     const inbox = await SmtpInbox.start({
       port,
       ...(tls && { tls, certificate: await makeCertificate(values['ca-out']) }),
@@ -194,6 +189,7 @@ export const catchMail: Command<typeof catchSpec> = async (values) => {
     return { host: inbox.host, port: inbox.port, url: inbox.url, close: () => inbox.close() };
   };
   const showFaulty = async (raw: Buffer): Promise<void> => {
+    const { parseMail } = await loadServers();
     const file = dir === undefined ? undefined : await save(dir, raw);
     const envelope = { from: '', to: [] };
     show({ ...(await parseMail(raw)), raw, envelope, secure: false, user: undefined, sessionId: '' }, file);

@@ -41,10 +41,24 @@ export function streamedContents(segments: readonly Segment[]): StreamedContent[
   );
 }
 
+/** In characters; above it, one text is no faster than its pieces, and at some length there is none. */
+const longText = 100_000;
+
+/** The pieces as one text; undefined when they are something else besides, or too long. */
+function joinedText(segments: readonly Segment[]): string | undefined {
+  let text = '';
+  for (const segment of segments) {
+    if (typeof segment !== 'string' || text.length + segment.length > longText) return undefined;
+    text += segment;
+  }
+  return text;
+}
+
 /** Writes pieces that are all in memory into one Buffer. Base64 is encoded where it belongs. */
 export function joinSegments(segments: readonly Segment[]): Buffer {
-  // One long text is written faster than its pieces, and most messages are nothing else.
-  if (segments.every((segment) => typeof segment === 'string')) return Buffer.from(segments.join(''));
+  // Most messages are nothing but text.
+  const text = joinedText(segments);
+  if (text !== undefined) return Buffer.from(text);
   const body = Buffer.allocUnsafe(sizeOf(segments));
   let at = 0;
   for (const segment of segments) {

@@ -173,6 +173,14 @@ describe('loop guard', () => {
     expect(sent).toBe(0);
   });
 
+  it.each<[string, Partial<EmailMessageInput>]>([
+    ['no Cc', { cc: '' }],
+    ['no To', { to: '', cc: 'c@x.org' }],
+    ['nothing but Bcc', { to: [], cc: [], bcc: 'c@x.org' }],
+  ])('lets a message with %s pass', async (_, change) => {
+    expect(await guarded(change)).toMatchObject({ outcome: { status: 'sent' }, sent: 1 });
+  });
+
   it('refuses where answers to that message would go', async () => {
     expect((await guarded({}, { 'Reply-To': 'B <B@X.org>' })).outcome.code).toBe('MAIL_LOOP_BLOCKED');
   });

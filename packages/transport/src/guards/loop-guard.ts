@@ -1,4 +1,5 @@
 import {
+  type AddressInput,
   type EmailMessageInput,
   MailError,
   type MailSender,
@@ -75,12 +76,16 @@ class LoopGuard implements MailSender {
     this.#automatic = automaticReason(headers) ?? odd;
   }
 
+  #among(recipients: AddressInput | undefined): string | undefined {
+    if (recipients === undefined) return undefined;
+    return parseAddresses(recipients).find(({ address }) => this.#mailboxes.has(mailboxKey(address)))
+      ?.address;
+  }
+
   async send(message: EmailMessageInput, options?: SendOptions): Promise<SendReceipt> {
-    const { to = [], cc, bcc } = message;
-    const everybody = cc === undefined && bcc === undefined ? to : [to, cc ?? [], bcc ?? []];
-    const found = parseAddresses(everybody).find(({ address }) => this.#mailboxes.has(mailboxKey(address)));
-    if (found !== undefined) {
-      const { address } = found;
+    const { to, cc, bcc } = message;
+    const address = this.#among(to) ?? this.#among(cc) ?? this.#among(bcc);
+    if (address !== undefined) {
       throw new MailError(
         'MAIL_LOOP_BLOCKED',
         `${address} is where the message came from that started this flow.`,

@@ -100,8 +100,8 @@ export async function openSocket(options: OpenSocketOptions): Promise<Socket | T
   const endpoint = { host, port };
   const failIn = (phase: Phase) => (cause: unknown) => connectionFailure(cause, phase, endpoint);
   const lateIn = (phase: Phase) => () => connectionError('CONNECTION_TIMED_OUT', phase, endpoint);
-  signal?.throwIfAborted();
   const tls = options.tls && (await loadTls());
+  signal?.throwIfAborted();
   options.onPhase?.('resolve');
   const addresses = await resolveHost(endpoint, options.lookup ?? defaultLookup, connectMs, signal);
   signal?.throwIfAborted();

@@ -3,7 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { type ConnectionInput, ManualClock, MemoryTokenStore } from '@flowpost/core';
 import { OAuthServer, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { createSender } from '../create-sender.ts';
 import { MessageWriter } from './message-writer.ts';
 import { SmtpChannel } from './smtp-channel.ts';
@@ -138,6 +138,34 @@ it('closing ends what still waits for its turn', async () => {
   expect(await waiting).toMatchObject({ code: 'SEND_CANCELLED', inDoubt: false });
   expect(inbox.messages).toHaveLength(1);
 });
+
+it('is not held back by a clock that stands still in a test', async () => {
+  await using server = await RawServer.start((socket) => speakSmtp(socket, () => undefined));
+  await using sender = createSender({ host: '127.0.0.1', port: server.port, tls: 'none' });
+  await sender.send(message);
+  vi.useFakeTimers({ toFake: ['setImmediate', 'clearImmediate'] });
+  try {
+    // More than there are sessions for, so that receipts wait for what has come in.
+    await Promise.all(Array.from({ length: 30 }, () => sender.send(message)));
+  } finally {
+    vi.useRealTimers();
+  }
+  const after = await Promise.all(Array.from({ length: 30 }, () => sender.send(message)));
+  expect(after).toHaveLength(30);
+});
+
+it.each([0, 2, 5, 8, 12, 16, 25])(
+  'a send that is given up %i steps after it began is given up',
+  async (steps) => {
+    const stop = new AbortController();
+    const lookup = () => new Promise<never>(() => undefined);
+    await using sender = createSender({ host: 'mail.example.com', tls: 'implicit' }, { lookup });
+    const sending = sender.send(message, { signal: stop.signal }).catch((error) => error);
+    for (let step = 0; step < steps; step++) await undefined;
+    stop.abort();
+    expect(await sending).toMatchObject({ code: 'SEND_CANCELLED' });
+  },
+);
 
 it('a hook that never ends is not waited for when time is up', async () => {
   await using inbox = await SmtpInbox.start();
