@@ -6,6 +6,7 @@ export { FileTokenStore } from './file-token-store.ts';
 export {
   entraTokenEndpoint,
   exchangeOnlineScope,
+  exchangeScopeAt,
   gmailScope,
   googleTokenEndpoint,
   olderGoogleTokenEndpoint,

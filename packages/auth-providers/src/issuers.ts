@@ -5,6 +5,16 @@ import { MailError } from '@flowpost/core';
 /** The scope for SMTP with Exchange Online (app-only). */
 export const exchangeOnlineScope = 'https://outlook.office365.com/.default';
 
+/** The same in the national clouds, by their submission hosts. */
+const nationalScopes: Readonly<Record<string, string>> = {
+  'smtp.office365.us': 'https://outlook.office365.us/.default',
+  'smtp.partner.outlook.cn': 'https://partner.outlook.cn/.default',
+};
+
+/** The scope for SMTP with Exchange Online at a host. */
+export const exchangeScopeAt = (host: string): string =>
+  nationalScopes[host.toLowerCase()] ?? exchangeOnlineScope;
+
 /** Google's scope for SMTP; gmail.send is not enough for it. */
 export const gmailScope = 'https://mail.google.com/';
 

@@ -166,7 +166,8 @@ export class TokenCache {
   async #known({ key, variant }: TokenName, entry: Entry): Promise<StoredTokens | undefined> {
     const stored = await this.#read(key, entry);
     if (!stored || stored.variant === variant) return stored;
-    return stored.refreshToken && { refreshToken: stored.refreshToken };
+    const { refreshToken, variant: other } = stored;
+    return refreshToken && { refreshToken, ...(other !== undefined && { variant: other }) };
   }
 
   async #obtain(name: TokenName, entry: Entry, fetch: FetchToken): Promise<ValidTokens> {

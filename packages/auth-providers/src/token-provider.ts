@@ -24,8 +24,15 @@ export interface TokenSource {
   readonly variant?: readonly (string | undefined)[];
   /** False when what was opened has changed on disk. */
   isCurrent?(): Promise<boolean>;
-  /** The request, given what is stored from earlier ones. */
-  request(stored: StoredTokens | undefined): TokenRequest | IssuedToken | Promise<TokenRequest | IssuedToken>;
+  /**
+   * The request, given what is stored from earlier ones.
+   *
+   * @param isNew nothing is stored of this variant, so that what it brings along was not used yet.
+   */
+  request(
+    stored: StoredTokens | undefined,
+    isNew: boolean,
+  ): TokenRequest | IssuedToken | Promise<TokenRequest | IssuedToken>;
   /** Looks at a new token, and throws when it cannot work. */
   check?(token: IssuedToken): void;
   readonly expiry?: CredentialExpiry | undefined;
@@ -75,8 +82,10 @@ export function tokenProvider(open: () => Promise<TokenSource>, options: AuthPro
   return {
     async login(signal): Promise<Login> {
       const from = await source();
+      const name = tokenName(from);
       const fetchToken: FetchToken = async (stored, onRequest) => {
-        const wanted = await from.request(stored);
+        const isNew = stored === undefined || stored.variant !== name.variant;
+        const wanted = await from.request(stored, isNew);
         if (!('accessToken' in wanted)) onRequest();
         // Loaded when the first token is wanted: a session with a password, or with a token that is still good, needs no OAuth client.
         const { requestToken } = await import('./token-endpoint.ts');
@@ -84,7 +93,7 @@ export function tokenProvider(open: () => Promise<TokenSource>, options: AuthPro
         from.check?.(issued);
         return issued;
       };
-      const { accessToken, expiresAt } = await cache.get(tokenName(from), fetchToken, signal);
+      const { accessToken, expiresAt } = await cache.get(name, fetchToken, signal);
       assertToken(accessToken);
       const times = expiresAt === undefined ? {} : { expiresAt };
       return { kind: 'bearer', username: from.user, token: accessToken, ...times };

@@ -408,6 +408,22 @@ describe('refresh token', () => {
     expect(server.requests).toEqual(['refresh_token', 'refresh_token']);
   });
 
+  it('another access token is used, although the refresh token was rotated since', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret } });
+    const refreshToken = await server.issueRefreshToken('app', 'me');
+    const tokenStore = new MemoryTokenStore();
+    const provided = (accessToken: string, expiresAt: number) =>
+      provide(credential(server, { accessToken, refreshToken, expiresAt }), { tokenStore });
+    await provided('first-access-token', 1).login();
+    const provider = provided('second-access-token', Date.now() + 3_600_000);
+    const login = await provider.login();
+    expect([tokenOf(login), server.requests]).toEqual(['second-access-token', ['refresh_token']]);
+    // What was rotated is still known when the second one is refused.
+    await provider.invalidate(login);
+    expect(tokenOf(await provider.login())).not.toBe('second-access-token');
+    expect([server.requests.length, server.refusals]).toEqual([2, []]);
+  });
+
   it('without a refresh token an expired or refused access token says so', async () => {
     await using server = await OAuthServer.start({ secrets: { app: secret } });
     const expired = credential(server, { accessToken: 'old-access-token', expiresAt: 1 });

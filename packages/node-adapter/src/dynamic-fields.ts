@@ -47,6 +47,7 @@ const isDynamic = (text: string): boolean => text.includes('{{') || text.include
 const whole = /^\s*\{\{-?((?:(?!\}\}|\{\{).)*?)-?\}\}\s*$/s;
 /** Settings whose text may hold braces of its own, and must not be shown. */
 const secretName = /password|secret|^(?:access|refresh)?token$|privatekey/i;
+export const isSecretName = (name: string): boolean => secretName.test(name);
 /** Settings that hold a secret somewhere in them. */
 const holdsSecret = (name: string): boolean => secretName.test(name) || name === 'connection';
 

@@ -92,8 +92,13 @@ export interface NodeDefinition<Settings extends z.ZodType = z.ZodType> {
    * @throws MailError when settings and flow data do not make a request.
    */
   toSendRequest(settings: z.output<Settings>, flow: FlowData, written: WrittenSettings): NodeRequest;
-  /** Paths of settings that hold HTML, beside those whose widget says so. */
-  htmlFields?(written: unknown): readonly string[];
+  /**
+   * Paths of settings that hold HTML, beside those whose widget says so.
+   *
+   * @param written the settings before expressions were worked out.
+   * @param workOut works out those of some settings on which that depends.
+   */
+  htmlFields?(written: unknown, workOut: <Some>(some: Some) => Some): readonly string[];
   /** How a failure ends for these settings, checked or not. */
   failurePolicy(settings: unknown): FailurePolicy;
   /** The error in the words of the platform. */

@@ -54,7 +54,9 @@ export function prepareRun<Settings extends z.ZodType>(
   { flow, nodeId = definition.type, dynamicFields = true, names }: PrepareOptions,
 ): PreparedRun {
   const ofForm = fieldKinds(definition);
-  const html = definition.htmlFields?.(settings) ?? [];
+  const workOut = <Some>(some: Some): Some =>
+    dynamicFields ? (resolveDynamicFields(some, flow, ofForm, names) as Some) : some;
+  const html = definition.htmlFields?.(settings, workOut) ?? [];
   const kinds =
     html.length === 0 ? ofForm : new Map([...ofForm, ...html.map((field) => [field, 'html'] as const)]);
   const resolved = dynamicFields ? resolveDynamicFields(settings, flow, kinds, names) : settings;

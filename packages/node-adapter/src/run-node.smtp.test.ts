@@ -50,10 +50,33 @@ describe('send-email', () => {
       replyTo: '',
       cc: null,
       bcc: '',
+      attachments: '',
+      ...{ stopOnError: '', async: null, closeSession: '', loopGuard: null, onPartial: '', onDoubt: '' },
     };
     const settings = { ...settingsFor(`${inbox.url}?from=conn@x.org`), ...empty };
     expect(await runNode(sendEmailNode, settings, { flow })).toMatchObject({ kind: 'continue' });
     expect(inbox.messages[0]).toMatchObject({ from: [{ address: 'conn@x.org' }], html: undefined });
+  });
+
+  it('takes text for what a checkbox, a list and a number say', () => {
+    const given = {
+      ...{ stopOnError: 'false', async: 'off', closeSession: 'true', loopGuard: 'no', requireTls: 'false' },
+      ...{
+        priority: 'High',
+        onPartial: ' Fail',
+        onDoubt: 'RESEND',
+        duplicateWindowMs: '1000',
+        timeoutMs: '5000',
+      },
+      retry: { attempts: '2', firstDelayMs: '10' },
+    };
+    expect(sendEmailNode.settings.parse({ ...settingsFor('smtp://localhost:1'), ...given })).toMatchObject({
+      ...{ stopOnError: false, async: false, closeSession: true, loopGuard: false, requireTls: false },
+      ...{ priority: 'high', onPartial: 'fail', onDoubt: 'resend', duplicateWindowMs: 1000, timeoutMs: 5000 },
+      retry: { attempts: 2, firstDelayMs: 10 },
+    });
+    const wrong = { ...settingsFor('smtp://localhost:1'), stopOnError: 'perhaps' };
+    expect(sendEmailNode.settings.safeParse(wrong).success).toBe(false);
   });
 
   it('shares sessions within a scope, and closes them with it', async () => {

@@ -3,6 +3,7 @@ import {
   type EmailMessageInput,
   generateSecretKey,
   MemoryLogger,
+  parseConnection,
   SecretBox,
 } from '@flowpost/core';
 import {
@@ -12,7 +13,7 @@ import {
   type TestCertificates,
 } from '@flowpost/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { createSender } from './create-sender.ts';
+import { asSmtpConnection, createSender } from './create-sender.ts';
 import type { SenderOptions } from './smtp/smtp-sender.ts';
 
 const message = {
@@ -293,4 +294,31 @@ it('sends that wait for a session do not repeat a login that was refused', async
   expect(inbox.authAttempts.length).toBeLessThanOrEqual(2);
   const ids = ends.map((end) => end.status === 'rejected' && end.reason.details.messageId);
   expect(new Set(ids).size).toBe(20);
+});
+
+it.each([
+  [undefined, 'https://outlook.office365.com/.default'],
+  ['smtp.office365.us', 'https://outlook.office365.us/.default'],
+  ['smtp.partner.outlook.cn', 'https://partner.outlook.cn/.default'],
+])('Microsoft 365 over SMTP at %s asks for %s, wherever tokens come from', (host, scope) => {
+  const tokenEndpoint = 'https://login.example/token';
+  const auth = {
+    kind: 'oauth2-client-credentials',
+    user: 'a@x.org',
+    clientId: 'app',
+    clientSecret: 's',
+    tokenEndpoint,
+  };
+  const connection = {
+    kind: 'microsoft365',
+    delivery: 'smtp',
+    tenantId: 'contoso.com',
+    auth,
+    ...(host && { host }),
+  };
+  const parsed = parseConnection(connection as ConnectionInput);
+  expect(parsed.kind === 'microsoft365' && asSmtpConnection(parsed).auth).toMatchObject({
+    scope,
+    tenantId: 'contoso.com',
+  });
 });

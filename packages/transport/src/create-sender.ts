@@ -1,3 +1,4 @@
+import { exchangeScopeAt } from '@flowpost/auth-providers';
 import {
   type Connection,
   type ConnectionInput,
@@ -18,7 +19,7 @@ export function asSmtpConnection(connection: Microsoft365Connection): SmtpConnec
     host,
     port,
     tls: 'auto',
-    auth: graphCredential(connection, undefined),
+    auth: graphCredential(connection, exchangeScopeAt(host)),
     allowPlaintextAuth: false,
     pipelining: 'across-messages',
     timeouts,

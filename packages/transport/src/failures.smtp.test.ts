@@ -175,6 +175,13 @@ describe('TLS', () => {
       );
       expect(plain).toMatchObject({ code: 'TLS_WRONG_MODE', category: 'configuration', phase: 'tls' });
     }
+    // A handshake that is refused is TLS all the same.
+    const tlsVersions = { minVersion: 'TLSv1', maxVersion: 'TLSv1.1' } as const;
+    const [old] = await failureAt(
+      { tls: 'implicit', certificate: certificates.valid, users, tlsVersions },
+      { tls: 'starttls', ...trusted() },
+    );
+    expect(old.code).toBe('TLS_WRONG_MODE');
   });
 
   it('a server without STARTTLS when it is required', async () => {

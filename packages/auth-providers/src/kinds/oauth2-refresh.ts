@@ -39,11 +39,15 @@ export function refreshTokenProvider(
       throw incomplete('refreshToken', 'accessToken');
     if (refreshToken !== undefined && clientId === undefined) throw incomplete('clientId');
 
-    const request = (stored: StoredTokens | undefined): TokenRequest | IssuedToken => {
+    const request = (stored: StoredTokens | undefined, isNew: boolean): TokenRequest | IssuedToken => {
       const { expiresAt } = credential;
       const stillGood = expiresAt === undefined || expiresAt > clock.now();
       // Only at first: an entry in the store means that this token was used, and is expired or refused.
-      if (stored === undefined && accessToken !== undefined && (stillGood || refreshToken === undefined)) {
+      if (
+        isNew &&
+        accessToken !== undefined &&
+        (stillGood || (refreshToken ?? stored?.refreshToken) === undefined)
+      ) {
         if (!stillGood) throw expired();
         const token = { accessToken: new SecretText(accessToken), obtainedAt: clock.now() };
         return { ...token, ...(expiresAt !== undefined && { expiresAt }) };

@@ -23,7 +23,8 @@ export function platformPolicy(policy: z.input<typeof sendPolicySchema>): SendPo
 
 type Scalar = string | number | boolean | bigint | null;
 const scalars = ['number', 'boolean', 'bigint'];
-const asText = (value: unknown): unknown => {
+/** A number or a truth value written out; nothing is empty. Anything else stays what it is. */
+export const asText = (value: unknown): unknown => {
   if (value === null) return '';
   return scalars.includes(typeof value) ? String(value) : value;
 };
@@ -32,6 +33,11 @@ const asText = (value: unknown): unknown => {
 export const flowText = z.preprocess(asText, z.string()).prefault('') as unknown as z.ZodDefault<
   z.ZodType<string, Scalar>
 >;
+
+/** The same where empty text is not text but a field left empty. */
+export const optionalText = leftEmpty(
+  z.preprocess(asText, z.string()) as unknown as z.ZodType<string, Exclude<Scalar, null>>,
+);
 
 const truths: Readonly<Record<string, boolean>> = {
   true: true,

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import {
   createMessageId,
   type EmailMessage,
+  EncryptedText,
   type MailSender,
   type Sandbox,
   type SendOptions,
@@ -9,6 +10,7 @@ import {
   toWireAddress,
 } from '@flowpost/core';
 import { withDuplicateGuard, withLoopGuard, withRetry, withSandbox } from '@flowpost/transport';
+import { isSecretName } from '../dynamic-fields.ts';
 import type { NodeRequest } from '../node.ts';
 import { finishLeaving } from './finish-leaving.ts';
 import { type FlowData, mailTrigger } from './flow-data.ts';
@@ -32,8 +34,12 @@ export interface DeliveryContext extends Pick<SendOptions, 'beforeData' | 'trans
 
 /** Who sends over what, without secrets and the same in every process. */
 function sendingScope({ connection }: NodeRequest, nodeId: string, sandbox?: Sandbox): string {
-  // What is secret prints as ***, so a new password makes no new message. What was tried out in a sandbox was not sent.
-  return JSON.stringify([nodeId, connection, sandbox]);
+  // What was tried out in a sandbox was not sent.
+  return JSON.stringify([nodeId, connection, sandbox], function (this: object, key, shown) {
+    const value = (this as Record<string, unknown>)[key];
+    // What is secret prints as ***, so a new password makes no new message. Who sends is no secret, though it may be encrypted.
+    return value instanceof EncryptedText && !isSecretName(key) ? value.compact : shown;
+  });
 }
 
 /** The same id for the same key, so that a message sent again is recognised wherever it arrives. */

@@ -40,9 +40,8 @@ const atOnce = 4;
 export function graphCredential(connection: Microsoft365Connection, scope: string | undefined): Credential {
   const { auth, tenantId } = connection;
   if (auth.kind !== 'oauth2-client-credentials' && auth.kind !== 'oauth2-certificate') return auth;
-  const endpoint = auth.tokenEndpoint === undefined ? { tenantId: auth.tenantId ?? tenantId } : {};
   const wanted = auth.scope ?? scope;
-  return { ...auth, ...endpoint, ...(wanted !== undefined && { scope: wanted }) };
+  return { ...auth, tenantId: auth.tenantId ?? tenantId, ...(wanted !== undefined && { scope: wanted }) };
 }
 
 /** Sends over Microsoft Graph as a user of a tenant. */

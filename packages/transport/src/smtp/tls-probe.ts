@@ -1,6 +1,9 @@
-import type { MailError } from '@flowpost/core';
+import { isMailError, type MailError } from '@flowpost/core';
 import { connectionError } from '../diagnosis/connection-failure.ts';
 import { type OpenSocketOptions, openSocket } from './open-socket.ts';
+
+/** How Node calls what the other side said with an alert (RFC 8446 section 6). */
+const isAlert = (reason: unknown): boolean => typeof reason === 'string' && /^ERR_SSL_.*_ALERT_/.test(reason);
 
 /** A greeting may take its time, so nothing is asked before this much silence. */
 const patienceMs = 5_000;
@@ -62,8 +65,9 @@ export class TlsProbe {
       });
       socket.destroy();
       return true;
-    } catch {
-      return false;
+    } catch (error) {
+      // Whoever refuses the handshake in the protocol's own words speaks it.
+      return isMailError(error) && (error.code === 'TLS_PROTOCOL_TOO_OLD' || isAlert(error.details.reason));
     }
   }
 }

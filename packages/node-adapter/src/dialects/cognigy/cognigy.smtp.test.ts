@@ -396,11 +396,19 @@ describe('forms', () => {
       ...blank,
       ...{ customText: '', customFrom: null, inputKey: '', replyTo: '' },
       authentication: { ...basic, clientId: '', user: null, scope: '' },
-      attachments: [{ type: 'none', url: '', content: '' }],
+      attachments: [
+        { type: 'none', url: '', content: '' },
+        { type: '', url: '' },
+        { type: 'text', content: 'x', filename: '', url: '', contentType: null, raw: '' },
+      ],
     };
     const outcome = await runNode(cognigyNode, settings, { flow });
     expect(outcome).toMatchObject({ receipt: { status: 'sent' } });
-    expect(inbox.messages[0]).toMatchObject({ html: '7', attachments: [] });
+    // A text of its own that is left blank is made from the HTML, as one that is left out.
+    expect(inbox.messages[0]).toMatchObject({ html: '7', text: expect.stringMatching(/^7\s*$/) });
+    expect(inbox.messages[0]?.attachments).toHaveLength(1);
+    const anonymous = { ...settings, authentication: { type: '', username: '', password: null } };
+    expect(cognigyNode.settings.parse(anonymous).authentication).toBeUndefined();
     const known = {
       ...settings,
       emailService: 'Gmail',
@@ -421,7 +429,7 @@ describe('forms', () => {
     });
     const settings = {
       ...settingsFor({ port: 1 }),
-      ...{ to: 'nobody', stopOnError, storeResult: 'context', contextKey: '{{ input.key }}' },
+      ...{ to: 'nobody', stopOnError, storeResult: ' Context', contextKey: '{{ input.key }}' },
     };
     const outcome = await runNode(cognigyNode, settings, { flow: data });
     const error = { code: 'ADDRESS_INVALID' };

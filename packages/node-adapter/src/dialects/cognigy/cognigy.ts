@@ -14,7 +14,7 @@ import type { z } from 'zod';
 import type { NodeDefinition, NodeWarning } from '../../node.ts';
 import { asFlag, platformPolicy } from '../fields.ts';
 import { cognigySections } from './sections.ts';
-import { cognigySettingsSchema } from './settings.ts';
+import { cognigySettingsSchema, storeTarget } from './settings.ts';
 import { diagnose } from './troubleshooting.ts';
 
 type Settings = z.output<typeof cognigySettingsSchema>;
@@ -99,8 +99,9 @@ function attachmentsOf({ attachments = [] }: Settings): AttachmentInput[] {
 }
 
 function storeOf({ storeResult, inputKey, contextKey }: Record<string, unknown>): StoreResult | undefined {
-  const key = storeResult === 'input' ? inputKey : contextKey;
-  const place = storeResultSchema.safeParse({ target: storeResult, key });
+  const target = storeTarget.safeParse(storeResult).data;
+  const key = target === 'input' ? inputKey : contextKey;
+  const place = storeResultSchema.safeParse({ target, key });
   return place.success ? place.data : undefined;
 }
 

@@ -1,6 +1,15 @@
 import { addressListSchema, hostSchema, singleAddressSchema, tlsOptionsSchema } from '@flowpost/core';
 import { z } from 'zod';
-import { asNumber, choice, encryptable, filledIn, flag, flowText, leftEmpty } from '../fields.ts';
+import {
+  asNumber,
+  choice,
+  encryptable,
+  filledIn,
+  flag,
+  flowText,
+  leftEmpty,
+  optionalText,
+} from '../fields.ts';
 
 const connectionName = { connectionName: leftEmpty(z.string()) };
 const user = encryptable;
@@ -40,7 +49,7 @@ const authenticationSchema = z.discriminatedUnion('type', [
   }),
 ]);
 
-const filename = { filename: leftEmpty(flowText) };
+const filename = { filename: optionalText };
 
 const attachmentSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('none') }),
@@ -55,6 +64,9 @@ const attachmentSchema = z.discriminatedUnion('type', [
   }),
   z.strictObject({ type: z.literal('mime'), raw: z.string().min(1) }),
 ]);
+
+/** Where the result is stored. */
+export const storeTarget = choice(['none', 'input', 'context'], 'none');
 
 /** A key is demanded where a result is to be stored. */
 function needsKey(
@@ -84,7 +96,7 @@ const cognigyFields = z.strictObject({
   /** HTML. */
   content: flowText,
   attachments: leftEmpty(z.array(attachmentSchema)),
-  storeResult: choice(['none', 'input', 'context'], 'none'),
+  storeResult: storeTarget,
   inputKey: leftEmpty(z.string()),
   contextKey: leftEmpty(z.string()),
   stopOnError: flag(false),
@@ -92,7 +104,7 @@ const cognigyFields = z.strictObject({
   cc: addressListSchema.default([]),
   bcc: addressListSchema.default([]),
   replyTo: addressListSchema.default([]),
-  customText: leftEmpty(flowText),
+  customText: optionalText,
   priority: choice(['high', 'normal', 'low'], 'normal'),
   async: flag(false),
   /** Ours: a private authority, or a pinned certificate. */
@@ -104,14 +116,32 @@ const cognigyFields = z.strictObject({
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null;
 
+/** What each type of attachment has. */
+const attachmentFields = new Map(
+  attachmentSchema.options.map(({ shape }) => [shape.type.value as string, new Set(Object.keys(shape))]),
+);
+
+/** An attachment without empty fields that its type has not. */
+function chosenAttachment(attachment: unknown): unknown {
+  if (!isObject(attachment)) return attachment;
+  const { type } = attachment;
+  if (type === 'none' || type === '' || type === null) return { type: 'none' };
+  const fields = attachmentFields.get(String(type));
+  const isKept = ([name, value]: [string, unknown]): boolean =>
+    fields === undefined || fields.has(name) || (value !== '' && value !== null && value !== undefined);
+  return Object.fromEntries(Object.entries(attachment).filter(isKept));
+}
+
 /** A form hands over the fields of choices that were not made, too. */
 function asChosen(settings: unknown): unknown {
   if (!isObject(settings)) return settings;
-  const chosen = { ...settings, authentication: filledIn(settings.authentication) };
+  const authentication = filledIn(settings.authentication);
+  const isNone = isObject(authentication) && Object.keys(authentication).length === 0;
+  const chosen = { ...settings, authentication: isNone ? undefined : authentication };
   const smtpSettings = filledIn(settings.smtpSettings);
   const isGiven = isObject(smtpSettings) && typeof smtpSettings.host === 'string';
   const attachments = Array.isArray(settings.attachments)
-    ? settings.attachments.map((one) => (isObject(one) && one.type === 'none' ? { type: 'none' } : one))
+    ? settings.attachments.map(chosenAttachment)
     : settings.attachments;
   return {
     ...chosen,

@@ -273,6 +273,25 @@ describe('forms', () => {
     await run({ EmailMessage, BasicEmailSessionDetails: details(inbox.port) }, { input: { n: '<script>' } });
     expect(inbox.messages[0]?.html?.trim()).toBe('<b>&lt;script&gt;</b>');
   });
+
+  it.each([[''], ['0'], [null], ['{{ input.text }}'], ['{{ input.zero }}']])(
+    '[CTX-54] what the flow puts into a text body is as it is (%j)',
+    async (BodyFormat) => {
+      await using inbox = await SmtpInbox.start({ users });
+      const EmailMessage = { ...example, BodyFormat, Body: 'Hi {{ input.n }}' };
+      const input = { n: 'A & B <x>', text: 'Text', zero: 0 };
+      await run({ EmailMessage, BasicEmailSessionDetails: details(inbox.port) }, { input });
+      expect(inbox.messages[0]?.text?.trim()).toBe('Hi A & B <x>');
+    },
+  );
+
+  it('[CTX-54] an expression may say that a body is HTML', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    const EmailMessage = { ...example, BodyFormat: '{{ input.format }}', Body: '<b>{{ input.n }}</b>' };
+    const input = { n: '<x>', format: 'EmailMessageBodyFormat.Html' };
+    await run({ EmailMessage, BasicEmailSessionDetails: details(inbox.port) }, { input });
+    expect(inbox.messages[0]?.html?.trim()).toBe('<b>&lt;x&gt;</b>');
+  });
 });
 
 describe('sessions', () => {

@@ -6,6 +6,7 @@ import {
   parseMessage,
 } from '@flowpost/core';
 import { z } from 'zod';
+import type { NodeDefinition } from '../../node.ts';
 import { flowText, leftEmpty } from '../fields.ts';
 import { enumeration, notNull, report, text } from './properties.ts';
 
@@ -35,6 +36,8 @@ const emailAddress = z
 const addresses = z.array(notNull(emailAddress));
 const none = <Value>(value: Value[] | null | undefined): Value[] => value ?? [];
 
+const bodyFormat = enumeration('EmailMessageBodyFormat', ['Text', 'Html']);
+
 /** `EmailMessage`, as both blocks take it. */
 export const cortexMessageSchema = z.strictObject({
   To: notNull(addresses).transform((to, context) =>
@@ -45,7 +48,7 @@ export const cortexMessageSchema = z.strictObject({
   Bcc: addresses.nullish().transform(none),
   Priority: enumeration('EmailMessagePriority', ['Normal', 'NonUrgent', 'Urgent']),
   Subject: flowText,
-  BodyFormat: enumeration('EmailMessageBodyFormat', ['Text', 'Html']),
+  BodyFormat: bodyFormat,
   Body: flowText,
   /** Paths. */
   Attachments: leftEmpty(z.array(text())).transform(none),
@@ -64,15 +67,13 @@ export function toEmailMessage(message: z.output<typeof cortexMessageSchema>): E
   });
 }
 
-/** The body is HTML when the settings say so as they are written; when an expression says so, the body is none of them. */
-export function cortexHtmlFields(written: unknown): readonly string[] {
-  const { BodyFormat } = ((written as { EmailMessage?: unknown } | null)?.EmailMessage ?? {}) as {
-    BodyFormat?: unknown;
-  };
-  const isText =
-    BodyFormat === undefined || BodyFormat === null || BodyFormat === 0 || /Text$/.test(String(BodyFormat));
-  return isText ? [] : ['EmailMessage.Body'];
-}
+/** The body, when its format is HTML; an expression may say so. What is no format fails later, and is no text until then. */
+export const cortexHtmlFields: NonNullable<NodeDefinition['htmlFields']> = (written, workOut) => {
+  const { EmailMessage } = (written ?? {}) as { EmailMessage?: { BodyFormat?: unknown } | null };
+  const worked = workOut({ EmailMessage: { BodyFormat: EmailMessage?.BodyFormat } });
+  const format = bodyFormat.safeParse(worked.EmailMessage.BodyFormat);
+  return format.success && format.data === 'Text' ? [] : ['EmailMessage.Body'];
+};
 
 /** What the platform's editor begins with. */
 export const defaultMessage = {

@@ -1,7 +1,14 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Lookup, ManualClock, MemoryDuplicateStore, resolveTlsMode } from '@flowpost/core';
+import {
+  generateSecretKey,
+  type Lookup,
+  ManualClock,
+  MemoryDuplicateStore,
+  resolveTlsMode,
+  SecretBox,
+} from '@flowpost/core';
 import { createTestCertificates, SmtpInbox, type TestCertificates } from '@flowpost/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type FlowDataInput, parseFlowData } from '../../flow/flow-data.ts';
@@ -208,6 +215,20 @@ describe('fields', () => {
     expect(inbox.messages[3]?.text?.trim()).toBe('Dear <Name>,\nline');
   });
 
+  it('[DIA-11] the format that is given decides, however it is written', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    const flow = { input: { n: 'A & <b>', format: 'html' } };
+    await run(settingsFor(inbox, { message: 'Hi {{ input.n }}', messageFormat: 'HTML' }), flow);
+    await run(settingsFor(inbox, { message: 'Ho {{ input.n }}', messageFormat: '{{ input.format }}' }), flow);
+    await run(settingsFor(inbox, { message: 'Use <b> {{ input.n }}', messageFormat: 'text' }), flow);
+    expect(inbox.messages.map(({ html }) => html?.trim())).toEqual([
+      'Hi A &amp; &lt;b&gt;',
+      'Ho A &amp; &lt;b&gt;',
+      undefined,
+    ]);
+    expect(inbox.messages[2]?.text?.trim()).toBe('Use <b> A & <b>');
+  });
+
   it('[DIA-06] a number from an earlier step is text', async () => {
     await using inbox = await SmtpInbox.start({ users });
     await run(settingsFor(inbox, { subject: '{{ input.n }}', message: '{{ input.n }}' }), {
@@ -222,6 +243,10 @@ describe('fields', () => {
     ['a data URL', 'data:text/plain,hi', 'attachment', 'hi'],
     ['bytes of an earlier step', '{{ context.file }}', 'attachment', '\x01\x02\x03'],
     ['a file object', { filename: 'b.txt', content: 'aGk=' }, 'b.txt', 'hi'],
+    ['a word that could be Base64', { filename: 'a.txt', content: 'done' }, 'a.txt', 'done'],
+    ['digits that could be Base64', { filename: 'order.txt', content: '12345678' }, 'order.txt', '12345678'],
+    ['Base64 of what is no text', { filename: 'a.bin', content: 'AQID' }, 'a.bin', '\x01\x02\x03'],
+    ['an empty file', { filename: 'empty.txt', content: '' }, 'empty.txt', ''],
     [
       'a file object with another name for its name',
       { name: 'c.pdf', path: 'invoice.pdf' },
@@ -360,6 +385,20 @@ describe('duplicate guard', () => {
   }
   const statusOf = (outcome: NodeOutcome): string =>
     'receipt' in outcome ? outcome.receipt.status : outcome.error.code;
+
+  it('[DIA-19] two accounts are two, even when who they are is encrypted', async () => {
+    await using inbox = await SmtpInbox.start({ users: { ...users, 'two@x.org': 'pw-S3cret' } });
+    const secretBox = new SecretBox([generateSecretKey('k')]);
+    await using scope = scopeFor({ secretBox });
+    for (const name of ['me@x.org', 'two@x.org']) {
+      const { compact } = await secretBox.encrypt(name);
+      const settings = settingsFor(inbox);
+      const credentials = { ...settings.credentials, username: compact };
+      for (const status of ['sent', 'duplicate'])
+        expect(statusOf(await run({ ...settings, credentials }, {}, { scope }))).toBe(status);
+    }
+    expect(inbox.messages.map(({ user }) => user)).toEqual(['me@x.org', 'two@x.org']);
+  });
 
   it('[DIA-19] the same node with the same content within the hour returns the earlier success', () =>
     within(async (inbox, scope, clock) => {

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import {
   type AttachmentInput,
   type Connection,
@@ -9,7 +10,7 @@ import type { z } from 'zod';
 import type { NodeDefinition } from '../../node.ts';
 import { platformPolicy } from '../fields.ts';
 import { diaflowSections } from './sections.ts';
-import { type DiaflowFile, diaflowSettingsSchema } from './settings.ts';
+import { type DiaflowFile, diaflowSettingsSchema, messageFormatSchema } from './settings.ts';
 
 type Settings = z.output<typeof diaflowSettingsSchema>;
 
@@ -52,18 +53,36 @@ const isBase64 = (content: string): boolean => {
   return joined.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(joined);
 };
 
+const textName = /\.(?:txt|text|csv|tsv|json|xml|html?|md|log|ya?ml|ics|eml|css|m?js|ts|svg|sql|ini|conf)$/i;
+const textType = /^(?:text\/|message\/|application\/(?:[\w.+-]+\+)?(?:json|xml|yaml|javascript)\b)/i;
+/** Words and digests are shorter. */
+const longBase64 = 100;
+
+/** What a content is that does not say: a word such as `done` can be Base64 too, and would be destroyed if it were taken for it. */
+function kindOf(content: string, filename = '', contentType = ''): 'base64' | 'text' {
+  if (!isBase64(content)) return 'text';
+  const isText = contentType === '' ? textName.test(filename) : textType.test(contentType);
+  const isBinary = !isText && (contentType !== '' || /\.\w+$/.test(filename));
+  if (isBinary || (!isText && content.length >= longBase64)) return 'base64';
+  // What makes sense when it is decoded was encoded.
+  const decoded = Buffer.from(content, 'base64');
+  return isUtf8(decoded) && !/[^\t\r\n\x20-\x7e\xa0-\uffff]/.test(decoded.toString()) ? 'base64' : 'text';
+}
+
 function attachmentOf(file: DiaflowFile, index: number): AttachmentInput {
   if (typeof file === 'string')
     return /^(?:https?|data):/i.test(file) ? { kind: 'url', url: file } : { kind: 'file', path: file };
   if (file instanceof Uint8Array) return { kind: 'bytes', content: file };
-  const { path, url, content, filename = file.name, contentType, encoding } = file;
+  const { path, url, filename = file.name, contentType, encoding } = file;
+  const hasOther = path !== undefined || url !== undefined;
+  const content = file.content === '' && hasOther ? undefined : (file.content ?? undefined);
   const common = {
     ...(filename !== undefined && { filename }),
     ...(contentType !== undefined && { contentType }),
   };
   if (content instanceof Uint8Array) return { kind: 'bytes', content, ...common };
   if (content !== undefined) {
-    const kind = encoding ?? (isBase64(content) ? 'base64' : 'text');
+    const kind = encoding ?? kindOf(content, filename, contentType);
     return { kind, content, ...common };
   }
   if (url !== undefined) return { kind: 'url', url, ...common };
@@ -86,8 +105,7 @@ const hasTag = (message: string): boolean => tag.test(message);
  * a message that is one expression is what its value is.
  */
 function isHtml(written: unknown, value: string): boolean {
-  const { message, messageFormat } = (written ?? {}) as { message?: unknown; messageFormat?: unknown };
-  if (messageFormat === 'html') return true;
+  const { message } = (written ?? {}) as { message?: unknown };
   const isWhole = typeof message !== 'string' || /^\s*\{\{(?:(?!\}\}).)*\}\}\s*$/s.test(message);
   return hasTag(isWhole ? value : message);
 }
@@ -100,7 +118,12 @@ export const diaflowNode: NodeDefinition<typeof diaflowSettingsSchema> = {
   settings: diaflowSettingsSchema,
   sections: diaflowSections,
 
-  htmlFields: (written) => (isHtml(written, '') ? ['message'] : []),
+  htmlFields(written, workOut) {
+    const { messageFormat } = (written ?? {}) as { messageFormat?: unknown };
+    const format = messageFormatSchema.safeParse(workOut({ messageFormat }).messageFormat);
+    const given = format.success ? format.data : 'html';
+    return (given ?? (isHtml(written, '') ? 'html' : 'text')) === 'html' ? ['message'] : [];
+  },
 
   toSendRequest(settings, _flow, { settings: written }) {
     const { to, cc, bcc, message, attachments = [] } = settings;

@@ -1,6 +1,6 @@
 import { addressListSchema, hostSchema, singleAddressSchema, tlsOptionsSchema } from '@flowpost/core';
 import { z } from 'zod';
-import { asNumber, choice, encryptable, flowText, leftEmpty } from '../fields.ts';
+import { asNumber, choice, encryptable, flowText, leftEmpty, optionalText } from '../fields.ts';
 
 /** What JSON makes of bytes in Node. */
 function asBytes(value: unknown): unknown {
@@ -14,21 +14,24 @@ const bytes = z.preprocess(asBytes, z.instanceof(Uint8Array)) as unknown as z.Zo
 >;
 
 /** A file as earlier steps hand it on. */
-const fileSchema = z.union([
-  z.string().min(1),
-  bytes,
-  z.looseObject({
-    path: leftEmpty(z.string()),
-    url: leftEmpty(z.string()),
-    /** Bytes, Base64, or plain text. */
-    content: leftEmpty(z.union([z.string(), bytes])),
-    /** What a content that is text is; left out, Base64 when it can be nothing else. */
-    encoding: choice(['base64', 'text'], undefined),
-    filename: leftEmpty(z.string()),
-    name: leftEmpty(z.string()),
-    contentType: leftEmpty(z.string()),
-  }),
-]);
+const fileSchema = z.union(
+  [
+    z.string().min(1),
+    bytes,
+    z.looseObject({
+      path: leftEmpty(z.string()),
+      url: leftEmpty(z.string()),
+      /** Bytes, Base64, or plain text; empty text is an empty file, where nothing else says what the file is. */
+      content: z.union([z.string(), bytes]).nullish(),
+      /** What a content that is text is; left out, Base64 when it can be and makes sense as that. */
+      encoding: choice(['base64', 'text'], undefined),
+      filename: leftEmpty(z.string()),
+      name: leftEmpty(z.string()),
+      contentType: leftEmpty(z.string()),
+    }),
+  ],
+  { error: 'it is no file: a path, a URL, bytes, or an object with path, url or content' },
+);
 export type DiaflowFile = z.output<typeof fileSchema>;
 
 type FileInput = z.input<typeof fileSchema>;
@@ -40,6 +43,9 @@ const asList = (value: unknown): unknown => {
 const filesSchema: z.ZodOptional<
   z.ZodType<DiaflowFile[], FileInput | readonly (FileInput | readonly FileInput[])[] | '' | null>
 > = z.preprocess(asList, z.array(fileSchema)).optional() as never;
+
+/** Default: HTML when the message has a tag in it. */
+export const messageFormatSchema = choice(['text', 'html'], undefined);
 
 /** The fields of Diaflow's "SMTP" node, with its saved resource in `credentials`. */
 const diaflowFields = z.strictObject({
@@ -59,12 +65,11 @@ const diaflowFields = z.strictObject({
   to: addressListSchema.default([]),
   cc: addressListSchema.default([]),
   bcc: addressListSchema.default([]),
-  subject: leftEmpty(flowText),
+  subject: optionalText,
   /** Another name for the subject. */
-  object: leftEmpty(flowText),
+  object: optionalText,
   message: flowText,
-  /** Default: HTML when the message has a tag in it. */
-  messageFormat: choice(['text', 'html'], undefined),
+  messageFormat: messageFormatSchema,
   attachments: filesSchema,
   /** Ours: a private authority, or a pinned certificate. */
   tlsOptions: leftEmpty(tlsOptionsSchema),

@@ -6,6 +6,7 @@ import {
   singleAddressSchema,
 } from '@flowpost/core';
 import { z } from 'zod';
+import { asFlag, asNumber, asText } from '../fields.ts';
 
 const fields = z.strictObject({
   connection: connectionSchema,
@@ -17,36 +18,53 @@ const fields = z.strictObject({
 
 /** Fields that forms may leave empty. */
 const mayBeEmpty = [
-  ...(['replyTo', 'to', 'cc', 'bcc', 'subject', 'priority'] as const),
+  ...(['replyTo', 'to', 'cc', 'bcc', 'subject', 'priority', 'attachments'] as const),
   ...(['from', 'sender', 'html', 'text', 'messageId', 'date', 'inReplyTo', 'autoSubmitted'] as const),
   ...(['calendar', 'unsubscribe', 'headers', 'references', 'store', 'duplicateWindowMs'] as const),
-  ...(['idempotencyKey', 'timeoutMs', 'dsn', 'requireTls', 'sandbox'] as const),
+  ...(['idempotencyKey', 'timeoutMs', 'dsn', 'requireTls', 'sandbox', 'retry', 'onPartial'] as const),
+  ...(['onDoubt', 'stopOnError', 'async', 'closeSession', 'loopGuard'] as const),
 ];
-/** Fields of text; the flow may have a number for them. */
-const texts = ['subject', 'html', 'text', 'idempotencyKey'] as const;
 type MayBeEmpty = (typeof mayBeEmpty)[number];
+
+const asChoice = (value: unknown): unknown =>
+  typeof value === 'string' ? value.trim().toLowerCase() : value;
+const asNumbers = (value: unknown): unknown =>
+  typeof value === 'object' && value !== null
+    ? Object.fromEntries(Object.entries(value).map(([key, one]) => [key, asNumber(one)]))
+    : value;
+
+/** Fields that forms and the flow hand over as text, or as a number where text is meant. */
+const readers = new Map<string, (value: unknown) => unknown>([
+  ...['subject', 'html', 'text', 'idempotencyKey'].map((name) => [name, asText] as const),
+  ...['stopOnError', 'async', 'closeSession', 'loopGuard', 'requireTls'].map(
+    (name) => [name, asFlag] as const,
+  ),
+  ...['duplicateWindowMs', 'timeoutMs'].map((name) => [name, asNumber] as const),
+  ...['priority', 'onPartial', 'onDoubt'].map((name) => [name, asChoice] as const),
+  ['retry', asNumbers],
+]);
 
 const isEmpty = (value: unknown): boolean => value === '' || value === null;
 
-/** Forms hand over empty text, or null, for a field left empty. */
-function withoutEmpty(settings: unknown): unknown {
+/** Forms hand over empty text, or null, for a field left empty, and text for what is none. */
+function asMeant(settings: unknown): unknown {
   if (typeof settings !== 'object' || settings === null) return settings;
   const given = settings as Record<string, unknown>;
-  const empty = mayBeEmpty.filter((key) => isEmpty(given[key]));
-  const scalars = texts.filter((key) => ['number', 'boolean', 'bigint'].includes(typeof given[key]));
-  if (empty.length + scalars.length === 0) return settings;
-  return {
-    ...given,
-    ...Object.fromEntries(empty.map((key) => [key, undefined])),
-    ...Object.fromEntries(scalars.map((key) => [key, String(given[key])])),
-  };
+  const changed: Record<string, unknown> = {};
+  for (const name of mayBeEmpty) {
+    const value = given[name];
+    if (value === undefined) continue;
+    const meant = isEmpty(value) ? undefined : (readers.get(name)?.(value) ?? value);
+    if (meant !== value) changed[name] = meant;
+  }
+  return Object.keys(changed).length === 0 ? settings : { ...given, ...changed };
 }
 
 /**
  * The settings of the `send-email` node: a connection, the fields of a message, and how the send is carried out,
  * side by side.
  */
-export const sendEmailSettingsSchema = z.preprocess(withoutEmpty, fields);
+export const sendEmailSettingsSchema = z.preprocess(asMeant, fields);
 
 type Input = z.input<typeof fields>;
 export type SendEmailSettings = Omit<Input, 'connection' | MayBeEmpty> & {
