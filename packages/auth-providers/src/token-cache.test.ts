@@ -96,6 +96,21 @@ describe('a rotated refresh token', () => {
     expect((await here.get(name, fetchWhileAnother)).accessToken.reveal()).toBe('T3');
   });
 
+  it('that another process rotated stays the newest, where the issuer gives no other', async () => {
+    const store = new MemoryTokenStore();
+    await store.set('k', { refreshToken: new SecretText('R1') });
+    const asked: string[] = [];
+    const cache = new TokenCache(store, { clock: new ManualClock(clockNow) });
+    await cache.get(name, async (stored) => {
+      const refreshToken = stored?.refreshToken?.reveal() ?? '';
+      asked.push(refreshToken);
+      if (refreshToken !== 'R1') return { accessToken: new SecretText('T'), obtainedAt: clockNow };
+      await store.set('k', { refreshToken: new SecretText('R2') });
+      throw new MailError('TOKEN_GRANT_REFUSED', 'It was used before.', { phase: 'token' });
+    });
+    expect([asked, (await store.get('k'))?.refreshToken?.reveal()]).toEqual([['R1', 'R2'], 'R2']);
+  });
+
   it('is shared by providers over one store', async () => {
     await using server = await OAuthServer.start({ secrets: { app: 'secret', 'app-2': 'x' } });
     const tokenStore = new MemoryTokenStore();

@@ -183,14 +183,16 @@ export class TokenCache {
       const onRequest = (): void => {
         asked = true;
       };
+      let from = stored;
       const issued = await fetch(stored, onRequest).catch(async (error) => {
         // Another process may have rotated the refresh token meanwhile; then its successor is in the store.
         const newer = await this.#known(name, entry);
         const isStale = newer?.refreshToken?.reveal() !== stored?.refreshToken?.reveal();
         if (!isStale || !isMailError(error) || error.code !== 'TOKEN_GRANT_REFUSED') throw error;
+        from = newer;
         return isValid(newer, this.#clock.now()) ? newer : fetch(newer, onRequest);
       });
-      const refreshToken = issued.refreshToken ?? stored?.refreshToken;
+      const refreshToken = issued.refreshToken ?? from?.refreshToken;
       const tokens = {
         ...issued,
         ...(refreshToken !== undefined && { refreshToken }),

@@ -152,6 +152,38 @@ describe('a session that cannot go on', () => {
   });
 });
 
+it.each([
+  ['550 5.1.1 User unknown', 'RECIPIENTS_REFUSED', 'address.unknown', undefined],
+  ['452 4.5.3 Too many recipients', 'RECIPIENTS_DEFERRED', 'protocol.too-many-recipients', undefined],
+  [
+    '550 5.4.5 Daily user sending limit exceeded. gsmtp',
+    'RECIPIENTS_REFUSED',
+    'gmail.daily-limit',
+    86_400_000,
+  ],
+])(
+  'what is known about a reply is known about one to RCPT: %s',
+  async (reply, code, diagnosis, retryAfterMs) => {
+    await using server = await RawServer.start((socket) =>
+      speakSmtp(socket, (command) => (command.startsWith('RCPT') ? reply : undefined)),
+    );
+    await using sender = createSender(at(server.port));
+    const error = await sender.send(message).catch((thrown) => thrown);
+    expect(error).toMatchObject({ code, details: { diagnosis, enhancedCode: reply.slice(4, 9) } });
+    expect(error.details.retryAfterMs).toBe(retryAfterMs);
+  },
+);
+
+it('a session that a server ends for its age right after a message leaves that in doubt', async () => {
+  await using server = await RawServer.start((socket) =>
+    speakSmtp(socket, (command) =>
+      command === '.' ? '421 4.4.1 Connection timed out. Total session duration: 00:10:00.5' : undefined,
+    ),
+  );
+  await using sender = createSender(at(server.port));
+  await expect(sender.send(message)).rejects.toMatchObject({ code: 'DELIVERY_IN_DOUBT', inDoubt: true });
+});
+
 describe('a server that repeats the password', () => {
   const auth = { kind: 'basic', username: 'me', password } as const;
   const secrets = [password, plainAuth];

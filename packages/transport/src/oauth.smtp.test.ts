@@ -94,6 +94,7 @@ describe('sending with a token', () => {
 
 it.each([
   [{ service: 'Gmail' }, 'https://oauth2.googleapis.com/token'],
+  [{ service: 'Outlook365' }, 'https://login.microsoftonline.com/common/oauth2/v2.0/token'],
   [{ host: 'smtp.x.org' }, 'https://accounts.google.com/o/oauth2/token'],
 ])('a refresh token for %j is taken to %s', async (where, endpoint) => {
   const asked: string[] = [];

@@ -7,7 +7,8 @@ interface Waiter<Gift> {
 
 /** So many at once and no more; the others wait their turn. */
 export class Slots<Gift = never> {
-  readonly #limit: number;
+  #limit: number;
+  #withdrawn = 0;
   /** Served in turn, each when a slot has become free for it. */
   readonly #waiting: Waiter<Gift>[] = [];
   #taken = 0;
@@ -70,6 +71,23 @@ export class Slots<Gift = never> {
     if (!this.#waiting[0]?.takesGift) return false;
     this.#waiting.shift()?.grant(gift);
     return true;
+  }
+
+  /** Takes a slot that was taken out of use. */
+  withdraw(): void {
+    this.#withdrawn++;
+    this.#limit--;
+    this.#taken--;
+  }
+
+  /** Puts into use again what was withdrawn. */
+  restore(): void {
+    this.#limit += this.#withdrawn;
+    this.#withdrawn = 0;
+    while (!this.full && this.hasWaiting) {
+      this.#taken++;
+      this.#waiting.shift()?.grant();
+    }
   }
 
   /** Sends everybody away who waits, each with a reason of his own. */

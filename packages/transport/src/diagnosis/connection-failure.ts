@@ -12,6 +12,7 @@ const byReason: Readonly<Record<string, ErrorCode>> = {
   ENETUNREACH: 'CONNECTION_UNREACHABLE',
   EADDRNOTAVAIL: 'CONNECTION_UNREACHABLE',
   ETIMEDOUT: 'CONNECTION_TIMED_OUT',
+  UND_ERR_CONNECT_TIMEOUT: 'CONNECTION_TIMED_OUT',
 
   CERT_HAS_EXPIRED: 'TLS_CERTIFICATE_EXPIRED',
   CERT_NOT_YET_VALID: 'TLS_CERTIFICATE_NOT_YET_VALID',
@@ -96,7 +97,10 @@ export function connectionFailure(cause: unknown, phase: Phase, endpoint: Endpoi
   const one = cause instanceof AggregateError && cause.errors.length > 0 ? cause.errors[0] : cause;
   const reason = reasonOf(one);
   const handshake = phase === 'tls' && reason.startsWith('ERR_');
-  const code = byReason[reason] ?? (handshake ? 'TLS_FAILED' : 'CONNECTION_LOST');
+  // What OpenSSL finds wrong with a certificate has no E in front, and some of it no name, such as a key that is too small.
+  const verification = phase === 'tls' && reason !== 'UNKNOWN' && !reason.startsWith('E');
+  const other = handshake ? 'TLS_FAILED' : verification ? 'TLS_CERTIFICATE_UNTRUSTED' : 'CONNECTION_LOST';
+  const code = byReason[reason] ?? other;
   const names = code === 'TLS_CERTIFICATE_WRONG_HOST' ? certificateNames(one) : undefined;
   return connectionError(code, phase, endpoint, {
     reason,

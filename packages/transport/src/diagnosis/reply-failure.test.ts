@@ -46,6 +46,13 @@ describe('known replies', () => {
     ['421 4.4.2 Message submission rate for this client has exceeded the configured limit', 'm365.rate'],
     ['430 4.2.0 STOREDRV; mailbox logon failure', 'm365.mailbox-logon'],
     ['550 5.1.8 Access denied, bad outbound sender', 'm365.bad-outbound-sender'],
+    [
+      '554 5.2.2 Submission quota exceeded; STOREDRV.Submission.Exception:SubmissionQuotaExceededException',
+      'm365.quota',
+    ],
+    ['550 5.1.90 Your message cannot be sent: daily limit for message recipients', 'm365.recipient-limit'],
+    ['550 5.7.233 Your tenant exceeded the external recipient rate limit', 'm365.tenant-limit'],
+    ['550 5.2.252 Sender throttled due to continuous send as denied errors', 'm365.send-as-throttled'],
     ['550 5.7.502 Access denied, banned sender', 'm365.banned-sender'],
     ['451 4.7.500 Server busy. Please try again later', 'm365.ip-throttled'],
     ['534 5.7.9 Application-specific password required.', 'gmail.app-password'],

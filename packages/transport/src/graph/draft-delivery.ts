@@ -1,7 +1,7 @@
 import { isMailError, MailError } from '@flowpost/core';
 import type { OpenedAttachment } from '@flowpost/mime-attachments';
 import type { GraphApi } from './graph-api.ts';
-import { graphRefusal } from './graph-failure.ts';
+import { graphRefusal, readAnswer } from './graph-failure.ts';
 
 /** Attachments below this go in one request, others in an upload session, which takes none smaller. */
 const smallestUpload = 3_000_000;
@@ -85,9 +85,16 @@ export class DraftDelivery {
         'envelope',
         requestMs,
       );
-      if (answer.status > 201) throw await graphRefusal(answer, 'envelope', 'Mail.ReadWrite', scrub);
-      await leave(answer);
       sent += range.length;
+      // The last range makes the attachment, which is 201; each before it says what is to come.
+      if (sent === sizeBytes && answer.status === 201) await leave(answer);
+      else if (answer.status !== 200) throw await uploadRefusal(answer, scrub);
+      else if (sent === sizeBytes || !(await expects(answer, sent)))
+        throw new MailError('MESSAGE_DEFERRED', 'Microsoft Graph did not take all of an attachment.', {
+          phase: 'envelope',
+          replyCode: 450,
+          details: { filename: attachment.filename },
+        });
     }
     if (sent === sizeBytes) return;
     throw new MailError('ATTACHMENT_CHANGED', `${attachment.filename} changed while it was being read.`, {
@@ -132,6 +139,25 @@ export class DraftDelivery {
       .request({ ...request, permission: 'Mail.ReadWrite', limitMs: afterwardsMs })
       .catch(() => undefined);
   }
+}
+
+/** Whether an upload goes on where it should. @see https://learn.microsoft.com/graph/outlook-large-attachments */
+async function expects(answer: Response, from: number): Promise<boolean> {
+  const { nextExpectedRanges } = await readAnswer(answer).catch(() => ({ nextExpectedRanges: undefined }));
+  const [next] = Array.isArray(nextExpectedRanges) ? nextExpectedRanges : [];
+  return Number(/^(\d+)/.exec(String(next))?.[1]) === from;
+}
+
+/** An upload session ends, and its URL with it. That says nothing about the mailbox or the login, and a new one may go well. */
+async function uploadRefusal(answer: Response, scrub: (text: string) => string): Promise<MailError> {
+  const isOver = [401, 404, 410].includes(answer.status);
+  const refused = await graphRefusal(answer, 'envelope', 'Mail.ReadWrite', scrub);
+  if (!isOver) return refused;
+  return new MailError('MESSAGE_DEFERRED', `${refused.message} The upload of an attachment had ended.`, {
+    phase: 'envelope',
+    replyCode: 450,
+    details: refused.details,
+  });
 }
 
 /** What is not read holds a connection. That it cannot be left any more is no news: the answer was there. */

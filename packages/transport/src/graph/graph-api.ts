@@ -45,6 +45,10 @@ const beforeRequest = new Set([
   'EACCES',
 ]);
 
+/** Failures of a TLS handshake, before which nothing is sent. */
+const handshake =
+  /^(?:CERT_|ERR_TLS_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|UNSPECIFIED$|ERR_SSL_(?:WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|UNSUPPORTED_PROTOCOL|NO_PROTOCOLS_AVAILABLE|TLSV1_ALERT_PROTOCOL_VERSION|SSLV3_ALERT_HANDSHAKE_FAILURE)$)/;
+
 /** Where Exchange Online takes uploads, in all its clouds. */
 const uploadHosts = /\.(?:office|office365|outlook|microsoft)\.(?:com|us|cn|de)$/;
 
@@ -178,15 +182,10 @@ export class GraphApi {
     const { cause, code } = reasonOf(thrown);
     const isCancelled = this.#signal?.aborted === true;
     // What never reached the server cannot have had an effect.
-    const before =
-      beforeRequest.has(code) || /^(?:CERT_|ERR_TLS_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_)/.test(code);
-    if (before && !isCancelled) {
+    const isHandshake = handshake.test(code);
+    if ((isHandshake || beforeRequest.has(code)) && !isCancelled) {
       const at = code === 'ENOTFOUND' || code.startsWith('EAI') ? 'resolve' : 'connect';
-      return connectionFailure(
-        cause,
-        code.includes('CERT') || code.startsWith('ERR_TLS') ? 'tls' : at,
-        this.#endpoint,
-      );
+      return connectionFailure(cause, isHandshake ? 'tls' : at, this.#endpoint);
     }
     const context = { ...this.#endpoint, signal: this.#signal, scrub: this.#scrub };
     return describeLoss(cause, phase, context);

@@ -20,6 +20,8 @@ const rules: Readonly<Record<string, GraphRule>> = {
     errorCode: 'SENDER_REFUSED',
     hint: 'The mailbox may not send as this From address. Leave From empty or use the address of the mailbox, or have an administrator grant Send As.',
   },
+  // Of a draft: it is gone, and can be made again.
+  ErrorItemNotFound: { errorCode: 'MESSAGE_DEFERRED' },
   ErrorInvalidUser: { errorCode: 'MAILBOX_NOT_FOUND' },
   ResourceNotFound: { errorCode: 'MAILBOX_NOT_FOUND' },
   Request_ResourceNotFound: { errorCode: 'MAILBOX_NOT_FOUND' },
@@ -38,6 +40,9 @@ const rules: Readonly<Record<string, GraphRule>> = {
     hint: 'Graph cannot read the message. This is a defect; please report it.',
   },
 };
+
+const tokenHint =
+  "Graph does not take the token. Check that its scope is that of Graph (https://graph.microsoft.com/.default, or the national cloud's), that tenantId is the tenant of the mailbox, that no token is given that has expired, and this machine's clock.";
 
 /** Far more than Graph has to say about a message. */
 const largestAnswer = 1_048_576;
@@ -90,7 +95,7 @@ export async function graphRefusal(
   const { code: givenCode, message: graphText = '' } = (error ?? {}) as Record<string, unknown>;
   const graphCode = typeof givenCode === 'string' ? givenCode : undefined;
   const rule = graphCode !== undefined && Object.hasOwn(rules, graphCode) ? rules[graphCode] : undefined;
-  const isLater = status === 408 || status === 429 || status >= 500;
+  const isLater = status === 408 || status === 429 || status >= 500 || rule?.errorCode === 'MESSAGE_DEFERRED';
   const byStatus: ErrorCode = isLater
     ? 'MESSAGE_DEFERRED'
     : status === 401
@@ -108,7 +113,7 @@ export async function graphRefusal(
   return new MailError(code, `Microsoft Graph answered ${status}${text === '' ? '' : ` ${text}`}`, {
     phase: status === 401 ? 'auth' : phase,
     replyCode: isLater ? replyCodes.later : replyCodes.final,
-    hint: rule?.hint,
+    hint: rule?.hint ?? (code === 'AUTH_REFUSED' ? tokenHint : undefined),
     details: {
       status,
       ...(graphCode !== undefined && { graphCode: scrub(graphCode) }),

@@ -49,6 +49,42 @@ async function startServer(answer: Answer) {
   };
 }
 
+/** Graph up to the upload of an attachment. */
+const uploading =
+  (upload: (response: ServerResponse) => void): Answer =>
+  (path, response) => {
+    if (path.endsWith('/messages')) json(response, 201, { id: 'draft' });
+    else if (path.includes('createUploadSession'))
+      json(response, 201, { uploadUrl: `http://${response.req.headers.host}/upload/1` });
+    else if (path.startsWith('/upload')) upload(response);
+    else response.writeHead(path.endsWith('/send') ? 202 : 204).end();
+  };
+
+it.each<[string, (response: ServerResponse) => void]>([
+  ['is said to lack all of it', (response) => json(response, 200, { nextExpectedRanges: ['0-'] })],
+  ['is said to go on, though it has ended', (response) => json(response, 200, {})],
+  ['has ended', (response) => json(response, 404, { error: { code: 'ErrorItemNotFound' } })],
+  ['has ended, and so has the permission', (response) => json(response, 401, {})],
+])('does not send a message whose upload %s, and may try again', async (_, upload) => {
+  const { asked, ...error } = await failure(uploading(upload));
+  expect(error).toMatchObject({ code: 'MESSAGE_DEFERRED', retryable: true, inDoubt: false });
+  expect(asked).toContain('DELETE /users/a%40x.org/messages/draft');
+  expect(String(asked)).not.toContain('/send');
+});
+
+it('a server that speaks no TLS is told from a message in doubt', async () => {
+  await using server = await startServer((_, response) => response.writeHead(202).end());
+  const { graphBaseUrl, ...connection } = server.connection('token');
+  const small = { from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello' };
+  await using sender = createSender({ ...connection, graphBaseUrl: graphBaseUrl.replace('http:', 'https:') });
+  await expect(sender.send(small)).rejects.toMatchObject({
+    code: 'TLS_WRONG_MODE',
+    phase: 'tls',
+    inDoubt: false,
+  });
+  expect(server.asked).toEqual([]);
+});
+
 async function failure(answer: Answer, message: object = large): Promise<Record<string, unknown>> {
   await using server = await startServer(answer);
   await using sender = createSender(server.connection('token'));

@@ -92,7 +92,7 @@ describe('retry', () => {
     const soon = await retrying(['432 4.3.2 Concurrent connections limit exceeded', '250 ok'], {}, 'MAIL');
     expect(soon.outcome.status).toBe('sent');
     expect(soon.slept).toEqual([10_000]);
-    const late = await retrying(['421 4.7.0 Try again later', '250 ok'], {}, 'MAIL');
+    const late = await retrying(['421 4.7.0 Try again later. gsmtp', '250 ok'], {}, 'MAIL');
     expect(late.outcome).toMatchObject({
       code: 'SENDER_DEFERRED',
       retryable: true,

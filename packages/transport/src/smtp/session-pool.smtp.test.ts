@@ -128,6 +128,40 @@ it('a known service is not asked for more than it allows', async () => {
   expect(inbox.messages).toHaveLength(31);
 });
 
+describe('a server that wants fewer sessions, and says for how long', () => {
+  const refusing = (mayLogIn: (connection: number) => boolean, asked: { logins: number }) =>
+    RawServer.start((socket, connection) =>
+      speakSmtp(socket, (command) => {
+        if (command.startsWith('EHLO')) return '250-test\r\n250 AUTH PLAIN';
+        if (!command.startsWith('AUTH')) return undefined;
+        asked.logins++;
+        return mayLogIn(connection) ? '235 ok' : '454 4.7.0 Too many login attempts, please try again later.';
+      }),
+    );
+  const auth = { kind: 'basic', username: 'me', password: 'secret' } as const;
+
+  it('is not asked again before that', async () => {
+    const asked = { logins: 0 };
+    await using server = await refusing(() => false, asked);
+    await using sender = createSender({ host: '127.0.0.1', port: server.port, tls: 'none', auth });
+    const send = () => sender.send(message).catch((error) => error);
+    const outcomes = [...(await Promise.all(Array.from({ length: 30 }, send))), await send()];
+    expect(asked.logins).toBeLessThanOrEqual(5);
+    for (const outcome of outcomes)
+      expect(outcome).toMatchObject({ code: 'AUTH_DEFERRED', retryable: true, details: { replyCode: 454 } });
+    expect(outcomes.at(-1).details.retryAfterMs).toBeLessThanOrEqual(600_000);
+  });
+
+  it('gets everything over those it takes', async () => {
+    const asked = { logins: 0 };
+    await using server = await refusing((connection) => connection <= 2, asked);
+    await using sender = createSender({ host: '127.0.0.1', port: server.port, tls: 'none', auth });
+    const receipts = await Promise.all(Array.from({ length: 30 }, () => sender.send(message)));
+    expect(receipts.every(({ status }) => status === 'sent')).toBe(true);
+    expect(asked.logins).toBeLessThanOrEqual(5);
+  });
+});
+
 it('closing ends what still waits for its turn', async () => {
   await using inbox = await SmtpInbox.start();
   const limits = { messagesPerMinute: 1 };

@@ -1,4 +1,4 @@
-import { type Clock, isMailError, MailError } from '@flowpost/core';
+import { type Clock, isMailError, longestTimerMs, MailError } from '@flowpost/core';
 import { Slots } from '../slots.ts';
 import type { SmtpSession } from './smtp-session.ts';
 import type { TranscriptListener } from './transcript.ts';
@@ -56,6 +56,8 @@ export class SessionPool {
   #aheadFrom = 0;
   /** The session that ended when such an envelope came, as long as none has been heard since. */
   #endedEarly: SmtpSession | undefined;
+  /** What the server said when it wanted no more sessions for a while, and until when, in Unix milliseconds. */
+  #unwelcome: { readonly error: MailError; readonly until: number } | undefined;
   #closed = false;
 
   constructor(options: SessionPoolOptions) {
@@ -70,23 +72,35 @@ export class SessionPool {
    */
   async borrow(request: BorrowRequest = {}, fresh = false): Promise<Lease> {
     const takesLent = !fresh && !request.transcript;
-    const lent =
-      (takesLent && this.#takeOffered()) ||
-      (await this.#slots.take(request.signal, { takesGift: takesLent, isNext: fresh }));
-    if (lent) return { session: lent.session, lent, reused: true };
-    try {
-      const parked = fresh ? undefined : this.#takeParked();
-      if (parked) return this.#lend(parked, true);
-      // A parked session counts against the limit too, so one makes room for a fresh one.
-      if (this.#slots.taken + this.#parked.length > this.#options.connections) this.#unpark()?.destroy();
-      const session = await this.#options.open(request);
-      this.#expiry.set(session, this.#options.clock.now() + this.#options.lifetimeMs);
-      return this.#lend(session, false);
-    } catch (error) {
-      this.#refuseAlike(error);
-      this.#slots.free();
-      throw error;
+    for (let isNext = fresh; ; isNext = true) {
+      const lent =
+        (takesLent && this.#takeOffered()) ||
+        (await this.#slots.take(request.signal, { takesGift: takesLent, isNext }));
+      if (lent) return { session: lent.session, lent, reused: true };
+      try {
+        const parked = fresh ? undefined : this.#takeParked();
+        if (parked) return this.#lend(parked, true);
+        return this.#lend(await this.#open(request), false);
+      } catch (error) {
+        this.#refuseAlike(error);
+        // Too many sessions for the server are enough for who waits, as long as some of them are open.
+        const isEnough = this.#unwelcome !== undefined && this.#slots.taken > 1 && !fresh;
+        if (!isEnough) {
+          this.#slots.free();
+          throw error;
+        }
+        this.#slots.withdraw();
+      }
     }
+  }
+
+  async #open(request: BorrowRequest): Promise<SmtpSession> {
+    this.#assertWelcome();
+    // A parked session counts against the limit too, so one makes room for a fresh one.
+    if (this.#slots.taken + this.#parked.length > this.#options.connections) this.#unpark()?.destroy();
+    const session = await this.#options.open(request);
+    this.#expiry.set(session, this.#options.clock.now() + this.#options.lifetimeMs);
+    return session;
   }
 
   #lend(session: SmtpSession, reused: boolean): Lease {
@@ -138,9 +152,37 @@ export class SessionPool {
     else if (early === 'ended') this.#endedEarly = session;
   }
 
+  /**
+   * A server that said when to come back is not asked for sessions before.
+   *
+   * @throws MailError what it said.
+   */
+  #assertWelcome(): void {
+    if (!this.#unwelcome) return;
+    const { error, until } = this.#unwelcome;
+    const { code, message, phase, retryable, hint } = error;
+    const details = { ...error.details, retryAfterMs: until - this.#options.clock.now() };
+    throw new MailError(code, message, { phase, retryable, hint, details, cause: error });
+  }
+
+  /** Remembers that a server wants no more sessions for now. */
+  #heed(error: MailError): void {
+    const { code, details } = error;
+    const isDeferred = code === 'AUTH_DEFERRED' || code === 'GREETING_DEFERRED';
+    if (!isDeferred || typeof details.retryAfterMs !== 'number' || this.#unwelcome) return;
+    const waitMs = Math.min(details.retryAfterMs, longestTimerMs);
+    this.#unwelcome = { error, until: this.#options.clock.now() + waitMs };
+    setTimeout(() => {
+      this.#unwelcome = undefined;
+      this.#slots.restore();
+    }, waitMs).unref();
+  }
+
   /** Who waits would log in with what was refused just now, and enough of that locks a mailbox. */
   #refuseAlike(error: unknown): void {
-    if (!isMailError(error) || error.code !== 'AUTH_REFUSED') return;
+    if (!isMailError(error)) return;
+    this.#heed(error);
+    if (error.code !== 'AUTH_REFUSED') return;
     const { code, message, phase, retryable, hint, details } = error;
     this.#slots.refuseWaiting(
       () => new MailError(code, message, { phase, retryable, hint, details, cause: error }),

@@ -2,6 +2,7 @@ import {
   type AuthProvider,
   type AuthProviderOptions,
   createAuthProvider,
+  entraTokenEndpoint,
   googleTokenEndpoint,
 } from '@flowpost/auth-providers';
 import {
@@ -62,17 +63,21 @@ export function resolveServer(connection: SmtpConnection) {
 
 /** A refresh token that names no issuer belongs to the one the mail server goes with. */
 export function authFor(credential: Credential, host: string): Credential {
-  const isGoogle = /(?:^|\.)gmail\.com$/i.test(host);
-  if (credential.kind !== 'oauth2-refresh' || credential.tokenEndpoint !== undefined || !isGoogle)
-    return credential;
-  return { ...credential, tokenEndpoint: googleTokenEndpoint };
+  if (credential.kind !== 'oauth2-refresh' || credential.tokenEndpoint !== undefined) return credential;
+  if (/(?:^|\.)gmail\.com$/i.test(host)) return { ...credential, tokenEndpoint: googleTokenEndpoint };
+  // Whoever takes it elsewhere tells one issuer the secrets of another.
+  if (/(?:^|\.)(?:office365|outlook|hotmail|live)\.com$/i.test(host))
+    return { ...credential, tokenEndpoint: entraTokenEndpoint('common') };
+  return credential;
 }
 
 /** The server ended a session that was open before. Of the message no byte was read, so it is whole for a new one. */
 function wasDroppedWhileParked(error: unknown): boolean {
   if (!isMailError(error) || error.phase !== 'envelope') return false;
   // RFC 5321 section 4.2.1: with 421 a server closes the session, whatever it was asked.
-  return error.code === 'CONNECTION_LOST' || error.details.replyCode === 421;
+  // One that says when to come back does not want to be asked again at once.
+  const mayAskAgain = error.details.retryAfterMs === undefined;
+  return error.code === 'CONNECTION_LOST' || (error.details.replyCode === 421 && mayAskAgain);
 }
 
 /** Sends over SMTP sessions that it opens when needed, keeps open between sends, and closes when disposed. */

@@ -1,6 +1,6 @@
 import type { RejectedRecipient } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
-import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
+import { parseReply, refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
 import { mailCommand, rcptCommand } from './envelope-commands.ts';
 import type { Extensions } from './extensions.ts';
 import { EarlyAnswer, MessageWriter } from './message-writer.ts';
@@ -183,7 +183,8 @@ export class Transaction {
     // One final refusal makes it final; a later attempt would meet it again. RFC 5321 section 4.5.3.1.10: 552 means 452.
     const isFinal = ({ code }: RejectedRecipient): boolean => (code < 400 || code >= 500) && code !== 552;
     const worst = rejected.find(isFinal) ?? rejected[0];
-    const reply = { code: worst?.code === 552 ? 452 : (worst?.code ?? 0), text: worst?.reply ?? '' };
+    const { code = 0, reply: text = '' } = worst ?? {};
+    const reply = { ...parseReply(text), code: code === 552 ? 452 : code, text };
     throw refusal('recipients', 'envelope', reply, { rejected });
   }
 
@@ -243,6 +244,9 @@ export class Transaction {
       const reply = this.#clean(await channel.next(timeouts.confirmMs));
       if (!this.#isAllSent) await this.#assertAllSent(reply);
       if (!isPositive(reply) && reply.code < 400) throw new ProtocolViolation('no reply to the message');
+      // X.4.1 is that no answer came from elsewhere (RFC 3463 section 3.5): Exchange ends a long session so, whatever became of this.
+      if (reply.code === 421 && reply.enhancedCode === '4.4.1')
+        throw new ProtocolViolation('no answer but an end');
       replies.push(reply);
     }
     this.canContinue = true;

@@ -45,6 +45,7 @@ export const gmailReplies: readonly ReplyRule[] = [
     id: 'gmail.rate',
     code: 421,
     enhanced: '4.7.0',
+    text: /gsmtp|google|try again later, closing connection/i,
     hint: 'Google limits mail from this account or address for now. Wait some minutes and send more slowly.',
     retryAfterMs: 5 * minute,
   },

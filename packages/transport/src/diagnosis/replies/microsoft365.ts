@@ -78,6 +78,15 @@ export const microsoft365Replies: readonly ReplyRule[] = [
     hint: 'The server wants a login before it takes mail. Give the connection credentials, and use port 587 with STARTTLS.',
   },
   {
+    id: 'm365.send-as-throttled',
+    code: [550, 554],
+    enhanced: '5.2.252',
+    text: /throttled/i,
+    errorCode: 'SENDER_REFUSED',
+    hint: 'The mailbox is throttled because it kept sending with a From address it may not use. Leave the custom From address empty, or have an administrator grant Send As, and wait some hours.',
+    retryAfterMs: 4 * hour,
+  },
+  {
     id: 'm365.send-as-denied',
     code: [550, 554],
     enhanced: /^5\.7\.60$|^5\.2\.252$/,
@@ -95,9 +104,23 @@ export const microsoft365Replies: readonly ReplyRule[] = [
   {
     id: 'm365.quota',
     code: 554,
-    enhanced: '5.2.0',
-    text: /SubmissionQuotaExceeded/i,
+    enhanced: /^5\.2\.[02]$/,
+    text: /SubmissionQuotaExceeded|Submission quota exceeded/i,
     hint: 'The mailbox has used up its 10,000 recipients of 24 hours. Go on after that, or use a service for bulk mail.',
+    retryAfterMs: day,
+  },
+  {
+    id: 'm365.recipient-limit',
+    code: 550,
+    enhanced: '5.1.90',
+    hint: 'The mailbox has used up its recipients of 24 hours. Go on after that, or use a service for bulk mail.',
+    retryAfterMs: day,
+  },
+  {
+    id: 'm365.tenant-limit',
+    code: 550,
+    enhanced: '5.7.233',
+    hint: 'The tenant has used up its recipients outside of it (the tenant external recipient rate limit). Go on after 24 hours, or use a service for bulk mail.',
     retryAfterMs: day,
   },
   {
@@ -139,6 +162,7 @@ export const microsoft365Replies: readonly ReplyRule[] = [
     id: 'm365.bad-outbound-sender',
     code: 550,
     enhanced: '5.1.8',
+    text: /bad outbound sender/i,
     hint: 'The account is blocked from sending because of spam or too much mail. An administrator unblocks it under Restricted entities in Microsoft Defender.',
   },
   {
