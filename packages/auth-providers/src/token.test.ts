@@ -124,6 +124,8 @@ describe('client credentials by secret', () => {
       details: { audience: 'https://outlook.office365.com' },
       hint: expect.stringContaining('SMTP.SendAsApp'),
     });
+    // With RBAC for Applications there is none in the token, and nothing is wrong.
+    await provide(byId(server.tokenEndpoint, { exchangeRbac: true } as never)).login();
   });
 
   it('an issuer that is not Entra needs no roles and gets no default scope', async () => {

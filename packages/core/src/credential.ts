@@ -49,6 +49,9 @@ const oauth2Refresh = z.strictObject({
 
 const issuer = { tokenEndpoint: endpoint.optional(), tenantId: encryptableSchema.optional() };
 
+/** The application's rights come from Exchange (RBAC for Applications), so that its tokens carry no roles. */
+const exchangeRbac = z.boolean().optional();
+
 const oauth2ClientCredentials = z.strictObject({
   kind: z.literal('oauth2-client-credentials'),
   user,
@@ -58,6 +61,7 @@ const oauth2ClientCredentials = z.strictObject({
   scope: z.string().min(1).optional(),
   /** When the secret expires, so that hosts can warn in time. The issuer does not tell. */
   clientSecretExpiresAt: z.iso.datetime({ offset: true }).optional(),
+  exchangeRbac,
 });
 
 const oauth2Certificate = z.strictObject({
@@ -76,6 +80,7 @@ const oauth2Certificate = z.strictObject({
   scope: z.string().min(1).optional(),
   /** `entra`: private_key_jwt for client credentials. `google`: a service account that acts as `user`. */
   assertion: z.enum(['entra', 'google']),
+  exchangeRbac,
 });
 
 /** How to log in, before anything is fetched. `auth-providers` turns it into a login. */

@@ -93,7 +93,7 @@ export function certificateProvider(
           grant: { kind: 'client-credentials', scope },
         };
       },
-      check: assertEntraPermission,
+      ...(!credential.exchangeRbac && { check: assertEntraPermission }),
       expiry: certificateExpiry(certificate),
     };
   };

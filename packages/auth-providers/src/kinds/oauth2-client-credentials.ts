@@ -30,7 +30,7 @@ export function clientCredentialsProvider(
         client: { kind: 'secret', clientId, secret: new SecretText(secret) } as const,
         grant: { kind: 'client-credentials', scope } as const,
       }),
-      ...(isEntra && { check: assertEntraPermission }),
+      ...(isEntra && !credential.exchangeRbac && { check: assertEntraPermission }),
       ...(clientSecretExpiresAt !== undefined && {
         expiry: { what: 'client secret', expiresAt: Date.parse(clientSecretExpiresAt) } as const,
       }),

@@ -194,7 +194,7 @@ const hints = {
     TOKEN_ACCESS_DENIED:
       'A policy of the organisation refuses the token. Ask its administrator about consent and conditional access.',
     TOKEN_CONSENT_MISSING:
-      'The token carries no permission. Add the application permission SMTP.SendAsApp (or Mail.Send for Graph) and have an administrator grant consent.',
+      'The token carries no permission. Add the application permission SMTP.SendAsApp (or Mail.Send for Graph) and have an administrator grant consent. Where its rights come from Exchange (RBAC for Applications) instead, set exchangeRbac in its credential.',
     GRAPH_PERMISSION_MISSING:
       'The application lacks a permission for this mailbox. Add the application permission named in details.permission to it, have an administrator grant consent, and see that no access policy or RBAC scope leaves the mailbox out. New grants take up to two hours.',
     TOKEN_EXPIRED:

@@ -9,6 +9,28 @@ const mailboxClosed = new Set(['m365.smtp-auth-disabled-tenant', 'm365.smtp-auth
 /** Diagnoses after which the application may have no rights in Exchange. */
 const applicationUnknown = new Set(['m365.authentication-unsuccessful', 'm365.mailbox-logon']);
 
+/** Whom Entra's tokens for Exchange are for: its addresses in all clouds, or its application id. */
+const exchangeAudience =
+  /^https:\/\/(?:outlook|partner\.outlook|ps\.outlook)[\w.-]*\/?$|^00000002-0000-0ff1-ce00-000000000000$/;
+const graphAudience = /graph\.microsoft|microsoftgraph|^00000003-0000-0000-c000-000000000000$/;
+
+/**
+ * Why Exchange will not take a token over SMTP, as far as the token tells; undefined when it may, or is no token of Entra's.
+ *
+ * @see https://learn.microsoft.com/exchange/client-developer/legacy-protocols/how-to-authenticate-an-imap-pop-smtp-application-by-using-oauth
+ */
+export function exchangeMisfit(login: Login): string | undefined {
+  const { aud, roles, scp } = (login.kind === 'bearer' && readTokenClaims(login.token)) || {};
+  if (typeof aud !== 'string') return undefined;
+  if (graphAudience.test(aud))
+    return 'The token is for Microsoft Graph, and SMTP wants one for Exchange: set scope to https://outlook.office365.com/.default, or deliver over Graph.';
+  if (!exchangeAudience.test(aud) || typeof scp === 'string') return undefined;
+  const hasRole = Array.isArray(roles) && roles.some((role) => /^SMTP\.SendAsApp/i.test(String(role)));
+  return hasRole || roles === undefined
+    ? undefined
+    : 'The token has no permission for SMTP: add the application permission SMTP.SendAsApp (Office 365 Exchange Online) and have an administrator grant consent.';
+}
+
 /**
  * What an administrator has to run in Exchange Online PowerShell, filled in for this mailbox and application, when the server's
  * answer to the login says what is missing. Application and object id are in the token: `oid` of an application's token is the
@@ -23,7 +45,8 @@ function missingExchangeCommands(error: MailError, login: Login): readonly strin
   if (mailboxClosed.has(diagnosis)) {
     return [`Set-CASMailbox -Identity ${mailbox} -SmtpClientAuthenticationDisabled $false`];
   }
-  if (!applicationUnknown.has(diagnosis) || login.kind !== 'bearer') return [];
+  // No right in Exchange makes another token of it.
+  if (!applicationUnknown.has(diagnosis) || login.kind !== 'bearer' || exchangeMisfit(login)) return [];
   const { appid, azp, oid } = readTokenClaims(login.token) ?? {};
   const application = appid ?? azp;
   if (typeof application !== 'string' || typeof oid !== 'string') return [];

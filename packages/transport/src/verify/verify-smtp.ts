@@ -6,6 +6,7 @@ import {
   MailError,
   type Phase,
   type SmtpConnection,
+  sameMailbox,
   systemClock,
   toMailError,
 } from '@flowpost/core';
@@ -14,7 +15,7 @@ import { isTlsSocket } from '../smtp/open-socket.ts';
 import type { SmtpSessionOptions } from '../smtp/session-contract.ts';
 import { authFor, resolveServer } from '../smtp/smtp-sender.ts';
 import { SmtpSession } from '../smtp/smtp-session.ts';
-import { withExchangeCommands } from './exchange-commands.ts';
+import { exchangeMisfit, withExchangeCommands } from './exchange-commands.ts';
 import { PhaseTimes, type Steps, type VerifyOptions, type VerifyStepName } from './verify-steps.ts';
 
 const stepOf: Partial<Record<Phase, VerifyStepName>> = {
@@ -178,7 +179,8 @@ export async function verifySmtp(
       });
       login = await provider.login(signal);
       if (login.kind !== 'bearer') return { status: 'skipped', message: 'a password needs none' };
-      return { status: 'ok', ...describeToken(login, clock.now()) };
+      const hint = exchangeMisfit(login);
+      return { status: 'ok', ...describeToken(login, clock.now()), ...(hint !== undefined && { hint }) };
     });
     if (!gotLogin) return;
     const loggedIn = await steps.run('auth', async () => {
@@ -193,7 +195,11 @@ export async function verifySmtp(
       const from = connection.from?.address ?? (login?.username.includes('@') ? login.username : undefined);
       if (from === undefined) return { status: 'skipped', message: 'the connection has no From address' };
       await session.askSender(from, signal);
-      return { status: 'ok', message: `the server takes mail from ${from}` };
+      const user = login?.username.includes('@') ? login.username : undefined;
+      // Exchange says so after the message, and not before.
+      const hint = `It may still refuse the message itself, unless ${user} may send as ${from}.`;
+      const isOther = user !== undefined && !sameMailbox(user, from);
+      return { status: 'ok', message: `the server takes mail from ${from}`, ...(isOther && { hint }) };
     });
   } finally {
     await session.close();

@@ -4,6 +4,7 @@ import {
   OAuthServer,
   RawServer,
   SmtpInbox,
+  speakSmtp,
   type TestCertificates,
 } from '@flowpost/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -73,6 +74,47 @@ describe('a connection that works', () => {
     expect(report.find('auth')?.hint).toMatch(/\.$/);
     expect(JSON.stringify(report)).not.toMatch(/eyJ/);
   });
+});
+
+/** A token as Entra makes them. Nobody here looks at its signature. */
+const entraToken = (claims: object): string =>
+  `${['{"alg":"none"}', JSON.stringify({ appid: 'app', oid: 'object', ...claims })].map((part) => Buffer.from(part).toString('base64url')).join('.')}.x`;
+
+it.each([
+  [{ aud: 'https://graph.microsoft.com', roles: ['Mail.Send'] }, /is for Microsoft Graph/, undefined],
+  [
+    { aud: 'https://outlook.office365.com', roles: ['full_access_as_app'] },
+    /no permission for SMTP/,
+    undefined,
+  ],
+  [{ aud: 'https://outlook.office365.com', roles: ['SMTP.SendAsApp'] }, undefined, ['New-ServicePrincipal']],
+  [{ aud: 'https://api.example.com', roles: [] }, undefined, ['New-ServicePrincipal']],
+])(
+  'a token with %j: says what of it Exchange will not take, and what to run only when it fits',
+  async (claims, hint, commands) => {
+    await using server = await RawServer.start((socket) =>
+      speakSmtp(socket, (command) => {
+        if (command.startsWith('EHLO')) return '250-test\r\n250 AUTH XOAUTH2';
+        return command.startsWith('AUTH') ? '535 5.7.3 Authentication unsuccessful' : undefined;
+      }),
+    );
+    const credential = { kind: 'oauth2-refresh', user: 'me@x.org', accessToken: entraToken(claims) };
+    const report = await verify({ host: '127.0.0.1', port: server.port, tls: 'none', auth: credential });
+    if (hint) expect(report.find('token')?.hint).toMatch(hint);
+    else expect(report.find('token')?.hint).toBeUndefined();
+    const shown = report.find('auth')?.error?.details?.powershell;
+    if (commands) expect(shown).toEqual(expect.arrayContaining([expect.stringContaining(commands[0] ?? '')]));
+    else expect(shown).toBeUndefined();
+  },
+);
+
+it('a From address that is not the login may be refused later', async () => {
+  await using inbox = await SmtpInbox.start({ users: { 'me@x.org': password } });
+  const at = { host: '127.0.0.1', port: inbox.port, auth };
+  expect((await verify({ ...at, from: 'boss@x.org' })).find('sender')?.hint).toMatch(
+    /me@x\.org may send as boss@x\.org/,
+  );
+  expect((await verify({ ...at, from: 'Me@x.org' })).find('sender')?.hint).toBeUndefined();
 });
 
 describe('stops at the first failure', () => {
