@@ -13,6 +13,11 @@ export interface SendOptions
    */
   readonly beforeData?: (() => void | Promise<void>) | undefined;
   /**
+   * Hands the message over for these of its recipients alone, as a receipt names them; its header stays as it is. For those who
+   * were refused for now. Not over Microsoft Graph, which goes by the header.
+   */
+  readonly onlyTo?: readonly string[] | undefined;
+  /**
    * Hears the dialogue with the server, line by line, with everything secret and the message itself replaced. Lines that stand for
    * a part of the message say how many bytes it has, so they also tell how far a large one is.
    */

@@ -84,6 +84,10 @@ export class GraphSender implements MailSender {
         'Microsoft Graph does not promise TLS for the whole way.',
       );
     }
+    if (options.onlyTo) {
+      const message = 'Microsoft Graph sends to everybody in the header of a message.';
+      throw new MailError('INPUT_INVALID', message, { hint: 'Leave onlyTo out, or deliver over SMTP.' });
+    }
     const start = performance.now();
     // Every mistake in one error, before any attachment is opened.
     const message = parseMessage(withFrom(input, this.#connection.from));

@@ -101,6 +101,66 @@ describe('retry', () => {
     expect(late.slept).toEqual([]);
   });
 
+  describe('of recipients who are refused for now', () => {
+    /** What RCPT for c@x.org is answered, time after time. */
+    async function greylisting(answers: readonly string[], options: RetryOptions = {}, end = '250 ok') {
+      const said: string[] = [];
+      const bodies: string[] = [];
+      let asked = 0;
+      let dots = 0;
+      await using server = await RawServer.start((socket) =>
+        speakSmtp(
+          socket,
+          (command) => {
+            if (/^(?:MAIL|RCPT)/.test(command)) said.push(command);
+            if (command === 'RCPT TO:<c@x.org>') return answers[Math.min(asked++, answers.length - 1)];
+            if (command !== '.' || ++dots === 1 || end !== '') return command === '.' ? '250 ok' : undefined;
+            socket.destroy();
+            return null;
+          },
+          (body) => {
+            bodies[dots] = body.toString();
+          },
+        ),
+      );
+      const sender = createSender(`smtp://127.0.0.1:${server.port}?tls=none`);
+      await using retried = withRetry(sender, { clock: impatient(), ...options });
+      const outcome = await retried
+        .send({ ...message, to: 'b@x.org, c@x.org, d@x.org' })
+        .catch((error) => error);
+      return { outcome, said, bodies };
+    }
+    const later = '451 4.2.1 try later';
+
+    it('they alone are asked for again, with the same message', async () => {
+      const { outcome, said, bodies } = await greylisting([later, '250 ok']);
+      expect(outcome).toMatchObject({ status: 'sent', rejected: [], attempts: 2 });
+      expect(outcome.accepted).toEqual(['b@x.org', 'd@x.org', 'c@x.org']);
+      expect(said.slice(4)).toEqual(['MAIL FROM:<a@x.org>', 'RCPT TO:<c@x.org>']);
+      expect(header(bodies[1], 'Message-ID')).toBe(header(bodies[0], 'Message-ID'));
+      expect(header(bodies[1], 'To')).toBe('b@x.org, c@x.org, d@x.org');
+    });
+
+    it('what was delivered to others stays so, whatever becomes of them', async () => {
+      const still = await greylisting([later]);
+      expect(still.outcome).toMatchObject({
+        status: 'partial',
+        accepted: ['b@x.org', 'd@x.org'],
+        attempts: 3,
+      });
+      expect(still.outcome.rejected).toMatchObject([{ address: 'c@x.org', code: 451 }]);
+      const never = await greylisting([later, '550 5.1.1 no such user']);
+      expect(never.outcome).toMatchObject({ status: 'partial', rejected: [{ code: 550 }], attempts: 2 });
+      const once = await greylisting([later], { attempts: 1 });
+      expect([once.outcome.status, once.said.length]).toEqual(['partial', 4]);
+    });
+
+    it('doubt about them is doubt, and says who got it', async () => {
+      const { outcome } = await greylisting([later, '250 ok'], {}, '');
+      expect(outcome).toMatchObject({ inDoubt: true, details: { accepted: ['b@x.org', 'd@x.org'] } });
+    });
+  });
+
   it('what was in doubt once stays so, whatever a later attempt meets', async () => {
     let connections = 0;
     let taken = 0;

@@ -34,6 +34,30 @@ function sameMessage(message: EmailMessageInput, { details }: MailError): EmailM
   };
 }
 
+/** Recipients whose refusal was temporary. RFC 5321 section 4.5.3.1.10: 552 means 452. */
+const refusedForNow = ({ rejected }: SendReceipt): string[] =>
+  rejected.filter(({ code }) => (code >= 400 && code < 500) || code === 552).map(({ address }) => address);
+
+/** Two receipts of one message: the second is about those the first had refused for now. */
+function together(first: SendReceipt, second: SendReceipt): SendReceipt {
+  const again = new Set(refusedForNow(first));
+  const rejected = [...first.rejected.filter(({ address }) => !again.has(address)), ...second.rejected];
+  return {
+    ...second,
+    status: rejected.length > 0 ? 'partial' : 'sent',
+    accepted: [...first.accepted, ...second.accepted],
+    rejected,
+  };
+}
+
+/** What became of those refused for now, when all of them were refused again. */
+function withRefusals(receipt: SendReceipt, error: unknown): SendReceipt {
+  const rejected = isMailError(error)
+    ? (error.details.rejected as SendReceipt['rejected'] | undefined)
+    : undefined;
+  return rejected ? together(receipt, { ...receipt, accepted: [], rejected }) : receipt;
+}
+
 class RetrySender implements MailSender {
   readonly #sender: MailSender;
   readonly #options: RetryOptions;
@@ -45,49 +69,71 @@ class RetrySender implements MailSender {
 
   async send(message: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
     const { attempts = 3, clock = systemClock } = this.#options;
+    const date = message.date ?? new Date(clock.now());
     let current = message;
     /** Once it may have been delivered, no later failure makes that untrue. */
     let doubt: MailError | undefined;
+    /** What earlier attempts delivered, when it was not to all. */
+    let delivered: SendReceipt | undefined;
     for (let attempt = 1; ; attempt++) {
+      let delayMs: number | undefined;
+      let failure: unknown;
       try {
-        const receipt = await this.#sender.send(current, options);
-        return { ...receipt, attempts: receipt.attempts + attempt - 1 };
+        const left = delivered && refusedForNow(delivered);
+        const receipt = await this.#sender.send(current, left ? { ...options, onlyTo: left } : options);
+        delivered = delivered ? together(delivered, receipt) : receipt;
+        if (attempt < attempts && refusedForNow(delivered).length > 0) delayMs = this.#backOff(attempt);
+        if (delayMs === undefined) return { ...delivered, attempts: receipt.attempts + attempt - 1 };
+        current = { ...current, messageId: receipt.messageId, date };
       } catch (error) {
+        failure = error;
+        delivered = delivered && withRefusals(delivered, error);
         if (isMailError(error) && error.inDoubt) doubt ??= error;
         // What is in doubt is sent again once at least, when that was asked for.
         const most = isMailError(error) && error.inDoubt ? Math.max(2, attempts) : attempts;
-        const delayMs = isMailError(error) && attempt < most ? this.#delay(error, attempt) : undefined;
-        if (delayMs === undefined) {
-          if (doubt && doubt !== error) doubt.addDetails({ lastFailure: toMailError(error).toJSON() });
-          const failure = doubt ?? error;
-          throw isMailError(failure) ? failure.addDetails({ attempts: attempt }) : failure;
-        }
-        current = sameMessage(current, error as MailError);
-        // A caller who gives up in between gets what went wrong, which is more than that it was cancelled.
-        const waited = await clock.sleep(delayMs, options.signal).then(
-          () => true,
-          () => false,
-        );
-        if (!waited) throw doubt ?? error;
+        delayMs = isMailError(error) && attempt < most ? this.#delay(error, attempt) : undefined;
+        if (delayMs === undefined) return this.#end(error, doubt, delivered, attempt);
+        if (!delivered) current = sameMessage(current, error as MailError);
       }
+      // A caller who gives up in between gets what there is, which is more than that it was cancelled.
+      const waited = await clock.sleep(delayMs, options.signal).then(
+        () => true,
+        () => false,
+      );
+      if (!waited) return this.#end(failure, doubt, delivered, attempt);
     }
+  }
+
+  /** What there is after the last attempt. */
+  #end(
+    failure: unknown,
+    doubt: MailError | undefined,
+    delivered: SendReceipt | undefined,
+    attempts: number,
+  ): SendReceipt {
+    // Those who were refused for now were refused after all.
+    if (delivered && !doubt) return { ...delivered, attempts };
+    if (doubt && failure !== undefined && doubt !== failure)
+      doubt.addDetails({ lastFailure: toMailError(failure).toJSON() });
+    if (doubt && delivered) doubt.addDetails({ accepted: delivered.accepted });
+    const thrown = doubt ?? failure;
+    throw isMailError(thrown) ? thrown.addDetails({ attempts }) : thrown;
   }
 
   /** How long to wait before the next attempt; undefined when there is none. */
   #delay(error: MailError, attempt: number): number | undefined {
-    const {
-      firstDelayMs = 1_000,
-      longestDelayMs = 60_000,
-      onDoubt = 'hold',
-      random = Math.random,
-    } = this.#options;
+    const { longestDelayMs = 60_000, onDoubt = 'hold' } = this.#options;
     if (error.inDoubt ? onDoubt !== 'resend' : !error.retryable) return undefined;
     const { retryAfterMs } = error.details;
     // Earlier than a server allows is too early, and prolongs a lock-out.
     const atLeast = typeof retryAfterMs === 'number' ? retryAfterMs : 0;
     if (atLeast > longestDelayMs) return undefined;
-    const backOff = Math.min(longestDelayMs, firstDelayMs * 2 ** (attempt - 1));
-    return Math.max(atLeast, backOff * (0.5 + random() / 2));
+    return Math.max(atLeast, this.#backOff(attempt));
+  }
+
+  #backOff(attempt: number): number {
+    const { firstDelayMs = 1_000, longestDelayMs = 60_000, random = Math.random } = this.#options;
+    return Math.min(longestDelayMs, firstDelayMs * 2 ** (attempt - 1)) * (0.5 + random() / 2);
   }
 
   [Symbol.asyncDispose](): PromiseLike<void> {
@@ -97,7 +143,7 @@ class RetrySender implements MailSender {
 
 /**
  * A sender that tries again what may succeed later: network failures before the message had gone, and refusals with a
- * 4yz reply. Never what was refused for good, and what is in doubt only when told so, as the same message.
+ * 4yz reply, also of some of the recipients only. Never what was refused for good, and what is in doubt only when told so, as the same message.
  */
 export function withRetry(sender: MailSender, options: RetryOptions = {}): MailSender {
   return new RetrySender(sender, options);

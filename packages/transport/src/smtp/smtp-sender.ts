@@ -80,6 +80,12 @@ function wasDroppedWhileParked(error: unknown): boolean {
   return error.code === 'CONNECTION_LOST' || (error.details.replyCode === 421 && mayAskAgain);
 }
 
+function onlyTo(message: ComposedMessage, addresses: readonly string[] | undefined): ComposedMessage {
+  if (addresses === undefined) return message;
+  const { envelope } = message;
+  return { ...message, envelope: { ...envelope, to: envelope.to.filter((one) => addresses.includes(one)) } };
+}
+
 /** Sends over SMTP sessions that it opens when needed, keeps open between sends, and closes when disposed. */
 export class SmtpSender implements MailSender {
   readonly #connection: SmtpConnection;
@@ -163,7 +169,7 @@ export class SmtpSender implements MailSender {
     const { closeSession = false, onPartial = 'accept' } = options;
     const request = { signal, transcript: options.transcript };
     const times = { start: performance.now(), composed: 0, borrowed: 0 };
-    const message = await this.#composer.compose(input, signal);
+    const message = onlyTo(await this.#composer.compose(input, signal), options.onlyTo);
     times.composed = performance.now();
     try {
       await this.#rate?.turn(signal);
