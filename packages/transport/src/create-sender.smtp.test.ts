@@ -296,6 +296,18 @@ it('sends that wait for a session do not repeat a login that was refused', async
   expect(new Set(ids).size).toBe(20);
 });
 
+it('hands a message over for some of its recipients, and to nobody else', async () => {
+  await using inbox = await SmtpInbox.start();
+  await using sender = createSender(inbox.url);
+  const message = { from: 'a@x.org', to: 'b@x.org, c@x.org', subject: 'Hi', text: 'Hello' };
+  expect((await sender.send(message, { onlyTo: ['c@x.org'] })).accepted).toEqual(['c@x.org']);
+  expect(inbox.messages[0]?.envelope.to).toEqual(['c@x.org']);
+  await expect(sender.send(message, { onlyTo: ['d@x.org'] })).rejects.toMatchObject({
+    code: 'RECIPIENTS_MISSING',
+  });
+  expect(inbox.messages).toHaveLength(1);
+});
+
 it.each([
   [undefined, 'https://outlook.office365.com/.default'],
   ['smtp.office365.us', 'https://outlook.office365.us/.default'],

@@ -14,6 +14,7 @@ import {
   type Logger,
   type Login,
   type Lookup,
+  MailError,
   type MailSender,
   resolveTlsMode,
   type SendOptions,
@@ -83,7 +84,10 @@ function wasDroppedWhileParked(error: unknown): boolean {
 function onlyTo(message: ComposedMessage, addresses: readonly string[] | undefined): ComposedMessage {
   if (addresses === undefined) return message;
   const { envelope } = message;
-  return { ...message, envelope: { ...envelope, to: envelope.to.filter((one) => addresses.includes(one)) } };
+  const to = envelope.to.filter((one) => addresses.includes(one));
+  if (to.length > 0) return { ...message, envelope: { ...envelope, to } };
+  if (!Buffer.isBuffer(message.body)) message.body.destroy();
+  throw new MailError('RECIPIENTS_MISSING', 'None of those in onlyTo is a recipient of the message.');
 }
 
 /** Sends over SMTP sessions that it opens when needed, keeps open between sends, and closes when disposed. */
