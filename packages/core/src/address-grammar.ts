@@ -9,7 +9,10 @@ export type ParsedEntry =
 /** atext of RFC 5322 section 3.2.3, with the non-ASCII characters RFC 6532 adds; C1 controls stay out. */
 const atext = String.raw`[A-Za-z0-9!#$%&'*+/=?^_\x60{|}~\u00a0-\u{10ffff}-]`;
 const dotAtom = new RegExp(`^${atext}+(?:\\.${atext}+)*$`, 'u');
-const bareName = new RegExp(`^(?:${atext}|\\.)+(?: (?:${atext}|\\.)+)*$`, 'u');
+/** A period in a phrase is read, and not written (RFC 5322 section 4.1). */
+const bareName = new RegExp(`^${atext}+(?: ${atext}+)*$`, 'u');
+/** What nobody sees, and files and editors put there: byte order marks, soft hyphens, marks of width and direction. */
+const invisible = /[\ufeff\u00ad\u200b\u200e\u200f\u2060]/;
 const label = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/i;
 export const controlCharacter = /[\x00-\x08\x0a-\x1f\x7f-\x9f]/;
 
@@ -74,15 +77,46 @@ export function parseAddrSpec(text: string): { address: string } | { reason: str
     if (needsQuotes(local)) local = quote(local);
   } else if (needsQuotes(local)) {
     return { reason: `"${local}" is not a valid name before the @` };
+  } else {
+    const hidden = invisible.exec(local)?.[0].codePointAt(0);
+    if (hidden !== undefined) {
+      const code = hidden.toString(16).toUpperCase().padStart(4, '0');
+      return { reason: `there is an invisible character (U+${code}) before the @` };
+    }
   }
-  if (toAsciiDomain(domain) === undefined && !isAddressLiteral(domain)) {
+  const ascii = toAsciiDomain(domain);
+  if (ascii === undefined && !isAddressLiteral(domain)) {
     return { reason: `"${domain}" is not a valid domain` };
   }
   const address = `${local}@${domain}`;
   if (Buffer.byteLength(local) > maxLocalOctets)
     return { reason: 'the name before the @ is longer than 64 octets' };
-  if (Buffer.byteLength(address) > maxAddressOctets) return { reason: 'it is longer than 254 octets' };
+  if (Buffer.byteLength(`${local}@${ascii ?? domain}`) > maxAddressOctets)
+    return { reason: 'it is longer than 254 octets' };
   return { address };
+}
+
+/** Encoded words (RFC 2047 section 6.2) as what they stand for; one that cannot be read stays what it is. */
+function decodeWords(text: string): string {
+  if (!text.includes('=?')) return text;
+  const word = /=\?([\w:.+-]{1,40})(?:\*[\w-]*)?\?([bq])\?([^? ]*)\?=/gi;
+  return text.replace(/(\?=) +(?==\?)/g, '$1').replace(word, (whole, charset, encoding, content) => {
+    const bytes = /b/i.test(encoding)
+      ? Buffer.from(content, 'base64')
+      : Buffer.from(
+          content
+            .replaceAll('_', ' ')
+            .replace(/=([0-9a-f]{2})/gi, (_: string, hex: string) =>
+              String.fromCharCode(Number.parseInt(hex, 16)),
+            ),
+          'latin1',
+        );
+    try {
+      return new TextDecoder(charset, { fatal: true }).decode(bytes);
+    } catch {
+      return whole;
+    }
+  });
 }
 
 /**
@@ -256,6 +290,7 @@ export class AddressListReader {
     }
     const name = this.#angle === undefined ? trim(this.#comments.join(' ')) : this.#displayName();
     if (!name.isWellFormed()) return 'the name contains half a character';
+    if (controlCharacter.test(name)) return 'the name contains a line break or control character';
     this.#entries.push(name.trim() === '' ? spec : { name, address: spec.address });
     return undefined;
   }
@@ -263,7 +298,7 @@ export class AddressListReader {
   /** Words and quoted strings. White space between them becomes one space, inside quotation marks it stays. */
   #displayName(): string {
     const parts = this.#name.map(({ text, quoted }) =>
-      quoted ? text.slice(1, -1).replace(/\\(.)/gu, '$1') : text.replace(/[ \t]+/g, ' '),
+      quoted ? text.slice(1, -1).replace(/\\(.)/gu, '$1') : decodeWords(text.replace(/[ \t]+/g, ' ')),
     );
     const last = this.#name.length - 1;
     return parts
@@ -275,5 +310,5 @@ export class AddressListReader {
 
 /** A display name as it is written before `<address>`: bare where the grammar allows, in quotation marks otherwise. */
 export function formatName(name: string): string {
-  return bareName.test(name) ? name : quote(name);
+  return bareName.test(name) && !name.includes('=?') ? name : quote(name);
 }

@@ -191,3 +191,28 @@ describe('sameMailbox', () => {
     expect(sameMailbox(a, b)).toBe(same);
   });
 });
+
+describe('names and addresses as others write them', () => {
+  it.each([
+    ['=?UTF-8?Q?Bj=C3=B6rn?= <b@x.de>', 'Bj\u00f6rn'],
+    ['=?iso-8859-1?B?SvZyZw==?= =?utf-8?q?_M?= <b@x.de>', 'J\u00f6rg M'],
+    ['"=?UTF-8?Q?Bj=C3=B6rn?=" <b@x.de>', '=?UTF-8?Q?Bj=C3=B6rn?='],
+    ['=?nonsense?Q?a?= <b@x.de>', '=?nonsense?Q?a?='],
+  ])('%s is called %s', (text, name) => {
+    expect(parseAddresses(text)).toEqual([{ name, address: 'b@x.de' }]);
+    expect(parseAddresses(formatAddress({ name, address: 'b@x.de' }))).toEqual([{ name, address: 'b@x.de' }]);
+  });
+
+  it('an encoded word brings in no line break', () => {
+    expect(() => parseAddresses('=?UTF-8?Q?a=0D=0ABcc?= <b@x.de>')).toThrow('control character');
+  });
+
+  it('a name with a period is written in quotation marks', () => {
+    expect(formatAddress({ name: 'John Q. Public', address: 'j@x.de' })).toBe('"John Q. Public" <j@x.de>');
+  });
+
+  it('a byte order mark is no part of a mailbox, and a long domain is measured as it travels', () => {
+    expect(() => parseAddresses('\ufeffanna@x.de')).toThrow('U+FEFF');
+    expect(() => parseAddresses(`${'x'.repeat(64)}@${'\u00fc.'.repeat(30)}de`)).toThrow('254 octets');
+  });
+});

@@ -38,12 +38,23 @@ const dateSchema = z
     error: 'the year must be from 1900 to 9999',
   });
 
-const calendarSchema = z.strictObject({
-  /** The iTIP method (RFC 5546). */
-  method: z.enum(['PUBLISH', 'REQUEST', 'REPLY', 'ADD', 'CANCEL', 'REFRESH', 'COUNTER', 'DECLINECOUNTER']),
-  /** The iCalendar object (RFC 5545), beginning with `BEGIN:VCALENDAR`. */
-  content: z.string().startsWith('BEGIN:VCALENDAR'),
-});
+/** The METHOD of an iCalendar object, lines unfolded (RFC 5545 section 3.1). */
+const calendarMethod = (content: string): string | undefined =>
+  /^METHOD(?:;[^:]*)?:[ \t]*(.*?)[ \t]*$/im.exec(content.replace(/\r?\n[ \t]/g, ''))?.[1];
+
+const calendarSchema = z
+  .strictObject({
+    /** The iTIP method (RFC 5546). */
+    method: z.enum(['PUBLISH', 'REQUEST', 'REPLY', 'ADD', 'CANCEL', 'REFRESH', 'COUNTER', 'DECLINECOUNTER']),
+    /** The iCalendar object (RFC 5545), beginning with `BEGIN:VCALENDAR`. */
+    content: z.string().startsWith('BEGIN:VCALENDAR'),
+  })
+  .superRefine(({ method, content }, context) => {
+    const own = calendarMethod(content);
+    // RFC 6047 section 2.4: programs go by either, so both have to say the same.
+    if (own === undefined || own.toUpperCase() === method) return;
+    context.addIssue({ code: 'custom', path: ['method'], message: `the calendar itself says METHOD:${own}` });
+  });
 
 const unsubscribeSchema = z
   .strictObject({

@@ -6,6 +6,16 @@ export const octetStream = 'application/octet-stream';
 /** As many first bytes as the formats' signatures need. */
 export const sampleBytes = 4_100;
 
+/**
+ * What a server or a data URL says the type is, without what is no parameter, and without a name: that is for its author to give.
+ */
+export function declaredType(text: string): string | undefined {
+  const [type = '', ...parameters] = text.split(/;(?=(?:[^"]*"[^"]*")*[^"]*$)/).map((part) => part.trim());
+  const kept = parameters.filter((one) => !/^name\b/i.test(one) && isMediaType(`text/plain;${one}`));
+  const whole = [type, ...kept].join('; ');
+  return isMediaType(whole) ? whole : undefined;
+}
+
 /** The media type its name's extension stands for, if it stands for any. */
 export function typeByName(filename: string): string | undefined {
   const type = /\.[^.]+$/.test(filename) ? detectMimeType(filename) : octetStream;

@@ -56,6 +56,22 @@ function withCharset(contentType: string, attachment: Attachment): string {
   return wantsCharset ? `${contentType}; charset=utf-8` : contentType;
 }
 
+/** Text as its type says it is written (RFC 2046 section 4.1.2): in UTF-8 where it may be, in Latin-1 where it can. */
+function inCharset(
+  contentType: string,
+  attachment: Attachment,
+  content: Buffer | StreamedContent,
+  context: AttachmentContext,
+): Buffer | StreamedContent {
+  const text = 'content' in attachment && attachment.kind !== 'base64' ? attachment.content : undefined;
+  const [, charset = 'utf-8'] = /;\s*charset="?([\w.:+-]+)/i.exec(contentType) ?? [];
+  if (typeof text !== 'string' || /^utf-?8$/i.test(charset) || /^[\x00-\x7f]*$/.test(text)) return content;
+  if (/^(?:iso-8859-1|latin1|windows-1252)$/i.test(charset) && /^[\x00-\x7f\xa0-\xff]*$/.test(text))
+    return Buffer.from(text, 'latin1');
+  const why = `its text has characters that cannot be written in ${charset}; leave charset out, and it is UTF-8.`;
+  throw attachmentError('ATTACHMENT_INVALID', why, context);
+}
+
 function assertFits(content: Buffer | StreamedContent, context: AttachmentContext): void {
   checkSize(Buffer.isBuffer(content) ? content.length : content.size, context);
 }
@@ -71,7 +87,7 @@ function finish(
   const problem = given !== undefined && headerTextProblem(given);
   if (problem) throw attachmentError('HEADER_INVALID', `its file name cannot be used: ${problem}.`, context);
   const withType = (type: string): ContentAttachment => ({
-    content,
+    content: inCharset(type, attachment, content, context),
     // Whoever opens it goes by the end of its name.
     filename: given ?? `attachment.${extensionOf(type)}`,
     contentType: withCharset(type, attachment),

@@ -408,3 +408,64 @@ describe('attachments', () => {
     });
   });
 });
+
+describe('what others write loosely', () => {
+  const attached = (attachment: object) =>
+    parsed({ text: 'x', attachments: [attachment] } as Partial<EmailMessageInput>);
+  const refused = (message: object) => expect(parsed(message as Partial<EmailMessageInput>)).rejects;
+
+  it('a type with a tab, a word that is no parameter, a name of its own', async () => {
+    const csv = { kind: 'text', content: 'a', filename: 'a.csv', contentType: 'text/csv;\tcharset=utf-8' };
+    expect((await attached(csv)).mail.attachments[0]?.contentType).toBe('text/csv');
+    const url = 'data:image/svg+xml;utf8;name="x.exe",<svg/>';
+    const { mail } = await attached({ kind: 'url', url, filename: 'logo.svg' });
+    expect(mail.attachments[0]).toMatchObject({ contentType: 'image/svg+xml', filename: 'logo.svg' });
+  });
+
+  it('text is in the charset its type names, or refused', async () => {
+    const latin = {
+      kind: 'text',
+      content: 'Gr\u00fc\u00dfe',
+      filename: 'a.csv',
+      contentType: 'text/csv; charset=iso-8859-1',
+    };
+    const { composed } = await attached(latin);
+    expect(String(composed.body)).toContain(Buffer.from('Gr\u00fc\u00dfe', 'latin1').toString('base64'));
+    await refused({ text: 'x', attachments: [{ ...latin, content: '\u20ac' }] }).toMatchObject({
+      code: 'ATTACHMENT_INVALID',
+    });
+  });
+
+  it('a calendar that says another method than its part', async () => {
+    const calendar = {
+      method: 'REQUEST',
+      content: 'BEGIN:VCALENDAR\r\nMETH\r\n OD:CANCEL\r\nEND:VCALENDAR\r\n',
+    };
+    await refused({ text: 'x', calendar }).toMatchObject({ code: 'INPUT_INVALID' });
+  });
+
+  it.each([
+    ['after its end', '--b--\r\n--b\r\nContent-Type: text/plain\r\n\r\nhello'],
+    ['with an end within a line', '--b\r\nContent-Type: text/plain\r\n\r\nhello --b--'],
+  ])('a multipart whose content is %s', async (_, body) => {
+    const raw = `Content-Type: multipart/mixed; boundary=b\r\n\r\n${body}`;
+    await refused({ text: 'x', attachments: [{ kind: 'mime', raw }] }).toMatchObject({
+      code: 'ATTACHMENT_INVALID',
+    });
+  });
+
+  it('quoted-printable that is none', async () => {
+    const raw =
+      'Content-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n100=% sure=\r\n';
+    await refused({ text: 'x', attachments: [{ kind: 'mime', raw }] }).toMatchObject({
+      code: 'ATTACHMENT_INVALID',
+    });
+  });
+
+  it('a page with something around its body, and lists of terms', async () => {
+    const html =
+      'Dear Ann,<br><html><head><title>T</title></head><body><p>Invoice.</p><dl><dt>Price</dt><dd>10</dd></dl></body></html><p>Bob</p>';
+    const { mail } = await parsed({ html, text: undefined } as never);
+    expect(mail.text?.replace(/\s+/g, ' ').trim()).toBe('Dear Ann, Invoice. Price 10 Bob');
+  });
+});

@@ -38,7 +38,9 @@ function typeAndEncoding({ content, contentType }: ContentAttachment): {
 export function attachmentPart(attachment: ResolvedAttachment): MimePart {
   if ('headers' in attachment) return attachment;
   const { content, contentId, filename } = attachment;
-  const { type, encoding } = typeAndEncoding(attachment);
+  const { type: given, encoding } = typeAndEncoding(attachment);
+  // Parameters may come after a tab, which a folded header has no use for.
+  const type = given.replaceAll('\t', ' ');
   const named = /;\s*name=/i.test(type) ? [type] : [`${type};`, ...legacyParameter('name', filename)];
   const headers = [
     tokenHeader('Content-Type', named),

@@ -29,6 +29,8 @@ const listText: FormatCallback = (element, walk, builder, options) => {
 
 const options: HtmlToTextOptions = {
   wordwrap: 78,
+  // All of it: what stands around a body is shown by readers of HTML too.
+  baseElements: { selectors: [], returnDomByDefault: true },
   formatters: { imageText, cellText, listText },
   selectors: [
     // A link whose text is its address is shown once, and one to a place in the mail itself leads nowhere in text.
@@ -39,6 +41,8 @@ const options: HtmlToTextOptions = {
     { selector: 'tr', format: 'block' },
     { selector: 'td', format: 'cellText' },
     { selector: 'th', format: 'cellText' },
+    { selector: 'head', format: 'skip' },
+    ...['dt', 'dd'].map((selector) => ({ selector, format: 'block' })),
     ...['h1', 'h2', 'h3', 'h4', 'h5', 'h6'].map((selector) => ({ selector, options: { uppercase: false } })),
   ],
   // Nothing long is cut off; nobody nests this deeply but to exhaust the stack.
@@ -83,12 +87,22 @@ function withoutTags(html: string): string {
     ['<script', '</script>'],
   ] as const;
   const visible = hidden.reduce((text, [start, end]) => without(text, text.toLowerCase(), start, end), html);
-  const lines = visible.replace(/<[^>]*>?/g, ' ').split('\n');
+  const broken = visible.replace(/<(?:br|\/(?:p|div|tr|li|dt|dd|table|h[1-6]))\b[^>]*>?/gi, '\n');
+  const lines = broken.replace(/<[^>]*>?/g, ' ').split('\n');
   const text = lines
     .map((line) => line.replace(/[ \t]+/g, ' ').trim())
     .filter(Boolean)
     .join('\n');
-  return entities.reduce((decoded, [entity, char]) => decoded.replaceAll(entity, char), text);
+  const numbered = text.replace(
+    /&#(?:(\d{1,7})|x([0-9a-f]{1,6}));/gi,
+    (all, decimal?: string, hex?: string) => {
+      const code = decimal === undefined ? Number.parseInt(hex ?? '', 16) : Number(decimal);
+      return code > 31 && code < 0x110000 && !(code >= 0xd800 && code < 0xe000)
+        ? String.fromCodePoint(code)
+        : all;
+    },
+  );
+  return entities.reduce((decoded, [entity, char]) => decoded.replaceAll(entity, char), numbered);
 }
 
 /** The plain text of an HTML body, for readers that show no HTML. */

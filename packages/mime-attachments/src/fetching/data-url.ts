@@ -1,10 +1,10 @@
-import { isMediaType } from '@flowpost/core';
 import {
   type AttachmentContext,
   type AttachmentSource,
   attachmentError,
   checkSize,
 } from '../attachment-source.ts';
+import { declaredType } from '../content-type.ts';
 import { readBase64Text } from '../kinds/base64.ts';
 
 /** The value of a hexadecimal digit, or -1. */
@@ -37,14 +37,14 @@ function percentDecode(text: string): Buffer {
 function readMetadata(metadata: string): { contentType?: string; filename?: string } {
   const [type = '', ...parameters] = metadata.split(';').map((part) => part.trim());
   const name = parameters.find((parameter) => /^(?:file)?name=/i.test(parameter));
+  const quoted = name?.slice(name.indexOf('=') + 1).replace(/^"|"$/g, '') ?? '';
+  const filename = percentDecode(quoted).toString('utf8');
   const others = parameters.filter((parameter) => parameter !== name && parameter !== '');
   // RFC 2397: without a type it is this one, and a charset may stand alone.
-  const full = [type === '' ? 'text/plain' : type, ...others].join('; ');
+  const full = declaredType([type === '' ? 'text/plain' : type, ...others].join('; '));
   return {
-    ...(isMediaType(full) && { contentType: full }),
-    ...(name !== undefined && {
-      filename: percentDecode(name.slice(name.indexOf('=') + 1).replace(/^"|"$/g, '')).toString('utf8'),
-    }),
+    ...(full !== undefined && { contentType: full }),
+    ...(filename !== '' && { filename }),
   };
 }
 

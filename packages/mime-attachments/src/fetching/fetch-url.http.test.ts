@@ -128,7 +128,7 @@ describe('what is fetched', () => {
     ['/a.csv?token=1#x', 'a.csv', 'text/csv', '1,2\n'],
     ['/named', 'Größe.pdf', 'application/pdf', '%PDF-1.7'],
     ['/odd-type', 'odd-type', 'application/octet-stream', 'x'],
-    ['/odd-parameter', 'odd-parameter', 'application/octet-stream', 'x'],
+    ['/odd-parameter', 'odd-parameter.pdf', 'application/pdf', 'x'],
     ['/gzip', 'gzip', expect.any(String), 'packed'],
     ['/deflate', 'deflate', 'application/octet-stream', 'packed'],
     ['/br', 'br', 'application/octet-stream', 'packed'],

@@ -1,6 +1,6 @@
 import { pipeline } from 'node:stream';
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
-import { cancellationOf, type ErrorCode, isLoopbackHost, isMailError, isMediaType } from '@flowpost/core';
+import { cancellationOf, type ErrorCode, isLoopbackHost, isMailError } from '@flowpost/core';
 import {
   type AttachmentContext,
   type AttachmentSource,
@@ -8,11 +8,11 @@ import {
   checkSize,
   type StreamedContent,
 } from '../attachment-source.ts';
-import { sampleBytes } from '../content-type.ts';
+import { declaredType, sampleBytes } from '../content-type.ts';
 import { AddressGuard, literalAddress } from './address-guard.ts';
 import { FetchBudget } from './fetch-budget.ts';
 import { AddressRefused, createGuardedAgent, type GuardedAgent, type Response } from './guarded-agent.ts';
-import { responseName } from './response-name.ts';
+import { asUtf8, responseName } from './response-name.ts';
 import { inMemoryLimit, spool } from './spool.ts';
 
 /** A URL as it may be shown: what stands behind the ? may be a secret. */
@@ -195,9 +195,8 @@ async function readResponse(response: Response, fetch: Fetch): Promise<Attachmen
     isExact && announced > inMemoryLimit && !context.rereadable
       ? await streamResponse(response, announced, fetch)
       : await spool(chunks, temporaryFolder, (size) => checkSize(size, context));
-  const declared = header(response, 'content-type')?.trim();
-  const contentType =
-    declared !== undefined && isMediaType(declared) && !saysNothing.test(declared) ? declared : undefined;
+  const declared = declaredType(header(response, 'content-type') ?? '');
+  const contentType = declared !== undefined && !saysNothing.test(declared) ? declared : undefined;
   const filename = responseName(header(response, 'content-disposition'), url, contentType);
   return {
     content,
@@ -251,7 +250,7 @@ export async function fetchUrl(text: string, context: AttachmentContext): Promis
         const message = `it was redirected more than ${redirects} times.`;
         throw attachmentError('ATTACHMENT_UNREADABLE', message, context);
       }
-      url = checkUrl(location, url, guard, context);
+      url = checkUrl(asUtf8(location), url, guard, context);
       started = false;
     }
   } catch (cause) {

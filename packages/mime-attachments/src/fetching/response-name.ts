@@ -15,7 +15,7 @@ function safeName(name: string): string | undefined {
 }
 
 /** Header bytes arrive as Latin-1; many servers write UTF-8 there. */
-function asUtf8(text: string): string {
+export function asUtf8(text: string): string {
   if (/[^\x00-\xff]/.test(text)) return text;
   const decoded = Buffer.from(text, 'latin1').toString('utf8');
   return decoded.includes('\ufffd') ? text : decoded;

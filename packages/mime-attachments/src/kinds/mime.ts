@@ -65,7 +65,10 @@ function checkType(type: string, body: string, refuse: (why: string) => Error): 
   const [, quoted, bare] = /;\s*boundary=(?:"([^"\\]{1,70})"|([^\s;"]{1,70}))/i.exec(type) ?? [];
   const boundary = quoted ?? bare;
   if (boundary === undefined) throw refuse('its multipart type names no boundary');
-  if (!body.includes(`--${boundary}--`)) throw refuse('its body does not end with its boundary');
+  const lines = body.split(/\r\n|\r|\n/).map((line) => line.trimEnd());
+  const last = lines.lastIndexOf(`--${boundary}`);
+  if (last < 0) throw refuse('its body has no part: its boundary begins no line');
+  if (!lines.includes(`--${boundary}--`, last)) throw refuse('its body does not end with its boundary');
 }
 
 /** The body as it will be written, and the encoding to name when it is another than the author's. */
@@ -79,7 +82,8 @@ function encodeBody(
   }
   const lines = Buffer.from(normalizeLineEnds(content.toString('latin1')), 'latin1');
   if (encoding === 'quoted-printable') {
-    if (isComposite(type) || !isSevenBit(lines)) throw refuse('its body is not quoted-printable');
+    const isValid = isSevenBit(lines) && !/=(?![0-9a-f]{2}|\r\n)/i.test(lines.toString('latin1'));
+    if (isComposite(type) || !isValid) throw refuse('its body is not quoted-printable');
     return { body: lines, encoding };
   }
   if (!['7bit', '8bit', 'binary'].includes(encoding)) {

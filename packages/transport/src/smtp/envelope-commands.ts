@@ -9,6 +9,16 @@ const xtext = (text: string): string =>
     [...Buffer.from(char)].map((byte) => `+${byte.toString(16).toUpperCase().padStart(2, '0')}`).join(''),
   );
 
+/** The address a notification is about: in ASCII (RFC 3461 section 4.2), or as RFC 6533 section 3 writes all others. */
+function originalRecipient(address: string): string {
+  if (/^[\x00-\x7f]*$/.test(address)) return `rfc822;${xtext(address)}`;
+  const escaped = address.replace(
+    /[^!-*,-<>-[\]-~]/gu,
+    (char) => `\\x{${char.codePointAt(0)?.toString(16).toUpperCase().padStart(2, '0')}}`,
+  );
+  return `utf-8;${escaped}`;
+}
+
 /** The last gate before the wire: whatever path an address took, it is one address and no command. */
 function wireAddress(address: string): string {
   if (!/[\x00-\x1f\x7f<>]/.test(address)) return address;
@@ -43,5 +53,5 @@ export function rcptCommand(
 ): string {
   if (!dsn?.notify || !extensions.has('DSN')) return `RCPT TO:<${wireAddress(to)}>\r\n`;
   const notify = dsn.notify === 'never' ? 'NEVER' : dsn.notify.map((one) => one.toUpperCase()).join(',');
-  return `RCPT TO:<${wireAddress(to)}> NOTIFY=${notify} ORCPT=rfc822;${xtext(to)}\r\n`;
+  return `RCPT TO:<${wireAddress(to)}> NOTIFY=${notify} ORCPT=${originalRecipient(to)}\r\n`;
 }

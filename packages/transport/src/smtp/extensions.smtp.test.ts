@@ -67,6 +67,12 @@ describe('envelope parameters', () => {
     expect(starting(said, 'RCPT')).toEqual([
       'RCPT TO:<b+c@x.org> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;b+2Bc@x.org',
     ]);
+    const unicode = await commands(
+      ['DSN', 'SMTPUTF8'],
+      { dsn: { notify: ['failure'] } },
+      { to: 'j\u00f6\u{1f600}rg@x.org' },
+    );
+    expect(starting(unicode.said, 'RCPT')[0]).toContain('ORCPT=utf-8;j\\x{F6}\\x{1F600}rg@x.org');
     const never = await commands(['DSN'], { dsn: { notify: 'never' } }, { to: 'b@x.org' });
     expect(starting(never.said, 'RCPT')).toEqual(['RCPT TO:<b@x.org> NOTIFY=NEVER ORCPT=rfc822;b@x.org']);
   });
