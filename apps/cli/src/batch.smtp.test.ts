@@ -147,6 +147,13 @@ describe('what goes wrong', () => {
       65,
     ],
     ['a column twice', 'people.csv', 'email,email\na,b\n', /"email" is there twice/, 65],
+    [
+      'a quote in a field',
+      'people.csv',
+      'email,name,number\na@x.org,5" pipe,1\n',
+      /line 2 is not CSV (?!.*pipe)/,
+      65,
+    ],
     ['a quote that does not end', 'people.csv', 'email,name,number\n"a@x.org,A,1\n', /is not CSV/, 65],
     ['too few values', 'people.csv', 'email,name,number\na@x.org,A\n', /line 2 is not CSV/, 65],
   ])('%s', async (_, name, content, expected, code) => {
@@ -239,6 +246,36 @@ describe('what goes wrong', () => {
     const { code, err } = await run('--resume');
     expect([code, inbox.messages.length]).toEqual([65, 3]);
     expect(err).toMatch(/Row 2 is not the one it was/);
+  });
+
+  it('a row that was to be sent when the earlier run was killed is known, too: nobody gets it twice when it is gone', async () => {
+    await using place = await Workplace.make({ 'letter.txt': letter, 'people.csv': people(4) });
+    // The second recipient is never answered, so that only the others get theirs.
+    await using inbox = await SmtpInbox.start({
+      refuse: { rcptTo: (to) => (to === 'p2@x.org' ? new Promise<never>(() => undefined) : undefined) },
+    });
+    const args = [...batch, '--connection', `${inbox.url}?pipelining=off`];
+    const child = place.start(args);
+    await expect.poll(() => inbox.messages.length).toBe(3);
+    await expect.poll(async () => (await resultsIn(place)).length).toBe(3);
+    child.kill('SIGKILL');
+    await once(child, 'close');
+    await writeFile(place.path('people.csv'), people(4).replace(/^p2@.*\n/m, ''));
+    const { code, err } = await place.flowpost([...args, '--resume']);
+    expect([code, inbox.messages.length]).toEqual([65, 3]);
+    expect(err).toMatch(/Row 2 is not the one it was/);
+  });
+
+  it('a line of NDJSON may hold line ends that are none in NDJSON', async () => {
+    const row = { email: 'a@x.org', name: 'A\u2028B', number: 1 };
+    await using place = await Workplace.make({
+      'letter.txt': letter,
+      'people.ndjson': `${JSON.stringify(row)}\r\n`,
+    });
+    await using inbox = await SmtpInbox.start();
+    const args = ['batch', '--template', 'letter.txt', '--rows', 'people.ndjson', '--connection', inbox.url];
+    expect((await place.flowpost(args)).code).toBe(0);
+    expect(inbox.messages).toHaveLength(1);
   });
 });
 

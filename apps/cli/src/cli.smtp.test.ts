@@ -196,7 +196,7 @@ describe('bad input: exit code, error code, and nothing sent', () => {
       65,
       'HEADER_INVALID',
     ],
-    ['a missing connection file', ['--connection', 'missing.json', ...message], 65, 'FILE_UNREADABLE'],
+    ['a missing connection file', ['--connection', 'missing.json', ...message], 78, 'CONNECTION_INVALID'],
     [
       'an unknown host',
       ['--connection', `smtp://me:${encoded}@nowhere.invalid`, ...message],

@@ -87,7 +87,7 @@ describe('connections by name', () => {
       ...message,
     ]);
     expect([broken.code, broken.err]).toEqual([
-      65,
+      78,
       expect.stringMatching(/broken\.yaml is not valid YAML \(line \d/),
     ]);
   });

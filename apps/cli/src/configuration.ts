@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { extname, join } from 'node:path';
-import { type ConnectionInput, MailError } from '@flowpost/core';
+import { type ConnectionInput, isMailError, MailError } from '@flowpost/core';
 import { UsageError } from './command-line.ts';
 import { say } from './output.ts';
 import { readJson, readText, readYaml } from './read-input.ts';
@@ -28,8 +28,19 @@ function userFile(): string | undefined {
     .find((path) => existsSync(path));
 }
 
+/** @throws MailError `CONNECTION_INVALID`. */
 async function readDocument(path: string): Promise<unknown> {
-  if (extname(path) === '.json') return readJson(path);
+  try {
+    return extname(path) === '.json' ? await readJson(path) : await readYamlDocument(path);
+  } catch (error) {
+    // A file that cannot be read is one thing as an attachment, and another one where a connection is to be found.
+    if (!isMailError(error) || error.code !== 'FILE_UNREADABLE') throw error;
+    const { message, hint, details, cause } = error;
+    throw new MailError('CONNECTION_INVALID', message, { hint, details, cause });
+  }
+}
+
+async function readYamlDocument(path: string): Promise<unknown> {
   const read = await readYaml(await readText(path));
   if ('value' in read) return read.value;
   throw new MailError('FILE_UNREADABLE', `${path} is not valid YAML (line ${read.line ?? 'unknown'}).`, {
@@ -41,7 +52,7 @@ async function readDocument(path: string): Promise<unknown> {
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** @throws MailError `FILE_UNREADABLE` or `CONNECTION_INVALID`. */
+/** @throws MailError `CONNECTION_INVALID`. */
 async function readConfiguration(path: string): Promise<Configuration> {
   const document = await readDocument(path);
   const { connections, default: name } = isRecord(document) ? document : {};

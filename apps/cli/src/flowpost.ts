@@ -48,7 +48,7 @@ async function run(name: Name, argv: readonly string[]): Promise<number> {
 }
 
 /** Commands that do nothing but print; what the others print is news of what they did, which their exit code says too. */
-const printsProduct: ReadonlySet<Name> = new Set<Name>(['secret', 'services', 'completion']);
+const printsProduct: ReadonlySet<Name> = new Set<Name>(['secret', 'services', 'completion', 'preview']);
 
 /** Why standard output could not be written. */
 let unprinted: NodeJS.ErrnoException | undefined;

@@ -25,6 +25,31 @@ describe.runIf(existsSync(full))('a disk that is full', () => {
   );
 });
 
+it('quiet is quiet about everything but what went wrong', async () => {
+  await using place = await Workplace.make();
+  const { code, err } = await place.flowpost(['verify', '--connection', 'smtp://127.0.0.1:1', '--quiet']);
+  expect([code, err]).toEqual([75, expect.stringMatching(/^failed +tcp/)]);
+});
+
+it('a picture that is called after nothing stays where it is in a preview', async () => {
+  await using place = await Workplace.make();
+  const html = ['--html', '<img src="cid:50%">', '--html-out', 'page.html'];
+  const result = await place.flowpost([
+    'preview',
+    '--from',
+    'a@x.org',
+    '--to',
+    'b@x.org',
+    '--subject',
+    'x',
+    ...html,
+  ]);
+  expect([result.code, await readFile(place.path('page.html'), 'utf8')]).toEqual([
+    0,
+    expect.stringContaining('cid:50%'),
+  ]);
+});
+
 describe('somebody without a home', () => {
   it('can use what needs none, and nothing is put where the command happens to run', async () => {
     await using place = await Workplace.make();
@@ -72,7 +97,7 @@ describe('a password that was mistyped into the wrong place', () => {
     await place.write('.config/flowpost/config.yaml', 'connections:\n  work:\n    password: !s3cr3t\n');
     const verify = await place.flowpost(['verify', '--connection', '@work']);
     const batch = await place.flowpost(['batch', '--template', 'letter.txt', '--rows', 'people.csv']);
-    expect([verify.code, batch.code]).toEqual([65, 65]);
+    expect([verify.code, batch.code]).toEqual([78, 65]);
     expect(verify.err + batch.err).not.toContain('s3cr3t');
   });
 

@@ -42,8 +42,12 @@ const stepColours = { ok: 32, failed: 31, skipped: 90 } as const;
 /** One line a step, and what to do below it. */
 export function sayStep({ step, status, ms, message, hint }: VerifyStep): void {
   const time = status === 'skipped' ? '' : `${ms} ms`;
-  say(`${paint(stepColours[status], status.padEnd(7))}  ${step.padEnd(6)}  ${time.padStart(8)}  ${message}`);
-  if (hint !== undefined) say(`${' '.repeat(27)}${hint}`);
+  const kind = status === 'failed' ? 'error' : 'news';
+  say(
+    `${paint(stepColours[status], status.padEnd(7))}  ${step.padEnd(6)}  ${time.padStart(8)}  ${message}`,
+    kind,
+  );
+  if (hint !== undefined) say(`${' '.repeat(27)}${hint}`, kind);
 }
 
 /** The dialogue with the server, for people who want to see it. */

@@ -151,7 +151,7 @@ export const catchSpec = {
     port: { ...text('where it listens; 0 is any free port', 'N'), default: '2525' },
     dir: text('keep each message as a file in this folder', 'FOLDER'),
     tls: { type: 'string', choices: ['starttls', 'implicit'], about: 'with a certificate made for this run' },
-    'ca-out': text('with --tls: write the authority that signed it to a file, for tlsOptions.ca', 'FILE'),
+    'ca-out': text('with --tls: write the authority that signed it to a file, for tlsOptions.caFile', 'FILE'),
     user: list('who may log in; without it nobody has to', 'NAME:PASSWORD'),
     refuse: list('refuse at connect, auth, mail, rcpt or message', 'STAGE:CODE[:TEXT]'),
     fault: text(

@@ -73,3 +73,27 @@ it.each([{ PORT: '70000' }, { FLOWPOST_CONCURRENCY: 'many' }, { LOG_LEVEL: 'loud
     await expect(startLocal(environment)).rejects.toMatchObject({ message: expect.stringContaining(name) });
   },
 );
+
+it('the first key is made when somebody can be shown it', async () => {
+  await using folder = await temporaryFolder();
+  await using taken = await SmtpInbox.start();
+  const failed = startLocal({ PORT: `${taken.port}` }, { path: folder.path, key: '' });
+  await expect(failed.then(() => 'started')).rejects.toMatchObject({ code: 'EADDRINUSE' });
+  await using local = await startLocal({}, { path: folder.path, key: '' });
+  expect(local.key).not.toBe('');
+  expect((await local.client.get('/v1/nodes')).status).toBe(200);
+});
+
+it('a run that ends in time does not make the end wait for its connection', async () => {
+  await using inbox = await SmtpInbox.start({
+    refuse: { mailFrom: () => new Promise((resolve) => setTimeout(() => resolve(undefined), 500)) },
+  });
+  const local = await startLocal({ FLOWPOST_GRACE_SECONDS: '20' });
+  const settings = { connection: inbox.url, from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'x' };
+  const running = local.client.post('/v1/nodes/send-email/runs', { settings });
+  await expect.poll(() => inbox.connections).toBe(1);
+  const began = performance.now();
+  await local[Symbol.asyncDispose]();
+  expect((await running).status).toBe(200);
+  expect(performance.now() - began).toBeLessThan(10_000);
+});

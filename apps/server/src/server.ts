@@ -160,11 +160,6 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   };
 
   await recovery.start();
-  const isFirst = (await keys.list()).length === 0;
-  const made = isFirst || config.makesKey;
-  const firstKey = made
-    ? (await keys.create(isFirst ? 'first' : 'made at start', ['admin', 'send'])).key
-    : undefined;
   const routes: Route[] = [
     ...nodeRoutes(server),
     ...deliveryRoutes(server),
@@ -176,11 +171,17 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   const { bodyBytes, requestsPerMinute } = config;
   const app = await createApp({ routes, keys, metrics, log, bodyBytes, requestsPerMinute });
   const url = await app.listen({ host: config.host, port: config.port });
+  // Not before anything that may fail: a key that nobody was shown is of no use, and there would be no other.
+  const isFirst = (await keys.list()).length === 0;
+  const made = isFirst || config.makesKey;
+  const firstKey = made
+    ? (await keys.create(isFirst ? 'first' : 'made at start', ['admin', 'send'])).key
+    : undefined;
   outboxWorker.start();
-  const timers = [
-    setInterval(() => void deliveries.forget(config.keepDays).catch(() => undefined), hourMs),
-    setInterval(() => void reportExpiry(server, log), dayMs),
-  ];
+  const forget = (): unknown => deliveries.forget(config.keepDays).catch(() => undefined);
+  // At once too: a server that is started often would never come to it.
+  void forget();
+  const timers = [setInterval(forget, hourMs), setInterval(() => void reportExpiry(server, log), dayMs)];
   for (const timer of timers) timer.unref();
   void reportExpiry(server, log);
   log.info({ url, database: database.kind, survivesPowerLoss: database.survivesPowerLoss }, 'ready');
@@ -196,7 +197,9 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
       cut.abort(new Error('the server is going down'));
       app.server.closeAllConnections();
     }, config.graceMs);
-    await app.close();
+    // A connection that was busy when the end began, and is idle now, would keep it waiting.
+    const leaving = setInterval(() => app.server.closeIdleConnections(), 50);
+    await app.close().finally(() => clearInterval(leaving));
     await outboxWorker.stop();
     clearTimeout(late);
     await recovery.stop();

@@ -70,7 +70,7 @@ async function readJournal(path: string, memory: RowMemory) {
   // The machine has stopped since: of what was to be sent, any may have been leaving.
   if (boot === undefined || boot !== bootId)
     for (const row of intended.rows()) memory.set(row, intended.key(row), run, 'begun');
-  return { bytes, run };
+  return { bytes, run, intended };
 }
 
 /**
@@ -89,5 +89,5 @@ export async function readEarlier(path: string, journalPath: string) {
     latest = Math.max(latest, Number(of));
     if (Number(of) >= memory.run(Number(row))) memory.set(Number(row), key, Number(of), known);
   });
-  return { memory, latest, resultBytes, journalBytes: journal.bytes };
+  return { memory, latest, resultBytes, journalBytes: journal.bytes, intended: journal.intended };
 }

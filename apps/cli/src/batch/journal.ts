@@ -57,6 +57,8 @@ async function placeOf(given: string): Promise<string> {
  */
 export class BatchJournal implements AsyncDisposable {
   readonly #memory: RowMemory;
+  /** What the last run was about to send when it ended. */
+  #wanted: RowMemory | undefined;
   readonly #run: number;
   readonly #files: readonly FileHandle[];
   readonly #begun: Appender;
@@ -121,7 +123,7 @@ export class BatchJournal implements AsyncDisposable {
           `${there} is there and ${gone} is not, so nobody can tell who got it. Put both back.`,
         );
       }
-      const { memory, latest, resultBytes, journalBytes } = await readEarlier(path, journalPath);
+      const { memory, latest, resultBytes, journalBytes, intended } = await readEarlier(path, journalPath);
       // A line of an earlier run must never count for more than one of this run.
       const next = latest + 1;
       const results = await open(path, 'a', 0o600);
@@ -129,6 +131,7 @@ export class BatchJournal implements AsyncDisposable {
       await results.truncate(resultBytes);
       await journal.truncate(journalBytes);
       const opened = new BatchJournal(path, memory, next, [results, journal], unlock);
+      opened.#wanted = intended;
       // First what earlier runs left, so that all that is read of them once this run has a line is on the disk.
       await opened.#listDoubtful();
       await results.datasync();
@@ -164,8 +167,11 @@ export class BatchJournal implements AsyncDisposable {
    */
   past(row: number, key: string): RowState | undefined {
     const state = this.#memory.state(row);
-    if (state === undefined || state === 'begun') return undefined;
-    if (this.#memory.key(row) === key) return state;
+    // A row that was to be sent and was not is known all the same: that another one stands there now says that all have moved.
+    const isWanted = state === undefined && this.#wanted?.state(row) !== undefined;
+    const known = isWanted ? this.#wanted?.key(row) : this.#memory.key(row);
+    if (!isWanted && (state === undefined || state === 'begun')) return undefined;
+    if (known === key) return state;
     throw new MailError('INPUT_INVALID', `Row ${row} is not the one it was in the earlier run.`, {
       hint: 'Resume with the rows the earlier run had, or start anew with --results and another file.',
       details: { row },

@@ -1,10 +1,10 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { extname } from 'node:path';
-import { createInterface } from 'node:readline';
 import { type Readable, Transform } from 'node:stream';
+import { StringDecoder } from 'node:string_decoder';
 import { MailError } from '@flowpost/core';
-import { parse } from 'csv-parse';
+import { CsvError, parse } from 'csv-parse';
 import { unreadable } from '../read-input.ts';
 
 export type Row = Readonly<Record<string, unknown>>;
@@ -42,6 +42,23 @@ class OnlyUtf8 extends Transform {
   override _flush(done: (error: Error | null) => void): void {
     done(this.#check(undefined));
   }
+}
+
+/** Lines as NDJSON has them: a line feed ends one, and nothing else does. */
+async function* inLines(source: Readable, name: string): AsyncGenerator<string, void, undefined> {
+  const decoder = new StringDecoder('utf8');
+  let pending = '';
+  for await (const chunk of source) {
+    const [first = '', ...others] = decoder.write(chunk as Buffer).split('\n');
+    pending += first;
+    for (const other of others) {
+      yield pending;
+      pending = other;
+    }
+    if (pending.length > longestRow)
+      throw invalid(name, 'a line is longer than any row', 'Write one JSON object a line.');
+  }
+  if (pending !== '') yield pending;
 }
 
 /** Rows of a table, read as they are asked for; any number of them. */
@@ -129,11 +146,13 @@ export class Rows {
     try {
       for await (const row of parser) yield row as Row;
     } catch (error) {
-      const { code, lines, message } = error as { code?: string; lines?: number; message: string };
-      if (!code?.startsWith('CSV_')) throw error;
+      if (!(error instanceof CsvError)) throw error;
+      const { lines, message } = error as CsvError & { lines?: number };
+      // What stands in a field is nobody's business.
+      const why = message.split('\n', 1)[0]?.replace(/, value is .*$/, '');
       throw invalid(
         name,
-        `line ${lines ?? 'unknown'} is not CSV (${message.split('\n', 1)[0]})`,
+        `line ${lines ?? 'unknown'} is not CSV (${why})`,
         'Put values with commas, quotes or line ends into quotes, and double quotes within them.',
       );
     }
@@ -154,14 +173,7 @@ export class Rows {
 
   async *#ndjson(name: string): AsyncGenerator<Row, void, undefined> {
     let number = 0;
-    const source = this.#stream(name);
-    const lines = createInterface({ input: source, crlfDelay: Number.POSITIVE_INFINITY });
-    let failure: Error | undefined;
-    source.on('error', (error) => {
-      failure = error;
-    });
-    source.once('close', () => lines.close());
-    for await (const line of lines) {
+    for await (const line of inLines(this.#stream(name), name)) {
       number++;
       if (line.trim() === '') continue;
       let row: unknown;
@@ -175,6 +187,5 @@ export class Rows {
       }
       yield row as Row;
     }
-    if (failure) throw failure;
   }
 }

@@ -11,6 +11,15 @@ import { bytesOf, summarize, summaryOf } from '../summary.ts';
 import { readRun } from './run.ts';
 import { readSettings } from './send.ts';
 
+/** A content id as a URL holds it (RFC 2392); one that is none of that is what it is. */
+function unescaped(id: string): string {
+  try {
+    return decodeURIComponent(id);
+  } catch {
+    return id;
+  }
+}
+
 /** The HTML text with its pictures in it, so that a browser shows it as it stands. */
 async function htmlPage(bytes: Buffer): Promise<string> {
   const { default: PostalMime } = await import('postal-mime');
@@ -24,7 +33,7 @@ async function htmlPage(bytes: Buffer): Promise<string> {
   );
   return html.replace(
     /\bcid:([^"'\s)>]+)/gi,
-    (all, id: string) => pictures.get(decodeURIComponent(id)) ?? all,
+    (all, id: string) => pictures.get(id) ?? pictures.get(unescaped(id)) ?? all,
   );
 }
 

@@ -50,6 +50,8 @@ async function replaceFile(path: string, content: Buffer): Promise<void> {
   try {
     const file = await open(beside, 'wx', mode);
     try {
+      // Whatever the umask says, who could read the file still can.
+      await file.chmod(mode);
       await file.writeFile(content);
       await file.sync();
     } finally {

@@ -103,7 +103,8 @@ export const operationRoutes = (
           details: { issues: [{ path: 'Last-Event-ID', message: 'the id of an event, such as 812.3' }] },
         });
       }
-      let after = query.after ?? (hasId ? resumed : (newest?.cursor ?? '0.0'));
+      // The header is the newer one: a client that connects again keeps its URL.
+      let after = hasId ? resumed : (query.after ?? newest?.cursor ?? '0.0');
       reply.hijack();
       raw.writeHead(200, {
         'content-type': 'text/event-stream',
