@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import { get } from 'node:http';
 import { connect } from 'node:net';
 import { relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -332,6 +333,23 @@ describe('requests', () => {
     for (let one = 0; one < 40; one++)
       statuses.add((await local.client.as('nothing').get('/v1/nodes')).status);
     expect([...statuses].toSorted()).toEqual([401, 429]);
+  });
+
+  it('a key is limited from wherever it is used', async () => {
+    await using local = await startLocal({ FLOWPOST_REQUESTS_PER_MINUTE: '20' });
+    const headers = { authorization: `Bearer ${local.key}` };
+    const statusFrom = async (localAddress: string): Promise<number | undefined> => {
+      const [response] = await once(
+        get(`${local.url}/v1/nodes`, { localAddress, headers, agent: false }),
+        'response',
+      );
+      response.resume();
+      return response.statusCode;
+    };
+    const statuses = [];
+    for (let one = 0; one < 30; one++) statuses.push(await statusFrom(`127.0.0.${2 + (one % 3)}`));
+    expect(statuses.slice(0, 18)).not.toContain(429);
+    expect(statuses.slice(-8)).toEqual(Array(8).fill(429));
   });
 });
 
