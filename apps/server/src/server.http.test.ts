@@ -278,6 +278,13 @@ describe('connections', () => {
     });
     expect(body.warnings).toEqual([expect.stringMatching(/client secret expires in [23] days/)]);
     expect(body.expires).toEqual([{ what: 'client secret', at: clientSecretExpiresAt }]);
+    const metrics = async (): Promise<string> =>
+      (await fetch(`${local.url}/metrics`, { headers: { authorization: `Bearer ${local.key}` } })).text();
+    expect(await metrics()).toMatch(
+      /flowpost_credential_expires_seconds\{connection="soon",what="client secret"\} 2\d{5}/,
+    );
+    await local.client.call('DELETE', '/v1/connections/soon');
+    expect(await metrics()).not.toContain('"soon"');
   });
 });
 
@@ -336,6 +343,27 @@ describe('operations', () => {
     }
     stop.abort();
     expect(seen).toEqual(['queued', 'sending', 'committing', 'sent']);
+  });
+
+  it('a key that is taken back hears no more, and the header says where to go on', async () => {
+    const { body: made } = await local.client.post('/v1/api-keys', { name: 'listener', scopes: ['admin'] });
+    await run({});
+    const listen = (headers: Record<string, string> = {}) =>
+      fetch(`${local.url}/v1/events?after=0.0`, {
+        headers: { authorization: `Bearer ${made.key}`, ...headers },
+      });
+    const stop = await listen();
+    const reader = stop.body?.getReader();
+    let heard = '';
+    while (!/^data: .*"sent"/m.test(heard)) heard += new TextDecoder().decode((await reader?.read())?.value);
+    const last = [...heard.matchAll(/^id: (.+)$/gm)].at(-1)?.[1] ?? '';
+    const again = (await listen({ 'last-event-id': last })).body?.getReader();
+    await local.client.call('DELETE', `/v1/api-keys/${made.id}`);
+    let rest = '';
+    for (let part = await again?.read(); part?.done === false; part = await again?.read())
+      rest += new TextDecoder().decode(part.value);
+    expect(rest).not.toContain(`id: ${last}\n`);
+    await reader?.cancel();
   });
 
   it('answers carry the usual protection, and the id of the request', async () => {

@@ -218,16 +218,15 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   };
 }
 
-/** Secrets and certificates that end soon: in the log and in the metrics; the API shows them with the connection. */
+/** Secrets and certificates that end soon, in the log; the metrics and the API show them too. */
 async function reportExpiry(
-  { connections, metrics }: FlowpostServer,
+  { connections }: FlowpostServer,
   log: ReturnType<typeof createLogger>,
 ): Promise<void> {
   const stored = await connections.list().catch(() => []);
   for (const { name, expires } of stored) {
     for (const { what, at } of expires) {
       const expiresAt = Date.parse(at);
-      metrics.expiry(name, what, (expiresAt - Date.now()) / 1_000);
       const warning = expiryWarning({ what, expiresAt }, Date.now());
       if (warning !== undefined) log.warn({ connection: name, what, expiresAt: at }, warning);
     }

@@ -89,6 +89,8 @@ const migrations: readonly string[] = [
   `,
   // Of the attempts that were begun, so many tried nothing. Taking them off would give a number twice.
   'alter table flowpost.deliveries add column uncounted int not null default 0',
+  // Since when it is tried, where somebody had it tried again.
+  'alter table flowpost.deliveries add column tried_since timestamptz',
 ];
 
 /** Any number, as long as it stays the same: who holds it migrates. */

@@ -75,8 +75,17 @@ export class Metrics {
     }
   }
 
-  expiry(connection: string, what: string, seconds: number): void {
-    this.#expiry.set({ connection, what }, seconds);
+  /** How long the credentials of all connections are still good; those of others are none any more. */
+  expiry(
+    connections: readonly {
+      readonly name: string;
+      readonly expires: readonly { what: string; at: string }[];
+    }[],
+  ): void {
+    this.#expiry.reset();
+    for (const { name, expires } of connections)
+      for (const { what, at } of expires)
+        this.#expiry.set({ connection: name, what }, (Date.parse(at) - Date.now()) / 1_000);
   }
 
   async text(): Promise<string> {

@@ -117,7 +117,8 @@ export class DeliveryStore extends DeliveryKeeper {
            update flowpost.deliveries set state = 'sending', worker = $2, attempt = attempt + 1, next_at = null, updated_at = now()
            where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second')
              and id <> all(array(select id from sized where place > $4 or place > 1 and upto > $3))
-           returning id, attempt, attempt - uncounted as tries, mode, state, node_type, node_id, message_id, created_at, connection_id, lane
+           returning id, attempt, attempt - uncounted as tries, mode, state, node_type, node_id, message_id,
+             coalesce(tried_since, created_at) as created_at, connection_id, lane
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
          select mine.id, mine.attempt, mine.tries, mine.mode, mine.node_type, mine.node_id, mine.message_id, mine.lane, mine.created_at,
            r.request, pg_column_size(r.request) as bytes, coalesce(r.sealed, c.sealed) as sealed
@@ -238,7 +239,8 @@ export class DeliveryStore extends DeliveryKeeper {
         `with mine as (
            update flowpost.deliveries set state = $3, worker = null, next_at = null, updated_at = now(),
              open = $3 in ('queued', 'in-doubt'), answer = null, error = case when $3 = 'sent' then null else error end,
-             mode = case when $3 = 'queued' then 'async' else mode end
+             mode = case when $3 = 'queued' then 'async' else mode end,
+             tried_since = case when $3 = 'queued' then now() else tried_since end
            where id = $1 and state = any($2::text[]) returning id, state, lane, next_at
          ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, $4::jsonb from mine)
          select id, lane, next_at from mine`,

@@ -15,11 +15,13 @@ const eventsQuery = z.strictObject({
   /** The id of the last event one has; default those from now on. */
   after: z.string().regex(cursorPattern).optional(),
 });
+/** How often it is asked whether a listener's key is still good, in milliseconds. */
+const askKeyMs = 2_000;
 const pollMs = 500;
 
 /** For whoever runs the server: is it alive, is it ready, what is going on. */
 export const operationRoutes = (
-  server: Pick<FlowpostServer, 'database' | 'deliveries' | 'metrics' | 'closing'>,
+  server: Pick<FlowpostServer, 'closing' | 'connections' | 'database' | 'deliveries' | 'keys' | 'metrics'>,
   document: () => object,
 ): Route[] => [
   route({
@@ -62,6 +64,7 @@ export const operationRoutes = (
     answers: text('The metrics.', 'text/plain'),
     async handle({ reply }) {
       server.metrics.depth(await server.deliveries.depth().catch(() => []));
+      server.metrics.expiry(await server.connections.list().catch(() => []));
       return reply.type(server.metrics.contentType).send(await server.metrics.text());
     },
   }),
@@ -112,7 +115,14 @@ export const operationRoutes = (
         'x-request-id': request.id,
       });
       raw.write(': connected\n\n');
+      let askAgainAt = Date.now() + askKeyMs;
       while (!signal.aborted) {
+        // Who listens for days may have lost the right to.
+        if (Date.now() >= askAgainAt) {
+          const [, token = ''] = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? '') ?? [];
+          if (!(await server.keys.authenticate(token).catch(() => true))) break;
+          askAgainAt = Date.now() + askKeyMs;
+        }
         const [xid = '0', seq = '0'] = after.split('.');
         // Only what no transaction that is still under way can come before.
         const events = await database
@@ -136,7 +146,8 @@ export const operationRoutes = (
         if (events.length === 0) raw.write(':\n\n');
         await delay(pollMs, undefined, { signal }).catch(() => undefined);
       }
-      raw.destroy();
+      if (signal.aborted) raw.destroy();
+      else raw.end();
     },
   }),
 ];
