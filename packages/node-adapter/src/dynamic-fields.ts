@@ -3,6 +3,7 @@ import { Liquid, Tokenizer, TokenKind, UndefinedVariableError } from 'liquidjs';
 import { asHtml, asOneAddress, asPhrase, asQuoted, asText, inAddresses } from './field-text.ts';
 import type { FlowData } from './flow/flow-data.ts';
 import { PlainTemplate } from './plain-template.ts';
+import { isSecretName } from './secret-name.ts';
 import { TextCache } from './text-cache.ts';
 
 /** Nothing is read from disk, nothing inherited is seen, nothing runs long or grows large. */
@@ -45,11 +46,8 @@ const writers = { text: asText, html: asHtml };
 const isDynamic = (text: string): boolean => text.includes('{{') || text.includes('{%');
 /** Exactly one expression, and so its value rather than text. */
 const whole = /^\s*\{\{-?((?:(?!\}\}|\{\{).)*?)-?\}\}\s*$/s;
-/** Settings whose text may hold braces of its own, and must not be shown. */
-const secretName = /password|secret|^(?:access|refresh)?token$|privatekey/i;
-export const isSecretName = (name: string): boolean => secretName.test(name);
 /** Settings that hold a secret somewhere in them. */
-const holdsSecret = (name: string): boolean => secretName.test(name) || name === 'connection';
+const holdsSecret = (name: string): boolean => isSecretName(name) || name === 'connection';
 
 const describe = (field: string): string => (field === '' ? 'The settings' : `The field ${field}`);
 
@@ -172,7 +170,7 @@ const mayChange = (value: unknown): boolean =>
 
 function resolve(value: unknown, field: string, name: string, walk: Walk): unknown {
   if (typeof value === 'string') {
-    if (!isDynamic(value) || (secretName.test(name) && !whole.test(value))) return value;
+    if (!isDynamic(value) || (isSecretName(name) && !whole.test(value))) return value;
     return walk.text({ text: value, field, name });
   }
   if (typeof value !== 'object' || value === null) return value;

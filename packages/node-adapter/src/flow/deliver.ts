@@ -10,8 +10,8 @@ import {
   toWireAddress,
 } from '@flowpost/core';
 import { withDuplicateGuard, withLoopGuard, withRetry, withSandbox } from '@flowpost/transport';
-import { isSecretName } from '../dynamic-fields.ts';
 import type { NodeRequest } from '../node.ts';
+import { isSecretName } from '../secret-name.ts';
 import { finishLeaving } from './finish-leaving.ts';
 import { type FlowData, mailTrigger } from './flow-data.ts';
 import type { FlowScope } from './flow-scope.ts';
