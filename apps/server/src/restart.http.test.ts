@@ -85,15 +85,15 @@ it('the first key is made when somebody can be shown it', async () => {
 });
 
 it('a run that ends in time does not make the end wait for its connection', async () => {
-  await using inbox = await SmtpInbox.start({
-    refuse: { mailFrom: () => new Promise((resolve) => setTimeout(() => resolve(undefined), 500)) },
-  });
-  const local = await startLocal({ FLOWPOST_GRACE_SECONDS: '20' });
+  const answered = Promise.withResolvers<undefined>();
+  await using inbox = await SmtpInbox.start({ refuse: { mailFrom: () => answered.promise } });
+  // Far longer than this test may take.
+  const local = await startLocal({ FLOWPOST_GRACE_SECONDS: '3600' });
   const settings = { connection: inbox.url, from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'x' };
   const running = local.client.post('/v1/nodes/send-email/runs', { settings });
   await expect.poll(() => inbox.connections).toBe(1);
-  const began = performance.now();
-  await local[Symbol.asyncDispose]();
+  const stopped = local[Symbol.asyncDispose]();
+  answered.resolve(undefined);
   expect((await running).status).toBe(200);
-  expect(performance.now() - began).toBeLessThan(10_000);
+  await stopped;
 });

@@ -1,5 +1,6 @@
 import { isIPv4, isIPv6 } from 'node:net';
 import { domainToASCII } from 'node:url';
+import { decodeWords } from './encoded-words.ts';
 
 /** One mailbox found in a list, or what is wrong with the text in its place. */
 export type ParsedEntry =
@@ -94,29 +95,6 @@ export function parseAddrSpec(text: string): { address: string } | { reason: str
   if (Buffer.byteLength(`${local}@${ascii ?? domain}`) > maxAddressOctets)
     return { reason: 'it is longer than 254 octets' };
   return { address };
-}
-
-/** Encoded words (RFC 2047 section 6.2) as what they stand for; one that cannot be read stays what it is. */
-function decodeWords(text: string): string {
-  if (!text.includes('=?')) return text;
-  const word = /=\?([\w:.+-]{1,40})(?:\*[\w-]*)?\?([bq])\?([^? ]*)\?=/gi;
-  return text.replace(/(\?=) +(?==\?)/g, '$1').replace(word, (whole, charset, encoding, content) => {
-    const bytes = /b/i.test(encoding)
-      ? Buffer.from(content, 'base64')
-      : Buffer.from(
-          content
-            .replaceAll('_', ' ')
-            .replace(/=([0-9a-f]{2})/gi, (_: string, hex: string) =>
-              String.fromCharCode(Number.parseInt(hex, 16)),
-            ),
-          'latin1',
-        );
-    try {
-      return new TextDecoder(charset, { fatal: true }).decode(bytes);
-    } catch {
-      return whole;
-    }
-  });
 }
 
 /**

@@ -40,7 +40,7 @@ const dateSchema = z
 
 /** The METHOD of an iCalendar object, lines unfolded (RFC 5545 section 3.1). */
 const calendarMethod = (content: string): string | undefined =>
-  /^METHOD(?:;[^:]*)?:[ \t]*(.*?)[ \t]*$/im.exec(content.replace(/\r?\n[ \t]/g, ''))?.[1];
+  /^METHOD(?:;[^:\r\n]*)?:(.*)$/im.exec(content.replace(/\r?\n[ \t]/g, ''))?.[1]?.trim();
 
 const calendarSchema = z
   .strictObject({

@@ -6,10 +6,14 @@ export const octetStream = 'application/octet-stream';
 /** As many first bytes as the formats' signatures need. */
 export const sampleBytes = 4_100;
 
+/** Longer is none, and would take time with the square of its length. In characters. */
+const longestType = 2_000;
+
 /**
  * What a server or a data URL says the type is, without what is no parameter, and without a name: that is for its author to give.
  */
 export function declaredType(text: string): string | undefined {
+  if (text.length > longestType) return undefined;
   const [type = '', ...parameters] = text.split(/;(?=(?:[^"]*"[^"]*")*[^"]*$)/).map((part) => part.trim());
   const kept = parameters.filter((one) => !/^name\b/i.test(one) && isMediaType(`text/plain;${one}`));
   const whole = [type, ...kept].join('; ');

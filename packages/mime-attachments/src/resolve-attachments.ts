@@ -48,11 +48,16 @@ function readSource(
   }
 }
 
+/** What is written as text, whatever it is called. */
+const textOf = (attachment: Attachment): string | undefined =>
+  'content' in attachment && typeof attachment.content === 'string' && attachment.kind !== 'base64'
+    ? attachment.content
+    : undefined;
+
 /** Text is written in UTF-8, so a textual type without a charset gets this one. */
 function withCharset(contentType: string, attachment: Attachment): string {
-  const isText =
-    'content' in attachment && typeof attachment.content === 'string' && attachment.kind !== 'base64';
-  const wantsCharset = isText && /^text\//i.test(contentType) && !/;\s*charset=/i.test(contentType);
+  const wantsCharset =
+    textOf(attachment) !== undefined && /^text\//i.test(contentType) && !/;\s*charset=/i.test(contentType);
   return wantsCharset ? `${contentType}; charset=utf-8` : contentType;
 }
 
@@ -63,9 +68,9 @@ function inCharset(
   content: Buffer | StreamedContent,
   context: AttachmentContext,
 ): Buffer | StreamedContent {
-  const text = 'content' in attachment && attachment.kind !== 'base64' ? attachment.content : undefined;
+  const text = textOf(attachment);
   const [, charset = 'utf-8'] = /;\s*charset="?([\w.:+-]+)/i.exec(contentType) ?? [];
-  if (typeof text !== 'string' || /^utf-?8$/i.test(charset) || /^[\x00-\x7f]*$/.test(text)) return content;
+  if (text === undefined || /^utf-?8$/i.test(charset) || /^[\x00-\x7f]*$/.test(text)) return content;
   if (/^(?:iso-8859-1|latin1|windows-1252)$/i.test(charset) && /^[\x00-\x7f\xa0-\xff]*$/.test(text))
     return Buffer.from(text, 'latin1');
   const why = `its text has characters that cannot be written in ${charset}; leave charset out, and it is UTF-8.`;

@@ -115,7 +115,7 @@ function assertReadable(given: FieldText): void {
   const [, expression] = whole.exec(given.text) ?? [];
   try {
     if (expression !== undefined) assertOne(expression.trim());
-    engines.text.parse(given.text);
+    templates.text.get(given.text);
   } catch (error) {
     throw failure(error, given);
   }

@@ -58,7 +58,7 @@ async function placeOf(given: string): Promise<string> {
 export class BatchJournal implements AsyncDisposable {
   readonly #memory: RowMemory;
   /** What the last run was about to send when it ended. */
-  #wanted: RowMemory | undefined;
+  readonly #wanted: RowMemory;
   readonly #run: number;
   readonly #files: readonly FileHandle[];
   readonly #begun: Appender;
@@ -73,13 +73,14 @@ export class BatchJournal implements AsyncDisposable {
 
   private constructor(
     path: string,
-    memory: RowMemory,
+    { memory, intended }: { readonly memory: RowMemory; readonly intended: RowMemory },
     run: number,
     [results, journal]: readonly [FileHandle, FileHandle],
     unlock: () => void,
   ) {
     this.#path = path;
     this.#memory = memory;
+    this.#wanted = intended;
     this.#run = run;
     this.#files = [results, journal];
     this.#ended = new Appender(results.fd);
@@ -130,8 +131,7 @@ export class BatchJournal implements AsyncDisposable {
       const journal = await open(journalPath, 'a', 0o600);
       await results.truncate(resultBytes);
       await journal.truncate(journalBytes);
-      const opened = new BatchJournal(path, memory, next, [results, journal], unlock);
-      opened.#wanted = intended;
+      const opened = new BatchJournal(path, { memory, intended }, next, [results, journal], unlock);
       // First what earlier runs left, so that all that is read of them once this run has a line is on the disk.
       await opened.#listDoubtful();
       await results.datasync();
@@ -167,11 +167,10 @@ export class BatchJournal implements AsyncDisposable {
    */
   past(row: number, key: string): RowState | undefined {
     const state = this.#memory.state(row);
+    if (state === 'begun') return undefined;
     // A row that was to be sent and was not is known all the same: that another one stands there now says that all have moved.
-    const isWanted = state === undefined && this.#wanted?.state(row) !== undefined;
-    const known = isWanted ? this.#wanted?.key(row) : this.#memory.key(row);
-    if (!isWanted && (state === undefined || state === 'begun')) return undefined;
-    if (known === key) return state;
+    const where = state === undefined ? this.#wanted : this.#memory;
+    if (where.state(row) === undefined || where.key(row) === key) return state;
     throw new MailError('INPUT_INVALID', `Row ${row} is not the one it was in the earlier run.`, {
       hint: 'Resume with the rows the earlier run had, or start anew with --results and another file.',
       details: { row },

@@ -30,6 +30,9 @@ export interface AppOptions {
 
 const nobody: ApiKey = { id: '', name: '', scopes: [], createdAt: '' };
 
+/** Whose request it is, once that is known. */
+const keyOf = (request: FastifyRequest): ApiKey | undefined => (request as { key?: ApiKey }).key;
+
 function send(reply: FastifyReply, problem: Problem): FastifyReply {
   return reply.status(problem.status).type('application/problem+json').send(problem);
 }
@@ -98,8 +101,7 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
   // By address before anybody is asked who he is, and by key once that is known.
   app.addHook('onRequest', app.rateLimit({ ...limit, keyGenerator: ({ ip }: FastifyRequest) => `ip ${ip}` }));
   // Counted by hand: of two hooks of the plugin the second one does nothing.
-  const keyOf = (request: FastifyRequest): string | undefined => (request as { key?: ApiKey }).key?.id;
-  const countKey = app.createRateLimit({ ...limit, keyGenerator: (request) => `key ${keyOf(request)}` });
+  const countKey = app.createRateLimit({ ...limit, keyGenerator: (request) => `key ${keyOf(request)?.id}` });
   app.addHook('preHandler', async (request, reply) => {
     if (keyOf(request) === undefined) return;
     const counted = await countKey(request);
@@ -222,7 +224,7 @@ function add(app: FastifyInstance, route: Route, keys: ApiKeys): void {
           params: parse(route.params, request.params),
           query: parse(route.query, request.query),
           body: parse(route.body, request.body),
-          key: (request as { key?: ApiKey }).key ?? nobody,
+          key: keyOf(request) ?? nobody,
           request,
           reply,
         }),

@@ -92,6 +92,11 @@ export class ApiKeys {
     return row && isEqual ? toKey(row) : undefined;
   }
 
+  /** Whether a key that was good still is. */
+  async isGood(id: string): Promise<boolean> {
+    return (await this.#find(id)) !== undefined;
+  }
+
   async #find(id: string): Promise<Row | undefined> {
     const known = this.#known.get(id);
     if (known && known.until > Date.now()) return known.row;

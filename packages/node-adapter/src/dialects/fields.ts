@@ -1,11 +1,14 @@
 import { EncryptedText, type SendPolicy, sendPolicySchema } from '@flowpost/core';
 import { z } from 'zod';
 
+/** What forms hand over for a field left empty. */
+export const isBlank = (value: unknown): boolean => value === '' || value === null;
+
 /** A setting that may be left out. Forms hand over empty text, or null, for a field left empty. */
 export function leftEmpty<Schema extends z.ZodType>(
   schema: Schema,
 ): z.ZodOptional<z.ZodType<z.output<Schema>, z.input<Schema> | '' | null>> {
-  const missing = (value: unknown): unknown => (value === '' || value === null ? undefined : value);
+  const missing = (value: unknown): unknown => (isBlank(value) ? undefined : value);
   // A preprocessed schema takes anything, as far as its type knows.
   return z.preprocess(missing, schema.optional()).optional() as never;
 }
@@ -51,8 +54,6 @@ const truths: Readonly<Record<string, boolean>> = {
 export const asFlag = (value: unknown): unknown =>
   typeof value === 'string' ? (truths[value.trim().toLowerCase()] ?? value) : value;
 
-const isBlank = (value: unknown): boolean => value === '' || value === null;
-
 /** A checkbox; left empty it is `otherwise`. */
 export function flag(otherwise: boolean): z.ZodDefault<z.ZodType<boolean, boolean | string | null>> {
   const read = (value: unknown): unknown => (isBlank(value) ? otherwise : asFlag(value));
@@ -62,6 +63,10 @@ export function flag(otherwise: boolean): z.ZodDefault<z.ZodType<boolean, boolea
 /** A number as a form hands it over: itself, or its digits. */
 export const asNumber = (value: unknown): unknown =>
   typeof value === 'string' && /^\s*-?\d+\s*$/.test(value) ? Number(value) : value;
+
+/** One of several names, in whatever case. Anything else stays what it is. */
+export const asChoice = (value: unknown): unknown =>
+  typeof value === 'string' ? value.trim().toLowerCase() : value;
 
 /** A choice; left empty it is `otherwise`, and case does not matter. */
 export function choice<
@@ -73,19 +78,17 @@ export function choice<
 ): z.ZodDefault<z.ZodType<Names[number] | Otherwise, Names[number] | '' | null>> {
   const read = (value: unknown): unknown => {
     if (isBlank(value)) return otherwise;
-    return typeof value === 'string'
-      ? (names.find((one) => one === value.trim().toLowerCase()) ?? value)
-      : value;
+    return names.find((one) => one === asChoice(value)) ?? value;
   };
   const schema = z.preprocess(read, z.enum(names).optional());
   return (otherwise === undefined ? schema.optional() : schema.prefault(otherwise)) as never;
 }
 
+export const isFilledIn = (value: unknown): boolean => !isBlank(value) && value !== undefined;
+
 /** The fields of an object that are filled in. */
 export function filledIn(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype)
     return value;
-  return Object.fromEntries(
-    Object.entries(value).filter(([, one]) => one !== '' && one !== null && one !== undefined),
-  );
+  return Object.fromEntries(Object.entries(value).filter(([, one]) => isFilledIn(one)));
 }

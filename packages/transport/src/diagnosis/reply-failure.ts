@@ -20,6 +20,10 @@ export function parseReply(text: string): SmtpReply | undefined {
   return enhancedCode === undefined ? { code, text } : { code, text, enhancedCode };
 }
 
+/** Whether a recipient may be taken later. RFC 5321 section 4.5.3.1.10: of a recipient, 552 means 452. */
+export const isRefusedForNow = ({ code }: { readonly code: number }): boolean =>
+  (code >= 400 && code < 500) || code === 552;
+
 /** What was refused: each has a code for "no" (5yz) and one for "later" (4yz). */
 export type Refused = 'greeting' | 'auth' | 'sender' | 'recipients' | 'message';
 

@@ -9,6 +9,7 @@ import {
   systemClock,
   toMailError,
 } from '@flowpost/core';
+import { isRefusedForNow } from '../diagnosis/reply-failure.ts';
 
 export interface RetryOptions {
   /** How often to try at all. Default 3. */
@@ -34,9 +35,8 @@ function sameMessage(message: EmailMessageInput, { details }: MailError): EmailM
   };
 }
 
-/** Recipients whose refusal was temporary. RFC 5321 section 4.5.3.1.10: 552 means 452. */
 const refusedForNow = ({ rejected }: SendReceipt): string[] =>
-  rejected.filter(({ code }) => (code >= 400 && code < 500) || code === 552).map(({ address }) => address);
+  rejected.filter(isRefusedForNow).map(({ address }) => address);
 
 /** Two receipts of one message: the second is about those the first had refused for now. */
 function together(first: SendReceipt, second: SendReceipt): SendReceipt {
@@ -69,7 +69,7 @@ class RetrySender implements MailSender {
 
   async send(message: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
     const { attempts = 3, clock = systemClock } = this.#options;
-    const date = message.date ?? new Date(clock.now());
+    const begunAt = clock.now();
     let current = message;
     /** Once it may have been delivered, no later failure makes that untrue. */
     let doubt: MailError | undefined;
@@ -84,6 +84,7 @@ class RetrySender implements MailSender {
         delivered = delivered ? together(delivered, receipt) : receipt;
         if (attempt < attempts && refusedForNow(delivered).length > 0) delayMs = this.#backOff(attempt);
         if (delayMs === undefined) return { ...delivered, attempts: receipt.attempts + attempt - 1 };
+        const date = message.date ?? new Date(begunAt);
         current = { ...current, messageId: receipt.messageId, date };
       } catch (error) {
         failure = error;
@@ -143,7 +144,8 @@ class RetrySender implements MailSender {
 
 /**
  * A sender that tries again what may succeed later: network failures before the message had gone, and refusals with a
- * 4yz reply, also of some of the recipients only. Never what was refused for good, and what is in doubt only when told so, as the same message.
+ * 4yz reply, also of some of the recipients only. Never what was refused for good, and what is in doubt only when told so,
+ * as the same message.
  */
 export function withRetry(sender: MailSender, options: RetryOptions = {}): MailSender {
   return new RetrySender(sender, options);

@@ -1,4 +1,4 @@
-import { type Clock, isMailError, longestTimerMs, MailError } from '@flowpost/core';
+import { type Clock, type ErrorDetails, isMailError, longestTimerMs, MailError } from '@flowpost/core';
 import { Slots } from '../slots.ts';
 import type { SmtpSession } from './smtp-session.ts';
 import type { TranscriptListener } from './transcript.ts';
@@ -43,6 +43,18 @@ interface Parked {
   readonly timer: NodeJS.Timeout;
 }
 
+/** The same failure for somebody else, as an error of its own. */
+function again(error: MailError, more: ErrorDetails = {}): MailError {
+  const { code, message, phase, retryable, hint } = error;
+  return new MailError(code, message, {
+    phase,
+    retryable,
+    hint,
+    details: { ...error.details, ...more },
+    cause: error,
+  });
+}
+
 /** Sessions of one connection: opened when needed, reused when open, never more than the limit at once. */
 export class SessionPool {
   readonly #options: SessionPoolOptions;
@@ -82,6 +94,7 @@ export class SessionPool {
         if (parked) return this.#lend(parked, true);
         return this.#lend(await this.#open(request), false);
       } catch (error) {
+        this.#heed(error);
         this.#refuseAlike(error);
         // Too many sessions for the server are enough for who waits, as long as some of them are open.
         const isEnough = this.#unwelcome !== undefined && this.#slots.taken > 1 && !fresh;
@@ -160,13 +173,12 @@ export class SessionPool {
   #assertWelcome(): void {
     if (!this.#unwelcome) return;
     const { error, until } = this.#unwelcome;
-    const { code, message, phase, retryable, hint } = error;
-    const details = { ...error.details, retryAfterMs: until - this.#options.clock.now() };
-    throw new MailError(code, message, { phase, retryable, hint, details, cause: error });
+    throw again(error, { retryAfterMs: until - this.#options.clock.now() });
   }
 
   /** Remembers that a server wants no more sessions for now. */
-  #heed(error: MailError): void {
+  #heed(error: unknown): void {
+    if (!isMailError(error)) return;
     const { code, details } = error;
     const isDeferred = code === 'AUTH_DEFERRED' || code === 'GREETING_DEFERRED';
     if (!isDeferred || typeof details.retryAfterMs !== 'number' || this.#unwelcome) return;
@@ -180,13 +192,8 @@ export class SessionPool {
 
   /** Who waits would log in with what was refused just now, and enough of that locks a mailbox. */
   #refuseAlike(error: unknown): void {
-    if (!isMailError(error)) return;
-    this.#heed(error);
-    if (error.code !== 'AUTH_REFUSED') return;
-    const { code, message, phase, retryable, hint, details } = error;
-    this.#slots.refuseWaiting(
-      () => new MailError(code, message, { phase, retryable, hint, details, cause: error }),
-    );
+    if (!isMailError(error) || error.code !== 'AUTH_REFUSED') return;
+    this.#slots.refuseWaiting(() => again(error));
   }
 
   #unpark(): SmtpSession | undefined {

@@ -230,22 +230,17 @@ export class SmtpSender implements MailSender {
 
   #receipt(
     { messageId, sizeBytes }: ComposedMessage,
-    { serverMessageId, notifications, ...delivered }: Delivered,
+    delivered: Delivered,
     attempts: number,
     times: { readonly start: number; readonly composed: number; readonly borrowed: number },
   ): SendReceipt {
-    const { rejected } = delivered;
     const now = performance.now();
-    const status = rejected.length > 0 ? 'partial' : 'sent';
+    const status = delivered.rejected.length > 0 ? 'partial' : 'sent';
     this.#logger.info('message sent', { status, messageId, ...this.#endpoint });
     return {
       status,
       messageId,
-      accepted: delivered.accepted,
-      rejected,
-      response: delivered.response,
-      ...(serverMessageId !== undefined && { serverMessageId }),
-      ...(notifications && { notifications }),
+      ...delivered,
       attempts,
       timings: {
         composeMs: toMicroseconds(times.composed - times.start),

@@ -1,6 +1,6 @@
 import type { RejectedRecipient } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
-import { parseReply, refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
+import { isRefusedForNow, parseReply, refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
 import { mailCommand, rcptCommand } from './envelope-commands.ts';
 import type { Extensions } from './extensions.ts';
 import { EarlyAnswer, MessageWriter } from './message-writer.ts';
@@ -180,9 +180,8 @@ export class Transaction {
     if (this.#accepted.length > 0 && this.#options.onPartial === 'accept') return;
     this.canContinue = canContinue;
     this.isBelieved = true;
-    // One final refusal makes it final; a later attempt would meet it again. RFC 5321 section 4.5.3.1.10: 552 means 452.
-    const isFinal = ({ code }: RejectedRecipient): boolean => (code < 400 || code >= 500) && code !== 552;
-    const worst = rejected.find(isFinal) ?? rejected[0];
+    // One final refusal makes it final; a later attempt would meet it again.
+    const worst = rejected.find((one) => !isRefusedForNow(one)) ?? rejected[0];
     const { code = 0, reply: text = '' } = worst ?? {};
     const reply = { ...parseReply(text), code: code === 552 ? 452 : code, text };
     throw refusal('recipients', 'envelope', reply, { rejected });

@@ -192,10 +192,10 @@ export async function verifySmtp(
     });
     if (!loggedIn) return;
     await steps.run('sender', async () => {
-      const from = connection.from?.address ?? (login?.username.includes('@') ? login.username : undefined);
+      const user = login?.username.includes('@') ? login.username : undefined;
+      const from = connection.from?.address ?? user;
       if (from === undefined) return { status: 'skipped', message: 'the connection has no From address' };
       await session.askSender(from, signal);
-      const user = login?.username.includes('@') ? login.username : undefined;
       // Exchange says so after the message, and not before.
       const hint = `It may still refuse the message itself, unless ${user} may send as ${from}.`;
       const isOther = user !== undefined && !sameMailbox(user, from);

@@ -7,6 +7,8 @@ import {
   filledIn,
   flag,
   flowText,
+  isBlank,
+  isFilledIn,
   leftEmpty,
   optionalText,
 } from '../fields.ts';
@@ -125,10 +127,10 @@ const attachmentFields = new Map(
 function chosenAttachment(attachment: unknown): unknown {
   if (!isObject(attachment)) return attachment;
   const { type } = attachment;
-  if (type === 'none' || type === '' || type === null) return { type: 'none' };
+  if (type === 'none' || isBlank(type)) return { type: 'none' };
   const fields = attachmentFields.get(String(type));
   const isKept = ([name, value]: [string, unknown]): boolean =>
-    fields === undefined || fields.has(name) || (value !== '' && value !== null && value !== undefined);
+    fields === undefined || fields.has(name) || isFilledIn(value);
   return Object.fromEntries(Object.entries(attachment).filter(isKept));
 }
 

@@ -110,6 +110,9 @@ function isHtml(written: unknown, value: string): boolean {
   return hasTag(isWhole ? value : message);
 }
 
+const formatOf = (given: Settings['messageFormat'], written: unknown, value: string): 'html' | 'text' =>
+  given ?? (isHtml(written, value) ? 'html' : 'text');
+
 /** Diaflow's "SMTP" node. */
 export const diaflowNode: NodeDefinition<typeof diaflowSettingsSchema> = {
   type: 'diaflow.smtp',
@@ -121,18 +124,16 @@ export const diaflowNode: NodeDefinition<typeof diaflowSettingsSchema> = {
   htmlFields(written, workOut) {
     const { messageFormat } = (written ?? {}) as { messageFormat?: unknown };
     const format = messageFormatSchema.safeParse(workOut({ messageFormat }).messageFormat);
-    const given = format.success ? format.data : 'html';
-    return (given ?? (isHtml(written, '') ? 'html' : 'text')) === 'html' ? ['message'] : [];
+    return formatOf(format.success ? format.data : 'html', written, '') === 'html' ? ['message'] : [];
   },
 
   toSendRequest(settings, _flow, { settings: written }) {
     const { to, cc, bcc, message, attachments = [] } = settings;
-    const messageFormat = settings.messageFormat ?? (isHtml(written, message) ? 'html' : 'text');
     return {
       connection: connectionOf(settings),
       message: parseMessage({
         ...{ from: fromOf(settings), to, cc, bcc, subject: settings.subject ?? settings.object },
-        [messageFormat]: message,
+        [formatOf(settings.messageFormat, written, message)]: message,
         attachments: attachments.map(attachmentOf),
       }),
       policy: platformPolicy({ loopGuard: true, duplicateWindowMs: hourMs }),

@@ -6,7 +6,7 @@ import {
   singleAddressSchema,
 } from '@flowpost/core';
 import { z } from 'zod';
-import { asFlag, asNumber, asText } from '../fields.ts';
+import { asChoice, asFlag, asNumber, asText, isBlank } from '../fields.ts';
 
 const fields = z.strictObject({
   connection: connectionSchema,
@@ -26,8 +26,6 @@ const mayBeEmpty = [
 ];
 type MayBeEmpty = (typeof mayBeEmpty)[number];
 
-const asChoice = (value: unknown): unknown =>
-  typeof value === 'string' ? value.trim().toLowerCase() : value;
 const asNumbers = (value: unknown): unknown =>
   typeof value === 'object' && value !== null
     ? Object.fromEntries(Object.entries(value).map(([key, one]) => [key, asNumber(one)]))
@@ -44,8 +42,6 @@ const readers = new Map<string, (value: unknown) => unknown>([
   ['retry', asNumbers],
 ]);
 
-const isEmpty = (value: unknown): boolean => value === '' || value === null;
-
 /** Forms hand over empty text, or null, for a field left empty, and text for what is none. */
 function asMeant(settings: unknown): unknown {
   if (typeof settings !== 'object' || settings === null) return settings;
@@ -54,7 +50,7 @@ function asMeant(settings: unknown): unknown {
   for (const name of mayBeEmpty) {
     const value = given[name];
     if (value === undefined) continue;
-    const meant = isEmpty(value) ? undefined : (readers.get(name)?.(value) ?? value);
+    const meant = isBlank(value) ? undefined : (readers.get(name)?.(value) ?? value);
     if (meant !== value) changed[name] = meant;
   }
   return Object.keys(changed).length === 0 ? settings : { ...given, ...changed };
