@@ -257,16 +257,19 @@ describe('requests', () => {
     await using inbox = await SmtpInbox.start();
     await using local = await startLocal();
     await local.client.post('/v1/connections', { name: 'mail', connection: inbox.url });
-    const post = (key: string) =>
+    const post = (key: string, more = {}) =>
       local.client.post(
         '/v1/nodes/send-email/runs',
-        { settings: settings('@mail') },
+        { settings: settings('@mail', more) },
         { 'idempotency-key': key },
       );
     expect((await post('x'.repeat(256))).status).toBe(422);
     const first = await post('k');
+    const queued = await post('queued', { async: true });
+    expect(queued.status).toBe(202);
     await local.client.call('DELETE', '/v1/connections/mail');
     expect((await post('k')).body).toEqual(first.body);
+    expect(await post('queued', { async: true })).toMatchObject({ status: 202, body: queued.body });
     expect((await post('other')).status).toBe(404);
   });
 

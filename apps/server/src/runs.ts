@@ -6,7 +6,6 @@ import {
   type Logger,
   MailError,
   type SecretBox,
-  type SendReceipt,
   toMailError,
   toWireAddress,
 } from '@flowpost/core';
@@ -77,6 +76,8 @@ const answerOf = ({ flow, ...outcome }: NodeOutcome, deliveryId?: string): RunAn
   flow,
 });
 
+/** In place of one that is not there any more, where nothing will be sent over it. */
+const anyConnection = 'smtp://localhost';
 /** How long a twin waits for the first one's outcome. */
 const twinWaitMs = 120_000;
 const pollMs = 100;
@@ -96,12 +97,15 @@ export class Runs {
   async run(request: RunRequest): Promise<RunAnswer> {
     const node = findNode(request.type);
     const flow = parseFlowData(request.flow);
-    const before = await this.#answeredBefore(request);
-    if (before) return before;
+    const before = await this.#before(request);
+    if (typeof before?.answer === 'string') return this.#open(before.answer);
     const host = { flow, nodeId: request.nodeId };
     const opened = await this.#options.connections.inSettings(request.settings).catch((error) => {
-      if (isMailError(error) && error.code === 'CONNECTION_NOT_FOUND') return error;
-      throw error;
+      if (!isMailError(error) || error.code !== 'CONNECTION_NOT_FOUND') throw error;
+      // What was taken in under this key was taken in, whatever became of its connection since.
+      return before
+        ? { settings: { ...request.settings, connection: anyConnection }, connectionId: undefined }
+        : error;
     });
     // The flow's author says what becomes of it, as with every other mistake in the settings.
     if (isMailError(opened)) return answerOf(new NodeRun(node, request.settings, host).failed(opened));
@@ -110,13 +114,15 @@ export class Runs {
     let prepared: PreparedRun;
     try {
       prepared = run.prepare();
-      if (connectionId === undefined) this.#options.hostAccess.assertInline(prepared.request.connection);
+      if (!before && connectionId === undefined)
+        this.#options.hostAccess.assertInline(prepared.request.connection);
     } catch (error) {
       return answerOf(run.failed(error));
     }
+    if (before) return this.#again(before, request, run, prepared);
     const delivery = await this.#deliveryOf(request, prepared, connectionId);
     const known = await this.#options.outbox.put(delivery);
-    if (known) return this.#again(known, delivery, run, prepared);
+    if (known) return this.#again(known, request, run, prepared);
     const { async } = prepared.request.policy;
     this.#options.metrics.accepted(async ? 'async' : 'sync');
     if (async) {
@@ -147,7 +153,13 @@ export class Runs {
         message.messageId ?? createMessageId(toWireAddress((message.sender ?? message.from).address), id),
       recipients: [...message.to, ...message.cc, ...message.bcc].map(({ address }) => address),
       subject: message.subject,
-      request: { message, policy, unshared: session === 'unshared', trigger },
+      // A message that waits for hours was written when it was taken in (RFC 5322 section 3.6.1).
+      request: {
+        message: { ...message, date: message.date ?? new Date() },
+        policy,
+        unshared: session === 'unshared',
+        trigger,
+      },
       connectionId,
       sealed: connectionId === undefined ? await this.#seal(prepared.connection) : undefined,
       lane: laneOf(prepared.connection),
@@ -194,14 +206,13 @@ export class Runs {
     }
   }
 
-  /** What was answered under this key, when that was kept; whatever else has changed since. */
-  async #answeredBefore(request: RunRequest): Promise<RunAnswer | undefined> {
+  /** What was asked for under this key before, and what was answered. */
+  async #before(request: RunRequest): Promise<Known | undefined> {
     const { apiKey, idempotencyKey } = request;
     if (idempotencyKey === undefined) return undefined;
     const known = await this.#options.deliveries.findByKey(apiKey, idempotencyKey);
-    if (!known) return undefined;
-    assertSame(known, bodyHash(request));
-    return known.answer === null ? undefined : this.#open(known.answer);
+    if (known) assertSame(known, bodyHash(request));
+    return known;
   }
 
   async #open(answer: string): Promise<RunAnswer> {
@@ -211,12 +222,12 @@ export class Runs {
   /** The same answer as before, for the same key and request. */
   async #again(
     known: Known,
-    delivery: NewDelivery,
+    request: RunRequest,
     run: NodeRun<z.ZodType>,
     prepared: PreparedRun,
   ): Promise<RunAnswer> {
-    const { apiKey, idempotencyKey = '', bodyHash } = delivery;
-    assertSame(known, bodyHash ?? '');
+    const { apiKey, idempotencyKey = '' } = request;
+    assertSame(known, bodyHash(request));
     const { closing } = this.#options;
     const found = await this.#options.deliveries.get(known.id);
     const isQueued = known.mode === 'async';
@@ -229,12 +240,11 @@ export class Runs {
       if (!now) break;
       if (now.answer !== null) return this.#open(now.answer);
       if (ends.includes(now.state)) {
-        // Written down how it ended, but not what was answered: the process ended in between.
+        // Written down how it ended, but not what was answered: the process ended in between, or a person decided.
         const ended = await this.#options.deliveries.get(known.id);
-        if (ended?.receipt) return answerOf(run.sent(ended.receipt, prepared), known.id);
-        const isFinal = wasWaitedFor || waited > 1_000;
-        if (ended?.error && isFinal) return answerOf(run.failedBefore(ended.error, prepared), known.id);
-        if (ended && !ended.error && isFinal) return this.#decided(ended, run, prepared);
+        if (ended?.receipt && ended.state !== 'in-doubt')
+          return answerOf(run.sent(ended.receipt, prepared), known.id);
+        if (ended && (wasWaitedFor || waited > 1_000)) return this.#failedBefore(ended, run, prepared);
       }
       await new Promise((resolve) => setTimeout(resolve, pollMs));
     }
@@ -246,15 +256,11 @@ export class Runs {
     return first?.state === 'sending';
   }
 
-  /** What a person said of it: that it was sent after all, or that it is not to be. */
-  #decided({ id, state, messageId, recipients }: Delivery, run: NodeRun<z.ZodType>, prepared: PreparedRun) {
-    if (state !== 'sent') {
-      const cancelled = new MailError('DELIVERY_CANCELLED', 'The delivery was cancelled.');
-      return answerOf(run.failed(cancelled, prepared), id);
-    }
-    const { receipt } = run.queued(withMessageId(prepared, messageId)) as { readonly receipt: SendReceipt };
-    const sent = { ...receipt, status: 'sent' as const, accepted: recipients, response: 'resolved as sent' };
-    return answerOf(run.sent(sent, prepared), id);
+  /** A failure, or that somebody cancelled what had failed before. */
+  #failedBefore({ id, state, error }: Delivery, run: NodeRun<z.ZodType>, prepared: PreparedRun): RunAnswer {
+    if (error && state !== 'cancelled') return answerOf(run.failedBefore(error, prepared), id);
+    const cancelled = new MailError('DELIVERY_CANCELLED', 'The delivery was cancelled.');
+    return answerOf(run.failed(cancelled, prepared), id);
   }
 }
 

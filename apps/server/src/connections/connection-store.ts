@@ -166,9 +166,10 @@ export class ConnectionStore {
    * @returns the id of the connection as well, unless it came with the settings.
    * @throws MailError as {@link open} does.
    */
-  async inSettings(
-    settings: Readonly<Record<string, unknown>>,
-  ): Promise<{ readonly settings: Readonly<Record<string, unknown>>; readonly connectionId?: string }> {
+  async inSettings(settings: Readonly<Record<string, unknown>>): Promise<{
+    readonly settings: Readonly<Record<string, unknown>>;
+    readonly connectionId?: string | undefined;
+  }> {
     const { connection } = settings;
     if (typeof connection !== 'string' || !connection.startsWith('@')) return { settings };
     const { id, connection: opened } = await this.open(connection.slice(1));

@@ -91,6 +91,14 @@ const migrations: readonly string[] = [
   'alter table flowpost.deliveries add column uncounted int not null default 0',
   // Since when it is tried, where somebody had it tried again.
   'alter table flowpost.deliveries add column tried_since timestamptz',
+  // Whom it is sent to the next time, where the others have it. What somebody said was sent had no receipt.
+  `
+  alter table flowpost.deliveries add column retry_to text[];
+  update flowpost.deliveries set receipt = jsonb_build_object('status', 'sent', 'messageId', message_id,
+    'accepted', to_jsonb(recipients), 'rejected', '[]'::jsonb, 'response', 'resolved as sent', 'attempts', attempt - uncounted,
+    'timings', '{"sessionMs": 0, "composeMs": 0, "deliverMs": 0, "totalMs": 0}'::jsonb, 'sizeBytes', 0)
+    where state = 'sent' and receipt is null;
+  `,
 ];
 
 /** Any number, as long as it stays the same: who holds it migrates. */

@@ -34,7 +34,7 @@ export function nextAttemptAt(
   }: {
     readonly attempt: number;
     readonly createdAt: number;
-    readonly retryAfterMs?: number;
+    readonly retryAfterMs?: number | undefined;
     readonly now: number;
   },
   { forMs, random = Math.random }: BackoffOptions,

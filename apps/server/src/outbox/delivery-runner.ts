@@ -10,6 +10,7 @@ import {
   toMailError,
 } from '@flowpost/core';
 import { deliver, type FlowScope, parseFlowData } from '@flowpost/node-adapter';
+import { continuedReceipt, refusedForNow } from '@flowpost/transport';
 import type { ConnectionStore } from '../connections/connection-store.ts';
 import { Batcher } from '../database/batcher.ts';
 import type { Queryable } from '../database/database.ts';
@@ -19,7 +20,7 @@ import { nextAttemptAt } from './backoff.ts';
 import type { ClaimedDelivery, Settlement } from './delivery.ts';
 import type { DeliveryStore } from './delivery-store.ts';
 import { Departures } from './departures.ts';
-import { DatabaseDuplicateStore } from './duplicate-store.ts';
+import { ContinuedDuplicateStore, DatabaseDuplicateStore } from './duplicate-store.ts';
 import type { InHand } from './in-hand.ts';
 import type { SharedRate } from './shared-rate.ts';
 
@@ -91,9 +92,10 @@ export class DeliveryRunner {
         { 'flowpost.delivery': claim.id, 'flowpost.node': claim.nodeType },
         () => this.#send(claim),
       );
-      const state = receipt.status === 'partial' ? 'partial' : 'sent';
-      await this.#settle(claim, { id: claim.id, attempt: claim.attempt, state, receipt });
-      metrics.delivered(receipt.status, (performance.now() - started) / 1_000);
+      const settlement = this.#settlementOf(claim, receipt, keepsTrying);
+      await this.#settle(claim, settlement);
+      if (settlement.state === 'queued') metrics.failed('RECIPIENTS_DEFERRED', 'envelope', settlement.state);
+      else metrics.delivered(receipt.status, (performance.now() - started) / 1_000);
       return receipt;
     } catch (thrown) {
       if (thrown instanceof SlotAway && keepsTrying) {
@@ -103,7 +105,7 @@ export class DeliveryRunner {
         throw thrown.error;
       }
       const error = toMailError(thrown instanceof SlotAway ? thrown.error : thrown);
-      const settlement = this.#judge(claim, error, keepsTrying);
+      const settlement = withEarlier(this.#judge(claim, error, keepsTrying), claim, error);
       await this.#settle(claim, settlement);
       metrics.failed(error.code, error.phase, settlement.state);
       const { code, phase, inDoubt } = error;
@@ -147,18 +149,28 @@ export class DeliveryRunner {
     const { retryAfterMs } = error.details;
     // What our own database could not do says nothing about the mail server, so it counts for nothing.
     const isOurs = error.code === 'STORAGE_UNAVAILABLE';
-    const nextAt = nextAttemptAt(
-      {
-        attempt: isOurs ? 1 : tries,
-        createdAt,
-        now: Date.now(),
-        ...(typeof retryAfterMs === 'number' && { retryAfterMs }),
-      },
-      { forMs: this.#options.retryForMs },
+    const nextAt = this.#nextAt(
+      isOurs ? 1 : tries,
+      createdAt,
+      typeof retryAfterMs === 'number' ? retryAfterMs : undefined,
     );
     if (nextAt === undefined)
       return { id, attempt, state: error.inDoubt ? 'in-doubt' : 'failed', error: json };
     return { id, attempt, state: 'queued', error: json, nextAt, uncounted: isOurs };
+  }
+
+  #nextAt(attempt: number, createdAt: number, retryAfterMs?: number): number | undefined {
+    const { retryForMs: forMs } = this.#options;
+    return nextAttemptAt({ attempt, createdAt, now: Date.now(), retryAfterMs }, { forMs });
+  }
+
+  /** What becomes of a delivery that was taken: whom it was refused for now gets it later, and nobody else. */
+  #settlementOf(claim: ClaimedDelivery, receipt: SendReceipt, keepsTrying: boolean): Settlement {
+    const { id, attempt, tries, createdAt } = claim;
+    const retryTo = keepsTrying && receipt.status === 'partial' ? refusedForNow(receipt) : [];
+    const nextAt = retryTo.length > 0 ? this.#nextAt(tries, createdAt) : undefined;
+    if (nextAt !== undefined) return { id, attempt, state: 'queued', receipt, retryTo, nextAt };
+    return { id, attempt, state: receipt.status === 'partial' ? 'partial' : 'sent', receipt };
   }
 
   async #send(claim: ClaimedDelivery): Promise<SendReceipt> {
@@ -170,7 +182,12 @@ export class DeliveryRunner {
     const connection = await connections.unseal(sealed);
     await this.#takeTurn(connection, rate);
     const { policy } = request;
+    const { again } = claim;
     const retry = mode === 'async' ? { ...policy.retry, attempts: 1 } : policy.retry;
+    const whole = (receipt: SendReceipt): SendReceipt => ({
+      ...(again ? continuedReceipt(again.delivered, again.to, receipt) : receipt),
+      attempts: receipt.attempts + claim.tries - 1,
+    });
     const prepared = {
       connection,
       message: parseMessage({ ...request.message, messageId: claim.messageId }),
@@ -180,14 +197,21 @@ export class DeliveryRunner {
     };
     this.#departures.enter(claim);
     try {
-      return await deliver(prepared, {
+      const receipt = await deliver(prepared, {
         nodeId: claim.nodeId,
         flow: parseFlowData(request.trigger === undefined ? {} : { trigger: request.trigger }),
-        scope: { ...scope, duplicateStore: new DatabaseDuplicateStore(database, claim.id) },
+        scope: {
+          ...scope,
+          duplicateStore: again
+            ? new ContinuedDuplicateStore(database, claim.id, whole)
+            : new DatabaseDuplicateStore(database, claim.id, { keeps: claim.doubt !== undefined }),
+        },
+        onlyTo: again?.to,
         signal: this.#options.cut,
         duplicateWaitMs: mode === 'async' ? 0 : undefined,
         beforeData: () => this.#commit(claim),
       });
+      return receipt.status === 'duplicate' ? receipt : whole(receipt);
     } finally {
       this.#departures.end(claim);
     }
@@ -231,6 +255,26 @@ export class DeliveryRunner {
       }
     }
   }
+}
+
+/** What earlier attempts did is not undone by one that failed: what some have they have, and what was in doubt is still. */
+function withEarlier(
+  settlement: Settlement,
+  { again, doubt, tries }: ClaimedDelivery,
+  error: MailError,
+): Settlement {
+  let { state, error: failure, receipt, retryTo } = settlement;
+  if (again) {
+    receipt = { ...continuedReceipt(again.delivered, again.to, error), attempts: tries };
+    const later = refusedForNow(receipt).filter((address) => again.to.includes(address));
+    if (error.details.rejected !== undefined && later.length > 0) retryTo = later;
+    if (state === 'failed') state = 'partial';
+  }
+  if (doubt && !error.inDoubt) {
+    if (failure) failure = { ...doubt, details: { ...doubt.details, lastFailure: failure } };
+    if (state !== 'queued') state = 'in-doubt';
+  }
+  return { ...settlement, state, error: failure, receipt, retryTo };
 }
 
 /** The provider's limit is used up for longer than one waits with a session in hand. */

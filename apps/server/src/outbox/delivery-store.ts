@@ -1,6 +1,7 @@
-import { MailError } from '@flowpost/core';
+import { MailError, type MailErrorJson, type SendReceipt } from '@flowpost/core';
 import { forPgBoss, type Queryable } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
+import { decide, type Undecided } from './decision.ts';
 import type { ClaimedDelivery, DeliveryState, Settlement, StoredRequest } from './delivery.ts';
 import { type DeliveryJob, DeliveryKeeper, type Due, queue } from './delivery-keeper.ts';
 import type { Known } from './delivery-reader.ts';
@@ -25,6 +26,9 @@ interface ClaimedRow {
   readonly sealed: string | null;
   readonly lane: string;
   readonly created_at: Date;
+  readonly retry_to: readonly string[] | null;
+  readonly receipt: SendReceipt | null;
+  readonly error: MailErrorJson | null;
 }
 
 const diskFull = (): MailError =>
@@ -118,9 +122,9 @@ export class DeliveryStore extends DeliveryKeeper {
            where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second')
              and id <> all(array(select id from sized where place > $4 or place > 1 and upto > $3))
            returning id, attempt, attempt - uncounted as tries, mode, state, node_type, node_id, message_id,
-             coalesce(tried_since, created_at) as created_at, connection_id, lane
+             coalesce(tried_since, created_at) as created_at, connection_id, lane, retry_to, receipt, error
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
-         select mine.id, mine.attempt, mine.tries, mine.mode, mine.node_type, mine.node_id, mine.message_id, mine.lane, mine.created_at,
+         select mine.id, mine.attempt, mine.tries, mine.mode, mine.node_type, mine.node_id, mine.message_id, mine.lane, mine.created_at, mine.retry_to, mine.receipt, mine.error,
            r.request, pg_column_size(r.request) as bytes, coalesce(r.sealed, c.sealed) as sealed
          from mine join flowpost.delivery_requests r on r.id = mine.id
            left join flowpost.connections c on c.id = mine.connection_id`,
@@ -138,6 +142,8 @@ export class DeliveryStore extends DeliveryKeeper {
         ...{ nodeType: row.node_type, nodeId: row.node_id },
         ...{ messageId: row.message_id, request: row.request, sealed: row.sealed, lane: row.lane },
         createdAt: row.created_at.getTime(),
+        ...(row.error?.inDoubt && { doubt: row.error }),
+        ...(row.receipt && row.retry_to && { again: { delivered: row.receipt, to: row.retry_to } }),
       }));
     });
   }
@@ -182,20 +188,23 @@ export class DeliveryStore extends DeliveryKeeper {
 
   /** Writes down how attempts ended, with the job of those that are tried again. */
   async settle(settlements: readonly Settlement[], worker: string): Promise<void> {
-    const rows = settlements.map(({ id, attempt, state, receipt, error, nextAt, uncounted = false }) => ({
-      ...{ id, attempt, state, receipt, error, uncounted },
-      next_at: nextAt === undefined ? null : new Date(nextAt).toISOString(),
-      detail: error && { code: error.code, phase: error.phase },
-    }));
+    const rows = settlements.map(
+      ({ id, attempt, state, receipt, error, retryTo, nextAt, uncounted = false }) => ({
+        ...{ id, attempt, state, receipt, error, uncounted, retry_to: retryTo },
+        next_at: nextAt === undefined ? null : new Date(nextAt).toISOString(),
+        detail: error && { code: error.code, phase: error.phase },
+      }),
+    );
     const write = (queryable: Queryable) =>
       // One that was declared in doubt because its process seemed dead is settled all the same when it comes back.
       queryable.query<Due & { readonly state: string }>(
         `with mine as (
-           update flowpost.deliveries d set state = given.state, receipt = coalesce(given.receipt, d.receipt), error = given.error,
-             next_at = given.next_at, worker = null, updated_at = now(),
+           update flowpost.deliveries d set state = given.state, receipt = coalesce(given.receipt, d.receipt),
+             error = case when given.uncounted then coalesce(given.error, d.error) else given.error end,
+             next_at = given.next_at, retry_to = coalesce(given.retry_to, d.retry_to), worker = null, updated_at = now(),
              open = given.state in ('queued', 'in-doubt'), uncounted = d.uncounted + given.uncounted::int
            from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int, state text, receipt jsonb, error jsonb,
-             next_at timestamptz, detail jsonb, uncounted boolean)
+             next_at timestamptz, detail jsonb, uncounted boolean, retry_to text[])
            where d.id = any($3::uuid[]) and d.id = given.id and d.attempt = given.attempt
              and (d.state in ('sending', 'committing') and d.worker = $2 or d.state = 'in-doubt')
            returning d.id, d.state, d.lane, d.next_at, given.detail
@@ -235,23 +244,42 @@ export class DeliveryStore extends DeliveryKeeper {
     detail?: object,
   ): Promise<boolean> {
     return this.database.transaction(async (transaction) => {
+      const [found] = await transaction.query<Undecided>(
+        `select state, message_id, recipients, attempt - uncounted as attempts, receipt, error, retry_to
+         from flowpost.deliveries where id = $1 and state = any($2::text[]) for update`,
+        [id, from],
+      );
+      if (!found) return false;
+      const { state, receipt, error, retryTo } = decide(found, to);
       const moved = await transaction.query<Due>(
         `with mine as (
-           update flowpost.deliveries set state = $3, worker = null, next_at = null, updated_at = now(),
-             open = $3 in ('queued', 'in-doubt'), answer = null, error = case when $3 = 'sent' then null else error end,
-             mode = case when $3 = 'queued' then 'async' else mode end,
-             tried_since = case when $3 = 'queued' then now() else tried_since end
-           where id = $1 and state = any($2::text[]) returning id, state, lane, next_at
-         ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, $4::jsonb from mine)
+           update flowpost.deliveries set state = $2, worker = null, next_at = null, updated_at = now(),
+             open = $2 in ('queued', 'in-doubt'), answer = null, receipt = $3::jsonb, error = $4::jsonb, retry_to = $5::text[],
+             mode = case when $2 = 'queued' then 'async' else mode end,
+             tried_since = case when $2 = 'queued' then now() else tried_since end
+           where id = $1 returning id, state, lane, next_at
+         ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, $6::jsonb from mine)
          select id, lane, next_at from mine`,
-        [id, from, to, detail === undefined ? null : storable(detail)],
+        [
+          id,
+          state,
+          receipt && storable(receipt),
+          error && storable(error),
+          retryTo,
+          detail ? storable(detail) : null,
+        ],
       );
-      if (to === 'queued') await this.enqueue(moved, transaction);
-      // Somebody says that it was not sent, so sending the same is no duplicate.
-      if (to === 'failed' && moved.length > 0) {
+      if (state === 'queued') await this.enqueue(moved, transaction);
+      // Somebody says what it was: sending the same is a duplicate, or it is none.
+      if (to === 'failed') {
         await transaction.query('delete from flowpost.duplicates where receipt is null and owner = $1', [id]);
+      } else if (to === 'sent') {
+        await transaction.query('update flowpost.duplicates set receipt = $2::jsonb where owner = $1', [
+          id,
+          storable(receipt ?? {}),
+        ]);
       }
-      return moved.length > 0;
+      return true;
     });
   }
 }

@@ -65,6 +65,10 @@ export interface ClaimedDelivery {
   readonly sealed: string | null;
   readonly lane: string;
   readonly createdAt: number;
+  /** Why it may have been delivered already, when it is sent again all the same. */
+  readonly doubt?: MailErrorJson | undefined;
+  /** Set when some have it already and it is sent again for others alone. */
+  readonly again?: { readonly delivered: SendReceipt; readonly to: readonly string[] } | undefined;
 }
 
 /** How an attempt ended. */
@@ -74,6 +78,8 @@ export interface Settlement {
   readonly state: DeliveryState;
   readonly receipt?: SendReceipt | undefined;
   readonly error?: MailErrorJson | undefined;
+  /** For whom it is tried again, when not for all. */
+  readonly retryTo?: readonly string[] | undefined;
   /** For `queued`: when it is tried again, in Unix milliseconds. */
   readonly nextAt?: number | undefined;
   /** Nothing was tried: the attempt does not count. */

@@ -4,18 +4,24 @@ import type { Queryable } from '../database/database.ts';
 
 /** What was sent, remembered in the database: by every process, and over restarts. */
 export class DatabaseDuplicateStore implements DuplicateStore {
-  readonly #database: Queryable;
-  readonly #owner: string;
+  protected readonly database: Queryable;
+  protected readonly owner: string;
 
-  /** @param owner the delivery it is for. What a delivery reserved before its process died, it may reserve again. */
-  constructor(database: Queryable, owner: string) {
-    this.#database = database;
-    this.#owner = owner;
+  readonly #keeps: boolean;
+
+  /**
+   * @param owner the delivery it is for. What a delivery reserved before its process died, it may reserve again.
+   * @param options.keeps whether what it reserved stays so when it fails, because it may have been delivered before.
+   */
+  constructor(database: Queryable, owner: string, { keeps = false }: { readonly keeps?: boolean } = {}) {
+    this.database = database;
+    this.owner = owner;
+    this.#keeps = keeps;
   }
 
   async reserve(key: string, contentHash: string, windowMs: number): Promise<Reservation> {
     const token = randomUUID();
-    const taken = await this.#database.query(
+    const taken = await this.database.query(
       `insert into flowpost.duplicates as known (key, token, content_hash, owner, expires_at)
        values ($1, $2, $3, $4, now() + $5 * interval '1 millisecond')
        on conflict (key) do update
@@ -23,10 +29,10 @@ export class DatabaseDuplicateStore implements DuplicateStore {
              expires_at = excluded.expires_at, receipt = null
          where known.expires_at <= now() or (known.receipt is null and known.owner = excluded.owner)
        returning key`,
-      [key, token, contentHash, this.#owner, windowMs],
+      [key, token, contentHash, this.owner, windowMs],
     );
     if (taken.length > 0) return { state: 'reserved', token };
-    const [known] = await this.#database.query<{ content_hash: string; receipt: SendReceipt | null }>(
+    const [known] = await this.database.query<{ content_hash: string; receipt: SendReceipt | null }>(
       'select content_hash, receipt from flowpost.duplicates where key = $1',
       [key],
     );
@@ -37,13 +43,36 @@ export class DatabaseDuplicateStore implements DuplicateStore {
   }
 
   async remember(key: string, token: string, receipt: SendReceipt): Promise<void> {
-    await this.#database.query(
+    await this.database.query(
       'update flowpost.duplicates set receipt = $3::jsonb where key = $1 and token = $2',
       [key, token, JSON.stringify(receipt)],
     );
   }
 
   async release(key: string, token: string): Promise<void> {
-    await this.#database.query('delete from flowpost.duplicates where key = $1 and token = $2', [key, token]);
+    if (this.#keeps) return;
+    await this.database.query('delete from flowpost.duplicates where key = $1 and token = $2', [key, token]);
+  }
+}
+
+/** For a message that some have already: what is remembered of it stays, whatever comes, until it is the receipt of all. */
+export class ContinuedDuplicateStore extends DatabaseDuplicateStore {
+  readonly #continued: (receipt: SendReceipt) => SendReceipt;
+
+  /** @param continued makes one receipt of what was known and what is new. */
+  constructor(database: Queryable, owner: string, continued: (receipt: SendReceipt) => SendReceipt) {
+    super(database, owner, { keeps: true });
+    this.#continued = continued;
+  }
+
+  override async reserve(): Promise<Reservation> {
+    return { state: 'reserved', token: this.owner };
+  }
+
+  override async remember(key: string, _token: string, receipt: SendReceipt): Promise<void> {
+    await this.database.query(
+      'update flowpost.duplicates set receipt = $3::jsonb where key = $1 and owner = $2',
+      [key, this.owner, JSON.stringify(this.#continued(receipt))],
+    );
   }
 }

@@ -19,7 +19,7 @@ import type { FlowScope } from './flow-scope.ts';
 const dayMs = 86_400_000;
 
 /** What a run has beside its request. */
-export interface DeliveryContext extends Pick<SendOptions, 'beforeData' | 'transcript'> {
+export interface DeliveryContext extends Pick<SendOptions, 'beforeData' | 'transcript' | 'onlyTo'> {
   /** The node in the flow: the same content from another node is another message. */
   readonly nodeId: string;
   readonly flow: FlowData;
@@ -110,7 +110,7 @@ export async function deliver(request: NodeRequest, context: DeliveryContext): P
   const finishes = 'leavingSignal' in context;
   const sender = finishes ? finishLeaving(plain, orLate(context.leavingSignal, late)) : plain;
   const { closeSession, onPartial, dsn, requireTls } = policy;
-  const { beforeData, transcript } = context;
+  const { beforeData, transcript, onlyTo } = context;
   try {
     return await guarded(sender, request, context).send(message, {
       closeSession,
@@ -119,6 +119,7 @@ export async function deliver(request: NodeRequest, context: DeliveryContext): P
       requireTls,
       beforeData,
       transcript,
+      onlyTo,
       signal: orLate(context.signal, late),
     });
   } finally {

@@ -9,7 +9,7 @@ import {
   systemClock,
   toMailError,
 } from '@flowpost/core';
-import { isRefusedForNow } from '../diagnosis/reply-failure.ts';
+import { continuedReceipt, refusedForNow } from './partial-receipt.ts';
 
 export interface RetryOptions {
   /** How often to try at all. Default 3. */
@@ -35,29 +35,6 @@ function sameMessage(message: EmailMessageInput, { details }: MailError): EmailM
   };
 }
 
-const refusedForNow = ({ rejected }: SendReceipt): string[] =>
-  rejected.filter(isRefusedForNow).map(({ address }) => address);
-
-/** Two receipts of one message: the second is about those the first had refused for now. */
-function together(first: SendReceipt, second: SendReceipt): SendReceipt {
-  const again = new Set(refusedForNow(first));
-  const rejected = [...first.rejected.filter(({ address }) => !again.has(address)), ...second.rejected];
-  return {
-    ...second,
-    status: rejected.length > 0 ? 'partial' : 'sent',
-    accepted: [...first.accepted, ...second.accepted],
-    rejected,
-  };
-}
-
-/** What became of those refused for now, when all of them were refused again. */
-function withRefusals(receipt: SendReceipt, error: unknown): SendReceipt {
-  const rejected = isMailError(error)
-    ? (error.details.rejected as SendReceipt['rejected'] | undefined)
-    : undefined;
-  return rejected ? together(receipt, { ...receipt, accepted: [], rejected }) : receipt;
-}
-
 class RetrySender implements MailSender {
   readonly #sender: MailSender;
   readonly #options: RetryOptions;
@@ -78,17 +55,17 @@ class RetrySender implements MailSender {
     for (let attempt = 1; ; attempt++) {
       let delayMs: number | undefined;
       let failure: unknown;
+      const left: string[] = delivered ? refusedForNow(delivered) : [];
       try {
-        const left = delivered && refusedForNow(delivered);
-        const receipt = await this.#sender.send(current, left ? { ...options, onlyTo: left } : options);
-        delivered = delivered ? together(delivered, receipt) : receipt;
+        const receipt = await this.#sender.send(current, delivered ? { ...options, onlyTo: left } : options);
+        delivered = delivered ? continuedReceipt(delivered, left, receipt) : receipt;
         if (attempt < attempts && refusedForNow(delivered).length > 0) delayMs = this.#backOff(attempt);
         if (delayMs === undefined) return { ...delivered, attempts: receipt.attempts + attempt - 1 };
         const date = message.date ?? new Date(begunAt);
         current = { ...current, messageId: receipt.messageId, date };
       } catch (error) {
         failure = error;
-        delivered = delivered && withRefusals(delivered, error);
+        if (delivered && isMailError(error)) delivered = continuedReceipt(delivered, left, error);
         if (isMailError(error) && error.inDoubt) doubt ??= error;
         // What is in doubt is sent again once at least, when that was asked for.
         const most = isMailError(error) && error.inDoubt ? Math.max(2, attempts) : attempts;

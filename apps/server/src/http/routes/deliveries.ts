@@ -92,8 +92,7 @@ export const deliveryRoutes = ({
       method: 'GET',
       path: '/v1/deliveries/{id}/message',
       operationId: 'getDeliveryMessage',
-      summary:
-        'The message of a delivery, composed anew: with the date of now, and attachments as they are now',
+      summary: 'The message of a delivery, composed anew: with attachments as they are now',
       params: ref,
       answers: {
         200: { description: 'The message (RFC 5322).', schema: z.string(), contentType: 'message/rfc822' },
@@ -130,10 +129,12 @@ export const deliveryRoutes = ({
       method: 'POST',
       path: '/v1/deliveries/{id}/retry',
       operationId: 'retryDelivery',
-      summary: 'Put a delivery that failed or was cancelled back into the outbox',
+      summary:
+        'Put a delivery that failed or was cancelled back into the outbox, or one that some refused, for those alone',
       params: ref,
       answers: one,
-      handle: ({ params, key }) => move(params.id, ['failed', 'cancelled'], 'queued', key.id, 'retry'),
+      handle: ({ params, key }) =>
+        move(params.id, ['failed', 'cancelled', 'partial'], 'queued', key.id, 'retry'),
     }),
     route({
       ...common,

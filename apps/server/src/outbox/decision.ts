@@ -1,0 +1,61 @@
+import type { MailErrorJson, SendReceipt } from '@flowpost/core';
+import { continuedReceipt } from '@flowpost/transport';
+import type { DeliveryState } from './delivery.ts';
+
+/** What is known of a delivery about which somebody decides. */
+export interface Undecided {
+  readonly state: DeliveryState;
+  readonly message_id: string;
+  readonly recipients: readonly string[];
+  readonly attempts: number;
+  readonly receipt: SendReceipt | null;
+  readonly error: MailErrorJson | null;
+  readonly retry_to: readonly string[] | null;
+}
+
+/** What becomes of it. */
+export interface Decision {
+  readonly state: DeliveryState;
+  readonly receipt: SendReceipt | null;
+  readonly error: MailErrorJson | null;
+  readonly retryTo: readonly string[] | null;
+}
+
+const noTime = { sessionMs: 0, composeMs: 0, deliverMs: 0, totalMs: 0 };
+
+/** The receipt of what somebody says was delivered. */
+function saidToBeSent({ message_id, recipients, attempts, receipt, retry_to }: Undecided): SendReceipt {
+  const sent: SendReceipt = {
+    ...{ status: 'sent', messageId: message_id, accepted: retry_to ?? recipients, rejected: [] },
+    ...{ response: 'resolved as sent', attempts, timings: noTime, sizeBytes: receipt?.sizeBytes ?? 0 },
+  };
+  return receipt ? continuedReceipt(receipt, retry_to ?? [], sent) : sent;
+}
+
+const notSent = (error: MailErrorJson): MailErrorJson => ({
+  ...error,
+  inDoubt: false,
+  hint: 'It was in doubt, and somebody said that it was not sent.',
+});
+
+/** What becomes of a delivery when somebody decides; what some have already stays delivered. */
+export function decide(found: Undecided, to: DeliveryState): Decision {
+  const { state, receipt, retry_to } = found;
+  // Whoever says what it was ends the doubt; whoever cancels it does not.
+  const error = found.error?.inDoubt && state === 'in-doubt' ? notSent(found.error) : found.error;
+  if (to === 'sent') {
+    const sent = saidToBeSent(found);
+    return {
+      state: sent.status === 'partial' ? 'partial' : 'sent',
+      receipt: sent,
+      error: null,
+      retryTo: null,
+    };
+  }
+  if (to === 'queued') {
+    const refused = state === 'partial' ? receipt?.rejected.map(({ address }) => address) : undefined;
+    return { state: to, receipt, error, retryTo: refused ?? retry_to };
+  }
+  if (error?.inDoubt) return { state: 'in-doubt', receipt, error, retryTo: retry_to };
+  return { state: receipt ? 'partial' : to, receipt, error, retryTo: retry_to };
+}

@@ -1,0 +1,145 @@
+import { FaultServer, SmtpInbox } from '@flowpost/testing';
+import { afterAll, beforeAll, describe, type ExpectStatic, it } from 'vitest';
+import { type LocalServer, startLocal } from './testing/local-server.test-support.ts';
+
+type Reply = { readonly code: number; readonly text: string };
+const later: Reply = { code: 451, text: '4.7.1 greylisted' };
+const never: Reply = { code: 550, text: '5.1.1 unknown' };
+
+/** A mail server that refuses by address, with the replies in `refusals` as they are at that moment. */
+async function startRefusing(refusals: Map<string, Reply>) {
+  return SmtpInbox.start({ refuse: { rcptTo: (address) => refusals.get(address) } });
+}
+let local: LocalServer;
+beforeAll(async () => {
+  local = await startLocal();
+});
+afterAll(() => local[Symbol.asyncDispose]());
+
+const put = async (connection: string, more: object = {}) => {
+  const settings = {
+    connection,
+    from: 'a@x.org',
+    to: ['a@y.org', 'b@y.org', 'c@y.org'],
+    subject: 'Hi',
+    text: 'x',
+  };
+  const { body } = await local.client.post('/v1/nodes/send-email/runs', {
+    settings: { ...settings, async: true, ...more },
+  });
+  return body.deliveryId as string;
+};
+const get = async (id: string) => (await local.client.get(`/v1/deliveries/${id}`)).body;
+const decide = async (id: string, what: string, body?: object) =>
+  (await local.client.post(`/v1/deliveries/${id}/${what}`, body)).body;
+const waits = (expect: ExpectStatic, id: string) =>
+  expect.poll(() => get(id)).toMatchObject({ state: 'queued', receipt: { status: 'partial' } });
+
+// Side by side, because each waits for a second attempt.
+describe.concurrent('some have it', () => {
+  it('who was refused for now gets it later, nobody twice, and twins hear of it', async ({ expect }) => {
+    const refusals = new Map([
+      ['b@y.org', later],
+      ['c@y.org', never],
+    ]);
+    await using inbox = await startRefusing(refusals);
+    const id = await put(inbox.url, { duplicateWindowMs: 60_000 });
+    await waits(expect, id);
+    expect(await get(id)).toMatchObject({ receipt: { accepted: ['a@y.org'] }, error: null });
+    refusals.delete('b@y.org');
+    await expect.poll(() => get(id)).toMatchObject({ state: 'partial' });
+    const ended = await get(id);
+    expect(ended.receipt).toMatchObject({
+      ...{ status: 'partial', accepted: ['a@y.org', 'b@y.org'], attempts: 2 },
+      rejected: [{ address: 'c@y.org', code: 550 }],
+    });
+    expect(inbox.messages.map(({ envelope }) => envelope.to)).toEqual([['a@y.org'], ['b@y.org']]);
+    const [first, second] = inbox.messages;
+    expect(second?.messageId).toBe(first?.messageId);
+    expect(second?.date).toEqual(first?.date);
+
+    const twin = await put(inbox.url, { duplicateWindowMs: 60_000 });
+    await expect
+      .poll(() => get(twin))
+      .toMatchObject({ receipt: { status: 'duplicate', accepted: ['a@y.org', 'b@y.org'] } });
+    // A person has made the mailbox.
+    refusals.clear();
+    await decide(id, 'retry');
+    await expect.poll(() => get(id)).toMatchObject({ state: 'sent', receipt: { rejected: [] } });
+    expect(inbox.messages.at(-1)?.envelope.to).toEqual(['c@y.org']);
+  });
+
+  it('what some have stays delivered, whatever becomes of the others', async ({ expect }) => {
+    const refusals = new Map([['b@y.org', later]]);
+    await using inbox = await startRefusing(refusals);
+    const [cancelled, refused] = [await put(inbox.url), await put(inbox.url)];
+    await waits(expect, cancelled);
+    expect(await decide(cancelled, 'cancel')).toMatchObject({
+      state: 'partial',
+      receipt: { accepted: ['a@y.org', 'c@y.org'], rejected: [{ address: 'b@y.org' }] },
+    });
+    await waits(expect, refused);
+    refusals.set('b@y.org', never);
+    await expect
+      .poll(() => get(refused))
+      .toMatchObject({
+        state: 'partial',
+        receipt: { rejected: [{ address: 'b@y.org', code: 550 }], attempts: 2 },
+      });
+    expect(inbox.messages).toHaveLength(2);
+  });
+
+  it('who decides about a delivery in doubt decides for those alone who may not have it', async ({
+    expect,
+  }) => {
+    const refusals = new Map([['b@y.org', later]]);
+    await using inbox = await startRefusing(refusals);
+    await using cut = await FaultServer.start({ stage: 'dot', fault: 'fin' });
+    const resolved: Record<string, object> = {};
+    for (const outcome of ['sent', 'not-sent']) {
+      await local.client.post('/v1/connections', { name: outcome, connection: inbox.url });
+      const id = await put(`@${outcome}`);
+      await waits(expect, id);
+      await local.client.call('PATCH', `/v1/connections/${outcome}`, {
+        connection: `smtp://127.0.0.1:${cut.port}`,
+      });
+      await expect.poll(() => get(id)).toMatchObject({ state: 'in-doubt', error: { inDoubt: true } });
+      resolved[outcome] = await decide(id, 'resolve', { outcome });
+    }
+    expect(resolved.sent).toMatchObject({
+      ...{ state: 'sent', error: null },
+      receipt: { status: 'sent', accepted: ['a@y.org', 'c@y.org', 'b@y.org'], rejected: [] },
+    });
+    expect(resolved['not-sent']).toMatchObject({
+      ...{ state: 'partial', error: { inDoubt: false } },
+      receipt: { accepted: ['a@y.org', 'c@y.org'], rejected: [{ address: 'b@y.org' }] },
+    });
+  });
+
+  it('what may have been delivered stays in doubt when it fails after that, and is not cancelled', async ({
+    expect,
+  }) => {
+    let refused = false;
+    await using inbox = await SmtpInbox.start({ refuse: { mailFrom: () => (refused ? never : undefined) } });
+    await using cut = await FaultServer.start({ stage: 'dot', fault: 'fin' });
+    const more = { to: 'a@y.org', onDoubt: 'resend', duplicateWindowMs: 60_000 };
+    for (const end of ['refused', 'cancelled']) {
+      await local.client.post('/v1/connections', { name: end, connection: `smtp://127.0.0.1:${cut.port}` });
+      const id = await put(`@${end}`, more);
+      await expect.poll(() => get(id)).toMatchObject({ state: 'queued', error: { inDoubt: true } });
+      refused = true;
+      if (end === 'cancelled') await decide(id, 'cancel');
+      else await local.client.call('PATCH', `/v1/connections/${end}`, { connection: inbox.url });
+      await expect.poll(() => get(id)).toMatchObject({ state: 'in-doubt', error: { inDoubt: true } });
+      const { error } = await get(id);
+      expect(error.details.lastFailure?.code).toBe(end === 'refused' ? 'SENDER_REFUSED' : undefined);
+      // Its twin waits for somebody to say what it was.
+      const twin = await put(`@${end}`, more);
+      await expect.poll(() => get(twin)).toMatchObject({ error: { code: 'DUPLICATE_PENDING' } });
+      expect(await decide(id, 'resolve', { outcome: 'not-sent' })).toMatchObject({
+        ...{ state: 'failed', error: { inDoubt: false } },
+      });
+      refused = false;
+    }
+  });
+});
