@@ -194,15 +194,70 @@ describe('in a list of addresses', () => {
   const to = (text: string, input: object): unknown =>
     (resolveDynamicFields({ to: text }, parseFlowData({ input }), kinds) as { to: unknown }).to;
 
+  const hostile = {
+    ...{ bob: 'bob@x.org', list: 'v1@x.org, v2@x.org, Bob', last: 'v@x.org, z', first: 'x" <v@x.org>, "y' },
+    ...{ comment: 'a) <v@x.org>, (b', group: 'v@x.org, team:', slash: '\\', plain: 'Ann', nothing: '' },
+  };
+
   it.each([
-    ['{{ input.name }} <{{ input.email }}>', '"v1@x.org, v2@x.org, Bob" <bob@x.org>'],
-    ['"{{ input.name }}" <{{ input.email }}>', '"v1@x.org, v2@x.org, Bob" <bob@x.org>'],
-    ['{{ input.quote }} <{{ input.email }}>, c@x.org', '"a\\" <v@x.org>, \\"b" <bob@x.org>, c@x.org'],
-    ['{{- input.name -}} < {{ input.email }} >', '"v1@x.org, v2@x.org, Bob"<bob@x.org>'],
-    ['{{ input.email }}, "{{ input.quote }}" <c@x.org>', 'bob@x.org, "a\\" <v@x.org>, \\"b" <c@x.org>'],
+    ['{{ input.list }} <{{ input.bob }}>', '"v1@x.org, v2@x.org, Bob" <bob@x.org>'],
+    ['"{{ input.list }}" <{{ input.bob }}>', '"v1@x.org, v2@x.org, Bob" <bob@x.org>'],
+    [
+      '"{{ input.first }} {{ input.last }}" <{{ input.bob }}>',
+      '"x\\" <v@x.org>, \\"y v@x.org, z" <bob@x.org>',
+    ],
+    ['{{ input.last }} {{ input.plain }} <bob@x.org>', '"v@x.org, z" "Ann" <bob@x.org>'],
+    ['"Dr. {{ input.first }}" <bob@x.org>', '"Dr. x\\" <v@x.org>, \\"y" <bob@x.org>'],
+    ['"{{ input.first }}, MD" <bob@x.org>', '"x\\" <v@x.org>, \\"y, MD" <bob@x.org>'],
+    ['{{ input.last }} (VIP) <bob@x.org>', '"v@x.org, z" (VIP) <bob@x.org>'],
+    ['{% if true %}{{ input.last }}{% endif %} <bob@x.org>', '"v@x.org, z" <bob@x.org>'],
+    [
+      '{% capture who %}{{ input.last }} <{{ input.bob }}>{% endcapture %}{{ who }}',
+      '"v@x.org, z" <bob@x.org>',
+    ],
+    [
+      '{% capture who %}{{ input.last }} <bob@x.org>{% endcapture %}{{ who | slice: 3, 99 }}, c@x.org',
+      undefined,
+    ],
+    ['bob@x.org ({{ input.comment }})', 'bob@x.org (a\\) <v@x.org>, \\(b)'],
+    ['{{ input.nothing }} <{{ input.bob }}>, c@x.org', ' <bob@x.org>, c@x.org'],
+    ['{{ input.bob }}, "{{ input.first }}" <c@x.org>', 'bob@x.org, "x\\" <v@x.org>, \\"y" <c@x.org>'],
+    ['"{{ input.slash }}{{ input.first }}" <c@x.org>', '"\\\\x\\" <v@x.org>, \\"y" <c@x.org>'],
+    ['Team: {{ input.bob }}, {{ input.plain }} <c@x.org>;', 'Team: bob@x.org, "Ann" <c@x.org>;'],
+    ['{{ input.plain }}@{{ input.host }}', 'Ann@y.org'],
   ])('a name brings no recipients of its own: %s', (text, expected) => {
-    const input = { name: 'v1@x.org, v2@x.org, Bob', email: 'bob@x.org', quote: 'a" <v@x.org>, "b' };
-    expect(to(text, input)).toBe(expected);
+    const input = { ...hostile, host: 'y.org' };
+    if (expected === undefined) expect(() => to(text, input)).toThrowError();
+    else expect(to(text, input)).toBe(expected);
+    const asList = { to: ['a@x.org', [text]] };
+    if (expected === undefined) return;
+    expect(resolveDynamicFields(asList, parseFlowData({ input }), kinds)).toEqual({
+      to: ['a@x.org', [expected]],
+    });
+  });
+
+  it.each([
+    '<{{ input.last }}@x.org>',
+    '{{ input.last }}@x.org',
+    'Bob <bob@{{ input.first }}>',
+    '{{ input.group }}@x.org',
+    '"a\\{{ input.first }}" <b@x.org>',
+    '{{ input.plain }}, c@x.org',
+  ])('what stands for one address is one, or the settings are wrong: %s', (text) => {
+    expect(() => to(text, hostile)).toThrowError(
+      expect.objectContaining({ code: expect.stringMatching(/^(?:DYNAMIC_FIELD|ADDRESS)_INVALID$/) }),
+    );
+  });
+
+  it('what a list holds is no part of the others', () => {
+    expect(() => to('{{ input.open }}, "Bob" <bob@x.org>', { open: 'v@x.org "' })).toThrowError();
+    const list = [{ name: 'Ann, X', address: 'a@x.org' }, { address: 'b@x.org' }];
+    expect(to('{{ input.list }}, c@x.org', { list })).toBe('"Ann, X" <a@x.org>, b@x.org, c@x.org');
+    expect(
+      to('{% for one in input.list %}{{ one.name }} <{{ one.address }}>, {% endfor %}c@x.org', {
+        list: [{ name: 'x, v@x.org', address: 'b@x.org' }],
+      }),
+    ).toBe('"x, v@x.org" <b@x.org>, c@x.org');
   });
 
   it('what stands between angle brackets is one address', () => {

@@ -1,6 +1,7 @@
-import { MailError } from '@flowpost/core';
+import { isMailError, MailError } from '@flowpost/core';
 import { Liquid, Tokenizer, TokenKind, UndefinedVariableError } from 'liquidjs';
-import { asHtml, asOneAddress, asPhrase, asQuoted, asText, inAddresses } from './field-text.ts';
+import { asMarked, withValuesKept } from './address-text.ts';
+import { asHtml, asText } from './field-text.ts';
 import type { FlowData } from './flow/flow-data.ts';
 import { PlainTemplate } from './plain-template.ts';
 import { isSecretName } from './secret-name.ts';
@@ -24,28 +25,28 @@ const deepest = 50;
 export type FieldKind = 'text' | 'html' | 'addresses';
 
 function engine(outputEscape: (value: unknown) => string): Liquid {
-  const liquid = new Liquid({ ...limits, outputEscape });
-  liquid.registerFilter('flowpost_phrase', { handler: asPhrase, raw: true });
-  liquid.registerFilter('flowpost_quoted', { handler: asQuoted, raw: true });
-  liquid.registerFilter('flowpost_address', { handler: asOneAddress, raw: true });
-  return liquid;
+  return new Liquid({ ...limits, outputEscape });
 }
 
 /** What the flow puts into HTML is text there; the filter `raw` says otherwise. */
-const engines = { text: engine(asText), html: engine(asHtml) };
+const writers = { text: asText, html: asHtml, addresses: asMarked };
+const engines = { text: engine(asText), html: engine(asHtml), addresses: engine(asMarked) };
 
 /** Steps run again and again with the same settings, so a text is parsed once. */
 const templates = {
   text: new TextCache((text) => engines.text.parse(text)),
   html: new TextCache((text) => engines.html.parse(text)),
+  addresses: new TextCache((text) => engines.addresses.parse(text)),
 };
 
 const plainTemplates = new TextCache(PlainTemplate.parse);
-const writers = { text: asText, html: asHtml };
 
 const isDynamic = (text: string): boolean => text.includes('{{') || text.includes('{%');
 /** Exactly one expression, and so its value rather than text. */
 const whole = /^\s*\{\{-?((?:(?!\}\}|\{\{).)*?)-?\}\}\s*$/s;
+/** A list has the kind of what is in it. */
+const listName = (field: string): string =>
+  field.endsWith(']') ? field.replace(/(?:\[\d+\])+$/, '') : field;
 /** Settings that hold a secret somewhere in them. */
 const holdsSecret = (name: string): boolean => isSecretName(name) || name === 'connection';
 
@@ -69,6 +70,7 @@ function invalid(field: string, reason: string): MailError {
 
 /** What went wrong with an expression: no value of the flow is repeated, and of a secret nothing at all. */
 function failure(error: unknown, { text, field, name }: FieldText): MailError {
+  if (isMailError(error)) return error;
   const hides = holdsSecret(name);
   if (error instanceof UndefinedVariableError) {
     const { variableName = '' } = (error.originalError ?? {}) as { variableName?: string };
@@ -128,12 +130,10 @@ function renderText(given: FieldText, data: object, kind: FieldKind = 'text'): u
   try {
     // A field that is one expression keeps the value's type: a list stays a list, bytes stay bytes.
     if (expression !== undefined) return evaluate(expression.trim(), data);
-    const template = kind === 'addresses' ? inAddresses(text) : text;
-    const engine = kind === 'html' ? 'html' : 'text';
     const output: string =
-      plainTemplates.get(template)?.render(data, writers[engine]) ??
-      engines[engine].renderSync(templates[engine].get(template), data);
-    if (output.length <= longestOutput) return output;
+      plainTemplates.get(text)?.render(data, writers[kind]) ??
+      engines[kind].renderSync(templates[kind].get(text), data);
+    if (output.length <= longestOutput) return kind === 'addresses' ? withValuesKept(output) : output;
   } catch (error) {
     throw failure(error, given);
   }
@@ -269,7 +269,7 @@ export function resolveDynamicFields(
   const { input, context, variables, trigger } = flow;
   const data = { ...more, input, context, variables, trigger: trigger ?? {} };
   return resolve(settings, '', '', {
-    text: (given) => renderText(given, data, kinds.get(given.field)),
+    text: (given) => renderText(given, data, kinds.get(listName(given.field))),
     variable: (name, field) => variableOf(flow, name, field),
     within: new Set(),
   });
