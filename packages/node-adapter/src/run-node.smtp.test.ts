@@ -123,7 +123,7 @@ describe('send-email', () => {
       to: 'a@b, , c@',
       subject: 'a\nb',
       colour: 1,
-      stopOnError: false,
+      stopOnError: 'no',
     };
     const outcome = await runNode(sendEmailNode, settings, { flow });
     if (!('error' in outcome)) throw new Error('sent');

@@ -738,4 +738,39 @@ describe('the example and the troubleshooting table', () => {
         issue('Token acquisition failed', 'TOKEN_CLIENT_REFUSED'),
       );
     }));
+
+  it.each([
+    ['Token acquisition failed', 400, { error: 'unauthorized_client', error_codes: [700016] }],
+    ['Token acquisition failed', 400, { error: 'invalid_request', error_codes: [90002] }],
+    ['401 Unauthorized', 400, { error: 'unauthorized_client' }],
+    ['401 Unauthorized', 401, '<html>'],
+    ['401 Unauthorized', 401, {}],
+    ['General error', 200, '<html>'],
+  ])('%s: the token endpoint answers %s %j', async (name, status, answer) => {
+    await using issuer = await HttpServer.start((_request, response) =>
+      response.writeHead(status).end(typeof answer === 'string' ? answer : JSON.stringify(answer)),
+    );
+    const authentication = {
+      type: 'oauth2-client-credentials',
+      ...{ connectionName: 'mail', clientId: 'app', user: 'me@x.org' },
+      ...{ clientSecret: secret, tokenEndpointUrl: issuer.url('/token') },
+    } as const;
+    await using inbox = await SmtpInbox.start({ tokens: {} });
+    const found = await run(settingsFor(inbox, { authentication }));
+    expect(found).toMatchObject({ error: { platform: { name } } });
+  });
+
+  it.each([
+    ['Invalid login', 530, '5.7.57 Client not authenticated to send mail'],
+    ['401 Unauthorized', 430, '4.2.0 STOREDRV; mailbox logon failure'],
+  ])('%s: the server answers MAIL with %s %s', async (name, code, text) => {
+    await using inbox = await SmtpInbox.start({ users, refuse: { mailFrom: () => ({ code, text }) } });
+    expect(await run(settingsFor(inbox))).toMatchObject({ error: { platform: { name } } });
+  });
+
+  it('a port where nobody listens is a mistyped setting', async () => {
+    expect(await run(settingsFor({ port: 1 }))).toMatchObject({
+      error: { code: 'CONNECTION_REFUSED', platform: { name: 'General error' } },
+    });
+  });
 });

@@ -81,13 +81,22 @@ const setupCodes: readonly ErrorCode[] = [
     'TOKEN_RESPONSE_INVALID',
   ] as const),
   ...(['TOKEN_ENDPOINT_UNREACHABLE', 'TOKEN_RESPONSE_NOT_JSON'] as const),
+  ...(['CONNECTION_REFUSED', 'TLS_WRONG_MODE', 'TLS_NOT_OFFERED'] as const),
 ];
+/** Entra's numbers for a client id or tenant that is not there; the OAuth error beside them can be any. */
+const unknownIds: readonly unknown[] = [700016, 90002, 900023];
 /** Settings a typing mistake in which is one of the connection. */
 const isSetup = (issue: SchemaIssue): boolean =>
   /^(?:authentication|smtpSettings|emailService)\b/.test(issue.path);
 
 function issueOf({ code, details }: MailError, settings: unknown): keyof typeof issues | undefined {
-  if (code === 'SENDER_REFUSED') return 'Invalid login';
+  const { entraCodes, diagnosis, status } = details;
+  if (Array.isArray(entraCodes) && entraCodes.some((one) => unknownIds.includes(one)))
+    return 'Token acquisition failed';
+  if (code === 'SENDER_REFUSED' || code === 'AUTH_REQUIRED') return 'Invalid login';
+  if (diagnosis === 'm365.mailbox-logon') return '401 Unauthorized';
+  if (status === 401 && (code === 'TOKEN_RESPONSE_NOT_JSON' || code === 'TOKEN_RESPONSE_INVALID'))
+    return '401 Unauthorized';
   if (code === 'TOKEN_CONSENT_MISSING' || code === 'TOKEN_CLIENT_UNAUTHORIZED') return '401 Unauthorized';
   if (code === 'AUTH_REFUSED' && hasForeignFrom(settings)) return 'Invalid login';
   if (code === 'AUTH_REFUSED')

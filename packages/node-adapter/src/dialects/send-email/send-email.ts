@@ -7,6 +7,7 @@ import {
   storeResultSchema,
 } from '@flowpost/core';
 import type { NodeDefinition } from '../../node.ts';
+import { asFlag } from '../fields.ts';
 import { sendEmailSections } from './sections.ts';
 import { sendEmailSettingsSchema } from './settings.ts';
 
@@ -72,7 +73,7 @@ export const sendEmailNode: NodeDefinition<typeof sendEmailSettingsSchema> = {
   failurePolicy(settings) {
     const { stopOnError, store } = (settings ?? {}) as Record<string, unknown>;
     const place = storeResultSchema.safeParse(store);
-    return { stopOnError: stopOnError !== false, store: place.success ? place.data : undefined };
+    return { stopOnError: asFlag(stopOnError) !== false, store: place.success ? place.data : undefined };
   },
 
   describeError: (error) => error.toJSON(),
