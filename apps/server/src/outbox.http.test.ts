@@ -370,6 +370,41 @@ it('servers on one database need the same keys', async () => {
   await expect(other.then(() => 'started')).rejects.toMatchObject({ code: 'SECRET_KEY_MISSING' });
 });
 
+it('keys are rotated by a start with a new one in front, after which the old one can go', async () => {
+  await using inbox = await SmtpInbox.start({ users: { me: 'pw' } });
+  await using folder = await temporaryFolder();
+  const [a, b] = [1, 2].map((fill) => `${'-ab'[fill]}:${Buffer.alloc(32, fill).toString('base64url')}`);
+  const start = (keys = '', key = '') => startLocal({ FLOWPOST_KEYS: keys }, { path: folder.path, key });
+  let local = await start(a);
+  const { key } = local;
+  const connection = `smtp://me:pw@127.0.0.1:${inbox.port}`;
+  await local.client.post('/v1/connections', { name: 'mail', connection });
+  const run = (name: string, more: object) =>
+    local.client.post(
+      '/v1/nodes/send-email/runs',
+      { settings: settings('@mail', more) },
+      { 'idempotency-key': name },
+    );
+  const first = await run('k', {});
+  expect(first.status).toBe(200);
+  await local[Symbol.asyncDispose]();
+  local = await start(`${b},${a}`, key);
+  expect((await run('k', {})).body).toEqual(first.body);
+  // Its log says when that is done. Without the old key a start says whether it was.
+  await expect
+    .poll(async () => {
+      await delay(300);
+      await local[Symbol.asyncDispose]();
+      const withoutOld = await start(b, key).catch(({ code }) => code);
+      local = typeof withoutOld === 'string' ? await start(`${b},${a}`, key) : withoutOld;
+      return withoutOld;
+    })
+    .not.toBe('SECRET_KEY_MISSING');
+  expect((await run('k', {})).body).toEqual(first.body);
+  expect((await run('another', { subject: 'again' })).status).toBe(200);
+  await local[Symbol.asyncDispose]();
+});
+
 it('waits between attempts grow, honour the server, and end', () => {
   const at = (attempt: number, more: object = {}) =>
     nextAttemptAt({ attempt, createdAt: 0, now: 0, ...more }, { forMs: 48 * 3_600_000, random: () => 0.5 });

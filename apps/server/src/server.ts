@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { type SecretBox, toMailError } from '@flowpost/core';
 import { createFlowScope, type FlowScope, lockPath } from '@flowpost/node-adapter';
 import type { FastifyInstance } from 'fastify';
 import type { ServerConfig } from './config.ts';
@@ -31,6 +32,7 @@ import { DatabaseTokenStore } from './outbox/token-store.ts';
 import { OutboxWorker } from './outbox/worker.ts';
 import { Runs } from './runs.ts';
 import { ApiKeys } from './security/api-keys.ts';
+import { rotateKeys } from './security/rotate-keys.ts';
 import { checkKeys, openSecretBox } from './security/secret-keys.ts';
 
 /** What the parts of a server have of each other. */
@@ -104,8 +106,10 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   );
   cleanUp.push(() => boss.stop({ graceful: false }));
 
-  const box = openSecretBox(config.keys, join(config.dataFolder, 'keys'));
-  await checkKeys(database, box);
+  // What users encrypt and what this server seals must not be taken for each other, so each has keys of its own.
+  const userBox = openSecretBox(config.keys, join(config.dataFolder, 'keys'));
+  const box = await userBox.derive('server');
+  const { isRotated } = await checkKeys(database, box);
   const worker = randomUUID();
   const closing = new AbortController();
   const cut = new AbortController();
@@ -113,11 +117,11 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   const metrics = new Metrics();
   const deliveries = new DeliveryStore(database, boss);
   const hostAccess = new HostAccess(config);
-  const connections = new ConnectionStore(database, box, hostAccess);
+  const connections = new ConnectionStore(database, { box, userBox }, hostAccess);
   const keys = new ApiKeys(database);
   const { allowedHosts, sandbox, filesFolder } = config;
   const scope = createFlowScope({
-    secretBox: box,
+    secretBox: userBox,
     logger,
     auth: { tokenStore: new DatabaseTokenStore(database, box) },
     attachments: { fileRoots: [filesFolder], baseFolder: filesFolder, urls: { allowedHosts } },
@@ -184,6 +188,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   const timers = [setInterval(forget, hourMs), setInterval(() => void reportExpiry(server, log), dayMs)];
   for (const timer of timers) timer.unref();
   void reportExpiry(server, log);
+  if (!isRotated) void sealAnew(database, box, log, closing.signal);
   log.info({ url, database: database.kind, survivesPowerLoss: database.survivesPowerLoss }, 'ready');
 
   let stopped: Promise<void> | undefined;
@@ -216,6 +221,22 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
       return stopped;
     },
   };
+}
+
+/** After this the keys that are not the first one are no longer needed; until then they are. */
+async function sealAnew(
+  database: Database,
+  box: SecretBox,
+  log: ReturnType<typeof createLogger>,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    const rows = await rotateKeys(database, box, signal);
+    if (!signal.aborted) log.info({ rows }, 'everything is sealed with the first key');
+  } catch (error) {
+    const { code, message } = toMailError(error);
+    log.error({ code, message }, 'not everything could be sealed with the first key; the next start goes on');
+  }
 }
 
 /** Secrets and certificates that end soon, in the log; the metrics and the API show them too. */

@@ -41,6 +41,24 @@ describe('SecretBox', () => {
     );
   });
 
+  it('what is encrypted for a purpose is opened for it alone, and what was encrypted before can be rotated into it', async () => {
+    const box = new SecretBox([generateSecretKey('new'), generateSecretKey('old')]);
+    const [own, same, other] = [
+      await box.derive('server'),
+      await box.derive('server'),
+      await box.derive('x'),
+    ];
+    const sealed = await own.encrypt('hunter2');
+    expect(sealed.keyId).toBe('new.server');
+    expect(await same.decrypt(sealed)).toBe('hunter2');
+    for (const wrong of [box, other])
+      await expect(wrong.decrypt(sealed)).rejects.toMatchObject({ code: 'SECRET_KEY_MISSING' });
+    const before = await box.encrypt('hunter2');
+    const after = await own.rotate(before);
+    expect(after.keyId).toBe('new.server');
+    expect(await own.decrypt(after)).toBe('hunter2');
+  });
+
   it('rotates: the new key encrypts, the old one still opens, nothing is encrypted twice', async () => {
     const before = await new SecretBox([old]).encrypt('secret');
     const box = new SecretBox([current, old]);

@@ -101,7 +101,7 @@ export class SecretBox {
     if (!first) throw new MailError('SECRET_KEY_INVALID', 'At least one secret key is needed.');
     for (const { id, key } of keys) {
       // Plain JavaScript may bring the text of a key, which is for `fromText`.
-      if (!/^[\w.-]{1,64}$/.test(id) || key?.length !== keyBytes) {
+      if (!/^[\w.-]{1,128}$/.test(id) || key?.length !== keyBytes) {
         throw new MailError('SECRET_KEY_INVALID', 'A secret key has an invalid id, or is not 32 bytes long.');
       }
     }
@@ -169,9 +169,34 @@ export class SecretBox {
     }
   }
 
+  /** Names the key that encrypts. */
+  get keyId(): string {
+    return this.#first.id;
+  }
+
   /** The same secret under the first key; returned as it is when it already is. */
   async rotate(encrypted: EncryptedText): Promise<EncryptedText> {
     return encrypted.keyId === this.#first.id ? encrypted : this.encrypt(await this.decrypt(encrypted));
+  }
+
+  /**
+   * A box for one purpose, with keys made of these ones (HKDF, RFC 5869): this box cannot open what that one encrypts, so text
+   * that was encrypted for one purpose cannot be passed off as text for another. It opens what this box encrypted, so that this
+   * can be rotated into it.
+   *
+   * @param purpose letters, digits and dashes, at most 32; it becomes part of the keys' ids.
+   */
+  async derive(purpose: string): Promise<SecretBox> {
+    const { subtle } = globalThis.crypto;
+    const derived: SecretKey[] = [];
+    for (const [id, key] of this.#keys) {
+      const from = await subtle.importKey('raw', new Uint8Array(key), 'HKDF', false, ['deriveBits']);
+      const info = new TextEncoder().encode(`flowpost ${purpose}`);
+      const how = { name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(), info };
+      const bits = await subtle.deriveBits(how, from, keyBytes * 8);
+      derived.push({ id: `${id}.${purpose}`, key: new Uint8Array(bits) });
+    }
+    return new SecretBox([...derived, ...[...this.#keys].map(([id, key]) => ({ id, key }))]);
   }
 
   toJSON(): string {

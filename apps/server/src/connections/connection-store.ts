@@ -86,6 +86,7 @@ function nameTaken(name: string): MailError {
 export class ConnectionStore {
   readonly #database: Queryable;
   readonly #box: SecretBox;
+  readonly #userBox: SecretBox;
   readonly #access: HostAccess;
   /** Opened ones by what is stored: a change is another text, so it counts at once, in every process. */
   readonly #opened = new Map<string, Connection>();
@@ -93,10 +94,19 @@ export class ConnectionStore {
   /** Found a moment ago. What is sent later looks again, so this matters for what is taken in only. */
   readonly #recent = new Map<string, { readonly row: Row; readonly until: number }>();
 
-  constructor(database: Queryable, box: SecretBox, access: HostAccess) {
+  /**
+   * @param boxes.box seals what is stored.
+   * @param boxes.userBox opens what users encrypted before they handed it over.
+   */
+  constructor(
+    database: Queryable,
+    { box, userBox }: { readonly box: SecretBox; readonly userBox: SecretBox },
+    access: HostAccess,
+  ) {
     this.#access = access;
     this.#database = database;
     this.#box = box;
+    this.#userBox = userBox;
   }
 
   /** @throws MailError `CONNECTION_INVALID`, `SERVICE_UNKNOWN`, `CONNECTION_NAME_TAKEN`. */
@@ -205,7 +215,7 @@ export class ConnectionStore {
       kind === 'smtp' ? (connection.host ?? connection.service ?? null) : (connection.host ?? null);
     const expiry =
       auth &&
-      (await createAuthProvider(auth, { secretBox: this.#box })
+      (await createAuthProvider(auth, { secretBox: this.#userBox })
         .expiry()
         .catch(() => undefined));
     const sealed = (await this.#box.encrypt(JSON.stringify(input))).compact;

@@ -53,7 +53,7 @@ async function open() {
       writesAhead: true,
       cut: new AbortController().signal,
     },
-    connections: new ConnectionStore(database, box, access),
+    connections: new ConnectionStore(database, { box: box, userBox: box }, access),
     scope: createFlowScope({}),
     rate: new SharedRate(database),
     metrics: new Metrics(),

@@ -24,13 +24,18 @@ export function openSecretBox(keys: string | undefined, file: string): SecretBox
   return SecretBox.fromText(readFileSync(file, 'utf8'));
 }
 
+/** Something sealed with the keys of the server, by which a process sees that it has them, and how far a rotation is. */
+export interface KeyCheck {
+  readonly isRotated: boolean;
+}
+
 /**
  * Whether this process has the keys that what is in the database was sealed with. Without them it would take deliveries from
  * others and not be able to send them.
  *
  * @throws MailError `SECRET_KEY_MISSING`.
  */
-export async function checkKeys(database: Queryable, box: SecretBox): Promise<void> {
+export async function checkKeys(database: Queryable, box: SecretBox): Promise<KeyCheck> {
   const { compact } = await box.encrypt('flowpost');
   const rows = await database.query<{ sealed: string }>(
     `insert into flowpost.key_check (sealed) values ($1) on conflict (id) do update set sealed = flowpost.key_check.sealed
@@ -38,7 +43,9 @@ export async function checkKeys(database: Queryable, box: SecretBox): Promise<vo
     [compact],
   );
   try {
-    await box.decrypt(new EncryptedText(rows[0]?.sealed ?? ''));
+    const sealed = new EncryptedText(rows[0]?.sealed ?? '');
+    await box.decrypt(sealed);
+    return { isRotated: sealed.keyId === box.keyId };
   } catch (cause) {
     throw new MailError(
       'SECRET_KEY_MISSING',
