@@ -1,9 +1,18 @@
 import { join, resolve } from 'node:path';
 import { MailError, parseWith, type Sandbox, singleAddressSchema, toMailError } from '@flowpost/core';
+import { AddressGuard } from '@flowpost/mime-attachments';
 import { z } from 'zod';
 
 const whole = (from: number, to: number) => z.coerce.number().int().min(from).max(to);
 const list = z.string().transform((text) => text.split(/[\s,]+/).filter(Boolean));
+
+function isHostList(hosts: readonly string[]): boolean {
+  try {
+    return new AddressGuard(hosts) instanceof AddressGuard;
+  } catch {
+    return false;
+  }
+}
 
 /** The environment the server reads. Everything has a default that is safe on a machine of one's own. */
 const environmentSchema = z.object({
@@ -37,8 +46,10 @@ const environmentSchema = z.object({
   FLOWPOST_BODY_MIB: whole(1, 1_000).default(40),
   /** Requests from one key or address in a minute. */
   FLOWPOST_REQUESTS_PER_MINUTE: whole(1, 100_000_000).default(60_000),
-  /** Hosts and networks that attachment URLs may reach although they are private. */
-  FLOWPOST_ALLOWED_HOSTS: list.optional(),
+  /** Hosts and networks that attachment URLs, token endpoints and Graph URLs may reach although they are private. */
+  FLOWPOST_ALLOWED_HOSTS: list
+    .refine(isHostList, 'names, addresses, or networks such as 10.1.0.0/16, separated by commas')
+    .optional(),
   /** Makes a key with the scope admin at this start and prints it, for who has lost theirs. */
   FLOWPOST_NEW_API_KEY: z.stringbool().default(false),
   /** Redirects all mail to this address, for trying out. */

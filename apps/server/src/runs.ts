@@ -188,7 +188,8 @@ export class Runs {
     const { runner } = this.#options;
     try {
       const sealed = delivery.sealed ?? (await this.#seal(prepared.request.connection));
-      const claim = { ...delivery, attempt: 1, tries: 1, bytes: 0, sealed, createdAt: Date.now() };
+      const isStored = delivery.sealed === undefined;
+      const claim = { ...delivery, attempt: 1, tries: 1, bytes: 0, sealed, isStored, createdAt: Date.now() };
       return run.sent(await runner.run(claim, { keepsTrying: false }), prepared);
     } catch (error) {
       return run.failed(error, prepared);

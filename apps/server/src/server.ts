@@ -3,6 +3,7 @@ import { setMaxListeners } from 'node:events';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type SecretBox, toMailError } from '@flowpost/core';
+import { createGuardedFetch } from '@flowpost/mime-attachments';
 import { createFlowScope, type FlowScope, lockPath } from '@flowpost/node-adapter';
 import type { FastifyInstance } from 'fastify';
 import type { ServerConfig } from './config.ts';
@@ -123,7 +124,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   const scope = createFlowScope({
     secretBox: userBox,
     logger,
-    auth: { tokenStore: new DatabaseTokenStore(database, box) },
+    auth: { tokenStore: new DatabaseTokenStore(database, box), ...guardedFetch(config, hostAccess) },
     attachments: { fileRoots: [filesFolder], baseFolder: filesFolder, urls: { allowedHosts } },
     sandbox,
   });
@@ -221,6 +222,13 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
       return stopped;
     },
   };
+}
+
+/** Token endpoints and Graph of whoever may only send must be public. Through a proxy it is the proxy that connects. */
+function guardedFetch({ allowedHosts }: ServerConfig, { trusts }: HostAccess): { fetch?: typeof fetch } {
+  const { NODE_USE_ENV_PROXY, HTTPS_PROXY, https_proxy } = process.env;
+  if (NODE_USE_ENV_PROXY === '1' && (HTTPS_PROXY ?? https_proxy)) return {};
+  return { fetch: createGuardedFetch({ allowedHosts, trusts }) };
 }
 
 /** After this the keys that are not the first one are no longer needed; until then they are. */

@@ -89,7 +89,7 @@ export class ConnectionStore {
   readonly #userBox: SecretBox;
   readonly #access: HostAccess;
   /** Opened ones by what is stored: a change is another text, so it counts at once, in every process. */
-  readonly #opened = new Map<string, Connection>();
+  readonly #opened = { stored: new Map<string, Connection>(), inline: new Map<string, Connection>() };
 
   /** Found a moment ago. What is sent later looks again, so this matters for what is taken in only. */
   readonly #recent = new Map<string, { readonly row: Row; readonly until: number }>();
@@ -191,19 +191,28 @@ export class ConnectionStore {
     const known = this.#recent.get(ref);
     const row = known && known.until > Date.now() ? known.row : await this.#find(ref);
     if (row && row !== known?.row) this.#recent.set(ref, { row, until: Date.now() + recentMs });
-    if (row) return { id: row.id, connection: await this.unseal(row.sealed) };
+    if (row) return { id: row.id, connection: await this.unseal(row.sealed, { isStored: true }) };
     throw new MailError('CONNECTION_NOT_FOUND', `There is no connection ${JSON.stringify(ref)}.`, {
       details: { connection: ref },
     });
   }
 
-  /** A sealed connection as it was. The same text gives the same object, so that senders are found again. */
-  async unseal(sealed: string): Promise<Connection> {
-    const known = this.#opened.get(sealed);
+  /**
+   * A sealed connection as it was. The same text gives the same object, so that senders are found again.
+   *
+   * @param options.isStored whether an administrator stored it, and it did not come with settings.
+   */
+  async unseal(
+    sealed: string,
+    { isStored = false }: { readonly isStored?: boolean } = {},
+  ): Promise<Connection> {
+    const opened = this.#opened[isStored ? 'stored' : 'inline'];
+    const known = opened.get(sealed);
     if (known) return known;
     const connection = parseConnection(JSON.parse(await this.#box.decrypt(new EncryptedText(sealed))));
-    if (this.#opened.size > 1_000) this.#opened.clear();
-    this.#opened.set(sealed, connection);
+    if (isStored) this.#access.trust(connection);
+    if (opened.size > 1_000) opened.clear();
+    opened.set(sealed, connection);
     return connection;
   }
 

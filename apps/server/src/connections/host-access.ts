@@ -2,7 +2,7 @@ import { realpathSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { isAbsolute, resolve, sep } from 'node:path';
 import { type Connection, EncryptedText, isLoopbackHost, MailError } from '@flowpost/core';
-import { isPublicAddress } from '@flowpost/mime-attachments';
+import { AddressGuard, isPublicAddress } from '@flowpost/mime-attachments';
 
 /** Where a path leads; of what is not there, as it stands. */
 function real(path: string): string {
@@ -13,23 +13,35 @@ function real(path: string): string {
   }
 }
 
-function isPublicHost(name: string): boolean {
-  const host = name.replace(/^\[(.*)\]$/, '$1');
+/** A name says little: where it leads is looked at when it is connected to. */
+function mayBePublic(host: string): boolean {
   if (isIP(host) > 0) return isPublicAddress(host);
   return !isLoopbackHost(host) && host.includes('.') && !/\.(?:internal|local|localhost|lan)\.?$/i.test(host);
 }
 
+/** The servers of a connection that this process asks for tokens, or hands messages to over HTTP. */
+function urlsOf(connection: Connection): URL[] {
+  const { auth } = connection;
+  const endpoint = auth && 'tokenEndpoint' in auth ? auth.tokenEndpoint : undefined;
+  const graph = connection.kind === 'microsoft365' ? connection.graphBaseUrl : undefined;
+  return [endpoint, graph].flatMap((url) => (url === undefined ? [] : [new URL(url)]));
+}
+
+const hostOf = ({ hostname }: URL): string => hostname.toLowerCase().replace(/^\[(.*)\]$/, '$1');
+
 /** What connections that come over the API may use of the machine and the network this server is in. */
 export class HostAccess {
   readonly #folder: string;
-  readonly #allowedHosts: readonly string[];
+  readonly #guard: AddressGuard;
+  /** Hosts that administrators put into connections: they may lead into the server's own network. */
+  readonly #trusted = new Set<string>();
 
   constructor({
     filesFolder,
     allowedHosts = [],
   }: { readonly filesFolder: string; readonly allowedHosts?: readonly string[] | undefined }) {
     this.#folder = filesFolder;
-    this.#allowedHosts = allowedHosts.map((host) => host.toLowerCase());
+    this.#guard = new AddressGuard(allowedHosts);
   }
 
   /**
@@ -69,13 +81,11 @@ export class HostAccess {
    */
   assertInline(connection: Connection): void {
     this.assertFiles(connection);
-    const { auth } = connection;
-    const endpoint = auth && 'tokenEndpoint' in auth ? auth.tokenEndpoint : undefined;
-    for (const url of [endpoint, connection.kind === 'microsoft365' ? connection.graphBaseUrl : undefined]) {
-      if (url === undefined) continue;
-      const { hostname, protocol } = new URL(url);
-      if (this.#allowedHosts.includes(hostname.toLowerCase())) continue;
-      if (protocol === 'https:' && isPublicHost(hostname)) continue;
+    for (const url of urlsOf(connection)) {
+      const host = hostOf(url);
+      // No address, so that only what is allowed by name or as an address passes.
+      if (this.#guard.allows(host, host)) continue;
+      if (url.protocol === 'https:' && mayBePublic(host)) continue;
       throw new MailError(
         'CONNECTION_INVALID',
         'The token endpoint or Graph URL is not a public https server.',
@@ -85,4 +95,12 @@ export class HostAccess {
       );
     }
   }
+
+  /** An administrator stored it. */
+  trust(connection: Connection): void {
+    for (const url of urlsOf(connection)) this.#trusted.add(hostOf(url));
+  }
+
+  /** Whether a host stands in a stored connection. */
+  readonly trusts = (host: string): boolean => this.#trusted.has(host.toLowerCase());
 }

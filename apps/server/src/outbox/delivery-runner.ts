@@ -175,11 +175,11 @@ export class DeliveryRunner {
 
   async #send(claim: ClaimedDelivery): Promise<SendReceipt> {
     const { connections, database, rate, scope } = this.#options;
-    const { request, sealed, mode } = claim;
+    const { request, sealed, isStored, mode } = claim;
     if (sealed === null) {
       throw new MailError('CONNECTION_NOT_FOUND', 'The connection of this delivery was deleted.');
     }
-    const connection = await connections.unseal(sealed);
+    const connection = await connections.unseal(sealed, { isStored });
     await this.#takeTurn(connection, rate);
     const { policy } = request;
     const { again } = claim;

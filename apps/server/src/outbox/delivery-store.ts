@@ -24,6 +24,7 @@ interface ClaimedRow {
   readonly message_id: string;
   readonly request: StoredRequest;
   readonly sealed: string | null;
+  readonly isStored: boolean;
   readonly lane: string;
   readonly created_at: Date;
   readonly retry_to: readonly string[] | null;
@@ -125,7 +126,8 @@ export class DeliveryStore extends DeliveryKeeper {
              coalesce(tried_since, created_at) as created_at, connection_id, lane, retry_to, receipt, error
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
          select mine.id, mine.attempt, mine.tries, mine.mode, mine.node_type, mine.node_id, mine.message_id, mine.lane, mine.created_at, mine.retry_to, mine.receipt, mine.error,
-           r.request, pg_column_size(r.request) as bytes, coalesce(r.sealed, c.sealed) as sealed
+           r.request, pg_column_size(r.request) as bytes, coalesce(r.sealed, c.sealed) as sealed,
+           r.sealed is null as "isStored"
          from mine join flowpost.delivery_requests r on r.id = mine.id
            left join flowpost.connections c on c.id = mine.connection_id`,
         [ids, worker, atMostBytes, atMost],
@@ -140,7 +142,13 @@ export class DeliveryStore extends DeliveryKeeper {
       return rows.map((row) => ({
         ...{ id: row.id, attempt: row.attempt, tries: row.tries, mode: row.mode, bytes: row.bytes },
         ...{ nodeType: row.node_type, nodeId: row.node_id },
-        ...{ messageId: row.message_id, request: row.request, sealed: row.sealed, lane: row.lane },
+        ...{
+          messageId: row.message_id,
+          request: row.request,
+          sealed: row.sealed,
+          isStored: row.isStored,
+          lane: row.lane,
+        },
         createdAt: row.created_at.getTime(),
         ...(row.error?.inDoubt && { doubt: row.error }),
         ...(row.receipt && row.retry_to && { again: { delivered: row.receipt, to: row.retry_to } }),

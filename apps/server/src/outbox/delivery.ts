@@ -63,6 +63,8 @@ export interface ClaimedDelivery {
   readonly request: StoredRequest;
   /** The sealed connection as it is now; null when a stored one was deleted. */
   readonly sealed: string | null;
+  /** Whether an administrator stored it, and it did not come with the settings. */
+  readonly isStored: boolean;
   readonly lane: string;
   readonly createdAt: number;
   /** Why it may have been delivered already, when it is sent again all the same. */

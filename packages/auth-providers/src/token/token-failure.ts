@@ -103,6 +103,9 @@ export function tokenFailure(exchange: Exchange, cause: unknown, timedOut: boole
   const fail = (code: ErrorCode, message: string, details: Record<string, unknown> = {}): MailError =>
     new MailError(code, `${host}: ${message}.`, { phase: 'token', details: { host, ...details } });
   if (timedOut) return fail('TOKEN_ENDPOINT_TIMED_OUT', 'the authorization server did not answer in time');
+  // The host's own `fetch` does not go there, however often it is asked.
+  if (networkReason(cause) === 'ADDRESS_REFUSED')
+    return fail('TOKEN_ENDPOINT_INVALID', 'the token endpoint leads into a private network');
   if (status === undefined) {
     return fail('TOKEN_ENDPOINT_UNREACHABLE', 'the authorization server cannot be reached', {
       reason: networkReason(cause),

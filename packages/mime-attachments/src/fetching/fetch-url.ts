@@ -11,7 +11,12 @@ import {
 import { declaredType, sampleBytes } from '../content-type.ts';
 import { AddressGuard, literalAddress } from './address-guard.ts';
 import { FetchBudget } from './fetch-budget.ts';
-import { AddressRefused, createGuardedAgent, type GuardedAgent, type Response } from './guarded-agent.ts';
+import {
+  AddressRefused,
+  type AgentResponse,
+  createGuardedAgent,
+  type GuardedAgent,
+} from './guarded-agent.ts';
 import { asUtf8, responseName } from './response-name.ts';
 import { inMemoryLimit, spool } from './spool.ts';
 
@@ -124,12 +129,12 @@ function refusedAnswer(status: number, url: URL, context: AttachmentContext) {
   });
 }
 
-function header(response: Response, name: string): string | undefined {
+function header(response: AgentResponse, name: string): string | undefined {
   return [response.headers[name] ?? []].flat()[0];
 }
 
 /** The content in the clear, whatever encoding the server chose although we asked for none. */
-function decoded(response: Response, url: URL, context: AttachmentContext): AsyncIterable<Uint8Array> {
+function decoded(response: AgentResponse, url: URL, context: AttachmentContext): AsyncIterable<Uint8Array> {
   const encoding = header(response, 'content-encoding')?.trim().toLowerCase() ?? 'identity';
   if (encoding === 'identity' || encoding === '') return response.body;
   const create = Object.hasOwn(decoders, encoding) ? decoders[encoding] : undefined;
@@ -151,7 +156,7 @@ interface Fetch {
 }
 
 /** Passes an answer of known length on as it comes in. It can be read once; its first bytes are here already. */
-async function streamResponse(response: Response, size: number, fetch: Fetch): Promise<StreamedContent> {
+async function streamResponse(response: AgentResponse, size: number, fetch: Fetch): Promise<StreamedContent> {
   const { agent, budget, fail, context } = fetch;
   const chunks = (response.body as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
   const next = async (): Promise<Buffer | undefined> => {
@@ -184,7 +189,7 @@ async function streamResponse(response: Response, size: number, fetch: Fetch): P
   return { size, sample, open, release: () => agent.destroy() };
 }
 
-async function readResponse(response: Response, fetch: Fetch): Promise<AttachmentSource> {
+async function readResponse(response: AgentResponse, fetch: Fetch): Promise<AttachmentSource> {
   const { url, context } = fetch;
   const { temporaryFolder } = context.policy;
   const chunks = decoded(response, url, context);

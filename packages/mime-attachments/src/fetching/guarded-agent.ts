@@ -3,54 +3,96 @@ import type { LookupFunction, Socket } from 'node:net';
 import type { Lookup } from '@flowpost/core';
 import type { Agent, Dispatcher } from 'undici';
 import type { ResolvedAttachmentPolicy } from '../attachment-policy.ts';
-import type { AddressGuard } from './address-guard.ts';
+import { AddressGuard, literalAddress } from './address-guard.ts';
 
 const defaultLookup: Lookup = (host) => systemLookup(host, { all: true });
 
 export type GuardedAgent = Agent;
-export type Response = Dispatcher.ResponseData;
+export type AgentResponse = Dispatcher.ResponseData;
 
 /** No address of the host may be connected to. */
 export class AddressRefused extends Error {
+  readonly code = 'ADDRESS_REFUSED';
+
   constructor(host: string, addresses: readonly string[]) {
     super(`${host} leads to ${addresses.join(', ')}, which is not public`);
   }
 }
 
 /**
- * An HTTP client that connects only where the policy allows. The check sits in the lookup of the connection itself, so
- * the answer that was checked is the one that is used; asking twice would leave room for another answer in between.
+ * A lookup that gives only addresses that may be connected to. As the lookup of the connection itself, the answer that was
+ * checked is the one that is used; asking twice would leave room for another answer in between.
  */
-export async function createGuardedAgent(
-  guard: AddressGuard,
-  { urls }: ResolvedAttachmentPolicy,
-  signal: AbortSignal,
-): Promise<GuardedAgent> {
-  const { lookup = defaultLookup, ca } = urls;
-  const guardedLookup: LookupFunction = (host, { all }, done) => {
+function guardedLookup(
+  allows: (host: string, address: string) => boolean,
+  lookup: Lookup = defaultLookup,
+): LookupFunction {
+  return (host, { all }, done) => {
     lookup(host).then(
       (found) => {
-        const allowed = found.filter(({ address }) => guard.allows(host, address));
+        const allowed = found.filter(({ address }) => allows(host, address));
         const [first] = allowed;
+        const addresses = found.map(({ address }) => address);
         if (found.length === 0) done(Object.assign(new Error('no address'), { code: 'ENOTFOUND' }), '');
-        else if (!first) {
-          done(
-            new AddressRefused(
-              host,
-              found.map(({ address }) => address),
-            ),
-            '',
-          );
-        } else if (all) done(null, [...allowed]);
+        else if (!first) done(new AddressRefused(host, addresses), '');
+        else if (all) done(null, [...allowed]);
         else done(null, first.address, first.family);
       },
       (error) => done(error, ''),
     );
   };
+}
+
+/** What {@link createGuardedFetch} lets through beside public addresses. */
+export interface GuardedFetchOptions {
+  /** Private hosts and networks, as for attachment URLs. */
+  readonly allowedHosts?: readonly string[] | undefined;
+  /** Whether a host may lead anywhere, because of who named it. */
+  readonly trusts?: ((host: string) => boolean) | undefined;
+  readonly lookup?: Lookup | undefined;
+}
+
+/**
+ * A `fetch` for URLs whose author is not trusted with the network this process is in: it connects to public addresses and to what
+ * is allowed. Its failures are those of `fetch`.
+ *
+ * @throws MailError `INPUT_INVALID` for an entry of `allowedHosts` that is none.
+ */
+export function createGuardedFetch({
+  allowedHosts = [],
+  trusts = () => false,
+  lookup,
+}: GuardedFetchOptions = {}): typeof globalThis.fetch {
+  const guard = new AddressGuard(allowedHosts);
+  const allows = (host: string, address: string): boolean => trusts(host) || guard.allows(host, address);
+  let agent: Promise<Agent> | undefined;
+  return async (input, init) => {
+    const { Agent, fetch } = await import('undici');
+    agent ??= Promise.resolve(new Agent({ connect: { lookup: guardedLookup(allows, lookup) } }));
+    const { hostname } = new URL(input instanceof Request ? input.url : input);
+    const address = literalAddress(hostname);
+    // An address needs no lookup, so nobody would be asked.
+    if (address !== undefined && !allows(address, address)) {
+      throw new TypeError('fetch failed', { cause: new AddressRefused(hostname, [address]) });
+    }
+    return fetch(input as string, {
+      ...(init as object),
+      dispatcher: await agent,
+    }) as unknown as Promise<Response>;
+  };
+}
+
+/** An HTTP client for one fetch, that connects only where the policy allows. */
+export async function createGuardedAgent(
+  guard: AddressGuard,
+  { urls }: ResolvedAttachmentPolicy,
+  signal: AbortSignal,
+): Promise<GuardedAgent> {
+  const { lookup, ca } = urls;
   // Loaded by who fetches something, not by everybody who sends a message.
   const { Agent, buildConnector } = await import('undici');
   const connect = buildConnector({
-    lookup: guardedLookup,
+    lookup: guardedLookup((host, address) => guard.allows(host, address), lookup),
     timeout: 0,
     ...(ca !== undefined && { ca: typeof ca === 'string' ? ca : [...ca] }),
   });

@@ -1,0 +1,33 @@
+import type { Lookup } from '@flowpost/core';
+import { HttpServer } from '@flowpost/testing';
+import { expect, it } from 'vitest';
+import { createGuardedFetch } from './guarded-agent.ts';
+
+const lookup: Lookup = async (host) => [
+  { address: host === 'two.example' ? '::ffff:127.0.0.1' : '127.0.0.1', family: 4 },
+];
+
+it('connects to public addresses, and to private ones that are allowed or trusted', async () => {
+  await using server = await HttpServer.start((_request, response) => response.end('hello'));
+  const { port } = new URL(server.url('/'));
+  const get = (host: string, options: Parameters<typeof createGuardedFetch>[0] = {}) =>
+    createGuardedFetch({ lookup, ...options })(`http://${host}:${port}/`, {
+      method: 'POST',
+      body: 'a=b',
+    }).then(
+      (response) => response.text(),
+      ({ cause }) => cause.code,
+    );
+  expect(await get('one.example')).toBe('ADDRESS_REFUSED');
+  expect(await get('127.0.0.1')).toBe('ADDRESS_REFUSED');
+  expect(await get('[::ffff:7f00:1]')).toBe('ADDRESS_REFUSED');
+  expect(server.requests).toEqual([]);
+  expect(await get('one.example', { allowedHosts: ['127.0.0.0/8'] })).toBe('hello');
+  expect(await get('one.example', { allowedHosts: ['one.example'] })).toBe('hello');
+  expect(await get('one.example', { allowedHosts: ['other.example'] })).toBe('ADDRESS_REFUSED');
+  expect(await get('one.example', { trusts: (host) => host === 'one.example' })).toBe('hello');
+  expect(await get('127.0.0.1', { trusts: (host) => host === '127.0.0.1' })).toBe('hello');
+  expect(() => createGuardedFetch({ allowedHosts: ['10.0.0.0/99'] })).toThrowError(
+    expect.objectContaining({ code: 'INPUT_INVALID' }),
+  );
+});
