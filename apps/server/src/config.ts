@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
 import { MailError, parseWith, type Sandbox, singleAddressSchema, toMailError } from '@flowpost/core';
 import { AddressGuard } from '@flowpost/mime-attachments';
@@ -13,6 +14,9 @@ function isHostList(hosts: readonly string[]): boolean {
     return false;
   }
 }
+
+const isNetworkList = (hosts: readonly string[]): boolean =>
+  isHostList(hosts) && hosts.every((host) => isIP(host.replace(/\/\d+$/, '')) > 0);
 
 /** The environment the server reads. Everything has a default that is safe on a machine of one's own. */
 const environmentSchema = z.object({
@@ -50,6 +54,10 @@ const environmentSchema = z.object({
   FLOWPOST_ALLOWED_HOSTS: list
     .refine(isHostList, 'names, addresses, or networks such as 10.1.0.0/16, separated by commas')
     .optional(),
+  /** Proxies in front of the server, as addresses or networks: where they say a request comes from is believed. */
+  FLOWPOST_TRUSTED_PROXIES: list
+    .refine(isNetworkList, 'addresses, or networks such as 10.1.0.0/16, separated by commas')
+    .optional(),
   /** Makes a key with the scope admin at this start and prints it, for who has lost theirs. */
   FLOWPOST_NEW_API_KEY: z.stringbool().default(false),
   /** Redirects all mail to this address, for trying out. */
@@ -71,6 +79,7 @@ export interface ServerConfig {
   readonly bodyBytes: number;
   readonly requestsPerMinute: number;
   readonly allowedHosts?: readonly string[] | undefined;
+  readonly trustedProxies?: readonly string[] | undefined;
   readonly sandbox?: Sandbox | undefined;
   readonly makesKey: boolean;
   /** Where files may be attached from. */
@@ -108,6 +117,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): ServerConfig {
     bodyBytes: env.FLOWPOST_BODY_MIB * 1_048_576,
     requestsPerMinute: env.FLOWPOST_REQUESTS_PER_MINUTE,
     allowedHosts: env.FLOWPOST_ALLOWED_HOSTS,
+    trustedProxies: env.FLOWPOST_TRUSTED_PROXIES,
     sandbox: env.FLOWPOST_SANDBOX_REDIRECT_TO && { redirectTo: env.FLOWPOST_SANDBOX_REDIRECT_TO },
     makesKey: env.FLOWPOST_NEW_API_KEY,
     filesFolder: join(dataFolder, 'files'),

@@ -202,13 +202,13 @@ describe('nobody keeps others waiting', () => {
   it('a rate limit lets a backlog through, one after another, and tries nothing in vain', async () => {
     await using inbox = await SmtpInbox.start();
     await using local = await startLocal();
-    const connection = { host: '127.0.0.1', port: inbox.port, limits: { messagesPerMinute: 240 } };
+    const connection = { host: '127.0.0.1', port: inbox.port, limits: { messagesPerMinute: 120 } };
     await local.client.post('/v1/connections', { name: 'limited', connection });
     const ids = await Promise.all(
-      Array.from({ length: 14 }, async () => (await put(local, '@limited')).body.deliveryId),
+      Array.from({ length: 20 }, async () => (await put(local, '@limited')).body.deliveryId),
     );
-    await expect.poll(() => inbox.messages.length, { timeout: 30_000 }).toBe(14);
-    await expect.poll(async () => (await stateOf(local, ids[13])).state).toBe('sent');
+    await expect.poll(() => inbox.messages.length, { timeout: 30_000 }).toBe(20);
+    await expect.poll(async () => (await stateOf(local, ids[19])).state).toBe('sent');
     for (const id of ids) expect((await stateOf(local, id)).attempt).toBe(1);
   }, 60_000);
 });

@@ -21,7 +21,7 @@ import { connectionFingerprint } from '@flowpost/transport';
 import { v7 as timeOrderedId } from 'uuid';
 import type { z } from 'zod';
 import { revealConnection } from './connections/connection-json.ts';
-import type { ConnectionStore } from './connections/connection-store.ts';
+import { assertService, type ConnectionStore } from './connections/connection-store.ts';
 import type { HostAccess } from './connections/host-access.ts';
 import type { Metrics } from './observability/metrics.ts';
 import type { Delivery, NewDelivery } from './outbox/delivery.ts';
@@ -114,6 +114,7 @@ export class Runs {
     let prepared: PreparedRun;
     try {
       prepared = run.prepare();
+      assertService(prepared.request.connection);
       if (!before && connectionId === undefined)
         this.#options.hostAccess.assertInline(prepared.request.connection);
     } catch (error) {

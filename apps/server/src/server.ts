@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type SecretBox, toMailError } from '@flowpost/core';
 import { createGuardedFetch } from '@flowpost/mime-attachments';
@@ -76,6 +76,12 @@ async function openDatabase({ databaseUrl, dataFolder }: ServerConfig): Promise<
 export async function startServer(config: ServerConfig): Promise<RunningServer> {
   for (const folder of [config.dataFolder, config.filesFolder])
     mkdirSync(folder, { recursive: true, mode: 0o700 });
+  if (config.databaseUrl === undefined) {
+    const database = join(config.dataFolder, 'database');
+    mkdirSync(database, { recursive: true });
+    // PGlite lets everybody write some of its files, and the folder they are in may have been there before.
+    chmodSync(database, 0o700);
+  }
   // Two at once would destroy an embedded database.
   const onLost = (): never => {
     process.stderr.write(`${config.dataFolder} was taken over by another process, so this one ends.\n`);
@@ -173,8 +179,11 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
     ...operationRoutes(server, () => document),
   ];
   const document = openApiDocument(routes, ownVersion());
-  const { bodyBytes, requestsPerMinute } = config;
-  const app = await createApp({ routes, keys, metrics, log, bodyBytes, requestsPerMinute });
+  const { bodyBytes, requestsPerMinute, trustedProxies } = config;
+  const app = await createApp({
+    ...{ routes, keys, metrics, log, bodyBytes, requestsPerMinute, trustedProxies },
+    closing: closing.signal,
+  });
   const url = await app.listen({ host: config.host, port: config.port });
   // Not before anything that may fail: a key that nobody was shown is of no use, and there would be no other.
   const isFirst = (await keys.list()).length === 0;

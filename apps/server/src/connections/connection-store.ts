@@ -8,6 +8,7 @@ import {
   parseConnection,
   type SecretBox,
 } from '@flowpost/core';
+import { findService } from '@flowpost/transport';
 import type { Queryable } from '../database/database.ts';
 import type { HostAccess } from './host-access.ts';
 
@@ -80,6 +81,11 @@ function nameTaken(name: string): MailError {
       details: { name },
     },
   );
+}
+
+/** @throws MailError `SERVICE_UNKNOWN`. */
+export function assertService(connection: Connection): void {
+  if (connection.kind === 'smtp' && connection.service !== undefined) findService(connection.service);
 }
 
 /** Connections kept in the database, sealed as a whole; what was stored is never given back. */
@@ -219,6 +225,7 @@ export class ConnectionStore {
   async #seal(input: ConnectionInput) {
     const connection = parseConnection(input);
     this.#access.assertFiles(connection);
+    assertService(connection);
     const { auth, kind } = connection;
     const host =
       kind === 'smtp' ? (connection.host ?? connection.service ?? null) : (connection.host ?? null);

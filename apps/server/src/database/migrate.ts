@@ -1,4 +1,5 @@
-import type { Database } from './database.ts';
+import { MailError } from '@flowpost/core';
+import type { Database, Queryable } from './database.ts';
 
 /** The schema, step by step. A step that was released does not change any more; a new one is added. */
 const migrations: readonly string[] = [
@@ -99,7 +100,17 @@ const migrations: readonly string[] = [
     'timings', '{"sessionMs": 0, "composeMs": 0, "deliverMs": 0, "totalMs": 0}'::jsonb, 'sizeBytes', 0)
     where state = 'sent' and receipt is null;
   `,
+  // What people ask for, of a table that is mostly sent. A column of its own, because an index on the state would have to be
+  // written with every state.
+  `
+  alter table flowpost.deliveries add column unsent text
+    generated always as (case when state in ('failed', 'partial', 'cancelled') then state end) stored;
+  create index deliveries_unsent on flowpost.deliveries (unsent, seq) where unsent is not null;
+  `,
 ];
+
+/** Before every transaction there can be. */
+export const rebasedXid = '3';
 
 /** Any number, as long as it stays the same: who holds it migrates. */
 const lock = 7_305_481_220;
@@ -110,6 +121,17 @@ export async function exclusively(database: Database, work: () => Promise<void>)
     await transaction.query('select pg_advisory_xact_lock($1::bigint)', [String(lock)]);
     await work();
   });
+}
+
+/**
+ * Transactions are numbered by the cluster they were in. Where the data comes from another one (a restored dump), old events would
+ * come after new ones, so all of them are put before: in the order in which they were written down.
+ */
+async function rebaseEvents(transaction: Queryable): Promise<void> {
+  const [ahead] = await transaction.query(
+    'select 1 from flowpost.delivery_events where xid >= pg_snapshot_xmax(pg_current_snapshot()) limit 1',
+  );
+  if (ahead) await transaction.query(`update flowpost.delivery_events set xid = '${rebasedXid}'`);
 }
 
 /** Brings the schema up to date. Of several processes that start at once, one does it and the others wait. */
@@ -124,9 +146,17 @@ export async function migrate(database: Database): Promise<void> {
       'select coalesce(max(version), 0)::int as version from flowpost.migrations where version > $1',
       [0],
     );
+    if (found && found.version > migrations.length) {
+      throw new MailError(
+        'STORAGE_UNAVAILABLE',
+        `The database is of version ${found.version}, and this program knows ${migrations.length} at most.`,
+        { hint: 'A newer version of Flowpost has used it. Start that one, or a newer one still.' },
+      );
+    }
     for (let version = (found?.version ?? 0) + 1; version <= migrations.length; version++) {
       await transaction.query(migrations[version - 1] ?? '');
       await transaction.query('insert into flowpost.migrations (version) values ($1)', [version]);
     }
+    await rebaseEvents(transaction);
   });
 }

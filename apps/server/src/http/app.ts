@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
 import helmet from '@fastify/helmet';
 import rateLimit from '@fastify/rate-limit';
 import { isMailError, MailError, parseWith } from '@flowpost/core';
@@ -16,6 +18,8 @@ import { isStorable } from '../database/storable.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import { traced } from '../observability/tracing.ts';
 import type { ApiKey, ApiKeys } from '../security/api-keys.ts';
+import { BodyBudget } from './body-budget.ts';
+import { frameworkProblem } from './framework-problem.ts';
 import { httpProblem, type Problem, problemOf } from './problem.ts';
 import type { Route } from './route.ts';
 
@@ -26,6 +30,10 @@ export interface AppOptions {
   readonly log: Pino;
   readonly bodyBytes: number;
   readonly requestsPerMinute: number;
+  /** Proxies whose word on where a request comes from is taken. */
+  readonly trustedProxies?: readonly string[] | undefined;
+  /** The server is going down. */
+  readonly closing: AbortSignal;
 }
 
 const nobody: ApiKey = { id: '', name: '', scopes: [], createdAt: '' };
@@ -33,52 +41,16 @@ const nobody: ApiKey = { id: '', name: '', scopes: [], createdAt: '' };
 /** Whose request it is, once that is known. */
 const keyOf = (request: FastifyRequest): ApiKey | undefined => (request as { key?: ApiKey }).key;
 
+/** What may be held of all bodies together, in bytes: in memory each takes several times its size until it is answered. */
+const mostBodyBytes = 256 * 1_048_576;
+
 function send(reply: FastifyReply, problem: Problem): FastifyReply {
   return reply.status(problem.status).type('application/problem+json').send(problem);
 }
 
-/** What the framework says about requests it does not even hand over. */
-function frameworkProblem(error: FastifyError, id: string): Problem {
-  const { statusCode = 500 } = error;
-  if (statusCode === 413) {
-    return httpProblem(
-      413,
-      'REQUEST_TOO_LARGE',
-      'The request is larger than this server takes.',
-      'Send less, or attach files by URL.',
-      id,
-    );
-  }
-  if (statusCode === 415) {
-    return httpProblem(
-      415,
-      'MEDIA_TYPE_UNSUPPORTED',
-      'The body is not JSON.',
-      'Send JSON with Content-Type: application/json.',
-      id,
-    );
-  }
-  if (statusCode === 429) {
-    return httpProblem(
-      429,
-      'TOO_MANY_REQUESTS',
-      'There were too many requests within a minute.',
-      'Wait as long as Retry-After says.',
-      id,
-    );
-  }
-  return httpProblem(
-    statusCode < 500 ? statusCode : 400,
-    'REQUEST_INVALID',
-    'The request cannot be read.',
-    'Send well-formed JSON in UTF-8.',
-    id,
-  );
-}
-
 /** The API over HTTP: who calls, what they may, what they sent, and failures as problems. */
 export async function createApp(options: AppOptions): Promise<FastifyInstance> {
-  const { routes, keys, metrics, log, bodyBytes, requestsPerMinute } = options;
+  const { routes, keys, metrics, log, bodyBytes, requestsPerMinute, trustedProxies, closing } = options;
   const app = fastify({
     bodyLimit: bodyBytes,
     genReqId: () => randomUUID(),
@@ -88,12 +60,33 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
     exposeHeadRoutes: false,
     requestTimeout: 300_000,
     routerOptions: { maxParamLength: 200 },
+    trustProxy: trustedProxies ? [...trustedProxies] : false,
+    // Said below, in the form of all other problems.
+    return503OnClosing: false,
+    frameworkErrors: (error, request, reply) => {
+      reply.header('x-request-id', request.id);
+      send(reply, frameworkProblem(error, request.id));
+    },
+    clientErrorHandler: answerUnreadable,
   });
   const readJson = app.getDefaultJsonParser('error', 'error');
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    const [, charset = 'utf-8'] =
+      /;\s*charset="?([^\s;"]*)/i.exec(request.headers['content-type'] ?? '') ?? [];
+    if (!/^utf-?8$/i.test(charset)) {
+      done(Object.assign(new Error('another charset'), { statusCode: 415 }));
+      return;
+    }
+    let text: string;
+    try {
+      text = new TextDecoder('utf-8', { fatal: true }).decode(body as Buffer);
+    } catch {
+      done(Object.assign(new Error('no UTF-8'), { statusCode: 400 }));
+      return;
+    }
     // What takes no body may come with the usual header all the same.
-    if (body === '') done(null, undefined);
-    else readJson(request, body as string, done);
+    if (text === '') done(null, undefined);
+    else readJson(request, text, done);
   });
   await app.register(helmet);
   await app.register(rateLimit, { global: false });
@@ -146,8 +139,38 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
       problemOf(new MailError('INTERNAL', 'Something unexpected happened.').toJSON(), request.id),
     );
   });
-  for (const route of routes) add(app, route, keys);
+  const budget = new BodyBudget(mostBodyBytes);
+  for (const route of routes) add(app, route, { keys, budget, closing });
   return app;
+}
+
+const bodyLimitOf = (app: FastifyInstance): number => app.initialConfig.bodyLimit ?? 0;
+
+const serverBusy = (why: string, id: string): Problem =>
+  httpProblem(
+    503,
+    'SERVER_BUSY',
+    `The server ${why}.`,
+    'Send the request again, after what Retry-After says.',
+    id,
+  );
+
+/** Answers what is no HTTP, or has too many header fields; nothing of ours has seen it. */
+function answerUnreadable(error: Error & { readonly code?: string }, socket: Socket): void {
+  const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
+  if (error.code === 'ECONNRESET' || !socket.writable || socket.destroyed) {
+    socket.destroy();
+    return;
+  }
+  const id = randomUUID();
+  const statusCode = tooLarge ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400;
+  const body = JSON.stringify(frameworkProblem({ statusCode }, id));
+  const head = [
+    `HTTP/1.1 ${statusCode} ${STATUS_CODES[statusCode]}`,
+    'content-type: application/problem+json',
+    ...[`content-length: ${Buffer.byteLength(body)}`, `x-request-id: ${id}`, 'connection: close'],
+  ];
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
 }
 
 async function authenticate(request: FastifyRequest, route: Route, keys: ApiKeys): Promise<ApiKey | Problem> {
@@ -204,19 +227,30 @@ function parse(schema: z.ZodType | undefined, value: unknown): unknown {
   return parseWith(schema, value);
 }
 
-function add(app: FastifyInstance, route: Route, keys: ApiKeys): void {
+/** What every route goes by. */
+interface Gate {
+  readonly keys: ApiKeys;
+  readonly budget: BodyBudget;
+  readonly closing: AbortSignal;
+}
+
+function add(app: FastifyInstance, route: Route, { keys, budget, closing }: Gate): void {
   app.route({
     method: route.method,
     url: route.path.replace(/\{(\w+)\}/g, ':$1'),
     // Before the body is read: who may not call need not send it.
     onRequest: async (request, reply) => {
       if (route.scope === undefined) return;
+      if (closing.aborted)
+        return send(reply.header('retry-after', 5), serverBusy('is going down', request.id));
       const key = await authenticate(request, route, keys);
       if (isProblem(key)) {
         if (key.status === 401) reply.header('www-authenticate', 'Bearer');
         return send(reply, key);
       }
       (request as { key?: ApiKey }).key = key;
+      if (!budget.take(request.headers, bodyLimitOf(app), reply.raw))
+        return send(reply.header('retry-after', 1), serverBusy('has its hands full', request.id));
     },
     handler: (request, reply) =>
       traced(`flowpost.${route.operationId}`, { 'http.route': route.path }, async () =>

@@ -62,7 +62,14 @@ export const runAnswerSchema = z
 export const previewBodySchema = runBodySchema.extend({ node: z.string() });
 
 export const connectionBodySchema = z.strictObject({
-  name: z.string().regex(/^[\w.-]{1,64}$/, 'letters, digits, dots, dashes and underscores, at most 64'),
+  name: z
+    .string()
+    .regex(/^[\w.-]{1,64}$/, 'letters, digits, dots, dashes and underscores, at most 64')
+    // It would be looked for as the id of a connection.
+    .regex(
+      /^(?![0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$)/,
+      'a name that does not look like an id',
+    ),
   /** A connection URL, or the fields one by one. Nothing of it can be read back. */
   connection: z.union([z.string().min(1), z.record(z.string(), z.unknown())]),
 });

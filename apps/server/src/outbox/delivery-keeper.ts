@@ -23,6 +23,12 @@ export interface Due {
   readonly next_at: Date | null;
 }
 
+/** Ids begin with the time they were made at (UUID version 7, RFC 9562 section 5.7), so those of old deliveries are found by it. */
+function firstIdOf(time: number): string {
+  const hex = Math.max(0, Math.floor(time)).toString(16).padStart(12, '0');
+  return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
+}
+
 /** The SQL for deliveries that nobody is at: left behind, forgotten, or of no use any more. */
 export class DeliveryKeeper extends DeliveryReader {
   protected readonly boss: PgBoss;
@@ -135,12 +141,13 @@ export class DeliveryKeeper extends DeliveryReader {
       const old = await this.database.query(
         `with old as (
            delete from flowpost.deliveries where id in (
-             select id from flowpost.deliveries where updated_at < now() - $1 * interval '1 day' and not open order by seq limit $2
+             select id from flowpost.deliveries
+             where id < $3 and updated_at < now() - $1 * interval '1 day' and not open order by id limit $2
            ) returning id
          ), request as (delete from flowpost.delivery_requests where id in (select id from old)),
          event as (delete from flowpost.delivery_events where delivery_id in (select id from old))
          select id from old`,
-        [afterDays, atOnce],
+        [afterDays, atOnce, firstIdOf(Date.now() - afterDays * 86_400_000)],
       );
       gone = old.length;
     }

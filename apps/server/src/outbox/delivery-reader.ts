@@ -4,6 +4,17 @@ import type { Delivery, DeliveryState, StoredRequest } from './delivery.ts';
 
 const openStates: readonly string[] = ['queued', 'sending', 'committing', 'in-doubt'];
 
+const unsentStates: readonly string[] = ['failed', 'partial', 'cancelled'];
+
+/** Says of some states what indexes are for; most deliveries are sent, and those are found anywhere. */
+function indexed(states: readonly string[] | undefined): string {
+  if (!states || states.includes('sent')) return '';
+  if (states.every((state) => openStates.includes(state))) return 'and open';
+  return states.every((state) => unsentStates.includes(state))
+    ? 'and unsent = any($1::text[])'
+    : 'and (open or unsent is not null)';
+}
+
 interface Row {
   readonly seq: string | number;
   readonly id: string;
@@ -106,7 +117,7 @@ export class DeliveryReader {
     const rows = await this.database.query<Row>(
       `select * from flowpost.deliveries
        where ($1::text[] is null or state = any($1::text[])) and ($2::bigint is null or seq < $2::bigint)
-         ${filter.states?.every((state) => openStates.includes(state)) ? 'and open' : ''}
+         ${indexed(filter.states)}
        order by seq desc limit $3`,
       [filter.states ?? null, filter.before ?? null, filter.limit],
     );

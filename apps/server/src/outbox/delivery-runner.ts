@@ -4,24 +4,23 @@ import {
   isMailError,
   type Logger,
   MailError,
-  type MailErrorJson,
   parseMessage,
   type SendReceipt,
   toMailError,
 } from '@flowpost/core';
 import { deliver, type FlowScope, parseFlowData } from '@flowpost/node-adapter';
-import { continuedReceipt, refusedForNow } from '@flowpost/transport';
+import { continuedReceipt } from '@flowpost/transport';
 import type { ConnectionStore } from '../connections/connection-store.ts';
 import { Batcher } from '../database/batcher.ts';
 import type { Queryable } from '../database/database.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import { traced } from '../observability/tracing.ts';
-import { nextAttemptAt } from './backoff.ts';
 import type { ClaimedDelivery, Settlement } from './delivery.ts';
 import type { DeliveryStore } from './delivery-store.ts';
 import { Departures } from './departures.ts';
 import { ContinuedDuplicateStore, DatabaseDuplicateStore } from './duplicate-store.ts';
 import type { InHand } from './in-hand.ts';
+import { judge, settlementOf } from './judgement.ts';
 import type { SharedRate } from './shared-rate.ts';
 
 export interface RunnerOptions {
@@ -47,6 +46,8 @@ export interface RunnerOptions {
 const gatherMs = 5;
 /** Further off than this, a slot is not waited for: the delivery goes back into the queue. */
 const longestWaitMs = 2_000;
+/** Who waits for the outcome waits this long for a slot as well, in milliseconds. */
+const longestSyncWaitMs = 60_000;
 
 /** Sends one claimed delivery: writes down that it is about to leave, sends it, and writes down how that ended. */
 export class DeliveryRunner {
@@ -83,7 +84,7 @@ export class DeliveryRunner {
       onSlotAway,
     }: { readonly keepsTrying: boolean; readonly onSlotAway?: (at: number) => void },
   ): Promise<SendReceipt> {
-    const { metrics, logger, inHand } = this.#options;
+    const { metrics, logger, inHand, retryForMs, cut } = this.#options;
     const started = performance.now();
     inHand.take(claim.id);
     try {
@@ -92,7 +93,7 @@ export class DeliveryRunner {
         { 'flowpost.delivery': claim.id, 'flowpost.node': claim.nodeType },
         () => this.#send(claim),
       );
-      const settlement = this.#settlementOf(claim, receipt, keepsTrying);
+      const settlement = settlementOf(claim, receipt, { keepsTrying, retryForMs });
       await this.#settle(claim, settlement);
       if (settlement.state === 'queued') metrics.failed('RECIPIENTS_DEFERRED', 'envelope', settlement.state);
       else metrics.delivered(receipt.status, (performance.now() - started) / 1_000);
@@ -105,7 +106,8 @@ export class DeliveryRunner {
         throw thrown.error;
       }
       const error = toMailError(thrown instanceof SlotAway ? thrown.error : thrown);
-      const settlement = withEarlier(this.#judge(claim, error, keepsTrying), claim, error);
+      const isGoingDown = cut.aborted;
+      const settlement = judge(claim, error, { keepsTrying, retryForMs, isGoingDown });
       await this.#settle(claim, settlement);
       metrics.failed(error.code, error.phase, settlement.state);
       const { code, phase, inDoubt } = error;
@@ -134,54 +136,18 @@ export class DeliveryRunner {
     });
   }
 
-  /** What becomes of a delivery whose attempt failed: decided by doubt and by whether trying again is safe, and by nothing else. */
-  #judge(claim: ClaimedDelivery, error: MailError, keepsTrying: boolean): Settlement {
-    const { id, attempt, tries, createdAt, request } = claim;
-    const json: MailErrorJson = error.toJSON();
-    // This server is going down; another one, or this one started again, will see to it.
-    if (keepsTrying && error.category === 'cancelled' && this.#options.cut.aborted) {
-      return { id, attempt, state: 'queued', uncounted: true };
-    }
-    const resends = request.policy.onDoubt === 'resend';
-    if (error.inDoubt && !(keepsTrying && resends)) return { id, attempt, state: 'in-doubt', error: json };
-    if (!keepsTrying || !(error.retryable || error.inDoubt))
-      return { id, attempt, state: 'failed', error: json };
-    const { retryAfterMs } = error.details;
-    // What our own database could not do says nothing about the mail server, so it counts for nothing.
-    const isOurs = error.code === 'STORAGE_UNAVAILABLE';
-    const nextAt = this.#nextAt(
-      isOurs ? 1 : tries,
-      createdAt,
-      typeof retryAfterMs === 'number' ? retryAfterMs : undefined,
-    );
-    if (nextAt === undefined)
-      return { id, attempt, state: error.inDoubt ? 'in-doubt' : 'failed', error: json };
-    return { id, attempt, state: 'queued', error: json, nextAt, uncounted: isOurs };
-  }
-
-  #nextAt(attempt: number, createdAt: number, retryAfterMs?: number): number | undefined {
-    const { retryForMs: forMs } = this.#options;
-    return nextAttemptAt({ attempt, createdAt, now: Date.now(), retryAfterMs }, { forMs });
-  }
-
-  /** What becomes of a delivery that was taken: whom it was refused for now gets it later, and nobody else. */
-  #settlementOf(claim: ClaimedDelivery, receipt: SendReceipt, keepsTrying: boolean): Settlement {
-    const { id, attempt, tries, createdAt } = claim;
-    const retryTo = keepsTrying && receipt.status === 'partial' ? refusedForNow(receipt) : [];
-    const nextAt = retryTo.length > 0 ? this.#nextAt(tries, createdAt) : undefined;
-    if (nextAt !== undefined) return { id, attempt, state: 'queued', receipt, retryTo, nextAt };
-    return { id, attempt, state: receipt.status === 'partial' ? 'partial' : 'sent', receipt };
-  }
-
   async #send(claim: ClaimedDelivery): Promise<SendReceipt> {
-    const { connections, database, rate, scope } = this.#options;
+    const { connections, database, scope } = this.#options;
     const { request, sealed, isStored, mode } = claim;
     if (sealed === null) {
       throw new MailError('CONNECTION_NOT_FOUND', 'The connection of this delivery was deleted.');
     }
     const connection = await connections.unseal(sealed, { isStored });
-    await this.#takeTurn(connection, rate);
     const { policy } = request;
+    await this.#takeTurn(
+      connection,
+      mode === 'async' ? longestWaitMs : Math.min(policy.timeoutMs ?? longestSyncWaitMs, longestSyncWaitMs),
+    );
     const { again } = claim;
     const retry = mode === 'async' ? { ...policy.retry, attempts: 1 } : policy.retry;
     const whole = (receipt: SendReceipt): SendReceipt => ({
@@ -218,10 +184,11 @@ export class DeliveryRunner {
   }
 
   /** A rate limit holds for all processes together, so they take their turns from one place. */
-  async #takeTurn(connection: Connection, rate: SharedRate): Promise<void> {
-    const waitMs = await rate.take(connection, longestWaitMs);
-    if (waitMs > longestWaitMs) throw new SlotAway(Date.now() + waitMs);
-    if (waitMs > 0) await delay(waitMs);
+  async #takeTurn(connection: Connection, atMostMs: number): Promise<void> {
+    const { rate, cut } = this.#options;
+    const waitMs = await rate.take(connection, atMostMs);
+    if (waitMs > atMostMs) throw new SlotAway(waitMs);
+    if (waitMs > 0) await delay(waitMs, undefined, { signal: cut }).catch(() => undefined);
   }
 
   async #commit(claim: ClaimedDelivery): Promise<void> {
@@ -257,35 +224,22 @@ export class DeliveryRunner {
   }
 }
 
-/** What earlier attempts did is not undone by one that failed: what some have they have, and what was in doubt is still. */
-function withEarlier(
-  settlement: Settlement,
-  { again, doubt, tries }: ClaimedDelivery,
-  error: MailError,
-): Settlement {
-  let { state, error: failure, receipt, retryTo } = settlement;
-  if (again) {
-    receipt = { ...continuedReceipt(again.delivered, again.to, error), attempts: tries };
-    const later = refusedForNow(receipt).filter((address) => again.to.includes(address));
-    if (error.details.rejected !== undefined && later.length > 0) retryTo = later;
-    if (state === 'failed') state = 'partial';
-  }
-  if (doubt && !error.inDoubt) {
-    if (failure) failure = { ...doubt, details: { ...doubt.details, lastFailure: failure } };
-    if (state !== 'queued') state = 'in-doubt';
-  }
-  return { ...settlement, state, error: failure, receipt, retryTo };
-}
-
 /** The provider's limit is used up for longer than one waits with a session in hand. */
 class SlotAway extends Error {
   readonly at: number;
-  readonly error = new MailError('MESSAGE_DEFERRED', "The provider's rate limit is used up at the moment.", {
-    retryable: true,
-  });
+  readonly error: MailError;
 
-  constructor(at: number) {
+  constructor(waitMs: number) {
     super('no slot');
-    this.at = at;
+    this.at = Date.now() + waitMs;
+    this.error = new MailError(
+      'MESSAGE_DEFERRED',
+      'The rate limit of the connection is used up at the moment.',
+      {
+        retryable: true,
+        hint: 'Nothing was sent. Try again after retryAfterMs, send with async, or raise limits.messagesPerMinute if the server takes more.',
+        details: { retryAfterMs: Math.ceil(waitMs) },
+      },
+    );
   }
 }

@@ -13,7 +13,16 @@ function messagesPerMinute(connection: Connection): number | undefined {
     : findService(connection.service).profile.messagesPerMinute;
 }
 
-/** Rate limits that all processes keep together, as evenly spaced turns in the database. */
+/**
+ * How many may go at once after a pause, and how far apart the others are, in milliseconds; such that in any 60 seconds there are
+ * no more than the limit.
+ */
+function paceOf(limit: number): { readonly burst: number; readonly everyMs: number } {
+  const burst = Math.floor(limit / 10);
+  return { burst, everyMs: 60_000 / (limit - burst) };
+}
+
+/** Rate limits that all processes keep together, as turns in the database. */
 export class SharedRate {
   readonly #database: Queryable;
 
@@ -30,12 +39,15 @@ export class SharedRate {
     const limit = messagesPerMinute(connection);
     if (limit === undefined) return 0;
     const owner = laneOf(connection);
+    const { burst, everyMs } = paceOf(limit);
+    // The next turn may lie in the past, as far as turns that nobody took may be taken later.
     const [taken] = await this.#database.query<{ wait: number }>(
-      `insert into flowpost.rate_slots as slot (key, next_at) values ($1, now() + $2 * interval '1 millisecond')
-       on conflict (key) do update set next_at = greatest(now(), slot.next_at) + $2 * interval '1 millisecond'
+      `insert into flowpost.rate_slots as slot (key, next_at) values ($1, now() - ($4::float8 - 1) * $2::float8 * interval '1 millisecond')
+       on conflict (key) do update
+         set next_at = greatest(now() - $4::float8 * $2::float8 * interval '1 millisecond', slot.next_at) + $2::float8 * interval '1 millisecond'
          where slot.next_at <= now() + $3 * interval '1 millisecond'
-       returning (extract(epoch from next_at - now()) * 1000 - $2)::float8 as wait`,
-      [owner, 60_000 / limit, atMostMs],
+       returning (extract(epoch from next_at - now()) * 1000 - $2::float8)::float8 as wait`,
+      [owner, everyMs, atMostMs, burst],
     );
     if (taken) return Math.max(0, taken.wait);
     const [slot] = await this.#database.query<{ wait: number }>(

@@ -125,5 +125,8 @@ function halted(
     flow,
     ...(deliveryId !== undefined && { deliveryId }),
   });
+  const { retryAfterMs } = error.details ?? {};
+  if (error.retryable && typeof retryAfterMs === 'number')
+    reply.header('retry-after', Math.max(1, Math.ceil(retryAfterMs / 1_000)));
   return reply.status(statusOf(outcome.error)).type('application/problem+json').send(problem);
 }

@@ -2,6 +2,8 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MailError } from '@flowpost/core';
 import { z } from 'zod';
+import type { Queryable } from '../../database/database.ts';
+import { rebasedXid } from '../../database/migrate.ts';
 import type { FlowpostServer } from '../../server.ts';
 import { type Route, route } from '../route.ts';
 
@@ -18,6 +20,17 @@ const eventsQuery = z.strictObject({
 /** How often it is asked whether a listener's key is still good, in milliseconds. */
 const askKeyMs = 2_000;
 const pollMs = 500;
+/** How many are sent at once. */
+const mostEvents = 500;
+
+/** Where one stands, when the data has been moved into another database cluster since; see `rebaseEvents`. */
+async function rebased(database: Queryable, cursor: string): Promise<string> {
+  const [xid = '0', seq = '0'] = cursor.split('.');
+  const [ahead] = await database.query('select 1 where $1::xid8 >= pg_snapshot_xmax(pg_current_snapshot())', [
+    xid,
+  ]);
+  return ahead ? `${rebasedXid}.${seq}` : cursor;
+}
 
 /** For whoever runs the server: is it alive, is it ready, what is going on. */
 export const operationRoutes = (
@@ -86,6 +99,7 @@ export const operationRoutes = (
     tag: 'deliveries',
     scope: 'send',
     query: eventsQuery,
+    headers: { 'Last-Event-ID': 'The id of the last event one has; it counts more than `after`.' },
     answers: text('`id`, and `data` with delivery, state and time.', 'text/event-stream'),
     async handle({ query, request, reply, key }) {
       const { database, closing } = server;
@@ -115,6 +129,7 @@ export const operationRoutes = (
         'x-request-id': request.id,
       });
       raw.write(': connected\n\n');
+      after = await rebased(database, after);
       let askAgainAt = Date.now() + askKeyMs;
       while (!signal.aborted) {
         // Who listens for days may have lost the right to.
@@ -128,7 +143,7 @@ export const operationRoutes = (
           .query<{ cursor: string; delivery_id: string; state: string; at: Date; detail: unknown }>(
             `select xid::text || '.' || seq as cursor, delivery_id, state, at, detail from flowpost.delivery_events
              where (xid, seq) > ($1::xid8, $2::bigint) and xid < pg_snapshot_xmin(pg_current_snapshot())
-             order by xid, seq limit 500`,
+             order by xid, seq limit ${mostEvents}`,
             [xid, seq],
           )
           .catch(() => []);
@@ -143,7 +158,8 @@ export const operationRoutes = (
         if (!flows) await once(raw, 'drain', { signal }).catch(() => undefined);
         // A comment now and then tells proxies and dead clients apart.
         if (events.length === 0) raw.write(':\n\n');
-        await delay(pollMs, undefined, { signal }).catch(() => undefined);
+        // Where there is more already, nobody waits for it.
+        if (events.length < mostEvents) await delay(pollMs, undefined, { signal }).catch(() => undefined);
       }
       if (signal.aborted) raw.destroy();
       else raw.end();

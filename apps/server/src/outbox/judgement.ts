@@ -1,0 +1,81 @@
+import type { MailError, SendReceipt } from '@flowpost/core';
+import { continuedReceipt, refusedForNow } from '@flowpost/transport';
+import { nextAttemptAt } from './backoff.ts';
+import type { ClaimedDelivery, Settlement } from './delivery.ts';
+
+/** What beside the attempt decides about a delivery. */
+export interface Circumstances {
+  /** Whether it may be put back into the queue. Not when somebody waits for the outcome. */
+  readonly keepsTrying: boolean;
+  /** How long a delivery is tried, in milliseconds. */
+  readonly retryForMs: number;
+  /** Whether this process ends what is under way. */
+  readonly isGoingDown?: boolean;
+}
+
+/** What becomes of a delivery that was taken: whom it was refused for now gets it later, and nobody else. */
+export function settlementOf(
+  { id, attempt, tries, createdAt }: ClaimedDelivery,
+  receipt: SendReceipt,
+  { keepsTrying, retryForMs }: Circumstances,
+): Settlement {
+  const isPartial = receipt.status === 'partial';
+  const retryTo = keepsTrying && isPartial ? refusedForNow(receipt) : [];
+  const again = { attempt: tries, createdAt, now: Date.now() };
+  const nextAt = retryTo.length > 0 ? nextAttemptAt(again, { forMs: retryForMs }) : undefined;
+  if (nextAt !== undefined) return { id, attempt, state: 'queued', receipt, retryTo, nextAt };
+  return { id, attempt, state: isPartial ? 'partial' : 'sent', receipt };
+}
+
+/** What becomes of a delivery whose attempt failed: decided by doubt and by whether trying again is safe, and by nothing else. */
+export function judge(claim: ClaimedDelivery, error: MailError, circumstances: Circumstances): Settlement {
+  return withEarlier(ofAttempt(claim, error, circumstances), claim, error);
+}
+
+function ofAttempt(
+  { id, attempt, tries, createdAt, request }: ClaimedDelivery,
+  error: MailError,
+  { keepsTrying, retryForMs, isGoingDown = false }: Circumstances,
+): Settlement {
+  // Another process, or this one started again, will see to it.
+  if (keepsTrying && error.category === 'cancelled' && isGoingDown)
+    return { id, attempt, state: 'queued', uncounted: true };
+  const json = error.toJSON();
+  const resends = request.policy.onDoubt === 'resend';
+  if (error.inDoubt && !(keepsTrying && resends)) return { id, attempt, state: 'in-doubt', error: json };
+  if (!keepsTrying || !(error.retryable || error.inDoubt))
+    return { id, attempt, state: 'failed', error: json };
+  const { retryAfterMs } = error.details;
+  // What our own database could not do says nothing about the mail server, so it counts for nothing.
+  const isOurs = error.code === 'STORAGE_UNAVAILABLE';
+  const nextAt = nextAttemptAt(
+    {
+      attempt: isOurs ? 1 : tries,
+      ...{ createdAt, now: Date.now() },
+      retryAfterMs: typeof retryAfterMs === 'number' ? retryAfterMs : undefined,
+    },
+    { forMs: retryForMs },
+  );
+  if (nextAt === undefined) return { id, attempt, state: error.inDoubt ? 'in-doubt' : 'failed', error: json };
+  return { id, attempt, state: 'queued', error: json, nextAt, uncounted: isOurs };
+}
+
+/** What earlier attempts did is not undone by one that failed: what some have they have, and what was in doubt is still. */
+function withEarlier(
+  settlement: Settlement,
+  { again, doubt, tries }: ClaimedDelivery,
+  error: MailError,
+): Settlement {
+  let { state, error: failure, receipt, retryTo } = settlement;
+  if (again) {
+    receipt = { ...continuedReceipt(again.delivered, again.to, error), attempts: tries };
+    const later = refusedForNow(receipt).filter((address) => again.to.includes(address));
+    if (error.details.rejected !== undefined && later.length > 0) retryTo = later;
+    if (state === 'failed') state = 'partial';
+  }
+  if (doubt && !error.inDoubt) {
+    if (failure) failure = { ...doubt, details: { ...doubt.details, lastFailure: failure } };
+    if (state !== 'queued') state = 'in-doubt';
+  }
+  return { ...settlement, state, error: failure, receipt, retryTo };
+}
