@@ -2,6 +2,7 @@ import {
   type Clock,
   isMailError,
   type Logger,
+  MailError,
   type StoredTokens,
   silentLogger,
   systemClock,
@@ -147,7 +148,18 @@ export class TokenCache {
   }
 
   async #read(key: string, entry: Entry): Promise<StoredTokens | undefined> {
-    return entry.unsaved ?? (await this.#store.get(key));
+    if (entry.unsaved) return entry.unsaved;
+    try {
+      return await this.#store.get(key);
+    } catch (cause) {
+      if (isMailError(cause)) throw cause;
+      const { code: reason } = (cause ?? {}) as NodeJS.ErrnoException;
+      throw new MailError('TOKEN_STORE_FAILED', 'Stored tokens cannot be read.', {
+        ...{ phase: 'token', retryable: true, cause },
+        hint: 'The store for tokens failed. Nothing was sent; try again later.',
+        ...(reason !== undefined && { details: { reason } }),
+      });
+    }
   }
 
   /** A store that fails loses nothing: the tokens are kept here, and written with the next ones. */

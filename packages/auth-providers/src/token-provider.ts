@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import {
+  cancellationOf,
   type EncryptedText,
   type Login,
   MailError,
@@ -59,6 +60,12 @@ function assertToken(token: SecretText): void {
   });
 }
 
+/** What ended the waiting for a token. */
+function cancelled(signal: AbortSignal): MailError {
+  const { code, message, ...cause } = cancellationOf(signal);
+  return new MailError(code, `While a token was being fetched, ${message}.`, { phase: 'token', ...cause });
+}
+
 /** The provider for any credential that is turned into tokens. */
 export function tokenProvider(open: () => Promise<TokenSource>, options: AuthProviderOptions): AuthProvider {
   const { clock, logger, deadlineMs, dangerouslyAllowHttp, fetch } = options;
@@ -93,7 +100,9 @@ export function tokenProvider(open: () => Promise<TokenSource>, options: AuthPro
         from.check?.(issued);
         return issued;
       };
-      const { accessToken, expiresAt } = await cache.get(name, fetchToken, signal);
+      const { accessToken, expiresAt } = await cache.get(name, fetchToken, signal).catch((error) => {
+        throw signal?.aborted && error === signal.reason ? cancelled(signal) : error;
+      });
       assertToken(accessToken);
       const times = expiresAt === undefined ? {} : { expiresAt };
       return { kind: 'bearer', username: from.user, token: accessToken, ...times };

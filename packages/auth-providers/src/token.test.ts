@@ -159,7 +159,8 @@ describe('a token request that fails', () => {
     const impatient = provider.login(controller.signal);
     const patient = provider.login();
     controller.abort(new Error('enough'));
-    await expect(impatient).rejects.toThrow('enough');
+    await expect(impatient).rejects.toMatchObject({ code: 'SEND_CANCELLED', phase: 'token' });
+    await expect(provider.login(AbortSignal.abort())).rejects.toMatchObject({ code: 'SEND_CANCELLED' });
     expect((await patient).kind).toBe('bearer');
     expect(server.requests).toHaveLength(1);
   });

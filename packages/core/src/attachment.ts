@@ -24,7 +24,7 @@ const common = {
   ).optional(),
 };
 
-const bytes = z.instanceof(Uint8Array);
+const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'bytes (a Uint8Array)');
 
 /**
  * Every kind of attachment. `text` is UTF-8 text; `base64` and `bytes` are binary content; `custom` is content

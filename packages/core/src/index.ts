@@ -101,4 +101,4 @@ export {
   sendPolicySchema,
   storeResultSchema,
 } from './send-request.ts';
-export type { MailSender, SendOptions } from './sender.ts';
+export type { MailSender, OutgoingMessage, SendOptions } from './sender.ts';

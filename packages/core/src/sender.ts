@@ -2,6 +2,11 @@ import type { EmailMessageInput } from './message.ts';
 import type { SendReceipt } from './receipt.ts';
 import type { SendPolicy } from './send-request.ts';
 
+/** A message as senders take it: one without From gets that of the connection. */
+export type OutgoingMessage = Omit<EmailMessageInput, 'from'> & {
+  readonly from?: EmailMessageInput['from'] | undefined;
+};
+
 /** What one send may be told, beyond the message. */
 export interface SendOptions
   extends Partial<Pick<SendPolicy, 'closeSession' | 'onPartial' | 'timeoutMs' | 'dsn' | 'requireTls'>> {
@@ -36,5 +41,5 @@ export interface SendOptions
  */
 export interface MailSender extends AsyncDisposable {
   /** @throws MailError for anything but a message the server took. */
-  send(message: EmailMessageInput, options?: SendOptions): Promise<SendReceipt>;
+  send(message: OutgoingMessage, options?: SendOptions): Promise<SendReceipt>;
 }

@@ -1,9 +1,30 @@
-import { cancellationOf, MailError } from '@flowpost/core';
+import { cancellationOf, longestTimerMs, MailError, type SendOptions } from '@flowpost/core';
 
 /** What an aborted signal means as long as nothing has been sent. */
 export function cancelledBefore(signal: AbortSignal): MailError {
   const { code, message, ...cause } = cancellationOf(signal);
   return new MailError(code, `Before anything was sent, ${message}.`, { phase: 'connect', ...cause });
+}
+
+/**
+ * The end of the time allowed, in milliseconds from now; a time that is over has ended.
+ *
+ * @throws MailError `INPUT_INVALID` for what is no number.
+ */
+export function timeLimit(timeoutMs: number | undefined): AbortSignal | undefined {
+  if (timeoutMs === undefined) return undefined;
+  if (typeof timeoutMs !== 'number' || Number.isNaN(timeoutMs)) {
+    const issues = [{ path: 'timeoutMs', message: 'a number of milliseconds' }];
+    throw new MailError('INPUT_INVALID', 'timeoutMs is not a number.', { details: { issues } });
+  }
+  return AbortSignal.timeout(Math.min(Math.max(0, Math.ceil(timeoutMs)), longestTimerMs));
+}
+
+/** The same options with one signal for the caller's wish and the time allowed, for several things that share that time. */
+export function withinTime({ timeoutMs, ...options }: SendOptions): SendOptions {
+  const late = timeLimit(timeoutMs);
+  if (!late) return options;
+  return { ...options, signal: options.signal ? AbortSignal.any([options.signal, late]) : late };
 }
 
 /**

@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { linkAbort, longestTimerMs, MailError, type SendOptions, type SendReceipt } from '@flowpost/core';
+import { timeLimit } from './abortable.ts';
 
 const defaultDeadlineMs = 30_000;
 const graceMs = 5_000;
@@ -26,7 +27,8 @@ export class InFlight {
   #closed = false;
 
   constructor(closeDeadlineMs = defaultDeadlineMs) {
-    this.#deadlineMs = closeDeadlineMs;
+    // A timer that is longer ends at once.
+    this.#deadlineMs = Math.min(Math.max(0, closeDeadlineMs || 0), longestTimerMs - graceMs);
   }
 
   #join(): Group {
@@ -62,8 +64,7 @@ export class InFlight {
     group.sending++;
     try {
       if (!signal && timeoutMs === undefined) return await work(group.ending.signal);
-      const late =
-        timeoutMs === undefined ? undefined : AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs));
+      const late = timeLimit(timeoutMs);
       // Linked by hand, which costs less than a signal made of several (AbortSignal.any).
       const ending = new AbortController();
       const links = [group.ending.signal, signal, late].map((one) => linkAbort(one, ending));

@@ -2,6 +2,7 @@ import {
   type Dkim,
   type EmailMessageInput,
   MailError,
+  type OutgoingMessage,
   readRegularFile,
   revealSecret,
   type SecretBox,
@@ -29,8 +30,9 @@ export function assertAllowedSize(sizeBytes: number, limitBytes: number | undefi
 }
 
 /** The message with the connection's From when it has none; the same one when it has. */
-export function withFrom(message: EmailMessageInput, from: SmtpConnection['from']): EmailMessageInput {
-  return message.from === undefined && from ? { ...message, from } : message;
+export function withFrom(message: OutgoingMessage, from: SmtpConnection['from']): EmailMessageInput {
+  // From plain JavaScript there may be nothing at all; whoever reads the message says so, as of a missing From.
+  return (message?.from === undefined && from ? { ...message, from } : message) as EmailMessageInput;
 }
 
 /** What of a connection matters for its messages. */
@@ -70,7 +72,7 @@ export class MessageComposer {
   /**
    * @throws MailError as `composeMessage` does; `DKIM_KEY_INVALID`; `MESSAGE_TOO_LARGE`.
    */
-  async compose(input: EmailMessageInput, signal?: AbortSignal): Promise<ComposedMessage> {
+  async compose(input: OutgoingMessage, signal?: AbortSignal): Promise<ComposedMessage> {
     const { attachments } = this.#options;
     const dkim = this.#connection.dkim && (await this.#openKeys(this.#connection.dkim));
     const message = await composeMessage(withFrom(input, this.#connection.from), {

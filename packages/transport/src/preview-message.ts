@@ -1,4 +1,4 @@
-import { type ConnectionInput, type EmailMessageInput, parseConnection } from '@flowpost/core';
+import { type ConnectionInput, type OutgoingMessage, parseConnection } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import { type ComposerOptions, MessageComposer } from './message-composer.ts';
 
@@ -10,7 +10,7 @@ import { type ComposerOptions, MessageComposer } from './message-composer.ts';
  * @throws MailError as a send would before it connects.
  */
 export async function previewMessage(
-  message: EmailMessageInput,
+  message: OutgoingMessage,
   connection: ConnectionInput,
   options: ComposerOptions & { readonly signal?: AbortSignal } = {},
 ): Promise<ComposedMessage> {

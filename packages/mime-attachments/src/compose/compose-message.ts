@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import {
+  cancellationOf,
   createMessageId,
   type EmailMessage,
   type EmailMessageInput,
+  MailError,
   needsSmtpUtf8,
   parseMessage,
   toWireAddress,
@@ -134,8 +136,16 @@ async function compose(
   const headers = messageHeaders(message, messageId, date, includeBcc);
   const head = `${headers}MIME-Version: 1.0\r\n${content.headers}`;
   const segments = endsWithLineEnd(content.body.at(-1)) ? content.body : [...content.body, '\r\n'];
+  const throwIfAborted = (): void => {
+    if (!options.signal?.aborted) return;
+    const { code, message: why, ...cause } = cancellationOf(options.signal);
+    throw new MailError(code, `While the message was being signed, ${why}.`, {
+      phase: 'attachments',
+      ...cause,
+    });
+  };
   // The signature stands before the body it covers, so a body that streams is read twice.
-  const bodyHash = dkim.length > 0 ? await hashBody(readSegments(segments)) : undefined;
+  const bodyHash = dkim.length > 0 ? await hashBody(readSegments(segments), throwIfAborted) : undefined;
   const signatures = bodyHash ? dkim.map((signer) => signer.sign(head, bodyHash, signedAt)).join('') : '';
   const whole: Segment[] = [`${signatures}${head}\r\n`, ...segments];
   const streamed = streamedContents(segments);

@@ -158,3 +158,25 @@ it.each([
   expect(make).toThrow(expect.objectContaining({ code: 'DKIM_KEY_INVALID', category: 'configuration' }));
   expect(make).not.toThrow(privateKey.slice(30, 60) || privateKey);
 });
+
+it('signing what streams ends with the signal', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'flowpost-'));
+  try {
+    const path = join(folder, 'large.bin');
+    await writeFile(path, Buffer.alloc(30_000_000));
+    const attachments = [{ kind: 'file' as const, path }];
+    const policy = { attachments: { fileRoots: [folder] } };
+    for (const [signal, code] of [
+      [AbortSignal.timeout(20), 'SEND_TIMED_OUT'],
+      [AbortSignal.abort(), 'SEND_CANCELLED'],
+    ] as const) {
+      const begun = performance.now();
+      await expect(signed({ attachments }, { ...policy, signal })).rejects.toMatchObject({
+        ...{ code, phase: 'attachments' },
+      });
+      expect(performance.now() - begun).toBeLessThan(2_000);
+    }
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});

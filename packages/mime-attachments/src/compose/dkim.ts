@@ -76,9 +76,15 @@ export class RelaxedBodyHash {
 }
 
 /** {@link RelaxedBodyHash} of a whole body, in base64. */
-export async function hashBody(chunks: AsyncIterable<Buffer>): Promise<string> {
+export async function hashBody(
+  chunks: AsyncIterable<Buffer>,
+  throwIfAborted: () => void = () => undefined,
+): Promise<string> {
   const hash = new RelaxedBodyHash();
-  for await (const chunk of chunks) hash.update(chunk);
+  for await (const chunk of chunks) {
+    throwIfAborted();
+    hash.update(chunk);
+  }
   return hash.digest();
 }
 

@@ -73,7 +73,8 @@ function guarded(
   let outer = sender;
   const sandbox = scope.options.sandbox ?? request.policy.sandbox;
   const trigger = loopGuard ? mailTrigger(flow) : undefined;
-  if (retry.attempts > 1 || onDoubt === 'resend') outer = withRetry(outer, { ...retry, onDoubt, clock });
+  if (retry.attempts > 1 || onDoubt === 'resend')
+    outer = withRetry(outer, { ...retry, onDoubt, clock, closing: scope.closing });
   if (duplicateWindowMs > 0 || idempotencyKey !== undefined) {
     const by = sendingScope(request, nodeId, sandbox);
     outer = withDuplicateGuard(outer, {

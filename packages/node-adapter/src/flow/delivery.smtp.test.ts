@@ -1,5 +1,6 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { type BackgroundRunner, InProcessRunner, MemoryDuplicateStore } from '@flowpost/core';
-import { FaultServer, SmtpInbox } from '@flowpost/testing';
+import { FaultServer, RawServer, SmtpInbox } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { sendEmailNode } from '../dialects/send-email/send-email.ts';
 import type { NodeOutcome } from '../node.ts';
@@ -351,6 +352,31 @@ describe('whatever happens around a send', () => {
       });
     }
     expect(ended).toMatchObject([{ receipt: { status: 'sent' } }]);
+  });
+
+  it('a scope waits for asynchronous sends as long as it is told to, whoever runs them', async () => {
+    await using silent = await RawServer.start(() => undefined);
+    const never: BackgroundRunner = { run: () => undefined, drain: async () => undefined };
+    for (const background of [undefined, never]) {
+      const scope = createFlowScope({ closeDeadlineMs: 300, background });
+      const ended: NodeOutcome[] = [];
+      const settings = settingsFor(`smtp://127.0.0.1:${silent.port}?tls=none`, { async: true, ...quick });
+      await run(settings, { scope, onSettled: (outcome) => void ended.push(outcome) });
+      const begun = performance.now();
+      await scope[Symbol.asyncDispose]();
+      expect(performance.now() - begun).toBeLessThan(4_000);
+      if (!background) await expect.poll(() => ended.length).toBe(1);
+    }
+  });
+
+  it('a closed scope ends what waits for another attempt, with why it has to', async () => {
+    const refuse = { mailFrom: () => ({ code: 451, text: '4.7.1 greylisted' }) };
+    await using inbox = await SmtpInbox.start({ refuse });
+    const scope = createFlowScope();
+    const waiting = run(settingsFor(inbox.url, { retry: { firstDelayMs: 50_000 } }), { scope });
+    await delay(300);
+    await scope[Symbol.asyncDispose]();
+    expect(await waiting).toMatchObject({ error: { code: 'SENDER_DEFERRED', retryable: true } });
   });
 
   it('a closed scope sends nothing more', async () => {

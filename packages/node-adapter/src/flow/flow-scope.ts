@@ -1,8 +1,10 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import {
   type BackgroundRunner,
   type Connection,
   type DuplicateStore,
   InProcessRunner,
+  longestTimerMs,
   MailError,
   type MailSender,
   MemoryDuplicateStore,
@@ -33,12 +35,17 @@ export interface FlowScope extends AsyncDisposable {
   sender(connection: Connection, variable?: string): MailSender;
   /** A sender with a session and a token of its own. Whoever asks for it disposes it. */
   unsharedSender(connection: Connection): MailSender;
+  /** Aborted when it closes, so that nothing waits for another attempt any more. */
+  readonly closing: AbortSignal;
   /** Closes the sessions that a variable of the flow holds, because it has left its scope. */
   closeVariable(name: string): Promise<void>;
 }
 
 /** Shared, so that a node without a scope of its own still knows what it sent before. */
 const processDuplicates = new MemoryDuplicateStore();
+
+/** How long closing waits for what is under way, in milliseconds. */
+const closeDeadlineMs = 30_000;
 
 /** Connections whose sessions and tokens are kept at once. */
 const mostSenders = 500;
@@ -74,6 +81,7 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
   const settlePending = async (): Promise<void> => {
     while (pending.size > 0) await Promise.allSettled(pending);
   };
+  const ending = new AbortController();
 
   return {
     options,
@@ -113,9 +121,16 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
       return createSender(connection, { ...options, auth: rest });
     },
     closeVariable: (name) => close(({ variable }) => variable === name),
+    closing: ending.signal,
     async [Symbol.asyncDispose]() {
-      await settlePending();
+      // As long as a sender would wait for what is under way. What waits for another attempt then fails as it did before.
+      const deadlineMs = Math.min(Math.max(0, options.closeDeadlineMs ?? closeDeadlineMs), longestTimerMs);
+      const late = new AbortController();
+      const given = delay(deadlineMs, undefined, { signal: late.signal }).catch(() => undefined);
+      await Promise.race([settlePending(), given]);
+      late.abort();
       closed = true;
+      ending.abort();
       await close(() => true);
     },
   };

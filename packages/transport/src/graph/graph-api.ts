@@ -30,6 +30,7 @@ export interface GraphApiOptions {
 
 /** Failures that happen before a request is on its way. */
 const beforeRequest = new Set([
+  'ADDRESS_REFUSED',
   'ECONNREFUSED',
   'ENOTFOUND',
   'EAI_AGAIN',

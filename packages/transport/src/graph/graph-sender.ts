@@ -1,13 +1,13 @@
 import { type AuthProvider, createAuthProvider } from '@flowpost/auth-providers';
 import {
   type Credential,
-  type EmailMessageInput,
   guardLogger,
   isMailError,
   type Logger,
   MailError,
   type MailSender,
   type Microsoft365Connection,
+  type OutgoingMessage,
   parseAddresses,
   parseMessage,
   revealSecret,
@@ -73,11 +73,11 @@ export class GraphSender implements MailSender {
     this.#rate = new RateLimit(messagesPerMinute, 60_000, options.clock ?? systemClock);
   }
 
-  send(input: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
+  send(input: OutgoingMessage, options: SendOptions = {}): Promise<SendReceipt> {
     return this.#inFlight.run(options, (signal) => this.#send(input, options, signal));
   }
 
-  async #send(input: EmailMessageInput, options: SendOptions, signal: AbortSignal): Promise<SendReceipt> {
+  async #send(input: OutgoingMessage, options: SendOptions, signal: AbortSignal): Promise<SendReceipt> {
     if (options.requireTls) {
       throw new MailError(
         'REQUIRETLS_NOT_OFFERED',
@@ -145,7 +145,7 @@ export class GraphSender implements MailSender {
   }
 
   async #deliver(
-    message: EmailMessageInput,
+    message: OutgoingMessage,
     mime: Buffer,
     attachments: Parameters<DraftDelivery['prepare']>[1] | undefined,
     options: SendOptions,
@@ -157,12 +157,12 @@ export class GraphSender implements MailSender {
   }
 
   async #api(
-    message: EmailMessageInput,
+    message: OutgoingMessage,
     signal: AbortSignal | undefined,
     options: SendOptions,
   ): Promise<GraphApi> {
     const { objectId, graphBaseUrl: baseUrl = graphBaseUrl } = this.#connection;
-    const [from] = parseAddresses(message.sender ?? message.from);
+    const [from] = parseAddresses(message.sender ?? message.from ?? []);
     const user =
       objectId === undefined ? (from?.address ?? '') : await revealSecret(objectId, this.#options.secretBox);
     const { fetch = globalThis.fetch } = this.#options.auth ?? {};

@@ -1,10 +1,5 @@
 import { createHash, hash } from 'node:crypto';
-import {
-  type AddressInput,
-  type EmailMessageInput,
-  emailMessageSchema,
-  parseAddresses,
-} from '@flowpost/core';
+import { type AddressInput, emailMessageSchema, type OutgoingMessage, parseAddresses } from '@flowpost/core';
 
 /** A mailbox written in one way. */
 function mailbox({ name = '', address }: { readonly name?: string; readonly address: string }): string {
@@ -38,17 +33,30 @@ function list(values: readonly unknown[]): string {
   return `[${items}]`;
 }
 
+/** What counts as not given: as its default is. */
+const isDefault = (name: string, value: unknown): boolean =>
+  value === undefined || (name === 'subject' && value === '') || (Array.isArray(value) && value.length === 0);
+
 function fieldsOf(value: Readonly<Record<string, unknown>>, names: readonly string[]): string {
   let fields = '';
   for (const name of names) {
     const one = value[name];
-    if (one !== undefined) fields += canonical(name) + canonical(one);
+    if (!isDefault(name, one)) fields += canonical(name) + canonical(one);
   }
   return fields;
 }
 
-/** Recipients are compared in a way of their own; what differs each time is not compared. */
-const apart: ReadonlySet<string> = new Set(['to', 'cc', 'bcc', 'messageId', 'date']);
+/** Names of header fields are the same in any case (RFC 5322 section 1.2.2). */
+function headerFields(headers: OutgoingMessage['headers']): string {
+  if (!headers) return '';
+  const fields = Object.entries(headers).map(([name, value]) => canonical([name.toLowerCase(), value]));
+  return fields.sort().join('');
+}
+
+/** Who writes and who gets it is compared in a way of its own; what differs each time is not compared. */
+const apart: ReadonlySet<string> = new Set(
+  'to cc bcc from sender replyTo headers priority messageId date'.split(' '),
+);
 const compared = Object.keys(emailMessageSchema.shape)
   .filter((name) => !apart.has(name))
   .sort();
@@ -60,7 +68,9 @@ const compared = Object.keys(emailMessageSchema.shape)
  * @param beside what counts too, such as who sends it.
  * @throws MailError `ADDRESS_INVALID`.
  */
-export function contentHash(message: EmailMessageInput, beside: readonly string[] = []): string {
-  const recipients = `[${mailboxes(message.to)}${mailboxes(message.cc)}${mailboxes(message.bcc)}]`;
-  return hash('sha256', `${recipients}{${fieldsOf(message, compared)}}${list(beside)}`, 'base64url');
+export function contentHash(message: OutgoingMessage, beside: readonly string[] = []): string {
+  const { from, sender, replyTo, to, cc, bcc, headers, priority = 'normal' } = message;
+  const people = [to, cc, bcc, from, sender, replyTo].map(mailboxes).join('');
+  const fields = `${headerFields(headers)}{${fieldsOf(message, compared)}}`;
+  return hash('sha256', `[${people}]${priority}${fields}${list(beside)}`, 'base64url');
 }

@@ -3,15 +3,16 @@ import {
   type DuplicateStore,
   type EmailMessageInput,
   isMailError,
-  longestTimerMs,
   MailError,
   type MailSender,
+  type OutgoingMessage,
+  parseMessage,
   type SendOptions,
   type SendReceipt,
   systemClock,
 } from '@flowpost/core';
 import type { AttachmentPolicy } from '@flowpost/mime-attachments';
-import { untilAborted } from '../abortable.ts';
+import { untilAborted, withinTime } from '../abortable.ts';
 import { contentHash } from './content-hash.ts';
 import { pinAttachments } from './pinned-attachments.ts';
 
@@ -41,11 +42,14 @@ function sendingOf(store: DuplicateStore): Map<string, Promise<SendReceipt>> {
   return sending;
 }
 
-/** What ends the waiting: the caller, or the time allowed. */
-function endOf({ signal, timeoutMs }: SendOptions): AbortSignal | undefined {
-  if (timeoutMs === undefined) return signal;
-  const late = AbortSignal.timeout(Math.min(timeoutMs, longestTimerMs));
-  return signal ? AbortSignal.any([signal, late]) : late;
+/** Without knowing whether it was sent before nothing is sent; so it is safe to try again. */
+function notReserved(thrown: unknown): never {
+  if (isMailError(thrown)) throw thrown;
+  throw new MailError('STORAGE_UNAVAILABLE', 'What was sent before cannot be looked up.', {
+    retryable: true,
+    hint: 'The store of the duplicate guard failed. Nothing was sent; try again later.',
+    cause: thrown,
+  });
 }
 
 class DuplicateGuard implements MailSender {
@@ -59,15 +63,19 @@ class DuplicateGuard implements MailSender {
     this.#sending = sendingOf(options.store);
   }
 
-  async send(input: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
+  async send(input: OutgoingMessage, given: SendOptions = {}): Promise<SendReceipt> {
+    const options = withinTime(given);
     const { store, windowMs = 3_600_000, waitMs = 60_000, clock = systemClock, scope = '' } = this.#options;
-    const signal = endOf(options);
-    const pinned = input.attachments && (await pinAttachments(input, { ...this.#options, signal }));
-    const { message, digests } = pinned ?? { message: input, digests: [] };
-    const hash = contentHash(message, [scope, ...digests]);
+    const { signal } = options;
+    const { message, hash } = await this.#identify(input, scope, signal).catch((error) => {
+      if (isMailError(error)) throw error;
+      // From plain JavaScript anything may come; what is wrong with it is said in the usual way.
+      parseMessage(input as EmailMessageInput);
+      throw error;
+    });
     const key = this.#options.key ?? hash;
     for (let waited = 0; ; ) {
-      const reservation = await store.reserve(key, hash, windowMs);
+      const reservation = await store.reserve(key, hash, windowMs).catch(notReserved);
       if (reservation.state === 'reserved') {
         const sending = this.#sendAndRemember(key, reservation.token, message, options);
         this.#sending.set(key, sending);
@@ -106,10 +114,16 @@ class DuplicateGuard implements MailSender {
     }
   }
 
+  async #identify(input: OutgoingMessage, scope: string, signal: AbortSignal | undefined) {
+    const pinned = input.attachments && (await pinAttachments(input, { ...this.#options, signal }));
+    const { message, digests } = pinned ?? { message: input, digests: [] };
+    return { message, hash: contentHash(message, [scope, ...digests]) };
+  }
+
   async #sendAndRemember(
     key: string,
     token: string,
-    message: EmailMessageInput,
+    message: OutgoingMessage,
     options: SendOptions,
   ): Promise<SendReceipt> {
     const { store } = this.#options;

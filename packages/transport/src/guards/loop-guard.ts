@@ -1,9 +1,9 @@
 import {
   type AddressInput,
-  type EmailMessageInput,
   MailError,
   type MailSender,
   mailboxKey,
+  type OutgoingMessage,
   parseAddresses,
   type SendOptions,
   type SendReceipt,
@@ -82,7 +82,7 @@ class LoopGuard implements MailSender {
       ?.address;
   }
 
-  async send(message: EmailMessageInput, options?: SendOptions): Promise<SendReceipt> {
+  async send(message: OutgoingMessage, options?: SendOptions): Promise<SendReceipt> {
     const { to, cc, bcc } = message;
     const address = this.#among(to) ?? this.#among(cc) ?? this.#among(bcc);
     if (address !== undefined) {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { AttachmentInput, EmailMessageInput } from '@flowpost/core';
+import type { AttachmentInput, OutgoingMessage } from '@flowpost/core';
 import { type AttachmentPolicy, openAttachments } from '@flowpost/mime-attachments';
 
 /** Up to here, all together, attachments are kept in memory: about what the usual providers take in one message. */
@@ -12,9 +12,9 @@ const heldBytes = 25 * 1024 * 1024;
  * @throws MailError of category `attachment`.
  */
 export async function pinAttachments(
-  message: EmailMessageInput,
+  message: OutgoingMessage,
   options: { readonly attachments?: AttachmentPolicy | undefined; readonly signal?: AbortSignal | undefined },
-): Promise<{ readonly message: EmailMessageInput; readonly digests: readonly string[] }> {
+): Promise<{ readonly message: OutgoingMessage; readonly digests: readonly string[] }> {
   const { attachments = [] } = message;
   if (!attachments.some(({ kind }) => kind === 'file' || kind === 'url')) return { message, digests: [] };
   const digests: string[] = [];

@@ -1,14 +1,15 @@
 import {
   type Clock,
-  type EmailMessageInput,
   isMailError,
   type MailError,
   type MailSender,
+  type OutgoingMessage,
   type SendOptions,
   type SendReceipt,
   systemClock,
   toMailError,
 } from '@flowpost/core';
+import { withinTime } from '../abortable.ts';
 import { continuedReceipt, refusedForNow } from './partial-receipt.ts';
 
 export interface RetryOptions {
@@ -20,13 +21,15 @@ export interface RetryOptions {
   readonly longestDelayMs?: number | undefined;
   /** What to do when nobody knows whether the message was delivered. Default `hold`: nothing, so never twice. */
   readonly onDoubt?: 'hold' | 'resend' | undefined;
+  /** Ends waiting between attempts, as disposing the sender does: what failed last is thrown. */
+  readonly closing?: AbortSignal | undefined;
   readonly clock?: Clock | undefined;
   /** From 0 to 1, for jitter. */
   readonly random?: (() => number) | undefined;
 }
 
 /** What of a failed attempt the next one keeps, so that it is the same message (RFC 5322 section 3.6.4). */
-function sameMessage(message: EmailMessageInput, { details }: MailError): EmailMessageInput {
+function sameMessage(message: OutgoingMessage, { details }: MailError): OutgoingMessage {
   const { messageId, date } = details;
   return {
     ...message,
@@ -38,18 +41,26 @@ function sameMessage(message: EmailMessageInput, { details }: MailError): EmailM
 class RetrySender implements MailSender {
   readonly #sender: MailSender;
   readonly #options: RetryOptions;
+  readonly #closed = new AbortController();
 
   constructor(sender: MailSender, options: RetryOptions) {
     this.#sender = sender;
     this.#options = options;
   }
 
-  async send(message: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
+  async send(message: OutgoingMessage, given: SendOptions = {}): Promise<SendReceipt> {
+    // The time allowed is for all attempts together.
+    const options = withinTime(given);
+    const ends = [options.signal, this.#options.closing, this.#closed.signal].filter(
+      (one) => one !== undefined,
+    );
     const { attempts = 3, clock = systemClock } = this.#options;
     const begunAt = clock.now();
     let current = message;
     /** Once it may have been delivered, no later failure makes that untrue. */
     let doubt: MailError | undefined;
+    /** Why the last attempt failed. */
+    let last: unknown;
     /** What earlier attempts delivered, when it was not to all. */
     let delivered: SendReceipt | undefined;
     for (let attempt = 1; ; attempt++) {
@@ -64,17 +75,21 @@ class RetrySender implements MailSender {
         const date = message.date ?? new Date(begunAt);
         current = { ...current, messageId: receipt.messageId, date };
       } catch (error) {
-        failure = error;
+        const isClosed = isMailError(error) && error.code === 'SENDER_CLOSED';
+        // Closed while it waited to try again: why the last attempt failed says more.
+        failure = isClosed && last !== undefined ? last : error;
+        last = failure;
         if (delivered && isMailError(error)) delivered = continuedReceipt(delivered, left, error);
         if (isMailError(error) && error.inDoubt) doubt ??= error;
         // What is in doubt is sent again once at least, when that was asked for.
         const most = isMailError(error) && error.inDoubt ? Math.max(2, attempts) : attempts;
-        delayMs = isMailError(error) && attempt < most ? this.#delay(error, attempt) : undefined;
-        if (delayMs === undefined) return this.#end(error, doubt, delivered, attempt);
+        const mayGoOn = attempt < most && !isClosed && !options.signal?.aborted;
+        delayMs = isMailError(error) && mayGoOn ? this.#delay(error, attempt) : undefined;
+        if (delayMs === undefined) return this.#end(failure, doubt, delivered, attempt);
         if (!delivered) current = sameMessage(current, error as MailError);
       }
       // A caller who gives up in between gets what there is, which is more than that it was cancelled.
-      const waited = await clock.sleep(delayMs, options.signal).then(
+      const waited = await clock.sleep(delayMs, AbortSignal.any(ends)).then(
         () => true,
         () => false,
       );
@@ -115,6 +130,7 @@ class RetrySender implements MailSender {
   }
 
   [Symbol.asyncDispose](): PromiseLike<void> {
+    this.#closed.abort();
     return this.#sender[Symbol.asyncDispose]();
   }
 }

@@ -1,8 +1,8 @@
 import {
-  type EmailMessageInput,
   formatAddress,
   MailError,
   type MailSender,
+  type OutgoingMessage,
   parseAddresses,
   type Sandbox,
   type SendOptions,
@@ -17,9 +17,9 @@ const domainOf = (address: string): string => address.slice(address.lastIndexOf(
  * @throws MailError `RECIPIENT_NOT_ALLOWED` when a recipient is outside of them; then nobody gets it.
  */
 export function applySandbox(
-  message: EmailMessageInput,
+  message: OutgoingMessage,
   { redirectTo, allowDomains = [] }: Sandbox,
-): EmailMessageInput {
+): OutgoingMessage {
   const recipients = parseAddresses([message.to ?? [], message.cc ?? [], message.bcc ?? []]);
   // Without recipients there is nothing to redirect; the sender says so.
   if (redirectTo && recipients.length > 0) {
@@ -45,7 +45,7 @@ class SandboxSender implements MailSender {
     this.#sandbox = sandbox;
   }
 
-  async send(message: EmailMessageInput, options?: SendOptions): Promise<SendReceipt> {
+  async send(message: OutgoingMessage, options?: SendOptions): Promise<SendReceipt> {
     return this.#sender.send(applySandbox(message, this.#sandbox), options);
   }
 

@@ -147,10 +147,12 @@ describe('LMTP', () => {
 
   it('a no for all is a failure that names them', async () => {
     const { outcome } = await deliver({ 'b@x.org': '552 5.2.2 full', 'c@x.org': '452 4.2.2 full' });
+    // One of them may have it later.
     expect(outcome).toMatchObject({
-      code: 'MESSAGE_REFUSED',
-      inDoubt: false,
+      ...{ code: 'MESSAGE_DEFERRED', retryable: true, inDoubt: false },
       details: { rejected: { length: 2 } },
     });
+    const final = await deliver({ 'b@x.org': '552 5.2.2 full', 'c@x.org': '550 5.1.1 gone' });
+    expect(final.outcome).toMatchObject({ code: 'MESSAGE_REFUSED', retryable: false, inDoubt: false });
   });
 });

@@ -8,7 +8,6 @@ import {
 import {
   type Clock,
   type Credential,
-  type EmailMessageInput,
   guardLogger,
   isMailError,
   type Logger,
@@ -16,6 +15,7 @@ import {
   type Lookup,
   MailError,
   type MailSender,
+  type OutgoingMessage,
   resolveTlsMode,
   type SendOptions,
   type SendReceipt,
@@ -165,11 +165,11 @@ export class SmtpSender implements MailSender {
     return session;
   }
 
-  send(input: EmailMessageInput, options: SendOptions = {}): Promise<SendReceipt> {
+  send(input: OutgoingMessage, options: SendOptions = {}): Promise<SendReceipt> {
     return this.#inFlight.run(options, (signal) => this.#send(input, options, signal));
   }
 
-  async #send(input: EmailMessageInput, options: SendOptions, signal: AbortSignal): Promise<SendReceipt> {
+  async #send(input: OutgoingMessage, options: SendOptions, signal: AbortSignal): Promise<SendReceipt> {
     const { closeSession = false, onPartial = 'accept' } = options;
     const request = { signal, transcript: options.transcript };
     const times = { start: performance.now(), composed: 0, borrowed: 0 };

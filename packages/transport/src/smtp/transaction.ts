@@ -180,9 +180,10 @@ export class Transaction {
     if (this.#accepted.length > 0 && this.#options.onPartial === 'accept') return;
     this.canContinue = canContinue;
     this.isBelieved = true;
-    // One final refusal makes it final; a later attempt would meet it again.
-    const worst = rejected.find((one) => !isRefusedForNow(one)) ?? rejected[0];
-    const { code = 0, reply: text = '' } = worst ?? {};
+    // Where all must be taken one final refusal is final; otherwise a later attempt is for those who were put off.
+    const needsAll = this.#options.onPartial !== 'accept';
+    const decisive = rejected.find((one) => isRefusedForNow(one) !== needsAll) ?? rejected[0];
+    const { code = 0, reply: text = '' } = decisive ?? {};
     const reply = { ...parseReply(text), code: code === 552 ? 452 : code, text };
     throw refusal('recipients', 'envelope', reply, { rejected });
   }
@@ -259,8 +260,8 @@ export class Transaction {
     }
     if (accepted.length === 0) {
       const rejected = lmtp ? { rejected: this.#rejected } : {};
-      const final = refused.find(({ code }) => code >= 500) ?? refused[0];
-      throw refusal('message', 'confirm', final as SmtpReply, rejected);
+      const decisive = refused.find(({ code }) => code < 500) ?? refused[0];
+      throw refusal('message', 'confirm', decisive as SmtpReply, rejected);
     }
     const response = replies.find(isPositive)?.text ?? '';
     const serverMessageId = serverId(response);
