@@ -75,7 +75,9 @@ function readEntries(input: unknown, depth = 0): ParsedEntry[] {
     );
   }
   if (typeof input === 'object' && input !== null && 'address' in input) {
-    const { address, name } = input as { address: unknown; name?: unknown };
+    const { address, name: given } = input as { address: unknown; name?: unknown };
+    // Out of a flow a name can be a number.
+    const name = typeof given === 'number' ? String(given) : given;
     if (typeof address === 'string' && (name === undefined || name === null || typeof name === 'string')) {
       return [readMailbox(address.trim(), name ?? undefined)];
     }

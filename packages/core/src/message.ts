@@ -31,6 +31,17 @@ const messageId = headerTokenSchema(
   'a message id in angle brackets, as in <id@example.com>',
 );
 
+/** Ids of others' messages, which are what they are. */
+const foreignId = headerTokenSchema(
+  /^<[!-;=?-~]{1,900}>$/,
+  'a message id in angle brackets, as in <id@example.com>',
+);
+/** Several in one text, as a header field holds them (RFC 5322 section 3.6.4). */
+const foreignIds = z
+  .string()
+  .transform((text) => text.trim().split(/\s+/).filter(Boolean))
+  .pipe(z.array(foreignId));
+
 /** Years a mail program can show. */
 const dateSchema = z
   .union([z.date(), z.iso.datetime({ offset: true }).transform((text) => new Date(text))])
@@ -87,8 +98,10 @@ export const emailMessageSchema = z.strictObject({
   messageId: messageId.optional(),
   /** Default: now. */
   date: dateSchema.optional(),
-  inReplyTo: messageId.optional(),
-  references: z.array(messageId).optional(),
+  /** The Message-ID of the message this one answers. */
+  inReplyTo: foreignId.optional(),
+  /** Those of the messages before it: a list, or the text of that message's own References field. */
+  references: z.union([z.array(foreignId), foreignIds]).optional(),
   calendar: calendarSchema.optional(),
   unsubscribe: unsubscribeSchema.optional(),
   /** RFC 3834: what made this message, when not a person. */

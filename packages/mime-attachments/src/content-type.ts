@@ -6,6 +6,10 @@ export const octetStream = 'application/octet-stream';
 /** As many first bytes as the formats' signatures need. */
 export const sampleBytes = 4_100;
 
+/** Splits what semicolons separate, where they do not stand in quotes. */
+export const splitParameters = (text: string): string[] =>
+  text.split(/;(?=(?:[^"]*"[^"]*")*[^"]*$)/).map((part) => part.trim());
+
 /** Longer is none, and would take time with the square of its length. In characters. */
 const longestType = 2_000;
 
@@ -14,7 +18,7 @@ const longestType = 2_000;
  */
 export function declaredType(text: string): string | undefined {
   if (text.length > longestType) return undefined;
-  const [type = '', ...parameters] = text.split(/;(?=(?:[^"]*"[^"]*")*[^"]*$)/).map((part) => part.trim());
+  const [type = '', ...parameters] = splitParameters(text);
   const kept = parameters.filter((one) => !/^name\b/i.test(one) && isMediaType(`text/plain;${one}`));
   const whole = [type, ...kept].join('; ');
   return isMediaType(whole) ? whole : undefined;

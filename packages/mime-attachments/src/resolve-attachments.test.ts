@@ -179,6 +179,7 @@ it.each([
   [{ kind: 'url', url: 'data:,hi' }, 'text/plain'],
   [{ kind: 'url', url: 'data:image/gif;base64,R0lGODlh', filename: 'a.txt' }, 'image/gif'],
   [{ kind: 'url', url: 'data:;charset=utf-8,hi' }, 'text/plain; charset=utf-8'],
+  [{ kind: 'url', url: 'data:application/pdf;filename="a;b.pdf";base64,aGk=' }, 'application/pdf'],
 ] as const)('%j has the type %s', async (attachment, contentType) => {
   expect(await resolve(attachment)).toMatchObject({ contentType });
 });
@@ -202,6 +203,12 @@ describe('data URLs', () => {
     ['DATA:text/csv;name=list.csv;BASE64,aGk', 'hi', 'list.csv'],
     ['data:text/csv;filename="a%20b.csv",x', 'x', 'a b.csv'],
     ['data:text/plain,100%', '100%', undefined],
+    ['data:application/pdf;filename="a;b, c.pdf";base64,aGk=', 'hi', 'a;b, c.pdf'],
+    ["data:text/plain;name*=utf-8''%C3%A4.txt,x", 'x', 'ä.txt'],
+    ["data:text/plain;name=a.txt;name*=UTF-8'de'%C3%A4.txt,x", 'x', 'ä.txt'],
+    ['data:application/json;base64,e30=#frag', '{}', undefined],
+    ['data:image/svg+xml,<a b="#c,d"/>', '<a b="#c,d"/>', undefined],
+    ['data:text/plain;a="b,c', 'c', undefined],
   ])('%s', async (url, expected, filename) => {
     expect(await resolve({ kind: 'url', url })).toMatchObject({
       content: Buffer.from(expected),

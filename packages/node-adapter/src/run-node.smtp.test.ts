@@ -92,6 +92,42 @@ describe('send-email', () => {
     expect(inbox.messages).toHaveLength(4);
   });
 
+  it('takes fields within fields as forms and the flow hand them over', async () => {
+    await using inbox = await SmtpInbox.start();
+    const settings = {
+      connection: { host: '127.0.0.1', port: `${inbox.port}`, auth: null, service: '', tls: '' },
+      from: 'a@x.org',
+      to: { name: 4711, address: 'b@x.org' },
+      subject: 'Hi',
+      text: 'x',
+      headers: { 'X-Order': '{{ input.n }}', 'X-Both': ['{{ input.n }}', 'b'] },
+      attachments: [
+        {
+          kind: 'text',
+          content: '{{ input.n }}',
+          filename: '{{ input.n }}',
+          contentType: '',
+          contentId: null,
+        },
+        { kind: 'text', content: '', filename: 'empty.txt' },
+      ],
+      ...{ unsubscribe: { url: 'https://x.org/u', mailto: '' }, retry: { attempts: '', firstDelayMs: '5' } },
+      ...{ store: { target: '', key: '' }, dsn: { notify: '', return: '' } },
+      ...{ sandbox: { redirectTo: 'q@x.org', allowDomains: '' } },
+      ...{ inReplyTo: '<20260101.123@>', references: ' <a@x>\r\n\t<q@b@x> <abc>' },
+    };
+    const outcome = await runNode(sendEmailNode, settings, { flow: parseFlowData({ input: { n: 4711 } }) });
+    expect(outcome).toMatchObject({ receipt: { status: 'sent' } });
+    const [mail] = inbox.messages;
+    expect(mail?.raw.toString()).toMatch(/^X-Order: 4711\r$/m);
+    expect(mail?.raw.toString()).toMatch(/^In-Reply-To: <20260101\.123@>\r$/m);
+    expect(mail?.raw.toString()).toMatch(/^References: <a@x> <q@b@x> <abc>\r$/m);
+    expect(mail?.attachments.map(({ filename, content }) => [filename, content.length])).toEqual([
+      ['4711', 4],
+      ['empty.txt', 0],
+    ]);
+  });
+
   it.each([
     [true, 'halt'],
     [false, 'continue'],

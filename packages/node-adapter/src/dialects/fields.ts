@@ -84,11 +84,42 @@ export function choice<
   return (otherwise === undefined ? schema.optional() : schema.prefault(otherwise)) as never;
 }
 
+const isPlain = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;
+
+/**
+ * An object as forms and the flow hand it over: a field left empty is not given, and the others are read by name.
+ *
+ * @param readers what becomes of single fields; those whose empty text is text have one too.
+ * @param options.mayBeAbsent whether an object with nothing in it is a field left empty itself.
+ */
+export function asObject(
+  readers: Readonly<Record<string, (value: unknown) => unknown>> = {},
+  {
+    keeps = [],
+    mayBeAbsent = false,
+  }: { readonly keeps?: readonly string[]; readonly mayBeAbsent?: boolean } = {},
+): (value: unknown) => unknown {
+  return (value) => {
+    if (!isPlain(value)) return value;
+    const read: Record<string, unknown> = {};
+    let isSame = true;
+    for (const [name, one] of Object.entries(value)) {
+      const isLeftEmpty = isBlank(one) && !keeps.includes(name);
+      const meant = !isLeftEmpty && Object.hasOwn(readers, name) ? readers[name]?.(one) : one;
+      if (!isLeftEmpty) read[name] = meant;
+      if (isLeftEmpty || meant !== one) isSame = false;
+    }
+    if (mayBeAbsent && Object.values(read).every((one) => one === undefined)) return undefined;
+    // Who knows an object by itself finds it again.
+    return isSame ? value : read;
+  };
+}
+
 export const isFilledIn = (value: unknown): boolean => !isBlank(value) && value !== undefined;
 
 /** The fields of an object that are filled in. */
 export function filledIn(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype)
-    return value;
+  if (!isPlain(value)) return value;
   return Object.fromEntries(Object.entries(value).filter(([, one]) => isFilledIn(one)));
 }

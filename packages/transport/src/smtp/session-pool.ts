@@ -252,6 +252,11 @@ export class SessionPool {
   /** Closes every session that is not lent; one that is lent closes when it is given back. */
   async close(): Promise<void> {
     this.#closed = true;
+    await this.closeParked();
+  }
+
+  /** Closes the sessions that nobody uses. */
+  async closeParked(): Promise<void> {
     const closing: Promise<void>[] = [];
     for (let session = this.#unpark(); session; session = this.#unpark()) closing.push(session.close());
     await Promise.all(closing);

@@ -343,8 +343,14 @@ describe('sessions', () => {
   it('[CTX-22] Close Session true closes the session after the e-mail was sent', async () => {
     await using inbox = await SmtpInbox.start({ users });
     await using scope = scopeFor();
-    await run(step({ CloseSession: true }), { variables: { details: details(inbox.port) } }, scope);
+    const flow = { variables: { details: details(inbox.port) } };
+    await run(step({ CloseSession: true }), flow, scope);
     expect(inbox.messages).toHaveLength(1);
+    await expect.poll(() => inbox.openConnections).toBe(0);
+    // All of them, when steps side by side have opened several.
+    await Promise.all([1, 2, 3].map(() => run(step(), flow, scope)));
+    expect(inbox.openConnections).toBeGreaterThan(1);
+    await run(step({ CloseSession: true }), flow, scope);
     await expect.poll(() => inbox.openConnections).toBe(0);
   });
 

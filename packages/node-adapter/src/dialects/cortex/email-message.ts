@@ -7,12 +7,12 @@ import {
 } from '@flowpost/core';
 import { z } from 'zod';
 import type { NodeDefinition } from '../../node.ts';
-import { flowText, leftEmpty } from '../fields.ts';
+import { flowText, leftEmpty, optionalText } from '../fields.ts';
 import { enumeration, notNull, report, text } from './properties.ts';
 
 /** `EmailAddress`: RFC 5321 decides what an address is. */
 const emailAddress = z
-  .strictObject({ Name: z.string().nullish(), Address: text() })
+  .strictObject({ Name: optionalText, Address: text() })
   .transform(({ Name, Address }, context): EmailAddress => {
     try {
       const [mailbox] = parseAddresses({ address: Address, name: Name });

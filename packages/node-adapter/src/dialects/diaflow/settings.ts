@@ -1,6 +1,6 @@
 import { addressListSchema, hostSchema, singleAddressSchema, tlsOptionsSchema } from '@flowpost/core';
 import { z } from 'zod';
-import { asNumber, choice, encryptable, flowText, leftEmpty, optionalText } from '../fields.ts';
+import { asNumber, asText, choice, encryptable, flowText, leftEmpty, optionalText } from '../fields.ts';
 
 /** What JSON makes of bytes in Node. */
 function asBytes(value: unknown): unknown {
@@ -13,6 +13,9 @@ const bytes = z.preprocess(asBytes, z.instanceof(Uint8Array)) as unknown as z.Zo
   Uint8Array
 >;
 
+/** A number is the text of it; what is missing stays so. */
+const writtenOut = (value: unknown): unknown => (value === null ? value : asText(value));
+
 /** A file as earlier steps hand it on. */
 const fileSchema = z.union(
   [
@@ -22,11 +25,14 @@ const fileSchema = z.union(
       path: leftEmpty(z.string()),
       url: leftEmpty(z.string()),
       /** Bytes, Base64, or plain text; empty text is an empty file, where nothing else says what the file is. */
-      content: z.union([z.string(), bytes]).nullish(),
+      content: z.preprocess(writtenOut, z.union([z.string(), bytes]).nullish()) as unknown as z.ZodType<
+        string | Uint8Array | null | undefined,
+        string | number | Uint8Array | null | undefined
+      >,
       /** What a content that is text is; left out, Base64 when it can be and makes sense as that. */
       encoding: choice(['base64', 'text'], undefined),
-      filename: leftEmpty(z.string()),
-      name: leftEmpty(z.string()),
+      filename: optionalText,
+      name: optionalText,
       contentType: leftEmpty(z.string()),
     }),
   ],

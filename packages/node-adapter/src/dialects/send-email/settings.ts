@@ -6,7 +6,7 @@ import {
   singleAddressSchema,
 } from '@flowpost/core';
 import { z } from 'zod';
-import { asChoice, asFlag, asNumber, asText, isBlank } from '../fields.ts';
+import { asChoice, asFlag, asNumber, asObject, asText, isBlank } from '../fields.ts';
 
 const fields = z.strictObject({
   connection: connectionSchema,
@@ -26,10 +26,24 @@ const mayBeEmpty = [
 ];
 type MayBeEmpty = (typeof mayBeEmpty)[number];
 
-const asNumbers = (value: unknown): unknown =>
-  typeof value === 'object' && value !== null
-    ? Object.fromEntries(Object.entries(value).map(([key, one]) => [key, asNumber(one)]))
+const asNumbers = (names: readonly string[]) =>
+  asObject(Object.fromEntries(names.map((name) => [name, asNumber])));
+
+const readAttachment = asObject(
+  { filename: asText, content: asText, contentType: asText, contentId: asText },
+  // An empty file is one.
+  { keeps: ['content', 'raw'] },
+);
+const readHeaders = (value: unknown): unknown =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? Object.fromEntries(
+        Object.entries(value).map(([name, one]) => [
+          name,
+          Array.isArray(one) ? one.map(asText) : asText(one),
+        ]),
+      )
     : value;
+const readConnection = asObject({ port: asNumber });
 
 /** Fields that forms and the flow hand over as text, or as a number where text is meant. */
 const readers = new Map<string, (value: unknown) => unknown>([
@@ -39,7 +53,11 @@ const readers = new Map<string, (value: unknown) => unknown>([
   ),
   ...['duplicateWindowMs', 'timeoutMs'].map((name) => [name, asNumber] as const),
   ...['priority', 'onPartial', 'onDoubt'].map((name) => [name, asChoice] as const),
-  ['retry', asNumbers],
+  ['retry', asNumbers(['attempts', 'firstDelayMs', 'longestDelayMs'])],
+  ['attachments', (value) => (Array.isArray(value) ? value.map(readAttachment) : value)],
+  ['headers', readHeaders],
+  ...['unsubscribe', 'store', 'dsn'].map((name) => [name, asObject({}, { mayBeAbsent: true })] as const),
+  ['sandbox', asObject()],
 ]);
 
 /** Forms hand over empty text, or null, for a field left empty, and text for what is none. */
@@ -50,9 +68,12 @@ function asMeant(settings: unknown): unknown {
   for (const name of mayBeEmpty) {
     const value = given[name];
     if (value === undefined) continue;
-    const meant = isBlank(value) ? undefined : (readers.get(name)?.(value) ?? value);
+    const read = readers.get(name);
+    const meant = isBlank(value) ? undefined : read ? read(value) : value;
     if (meant !== value) changed[name] = meant;
   }
+  const connection = readConnection(given.connection);
+  if (connection !== given.connection) changed.connection = connection;
   return Object.keys(changed).length === 0 ? settings : { ...given, ...changed };
 }
 
