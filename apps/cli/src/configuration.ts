@@ -67,7 +67,7 @@ async function readConfiguration(path: string): Promise<Configuration> {
 
 /** In the form of the user's own file, or nothing but connections by their names. */
 async function readProject(path: string): Promise<Configuration> {
-  const document = await readJson(path);
+  const document = await readDocument(path);
   if (isRecord(document)) {
     if (isRecord(document.connections)) return { ...(await readConfiguration(path)), mayRunCommands: false };
     return { path, connections: document, mayRunCommands: false };

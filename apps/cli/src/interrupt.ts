@@ -3,6 +3,9 @@ import { say } from './output.ts';
 /** What a shell says of a process that ended by SIGINT. */
 const interrupted = 130;
 
+/** How long what is still under way has to end after its outcome is known, in milliseconds. */
+const graceMs = 1_000;
+
 /**
  * A signal for whatever is under way, that Ctrl-C and SIGTERM give: it ends as it should, and can say what became of it. Whoever
  * presses twice does not want to wait for that.
@@ -17,6 +20,8 @@ export function untilInterrupted(): AbortSignal & Disposable {
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, stop);
   return Object.assign(controller.signal, {
     [Symbol.dispose]() {
+      // What was told to end and does not, such as a request for a token that others might have waited for, is not waited for.
+      if (controller.signal.aborted) setTimeout(() => process.exit(), graceMs).unref();
       for (const name of ['SIGINT', 'SIGTERM'] as const) process.off(name, stop);
     },
   });

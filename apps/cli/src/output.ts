@@ -40,14 +40,15 @@ export function sayReceipt(receipt: SendReceipt): void {
 const stepColours = { ok: 32, failed: 31, skipped: 90 } as const;
 
 /** One line a step, and what to do below it. */
-export function sayStep({ step, status, ms, message, hint }: VerifyStep): void {
+export function sayStep({ step, status, ms, message, hint, error }: VerifyStep): void {
   const time = status === 'skipped' ? '' : `${ms} ms`;
   const kind = status === 'failed' ? 'error' : 'news';
   say(
     `${paint(stepColours[status], status.padEnd(7))}  ${step.padEnd(6)}  ${time.padStart(8)}  ${message}`,
     kind,
   );
-  if (hint !== undefined) say(`${' '.repeat(27)}${hint}`, kind);
+  for (const line of hint === undefined ? [] : [forReading(hint), ...(error ? detailLines(error) : [])])
+    say(`${' '.repeat(27)}${line}`, kind);
 }
 
 /** The dialogue with the server, for people who want to see it. */
@@ -66,21 +67,55 @@ interface ShownDetails {
   readonly known?: unknown;
   readonly rejected?: unknown;
   readonly keyId?: unknown;
+  readonly issues?: unknown;
+  readonly [name: string]: unknown;
 }
 
+/** Details that hints name, and what they are called here. */
+const named: Readonly<Record<string, string>> = {
+  certificateNames: 'the certificate is for',
+  offered: 'offered',
+  usable: 'usable',
+  permission: 'permission',
+  missing: 'missing',
+  limitBytes: 'the limit, in bytes',
+  path: 'path',
+  field: 'field',
+  reason: 'reason',
+};
+
 /** What a hint refers to, as far as the message does not say it. */
-function* detailLines({ details, inDoubt, message }: MailErrorJson): Generator<string, void, undefined> {
-  const { messageId, known, rejected, keyId } = (details ?? {}) as ShownDetails;
+function* detailLines({
+  details,
+  inDoubt,
+  message,
+  hint,
+}: MailErrorJson): Generator<string, void, undefined> {
+  const { messageId, known, rejected, keyId, retryAfterMs, ...others } = (details ?? {}) as ShownDetails;
   if (inDoubt && typeof messageId === 'string') yield `Message-ID: ${messageId}`;
   if (Array.isArray(known) && known.length > 0) yield `known: ${known.join(', ')}`;
   if (typeof keyId === 'string') yield `key: ${keyId}, to be among those of FLOWPOST_KEYS`;
+  if (typeof retryAfterMs === 'number') yield `not before: ${Math.ceil(retryAfterMs / 1_000)} s from now`;
+  for (const [name, label] of Object.entries(named)) {
+    const value = [others[name] ?? []].flat().join(', ');
+    if (value !== '' && hint.includes(`details.${name}`) && !message.includes(value))
+      yield `${label}: ${value}`;
+  }
   for (const { address, reply } of Array.isArray(rejected) ? rejected : [])
-    if (!message.includes(address)) yield `refused: ${address} (${reply})`;
+    if (!message.includes(String(address))) yield `refused: ${address} (${reply})`;
 }
+
+/** A hint for people, who see what it names below it. */
+const forReading = (hint: string): string => hint.replace(/\bdetails\.(?=\w)/g, '');
 
 export function sayError(error: MailErrorJson): void {
   const { code, phase, message, hint, inDoubt } = error;
   const label = paint(31, inDoubt ? 'In doubt' : 'Not sent');
-  const lines = [`${label}: ${message}`, hint, ...detailLines(error), `(${code}, phase ${phase})`];
+  const lines = [
+    `${label}: ${message}`,
+    forReading(hint),
+    ...detailLines(error),
+    `(${code}, phase ${phase})`,
+  ];
   say(lines.join('\n  '), 'error');
 }

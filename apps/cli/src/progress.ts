@@ -67,7 +67,7 @@ export class Progress implements Disposable {
     const bar = fraction === undefined ? '' : `[${'#'.repeat(filled)}${'.'.repeat(width - filled)}] `;
     const left =
       known && fraction < 1 && seconds > 1 ? `, ${duration((seconds / fraction) * (1 - fraction))} left` : '';
-    const line = `${bar}${text}${left}`.slice(0, (process.stderr.columns ?? 80) - 1);
+    const line = `${bar}${text}${left}`.slice(0, (process.stderr.columns || 80) - 1);
     process.stderr.write(`${clearLine}${line}`);
     drawn = true;
   }

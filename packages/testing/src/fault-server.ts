@@ -21,8 +21,17 @@ export interface FaultServerOptions {
   /** Default 0: any free port. */
   readonly port?: number;
   /** Told of every complete message. */
-  readonly onMessage?: (message: string) => void;
+  readonly onMessage?: (message: string, envelope: FaultEnvelope) => void;
 }
+
+/** Who a message was from, and for whom it was taken. */
+export interface FaultEnvelope {
+  readonly from: string;
+  readonly to: readonly string[];
+}
+
+/** The address in `MAIL FROM:<...>` and `RCPT TO:<...>`. */
+const pathIn = (line: string): string => /<([^>]*)>/.exec(line)?.[1] ?? '';
 
 const replies: Readonly<Record<FaultStage, string>> = {
   greeting: '220 fault server',
@@ -73,9 +82,9 @@ export class FaultServer implements AsyncDisposable {
   }
 
   /** Takes a complete message. */
-  keep(message: string): void {
+  keep(message: string, envelope: FaultEnvelope): void {
     this.messages.push(message);
-    this.#options.onMessage?.(message);
+    this.#options.onMessage?.(message, envelope);
   }
 
   get port(): number {
@@ -98,7 +107,8 @@ class Dialogue {
   #pending: Buffer = Buffer.alloc(0);
   /** How much of a message was looked at; undefined between messages. */
   #seen: number | undefined;
-  #recipients = 0;
+  #from = '';
+  #recipients: string[] = [];
   #secure = false;
   #dead = false;
   /** Replies are written one after another, however slowly. */
@@ -150,7 +160,8 @@ class Dialogue {
     const body = this.#pending.toString('utf8', 0, end - '.\r\n'.length);
     this.#pending = this.#pending.subarray(end);
     this.#seen = undefined;
-    this.#answer('dot', undefined, () => this.#recipients > 0 && this.#server.keep(body));
+    const envelope = { from: this.#from, to: this.#recipients };
+    this.#answer('dot', undefined, () => this.#recipients.length > 0 && this.#server.keep(body, envelope));
     return true;
   }
 
@@ -162,10 +173,11 @@ class Dialogue {
     } else if (verb === 'STAR') this.#startTls();
     else if (verb === 'AUTH') this.#answer('auth');
     else if (verb === 'MAIL') {
-      this.#recipients = 0;
+      this.#from = pathIn(line);
+      this.#recipients = [];
       this.#answer('mail');
     } else if (verb === 'RCPT') {
-      if (this.#answer('rcpt')) this.#recipients++;
+      if (this.#answer('rcpt')) this.#recipients.push(pathIn(line));
     } else if (verb === 'DATA') {
       if (this.#answer('data')) this.#seen = 0;
     } else if (verb === 'QUIT') {

@@ -7,7 +7,7 @@ export {
   type TestCertificates,
 } from './certificates.ts';
 export { CuttingProxy, type CuttingProxyOptions } from './cutting-proxy.ts';
-export { FaultServer, type FaultServerOptions } from './fault-server.ts';
+export { type FaultEnvelope, FaultServer, type FaultServerOptions } from './fault-server.ts';
 export { type Fault, type FaultStage, faultStages, faults } from './faults.ts';
 export { GoogleTokenEndpoint, type GoogleTokenEndpointOptions } from './google-token-endpoint.ts';
 export {

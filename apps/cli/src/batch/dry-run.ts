@@ -15,7 +15,7 @@ export async function dryRun(values: BatchValues, limit: number): Promise<number
   const counts = { composed: 0, failed: 0 };
   let first: MailErrorJson | undefined;
   using _progress = new Progress(
-    () => ({ fraction: rows.fraction, text: `${counts.composed} composed` }),
+    () => ({ fraction: rows.fraction(number), text: `${counts.composed} composed` }),
     !values.quiet,
   );
   let number = 0;

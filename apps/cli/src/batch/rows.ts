@@ -66,7 +66,9 @@ export class Rows {
   readonly #path: string;
   readonly #format: RowFormat;
   readonly #size: number | undefined;
-  #read = 0;
+  /** Where the row that was handed out last ends, in bytes, and which one it was. */
+  #end = 0;
+  #count = 0;
   readonly #open = new Set<Readable>();
 
   private constructor(path: string, format: RowFormat, size: number | undefined) {
@@ -91,9 +93,20 @@ export class Rows {
     }
   }
 
-  /** How much of the file was read, from 0 to 1. */
-  get fraction(): number | undefined {
-    return this.#size === undefined || this.#size === 0 ? undefined : this.#read / this.#size;
+  /**
+   * How much of the file is done with, from 0 to 1.
+   *
+   * @param done how many of its rows are; others were read ahead.
+   */
+  fraction(done: number): number | undefined {
+    if (this.#size === undefined || this.#size === 0 || this.#count === 0) return undefined;
+    return (this.#end / this.#size) * Math.min(1, done / this.#count);
+  }
+
+  #handOut(row: Row, end: number): Row {
+    this.#end = end;
+    this.#count++;
+    return row;
   }
 
   /** Whether it can be read from the beginning again. */
@@ -108,11 +121,9 @@ export class Rows {
   }
 
   #stream(name: string): Readable {
-    this.#read = 0;
+    this.#end = 0;
+    this.#count = 0;
     const source: Readable = this.#path === '-' ? process.stdin : createReadStream(this.#path);
-    source.on('data', (chunk) => {
-      this.#read += chunk.length;
-    });
     const text = source.pipe(new OnlyUtf8(name));
     source.on('error', (error) => text.destroy(error));
     this.#open.add(source).add(text);
@@ -136,6 +147,7 @@ export class Rows {
       parse({
         bom: true,
         columns: (header: string[]) => this.#columns(name, header),
+        info: true,
         max_record_size: longestRow,
         skip_empty_lines: true,
         trim: true,
@@ -144,7 +156,8 @@ export class Rows {
     this.#open.add(parser);
     source.on('error', (error) => parser.destroy(error));
     try {
-      for await (const row of parser) yield row as Row;
+      for await (const { record, info } of parser as AsyncIterable<{ record: Row; info: { bytes: number } }>)
+        yield this.#handOut(record, info.bytes);
     } catch (error) {
       if (!(error instanceof CsvError)) throw error;
       const { lines, message } = error as CsvError & { lines?: number };
@@ -173,8 +186,10 @@ export class Rows {
 
   async *#ndjson(name: string): AsyncGenerator<Row, void, undefined> {
     let number = 0;
+    let end = 0;
     for await (const line of inLines(this.#stream(name), name)) {
       number++;
+      end += Buffer.byteLength(line) + 1;
       if (line.trim() === '') continue;
       let row: unknown;
       try {
@@ -185,7 +200,7 @@ export class Rows {
       if (typeof row !== 'object' || row === null || Array.isArray(row)) {
         throw invalid(name, `line ${number} is not a JSON object`, 'Write one JSON object a line.');
       }
-      yield row as Row;
+      yield this.#handOut(row as Row, end);
     }
   }
 }

@@ -67,10 +67,12 @@ function turnsOf(values: BatchValues, journal: BatchJournal): (row: number, key:
 export const batch: Command<typeof batchSpec> = async (values) => {
   const limit = values.limit === undefined ? Number.POSITIVE_INFINITY : readNumber('limit', values.limit);
   const concurrency = readNumber('concurrency', values.concurrency ?? '20', [1, 1_000]);
+  if (values['dry-run'] && values.resume)
+    throw new UsageError('--dry-run composes every row, so it makes no sense with --resume.');
   if (values['dry-run']) return dryRun(values, limit);
   const { rows, settings, everyMs, host } = await prepareBatch(values);
-  if (values.rows === '-' && values.results === undefined)
-    throw new UsageError('With --rows - give --results FILE.');
+  if (!rows.canRepeat && values.results === undefined)
+    throw new UsageError(`With --rows ${values.rows} give --results FILE.`);
   const path = values.results ?? `${values.rows}.results.ndjson`;
   await using journal = await BatchJournal.open(path, values.resume === true);
   const selection = new Selection(turnsOf(values, journal), limit);
@@ -92,7 +94,7 @@ export const batch: Command<typeof batchSpec> = async (values) => {
   };
   using progress = new Progress(
     () => ({
-      fraction: rows.fraction,
+      fraction: rows.fraction(ended + selection.skipped),
       text: `${counts.sent} sent, ${Math.round(ended / Math.max(elapsed(), 0.001))}/s`,
     }),
     !values.quiet,

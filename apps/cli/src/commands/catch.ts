@@ -1,7 +1,14 @@
 import { once } from 'node:events';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { FaultServerOptions, KeyPair, ParsedAddress, ReceivedMail, Refusal } from '@flowpost/testing';
+import type {
+  FaultEnvelope,
+  FaultServerOptions,
+  KeyPair,
+  ParsedAddress,
+  ReceivedMail,
+  Refusal,
+} from '@flowpost/testing';
 import { type Command, readChoice, readNumber, UsageError, type Values } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { printJson, say } from '../output.ts';
@@ -126,15 +133,22 @@ async function makeCertificate(file: string | undefined): Promise<KeyPair> {
 type CatchValues = Values<typeof catchSpec>;
 
 /** The server that goes wrong; how to stop it, and where it is. */
-async function startFaulty(values: CatchValues, port: number, show: (raw: Buffer) => Promise<void>) {
+async function startFaulty(
+  values: CatchValues,
+  port: number,
+  show: (raw: Buffer, envelope: FaultEnvelope) => Promise<void>,
+) {
   if (values.refuse || values.user || values.tls === 'implicit')
     throw new UsageError('--fault goes with --port, --dir and --tls starttls, and with nothing else.');
   const { FaultServer } = await loadServers();
+  const fault = await readFault(values.fault ?? '');
   const server = await FaultServer.start({
-    ...(await readFault(values.fault ?? '')),
+    ...fault,
     port,
-    onMessage: (message) =>
-      void show(Buffer.from(message)).catch((error) =>
+    // Nobody logs in where it is not offered, and then there is nothing to go wrong.
+    auth: fault.stage === 'auth',
+    onMessage: (message, envelope) =>
+      void show(Buffer.from(message), envelope).catch((error) =>
         say(`A message cannot be kept: ${(error as Error).message}`, 'error'),
       ),
     ...(values.tls && { certificate: await makeCertificate(values['ca-out']) }),
@@ -146,6 +160,8 @@ async function startFaulty(values: CatchValues, port: number, show: (raw: Buffer
 /** `flowpost catch`: a mail server on loopback that shows what it gets, until it is interrupted. */
 export const catchMail: Command<typeof catchSpec> = async (values) => {
   const { dir, json } = values;
+  if (values['ca-out'] !== undefined && values.tls === undefined)
+    throw new UsageError('--ca-out writes the authority of a certificate, so it goes with --tls.');
   const tls = readChoice('tls', values.tls, catchSpec.options.tls.choices);
   const files = new WeakMap<Buffer, string>();
   const requestedPort = readNumber('port', values.port ?? '2525', [0, 65_535]);
@@ -188,10 +204,9 @@ export const catchMail: Command<typeof catchSpec> = async (values) => {
     inbox.onMessage((mail) => show(mail));
     return { host: inbox.host, port: inbox.port, url: inbox.url, close: () => inbox.close() };
   };
-  const showFaulty = async (raw: Buffer): Promise<void> => {
+  const showFaulty = async (raw: Buffer, envelope: FaultEnvelope): Promise<void> => {
     const { parseMail } = await loadServers();
     const file = dir === undefined ? undefined : await save(dir, raw);
-    const envelope = { from: '', to: [] };
     show({ ...(await parseMail(raw)), raw, envelope, secure: false, user: undefined, sessionId: '' }, file);
   };
   const start =

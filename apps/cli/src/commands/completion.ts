@@ -12,9 +12,15 @@ const takesFile = ({ value = '' }: Option): boolean => /FILE|FOLDER|SOURCE/.test
 
 function bash(): string {
   const cases = commands.map(([name, spec]) => {
-    const words = [...optionsOf(spec).map(([option]) => `--${option}`), ...(spec.words ?? [])];
-    return `    ${name}) words=${quote(words.join(' '))} ;;`;
+    const options = optionsOf(spec).map(([option]) => `--${option}`);
+    return `    ${name}) options=${quote(options.join(' '))} words=${quote((spec.words ?? []).join(' '))} takes=${quote(spec.operands ?? '')} ;;`;
   });
+  // What follows those is a file's name, or nobody knows; the shell's own completion does what it can.
+  const values = commands.flatMap(([name, spec]) =>
+    optionsOf(spec).flatMap(([option, { type, choices: known }]) =>
+      type === 'string' && !known ? [`    ${quote(`${name} --${option}`)}) return ;;`] : [],
+    ),
+  );
   const choices = commands.flatMap(([name, spec]) =>
     optionsOf(spec).flatMap(([option, { choices: known }]) =>
       known ? [`    ${quote(`${name} --${option}`)}) words=${quote(known.join(' '))} ;;`] : [],
@@ -22,18 +28,23 @@ function bash(): string {
   );
   return `# bash completion for flowpost
 _flowpost() {
-  local current=\${COMP_WORDS[COMP_CWORD]} before=\${COMP_WORDS[COMP_CWORD-1]} command=\${COMP_WORDS[1]} words=
+  local current=\${COMP_WORDS[COMP_CWORD]} before=\${COMP_WORDS[COMP_CWORD-1]} command=\${COMP_WORDS[1]} words= options= takes=
   if [ "$COMP_CWORD" -eq 1 ]; then
     words=${quote([...commands.map(([name]) => name), 'help', '--version', '--help'].join(' '))}
     COMPREPLY=($(compgen -W "$words" -- "$current"))
     return
   fi
   case "$command $before" in
-${choices.join('\n')}
+${[...choices, ...values].join('\n')}
     *) case "$command" in
     help) words=${quote(commands.map(([name]) => name).join(' '))} ;;
 ${cases.join('\n')}
     esac ;;
+  esac
+  # A word that is no option is what the command takes; without words of its own that is a file.
+  case "$current" in
+    -*) words=$options ;;
+    '') [ -n "$takes$words" ] || words=$options ;;
   esac
   COMPREPLY=($(compgen -W "$words" -- "$current"))
 }

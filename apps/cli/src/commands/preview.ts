@@ -53,6 +53,7 @@ export const preview: Command<typeof previewSpec> = async (values, operands) => 
       const { node, settings, flow, sending } = await readRun('preview', values, operands);
       return previewNode(node, settings, { flow }, sending);
     }
+    if (values.flow !== undefined) throw new UsageError('--flow is the data of a FILE, and there is none.');
     const { request, sending } = await readSettings(values, { previewOnly: true });
     const { message, connection, policy } = request;
     return previewMessage(

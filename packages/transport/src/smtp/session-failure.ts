@@ -31,7 +31,7 @@ export function describeLoss(cause: unknown, phase: Phase, context: FailureConte
   if (cause instanceof MailError) return cause;
   const cancelled = context.signal?.aborted === true;
   if (phase === 'confirm') {
-    const why = cancelled ? 'the send was cancelled' : 'the connection was lost';
+    const why = cancelled ? cancellationOf(context.signal).message : 'the connection was lost';
     return connectionError('DELIVERY_IN_DOUBT', phase, context, {
       message: `${why} after the whole message had been handed over and before the server replied`,
       cause: safeCause(cause),

@@ -42,7 +42,9 @@ async function verifyOpening(
   try {
     session = await SmtpSession.connect({ ...options, onPhase: times.enter }, signal);
   } catch (error) {
-    failure = toMailError(signal?.aborted ? new MailError(cancellationOf(signal).code, 'Cancelled.') : error);
+    failure = signal?.aborted
+      ? new MailError(cancellationOf(signal).code, 'Cancelled.', { phase: times.last })
+      : toMailError(error);
   }
   times.stop();
   const failed = failure && (stepOf[failure.phase] ?? 'dns');

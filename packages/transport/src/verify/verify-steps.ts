@@ -84,10 +84,13 @@ export class PhaseTimes {
   readonly #times = new Map<Phase, number>();
   #phase: Phase | undefined;
   #since = 0;
+  /** The phase that was entered last. */
+  last: Phase | undefined;
 
   readonly enter = (phase: Phase): void => {
     this.stop();
     this.#phase = phase;
+    this.last = phase;
     this.#since = performance.now();
   };
 
