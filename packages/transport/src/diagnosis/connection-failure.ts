@@ -34,6 +34,13 @@ const byReason: Readonly<Record<string, ErrorCode>> = {
   ERR_SSL_NO_PROTOCOLS_AVAILABLE: 'TLS_PROTOCOL_TOO_OLD',
 };
 
+/** Whether a TLS handshake failed, before which nothing is sent. */
+export const isHandshakeFailure = (reason: string): boolean =>
+  byReason[reason]?.startsWith('TLS_') ??
+  /^(?:CERT_|ERR_TLS_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|UNSPECIFIED$|ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE$)/.test(
+    reason,
+  );
+
 const messages: Partial<Record<ErrorCode, string>> = {
   HOST_NOT_FOUND: 'there is no such host',
   DNS_UNAVAILABLE: 'the name could not be looked up',

@@ -1,6 +1,6 @@
 import type { AuthProvider } from '@flowpost/auth-providers';
 import { isMailError, type Login, MailError, type Phase } from '@flowpost/core';
-import { connectionFailure, type Endpoint } from '../diagnosis/connection-failure.ts';
+import { connectionFailure, type Endpoint, isHandshakeFailure } from '../diagnosis/connection-failure.ts';
 import { describeLoss } from '../smtp/session-failure.ts';
 import { type TranscriptListener, tell } from '../smtp/transcript.ts';
 import { graphRefusal, readAnswer } from './graph-failure.ts';
@@ -45,10 +45,6 @@ const beforeRequest = new Set([
   'ENFILE',
   'EACCES',
 ]);
-
-/** Failures of a TLS handshake, before which nothing is sent. */
-const handshake =
-  /^(?:CERT_|ERR_TLS_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|UNSPECIFIED$|ERR_SSL_(?:WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|UNSUPPORTED_PROTOCOL|NO_PROTOCOLS_AVAILABLE|TLSV1_ALERT_PROTOCOL_VERSION|SSLV3_ALERT_HANDSHAKE_FAILURE)$)/;
 
 /** Where Exchange Online takes uploads, in all its clouds. */
 const uploadHosts = /\.(?:office|office365|outlook|microsoft)\.(?:com|us|cn|de)$/;
@@ -183,7 +179,7 @@ export class GraphApi {
     const { cause, code } = reasonOf(thrown);
     const isCancelled = this.#signal?.aborted === true;
     // What never reached the server cannot have had an effect.
-    const isHandshake = handshake.test(code);
+    const isHandshake = isHandshakeFailure(code);
     if ((isHandshake || beforeRequest.has(code)) && !isCancelled) {
       const at = code === 'ENOTFOUND' || code.startsWith('EAI') ? 'resolve' : 'connect';
       return connectionFailure(cause, isHandshake ? 'tls' : at, this.#endpoint);
