@@ -144,7 +144,7 @@ export class DeliveryRunner {
     }
     const connection = await connections.unseal(sealed, { isStored });
     const { policy } = request;
-    await this.#takeTurn(
+    const waitedMs = await this.#takeTurn(
       connection,
       mode === 'async' ? longestWaitMs : Math.min(policy.timeoutMs ?? longestSyncWaitMs, longestSyncWaitMs),
     );
@@ -158,7 +158,14 @@ export class DeliveryRunner {
       connection,
       message: parseMessage({ ...request.message, messageId: claim.messageId }),
       // In the outbox, trying again is a matter of hours and survives this process.
-      policy: { ...policy, retry, ...(mode === 'async' && { onDoubt: 'hold' as const }) },
+      policy: {
+        ...policy,
+        ...(policy.timeoutMs !== undefined && {
+          timeoutMs: Math.max(1, Math.ceil(policy.timeoutMs - waitedMs)),
+        }),
+        retry,
+        ...(mode === 'async' && { onDoubt: 'hold' as const }),
+      },
       ...(request.unshared && { session: 'unshared' as const }),
     };
     this.#departures.enter(claim);
@@ -184,11 +191,12 @@ export class DeliveryRunner {
   }
 
   /** A rate limit holds for all processes together, so they take their turns from one place. */
-  async #takeTurn(connection: Connection, atMostMs: number): Promise<void> {
+  async #takeTurn(connection: Connection, atMostMs: number): Promise<number> {
     const { rate, cut } = this.#options;
     const waitMs = await rate.take(connection, atMostMs);
     if (waitMs > atMostMs) throw new SlotAway(waitMs);
     if (waitMs > 0) await delay(waitMs, undefined, { signal: cut }).catch(() => undefined);
+    return waitMs;
   }
 
   async #commit(claim: ClaimedDelivery): Promise<void> {
