@@ -184,7 +184,11 @@ async function readAny(file: Uint8Array, password: string): Promise<Parts> {
  * @throws MailError `CERTIFICATE_NOT_RECOGNIZED`, `_PASSWORD_WRONG`, `_KEY_MISSING`, `_CIPHER_UNSUPPORTED`,
  * `_TOO_COSTLY` or `_TOO_LARGE`.
  */
-export async function openCertificate(file: Uint8Array, password = ''): Promise<CertificateAndKey> {
+export async function openCertificate(
+  file: Uint8Array,
+  password = '',
+  now = Date.now(),
+): Promise<CertificateAndKey> {
   assertSize(file.length);
   const { keys, certificates, failure } = await readAny(file, password).catch((cause) => {
     throw readFailure(cause);
@@ -193,9 +197,12 @@ export async function openCertificate(file: Uint8Array, password = ''): Promise<
     const certificate = certificates.find((one) => one.checkPrivateKey(privateKey));
     return certificate ? [{ privateKey, certificate }] : [];
   });
-  // Of several, the one that is valid longest: after a renewal both may be in the file.
+  // Of several, one that is valid, and of those the one that is so longest: after a renewal both may be in the file.
+  const isNotYet = ({ certificate }: { certificate: X509Certificate }): number =>
+    certificate.validFromDate.getTime() > now ? 1 : 0;
   const [best] = pairs.toSorted(
-    (a, b) => b.certificate.validToDate.getTime() - a.certificate.validToDate.getTime(),
+    (a, b) =>
+      isNotYet(a) - isNotYet(b) || b.certificate.validToDate.getTime() - a.certificate.validToDate.getTime(),
   );
   if (!best) {
     if (failure) throw readFailure(failure);

@@ -4,9 +4,11 @@ import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { formatSecretKey, generateSecretKey, SecretBox, SecretText } from '@flowpost/core';
+import { text } from 'node:stream/consumers';
+import { credentialSchema, formatSecretKey, generateSecretKey, SecretBox, SecretText } from '@flowpost/core';
 import { OAuthServer } from '@flowpost/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createAuthProvider } from './create-auth-provider.ts';
 import { FileTokenStore } from './file-token-store.ts';
 
 const key = generateSecretKey();
@@ -122,4 +124,29 @@ describe('a process that is killed', () => {
     }
     expect(server.refusals).toEqual([]);
   });
+});
+
+it('processes that share a folder use a refresh token once, and all go on with what came of it', async () => {
+  await using server = await OAuthServer.start({ secrets: { app: 'secret' } });
+  const credential = {
+    ...{ kind: 'oauth2-refresh', user: 'me', clientId: 'app', clientSecret: 'secret' },
+    tokenEndpoint: server.tokenEndpoint,
+    refreshToken: await server.issueRefreshToken('app', 'me'),
+  };
+  const children = [1, 2, 3].map(() =>
+    runProgram(`
+      const provider = createAuthProvider(credentialSchema.parse(${JSON.stringify(credential)}), { tokenStore: store });
+      const login = await provider.login();
+      console.log(login.token.reveal());`),
+  );
+  const printed = await Promise.all(children.map((child) => text(child.stdout as NodeJS.ReadableStream)));
+  expect(new Set(printed).size).toBe(1);
+  expect([server.requests.length, server.refusals]).toEqual([1, []]);
+  expect(await readdir(folder)).toHaveLength(1);
+  // The token family lives.
+  const provider = createAuthProvider(credentialSchema.parse(credential), {
+    tokenStore: new FileTokenStore(folder, box),
+  });
+  await provider.invalidate(await provider.login());
+  expect((await provider.login()).kind).toBe('bearer');
 });

@@ -1,14 +1,20 @@
 import { randomUUID } from 'node:crypto';
 import { constants, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import {
   EncryptedText,
+  isMailError,
+  lockPath,
   MailError,
   type SecretBox,
   SecretText,
   type StoredTokens,
   type TokenStore,
 } from '@flowpost/core';
+
+/** Longer than a request for a token takes, in milliseconds. */
+const longestLockMs = 60_000;
 
 /** Tokens as they stand in the file, before encryption. */
 interface TokenFile {
@@ -88,6 +94,33 @@ export class FileTokenStore implements TokenStore {
     } catch (error) {
       await rm(temporary, { force: true }).catch(() => undefined);
       throw storeFailure('written', path, error);
+    }
+  }
+
+  /** @throws MailError `TOKEN_STORE_FAILED`, or what `work` throws. */
+  async exclusively<Value>(key: string, work: () => Promise<Value>): Promise<Value> {
+    const unlock = await this.#lock(this.#path(key));
+    try {
+      return await work();
+    } finally {
+      unlock();
+    }
+  }
+
+  async #lock(path: string): Promise<() => void> {
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 }).catch((error) => {
+      throw storeFailure('locked', path, error);
+    });
+    const until = Date.now() + longestLockMs;
+    for (;;) {
+      try {
+        // Whoever takes it away believes that this process has ended; the worst that comes of it is a second request.
+        return await lockPath(path, { onLost: () => undefined });
+      } catch (error) {
+        const isTaken = isMailError(error) && error.code === 'FOLDER_IN_USE';
+        if (!isTaken || Date.now() > until) throw storeFailure('locked', path, error);
+        await delay(50 + Math.random() * 50);
+      }
     }
   }
 

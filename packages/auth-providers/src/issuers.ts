@@ -25,16 +25,36 @@ export const googleTokenEndpoint = 'https://oauth2.googleapis.com/token';
 export const olderGoogleTokenEndpoint = 'https://accounts.google.com/o/oauth2/token';
 
 /**
+ * Where Entra is for the national clouds, by the services whose tokens they issue.
+ *
+ * @see https://learn.microsoft.com/graph/deployments
+ */
+const nationalIssuers: Readonly<Record<string, string>> = {
+  'graph.microsoft.us': 'login.microsoftonline.us',
+  'dod-graph.microsoft.us': 'login.microsoftonline.us',
+  'outlook.office365.us': 'login.microsoftonline.us',
+  'microsoftgraph.chinacloudapi.cn': 'login.chinacloudapi.cn',
+  'partner.outlook.cn': 'login.chinacloudapi.cn',
+};
+
+/** Whether a host is where Entra issues tokens, in whatever cloud. */
+export const isEntraHost = (host: string): boolean =>
+  host === 'login.microsoftonline.com' || Object.values(nationalIssuers).includes(host);
+
+/**
  * The token endpoint of an Entra tenant, by its id or domain.
  *
+ * @param scope of what service the token is, which says in what cloud it is issued. Default the worldwide one.
  * @throws MailError `TOKEN_ENDPOINT_INVALID`.
  */
-export function entraTokenEndpoint(tenant: string): string {
+export function entraTokenEndpoint(tenant: string, scope = ''): string {
   if (!/^[A-Za-z0-9.-]{1,253}$/.test(tenant)) {
     throw new MailError('TOKEN_ENDPOINT_INVALID', 'The tenant must be an id or a domain.', {
       phase: 'token',
       hint: 'Give the tenant as its id (a GUID) or as one of its domains, such as example.onmicrosoft.com.',
     });
   }
-  return `https://login.microsoftonline.com/${tenant}/oauth2/v2.0/token`;
+  const service = URL.parse(scope)?.hostname ?? '';
+  const host = nationalIssuers[service] ?? 'login.microsoftonline.com';
+  return `https://${host}/${tenant}/oauth2/v2.0/token`;
 }

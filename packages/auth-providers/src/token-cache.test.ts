@@ -211,3 +211,49 @@ it('forgets credentials that nobody asks for any more, and none that is being go
   ]);
   expect(asked).toBe(1);
 });
+
+describe('a token that ends soon', () => {
+  it('is used until it has ended when there is no other to be had', async () => {
+    const clock = new ManualClock(clockNow);
+    const cache = new TokenCache(new MemoryTokenStore(), { clock });
+    await cache.get(name, async () => token('T'));
+    const busy = new MailError('TOKEN_ENDPOINT_BUSY', 'x', { phase: 'token' });
+    let asked = 0;
+    const failing: FetchToken = async (_, onRequest) => {
+      onRequest();
+      asked++;
+      throw busy;
+    };
+    clock.advance(3_400_000);
+    // The second one does not even wait for the next time the issuer may be asked.
+    for (let round = 0; round < 2; round++)
+      expect((await cache.get(name, failing)).accessToken.reveal()).toBe('T');
+    expect(asked).toBe(1);
+    clock.advance(200_000);
+    await expect(cache.get(name, failing)).rejects.toBe(busy);
+  });
+
+  it('is replaced as soon as there is another one', async () => {
+    const clock = new ManualClock(clockNow);
+    const cache = new TokenCache(new MemoryTokenStore(), { clock });
+    await cache.get(name, async () => token('T'));
+    clock.advance(3_400_000);
+    const next = await cache.get(name, async () => token('U', { expiresAt: clock.now() + 3_600_000 }));
+    expect(next.accessToken.reveal()).toBe('U');
+  });
+});
+
+it('the failure of one variant is not that of another', async () => {
+  const cache = new TokenCache(new MemoryTokenStore());
+  const wrong: FetchToken = async (_, onRequest) => {
+    onRequest();
+    throw new MailError('TOKEN_CLIENT_REFUSED', 'no', { phase: 'token' });
+  };
+  const begun = performance.now();
+  const [first, second] = await Promise.allSettled([
+    cache.get({ key: 'k', variant: 'wrong' }, wrong),
+    cache.get({ key: 'k', variant: 'right' }, async () => token('T', { expiresAt: Date.now() + 3_600_000 })),
+  ]);
+  expect([first.status, second.status]).toEqual(['rejected', 'fulfilled']);
+  expect(performance.now() - begun).toBeLessThan(900);
+});

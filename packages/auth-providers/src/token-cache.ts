@@ -21,6 +21,9 @@ const longestRetryAfterMs = 3_600_000;
 /** Of so many credentials it is remembered that they failed; each connection that comes with its own secret is one. */
 const mostEntries = 1_000;
 
+/** Of one credential; each is another secret or scope. */
+const mostVariants = 100;
+
 /**
  * Gets a token from the issuer. `stored` is what is known of the credential so far; `onRequest` is called before the
  * issuer is asked, so that only real requests are followed by a back-off.
@@ -48,8 +51,14 @@ interface Failures {
 /** A valid access token, as stored. */
 export type ValidTokens = StoredTokens & Required<Pick<StoredTokens, 'accessToken'>>;
 
+/** Whether a token is still good at all. */
+function isUnexpired(tokens: StoredTokens | undefined, now: number): tokens is ValidTokens {
+  return tokens?.accessToken !== undefined && now < (tokens.expiresAt ?? Number.POSITIVE_INFINITY);
+}
+
+/** Whether a token is good for long enough not to be replaced. */
 function isValid(tokens: StoredTokens | undefined, now: number): tokens is ValidTokens {
-  if (tokens?.accessToken === undefined) return false;
+  if (!isUnexpired(tokens, now)) return false;
   const { expiresAt, obtainedAt } = tokens;
   if (expiresAt === undefined) return true;
   // Never more than half the lifetime, or a short-lived token would count as expired from the start.
@@ -59,9 +68,9 @@ function isValid(tokens: StoredTokens | undefined, now: number): tokens is Valid
 
 /** What is known of one credential, beside what the store holds. */
 class Entry {
-  /** Everybody who asks while a token is being got waits for the same one. */
-  pending: Promise<ValidTokens> | undefined;
-  failures: Failures | undefined;
+  /** Everybody who asks for the same variant while a token is being got waits for the same one. */
+  readonly pending = new Map<string | undefined, Promise<ValidTokens>>();
+  readonly failures = new Map<string | undefined, Failures>();
   /** Newer than the store, because writing failed. The only working refresh token may be among them. */
   unsaved: StoredTokens | undefined;
   #busy = 0;
@@ -79,7 +88,7 @@ class Entry {
 
   /** Whether nothing is lost but how long to wait after a failure. */
   get isIdle(): boolean {
-    return this.#busy === 0 && this.pending === undefined && this.unsaved === undefined;
+    return this.#busy === 0 && this.pending.size === 0 && this.unsaved === undefined;
   }
 }
 
@@ -121,15 +130,19 @@ export class TokenCache {
   async get(name: TokenName, fetch: FetchToken, signal?: AbortSignal): Promise<ValidTokens> {
     signal?.throwIfAborted();
     const entry = this.#entry(name.key);
-    entry.pending ??= entry
-      .inTurn(() => this.#obtain(name, entry, fetch))
-      .finally(() => {
-        entry.pending = undefined;
-      });
+    const { variant } = name;
+    const pending =
+      entry.pending.get(variant) ??
+      entry
+        .inTurn(() => this.#obtain(name, entry, fetch))
+        .finally(() => {
+          entry.pending.delete(variant);
+        });
+    entry.pending.set(variant, pending);
     // Everybody may have stopped waiting by the time it fails.
-    entry.pending.catch(() => undefined);
+    pending.catch(() => undefined);
     // One's own signal ends one's own waiting only.
-    return untilAborted(entry.pending, signal);
+    return untilAborted(pending, signal);
   }
 
   /** Forgets an access token that a server refused, unless a newer one has taken its place. */
@@ -189,7 +202,43 @@ export class TokenCache {
       if (entry.unsaved) await this.#write(key, entry, entry.unsaved);
       return stored;
     }
-    await this.#backOff(entry);
+    const failures = entry.failures.get(variant);
+    // It ends soon, but nobody need wait for its successor before it has.
+    if (isUnexpired(stored, this.#clock.now()) && this.#waitMs(failures) > 0) return stored;
+    try {
+      await this.#backOff(failures);
+      return await this.#alone(key, () => this.#request(name, entry, fetch));
+    } catch (error) {
+      if (!isUnexpired(stored, this.#clock.now())) throw error;
+      const code = isMailError(error) ? error.code : undefined;
+      this.#logger.warn('no new token was to be had; the one there is still good', { code });
+      return stored;
+    }
+  }
+
+  /** Alone among all who share the store, where it can see to that. */
+  async #alone(key: string, request: () => Promise<ValidTokens>): Promise<ValidTokens> {
+    if (!this.#store.exclusively) return request();
+    let isBegun = false;
+    try {
+      return await this.#store.exclusively(key, () => {
+        isBegun = true;
+        return request();
+      });
+    } catch (error) {
+      if (isBegun) throw error;
+      // A store that can be read and not written to, mostly. A token is worth more than being alone.
+      const code = isMailError(error) ? error.code : undefined;
+      this.#logger.warn('tokens cannot be locked; another process may ask for one too', { code });
+      return request();
+    }
+  }
+
+  async #request(name: TokenName, entry: Entry, fetch: FetchToken): Promise<ValidTokens> {
+    const { key, variant } = name;
+    // Whoever was at it before has left a new one.
+    const stored = await this.#known(name, entry);
+    if (isValid(stored, this.#clock.now())) return stored;
     let asked = false;
     try {
       const onRequest = (): void => {
@@ -212,28 +261,35 @@ export class TokenCache {
       };
       // A rotated refresh token is the only one that still works, so it is kept before anything else happens.
       await this.#write(key, entry, tokens);
-      entry.failures = undefined;
+      entry.failures.delete(variant);
       return tokens;
     } catch (error) {
-      if (asked) this.#remember(entry, error);
+      if (asked) this.#remember(entry, variant, error);
       throw error;
     }
   }
 
-  #remember(entry: Entry, error: unknown): void {
-    const count = (entry.failures?.count ?? 0) + 1;
+  #remember(entry: Entry, variant: string | undefined, error: unknown): void {
+    const count = (entry.failures.get(variant)?.count ?? 0) + 1;
     const wished = isMailError(error) ? Number(error.details.retryAfterMs ?? 0) : 0;
     const growing = Math.min(firstBackoffMs * 2 ** (count - 1), longestBackoffMs);
     const delay = Math.max(Math.min(wished, longestRetryAfterMs), growing);
-    entry.failures = { count, delay, until: this.#clock.now() + delay, error };
+    if (entry.failures.size > mostVariants) entry.failures.clear();
+    entry.failures.set(variant, { count, delay, until: this.#clock.now() + delay, error });
+  }
+
+  /** How long until the issuer may be asked again, in milliseconds. */
+  #waitMs(failures: Failures | undefined): number {
+    const wait = (failures?.until ?? 0) - this.#clock.now();
+    // Longer than it was meant to be: the clock was set back.
+    return failures && wait > 0 && wait <= failures.delay ? wait : 0;
   }
 
   /** Waits until the issuer may be asked again; a wait nobody would sit through ends with the last error at once. */
-  async #backOff({ failures }: Entry): Promise<void> {
-    const wait = (failures?.until ?? 0) - this.#clock.now();
-    // Longer than it was meant to be: the clock was set back.
-    if (!failures || wait <= 0 || wait > failures.delay) return;
-    if (wait > longestBackoffMs) throw failures.error;
+  async #backOff(failures: Failures | undefined): Promise<void> {
+    const wait = this.#waitMs(failures);
+    if (wait === 0) return;
+    if (wait > longestBackoffMs) throw failures?.error;
     await this.#clock.sleep(wait);
   }
 }

@@ -129,9 +129,13 @@ export function revealer(box: SecretBox | undefined) {
 }
 
 /** @throws MailError `CREDENTIAL_INCOMPLETE` when neither an endpoint nor a tenant is given. */
-export function resolveTokenEndpoint(endpoint: string | undefined, tenant: string | undefined): string {
+export function resolveTokenEndpoint(
+  endpoint: string | undefined,
+  tenant: string | undefined,
+  scope: string | undefined,
+): string {
   if (endpoint !== undefined) return endpoint;
-  if (tenant !== undefined) return entraTokenEndpoint(tenant);
+  if (tenant !== undefined) return entraTokenEndpoint(tenant, scope);
   throw incomplete('tokenEndpoint', 'tenantId');
 }
 

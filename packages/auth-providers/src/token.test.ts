@@ -19,6 +19,7 @@ import type { AuthProviderOptions } from './auth-provider.ts';
 import { openCertificate } from './certificate-file.ts';
 import { createAuthProvider } from './create-auth-provider.ts';
 import { expiryNotice } from './expiry-notice.ts';
+import { entraTokenEndpoint } from './issuers.ts';
 import { requestToken } from './token-endpoint.ts';
 
 const secret = 's3cret~+&=%-value';
@@ -133,6 +134,17 @@ describe('client credentials by secret', () => {
     await provide(byId(server.tokenEndpoint, { tenantId: undefined } as never)).login();
     expect(server.bodies[0]).not.toContain('scope');
   });
+});
+
+it.each([
+  ['https://graph.microsoft.us/.default', 'login.microsoftonline.us'],
+  ['https://dod-graph.microsoft.us/.default', 'login.microsoftonline.us'],
+  ['https://microsoftgraph.chinacloudapi.cn/.default', 'login.chinacloudapi.cn'],
+  ['https://partner.outlook.cn/.default', 'login.chinacloudapi.cn'],
+  ['https://graph.microsoft.com/.default', 'login.microsoftonline.com'],
+  [undefined, 'login.microsoftonline.com'],
+])('a token for %s is issued at %s', (scope, host) => {
+  expect(entraTokenEndpoint('tenant', scope)).toBe(`https://${host}/tenant/oauth2/v2.0/token`);
 });
 
 describe('a token request that fails', () => {

@@ -87,6 +87,7 @@ export {
 } from './ports/logger.ts';
 export type { Lookup } from './ports/lookup.ts';
 export { MemoryTokenStore, type StoredTokens, type TokenStore } from './ports/token-store.ts';
+export { lockPath, readBootId } from './process-lock.ts';
 export { readText } from './read-text.ts';
 export type { RejectedRecipient, SendReceipt, SendTimings } from './receipt.ts';
 export { NoSuitableFile, readRegularFile } from './regular-file.ts';

@@ -37,6 +37,5 @@ export type {
 } from './node.ts';
 export { type PreparedRun, type PrepareOptions, prepareRun } from './prepare-run.ts';
 export { previewNode } from './preview-node.ts';
-export { lockPath, readBootId } from './process-lock.ts';
 export { type BatchHost, type BatchRow, runBatch } from './run-batch.ts';
 export { type NodeHost, NodeRun, runNode } from './run-node.ts';

@@ -1,6 +1,5 @@
 import { createReadStream, existsSync } from 'node:fs';
-import { MailError } from '@flowpost/core';
-import { readBootId } from '@flowpost/node-adapter';
+import { MailError, readBootId } from '@flowpost/core';
 import { RowMemory, states } from './row-memory.ts';
 
 /** This boot of this machine. What was written in another one and not flushed may be lost. Linux only. */

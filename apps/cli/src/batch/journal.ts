@@ -1,8 +1,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { type FileHandle, open, readlink, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { MailError } from '@flowpost/core';
-import { lockPath } from '@flowpost/node-adapter';
+import { lockPath, MailError } from '@flowpost/core';
 import { UsageError } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { say } from '../output.ts';

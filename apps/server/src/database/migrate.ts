@@ -107,6 +107,8 @@ const migrations: readonly string[] = [
     generated always as (case when state in ('failed', 'partial', 'cancelled') then state end) stored;
   create index deliveries_unsent on flowpost.deliveries (unsent, seq) where unsent is not null;
   `,
+  // Who asks an issuer for a token at the moment, and until when that is believed.
+  'create table flowpost.token_leases (key text primary key, holder uuid not null, until timestamptz not null)',
 ];
 
 /** Before every transaction there can be. */

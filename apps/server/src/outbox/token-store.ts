@@ -1,11 +1,18 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import {
   EncryptedText,
+  MailError,
   type SecretBox,
   SecretText,
   type StoredTokens,
   type TokenStore,
 } from '@flowpost/core';
 import type { Queryable } from '../database/database.ts';
+
+/** Longer than a request for a token takes, in milliseconds. */
+const leaseMs = 60_000;
+const pollMs = 100;
 
 /** Tokens in the database, sealed, so that they outlive the process and all processes share them. */
 export class DatabaseTokenStore implements TokenStore {
@@ -41,6 +48,36 @@ export class DatabaseTokenStore implements TokenStore {
        on conflict (key) do update set sealed = excluded.sealed, updated_at = now()`,
       [key, compact],
     );
+  }
+
+  /** @throws MailError `TOKEN_STORE_FAILED`, or what `work` throws. */
+  async exclusively<Value>(key: string, work: () => Promise<Value>): Promise<Value> {
+    const holder = randomUUID();
+    for (let waited = 0; !(await this.#lease(key, holder)); waited += pollMs) {
+      if (waited > leaseMs)
+        throw new MailError('TOKEN_STORE_FAILED', 'Another process asks for this token all the time.', {
+          ...{ phase: 'token', retryable: true },
+        });
+      await delay(pollMs * (0.5 + Math.random()));
+    }
+    try {
+      return await work();
+    } finally {
+      await this.#database
+        .query('delete from flowpost.token_leases where key = $1 and holder = $2', [key, holder])
+        .catch(() => undefined);
+    }
+  }
+
+  /** Takes what nobody has, or whoever has it has had for too long. */
+  async #lease(key: string, holder: string): Promise<boolean> {
+    const taken = await this.#database.query(
+      `insert into flowpost.token_leases as lease (key, holder, until) values ($1, $2, now() + $3 * interval '1 millisecond')
+       on conflict (key) do update set holder = excluded.holder, until = excluded.until where lease.until <= now()
+       returning key`,
+      [key, holder, leaseMs],
+    );
+    return taken.length > 0;
   }
 
   async delete(key: string): Promise<void> {

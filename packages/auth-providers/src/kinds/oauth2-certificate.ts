@@ -74,9 +74,9 @@ export function certificateProvider(
     const { assertRsaKey, assertValidNow, openCertificate } = await loadFiles();
     const { file, fileHash, password, user, clientId, isCurrent } = await read();
     const tenant = await reveal(credential.tenantId);
-    const endpoint = resolveTokenEndpoint(credential.tokenEndpoint, tenant);
+    const endpoint = resolveTokenEndpoint(credential.tokenEndpoint, tenant, credential.scope);
     if (clientId === undefined) throw incomplete('clientId');
-    const { certificate, privateKey } = await openCertificate(file, password);
+    const { certificate, privateKey } = await openCertificate(file, password, clock.now());
     assertRsaKey(privateKey);
     const scope = credential.scope ?? exchangeOnlineScope;
     const thumbprint = createHash('sha256').update(certificate.raw).digest('base64url');
@@ -102,7 +102,7 @@ export function certificateProvider(
     const { assertRsaKey, assertValidNow, openCertificate } = await loadFiles();
     const { file, fileHash, password = 'notasecret', user, clientId, isCurrent } = await read();
     const json = readGoogleKey(file);
-    const opened = json ? undefined : await openCertificate(file, password);
+    const opened = json ? undefined : await openCertificate(file, password, clock.now());
     const key = json?.privateKey ?? opened?.privateKey;
     const issuer = clientId ?? json?.clientEmail;
     if (!key || issuer === undefined) throw incomplete('clientId');

@@ -1,6 +1,6 @@
 import { type CredentialOf, revealSecret, SecretText } from '@flowpost/core';
 import type { AuthProvider, AuthProviderOptions } from '../auth-provider.ts';
-import { exchangeOnlineScope } from '../issuers.ts';
+import { exchangeOnlineScope, isEntraHost } from '../issuers.ts';
 import { assertEntraPermission, resolveTokenEndpoint, revealer, tokenProvider } from '../token-provider.ts';
 
 /**
@@ -17,8 +17,8 @@ export function clientCredentialsProvider(
     const clientId = await revealSecret(credential.clientId, secretBox);
     const secret = await revealSecret(credential.clientSecret, secretBox);
     const tenant = await revealer(secretBox)(credential.tenantId);
-    const endpoint = resolveTokenEndpoint(credential.tokenEndpoint, tenant);
-    const isEntra = tenant !== undefined || new URL(endpoint).hostname === 'login.microsoftonline.com';
+    const endpoint = resolveTokenEndpoint(credential.tokenEndpoint, tenant, credential.scope);
+    const isEntra = tenant !== undefined || isEntraHost(new URL(endpoint).hostname);
     const scope = credential.scope ?? (isEntra ? exchangeOnlineScope : undefined);
     const { clientSecretExpiresAt } = credential;
     return {

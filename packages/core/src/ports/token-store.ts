@@ -18,6 +18,13 @@ export interface TokenStore {
   /** Resolves once the tokens are stored as durably as the store can. */
   set(key: string, tokens: StoredTokens): Promise<void>;
   delete(key: string): Promise<void>;
+  /**
+   * Does work while nobody else who shares the store does, in whatever process: of two who use one refresh token at once, an
+   * issuer that rotates them revokes both (RFC 9700 section 4.14.2). A store that only one process has needs none.
+   *
+   * @throws what `work` throws; MailError `TOKEN_STORE_FAILED` when it cannot be had.
+   */
+  exclusively?<Value>(key: string, work: () => Promise<Value>): Promise<Value>;
 }
 
 export class MemoryTokenStore implements TokenStore {

@@ -286,6 +286,30 @@ describe('text made from HTML', () => {
     );
   });
 
+  it.each([
+    [
+      '<ol>\n<li>Mix</li>\n<ol>\n<li>flour</li>\n<li>eggs</li>\n</ol>\n<li>Bake</li>\n</ol>',
+      /1\. +Mix\n +1\. +flour\n +2\. +eggs\n\n? 2\. +Bake/,
+    ],
+    ['<ol><div>Note: x</div><li>a</li></ol>', /Note: x\n 1\. +a/],
+    ['<ol><a href="https://x.org/1"><li>linked</li></a></ol>', /linked \[https:\/\/x\.org\/1\]/],
+    [
+      '<a href="https://x.org/c?t=1"><img src="b.png" alt="Confirm"></a>',
+      /^Confirm \[https:\/\/x\.org\/c\?t=1\]$/,
+    ],
+    ['<center>Title</center>Text', /^Title\nText$/],
+    ['<address>Street 1</address><address>City</address>', /^Street 1\nCity$/],
+    ['<menu><li>a</li><li>b</li></menu>', /\* a\n \* b/],
+    ['<details><summary>Total</summary>12</details>', /^Total\n12$/],
+    [
+      `<table>${'<tr><td>M&uuml;ller &amp; S&ouml;hne</td><td>10&nbsp;&euro;</td><td><a href="https://x.org/?a=1&amp;b=2">more</a></td></tr>'.repeat(4_000)}</table>`,
+      /^(?:Müller & Söhne 10 € more \[https:\/\/x\.org\/\?a=1&b=2\]\n?){4000}$/,
+    ],
+    [`${'<table><tr><td>'.repeat(80)}deep`, /^deep$/],
+  ])('loses nothing: %.60s', async (html, expected) => {
+    expect((await textOf(html))?.trim()).toMatch(expected);
+  });
+
   it('is not made when there is one, an empty one included', async () => {
     const { raw } = await parsed({ html: '<p>unique</p>', text: '' });
     expect(raw.split('unique')).toHaveLength(2);
@@ -305,9 +329,43 @@ describe('text made from HTML', () => {
   });
 
   it('takes deeply nested and very long HTML', async () => {
-    expect(await textOf(`${'<div>'.repeat(5_000)}deep${'</div>'.repeat(5_000)}`)).toBe('...');
+    expect(await textOf(`${'<div>'.repeat(5_000)}deep${'</div>'.repeat(5_000)}`)).toBe('deep');
     expect(await textOf(`<p>${'word '.repeat(100_000)}end</p>`)).toMatch(/end$/);
   });
+});
+
+it('what no text shows is an attachment, whatever id it has', async () => {
+  const attachments = [{ kind: 'text' as const, content: 'report\n', filename: 'r.txt', contentId: 'r1' }];
+  const { raw, mail } = await parsed({ text: 'See the report.', attachments });
+  expect(raw).toContain('Content-Disposition: attachment; filename="r.txt"');
+  expect(raw).toContain('Content-ID: <r1>');
+  expect(mail.text).toBe('See the report.');
+  const { raw: shown } = await parsed({ html: '<img src="cid:r1">', attachments });
+  expect(shown).toContain('Content-Disposition: inline; filename="r.txt"');
+});
+
+it('a calendar says what it is for, in itself as in its header', async () => {
+  const content = 'BEGIN:VCALENDAR\r\nVERSION:2.0\r\nEND:VCALENDAR\r\n';
+  const { raw } = await parsed({ calendar: { method: 'REQUEST', content } });
+  expect(raw).toContain('BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nVERSION:2.0\r\n');
+  const own = content.replace('VERSION', 'METHOD:CANCEL\r\nVERSION');
+  const { raw: kept } = await parsed({ calendar: { method: 'CANCEL', content: own } });
+  expect(kept.match(/METHOD:/g)).toHaveLength(1);
+});
+
+it('addresses and ids in headers of the author are not encoded', async () => {
+  const headers = {
+    'Disposition-Notification-To': 'Jörg Müller <joerg@x.example>',
+    'Resent-To': ['b@x.org, Änne <c@x.org>'],
+    'List-Id': 'Grüße von uns <news.x.example>',
+    'X-Note': 'Grüße < Küsse',
+  };
+  const { raw } = await parsed({ headers, text: 'x' });
+  const unfolded = raw.replace(/\r\n[ \t]/g, ' ');
+  expect(unfolded).toMatch(/^Disposition-Notification-To: =\?UTF-8\?\S+\?= <joerg@x\.example>\r$/m);
+  expect(unfolded).toMatch(/^Resent-To: b@x\.org, =\?UTF-8\?\S+\?= <c@x\.org>\r$/m);
+  expect(unfolded).toMatch(/^List-Id: =\?UTF-8\?\S+\?= <news\.x\.example>\r$/m);
+  expect(unfolded).toMatch(/^X-Note: =\?UTF-8\?\S+\?=\r$/m);
 });
 
 describe('attachments', () => {

@@ -5,8 +5,16 @@ import { normalizeLineEnds } from './transfer-encoding.ts';
 
 const invitationName = 'invite.ics';
 
+/** A calendar that says what it is for: where the header of a part does, it has to (RFC 5545 section 3.7.2). */
+function withMethod({ method, content }: NonNullable<EmailMessage['calendar']>): string {
+  const unfolded = content.replace(/\r?\n[ \t]/g, '');
+  return /^METHOD[;:]/im.test(unfolded)
+    ? content
+    : content.replace(/^BEGIN:VCALENDAR[ \t]*(\r?\n)/, `$&METHOD:${method}$1`);
+}
+
 /** The invitation as a file too, for the programs that show no other (RFC 6047 leaves both ways open). */
-function invitationFile({ method, content }: NonNullable<EmailMessage['calendar']>): MimePart {
+function invitationFile(method: string, content: string): MimePart {
   return attachmentPart({
     content: Buffer.from(normalizeLineEnds(content), 'utf8'),
     filename: invitationName,
@@ -42,13 +50,13 @@ export function contentPart(
   const plain =
     text !== undefined || (html === undefined && !calendar) ? [textPart('text/plain', text ?? '')] : [];
   const rich = html === undefined ? [] : [textPart('text/html', html)];
-  const inline = attachments.filter(isInline).map(attachmentPart);
-  const invitation = calendar
-    ? [textPart('text/calendar', calendar.content, [`method=${calendar.method}`])]
-    : [];
+  const inline = attachments.filter(isInline).map((one) => attachmentPart(one, true));
+  const object = calendar && withMethod(calendar);
+  const invitation =
+    calendar && object ? [textPart('text/calendar', object, [`method=${calendar.method}`])] : [];
   const attached = [
-    ...attachments.filter((attachment) => !isInline(attachment)).map(attachmentPart),
-    ...(calendar ? [invitationFile(calendar)] : []),
+    ...attachments.filter((one) => !isInline(one)).map((one) => attachmentPart(one)),
+    ...(calendar && object ? [invitationFile(calendar.method, object)] : []),
   ];
 
   const prefix = boundaryPrefix(messageId, [...plain, ...rich, ...inline, ...invitation, ...attached]);

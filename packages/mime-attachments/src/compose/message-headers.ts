@@ -1,7 +1,7 @@
 import type { EmailMessage, Priority } from '@flowpost/core';
-import { MailError, toWireAddress } from '@flowpost/core';
+import { MailError, parseAddresses, toWireAddress } from '@flowpost/core';
 import { addressHeader } from './address-header.ts';
-import { textHeader, tokenHeader } from './header.ts';
+import { needsEncoding, textHeader, tokenHeader } from './header.ts';
 
 const days = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat'];
 const months = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
@@ -39,6 +39,30 @@ function unsubscribeHeaders({ url, mailto }: NonNullable<EmailMessage['unsubscri
   return url === undefined ? list : `${list}List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n`;
 }
 
+/** Fields that hold addresses, which may not be encoded but for the names before them (RFC 2047 section 5). */
+const addressFields: ReadonlySet<string> = new Set(
+  (
+    'disposition-notification-to return-receipt-to errors-to mail-followup-to mail-reply-to ' +
+    'resent-from resent-sender resent-to resent-cc resent-bcc resent-reply-to x-original-from'
+  ).split(' '),
+);
+
+/** A header of the author's own. */
+function customHeader(name: string, value: string): string {
+  if (!needsEncoding(value)) return textHeader(name, value);
+  if (addressFields.has(name.toLowerCase())) {
+    try {
+      return addressHeader(name, parseAddresses(value));
+    } catch {
+      // No addresses after all.
+    }
+  }
+  // A phrase before an id, as in List-Id (RFC 2919) and in what is made like it.
+  const [, phrase = '', id] = /^(.*?)\s*(<[!-;=?-~]+>)\s*$/.exec(value) ?? [];
+  if (id === undefined || value.length > 500) return textHeader(name, value);
+  return textHeader(name, phrase).replace(/\r\n$/, `\r\n ${id}\r\n`);
+}
+
 /** All header lines but those about the content. Bcc is not among them, unless it is asked for. */
 export function messageHeaders(
   message: EmailMessage,
@@ -64,7 +88,7 @@ export function messageHeaders(
   if (message.autoSubmitted !== undefined) lines += `Auto-Submitted: ${message.autoSubmitted}\r\n`;
   if (unsubscribe) lines += unsubscribeHeaders(unsubscribe);
   for (const [name, value] of Object.entries(headers ?? {})) {
-    for (const one of [value].flat()) lines += textHeader(name, one);
+    for (const one of [value].flat()) lines += customHeader(name, one);
   }
   return lines;
 }

@@ -34,8 +34,12 @@ function typeAndEncoding({ content, contentType }: ContentAttachment): {
   return { type: 'application/octet-stream', encoding: 'base64' };
 }
 
-/** An attachment: in base64, so that its bytes arrive exactly, or as its author wrote it. */
-export function attachmentPart(attachment: ResolvedAttachment): MimePart {
+/**
+ * An attachment: in base64, so that its bytes arrive exactly, or as its author wrote it.
+ *
+ * @param isShown whether a text of the message shows it (RFC 2183 section 2.1).
+ */
+export function attachmentPart(attachment: ResolvedAttachment, isShown = false): MimePart {
   if ('headers' in attachment) return attachment;
   const { content, contentId, filename } = attachment;
   const { type: given, encoding } = typeAndEncoding(attachment);
@@ -46,7 +50,7 @@ export function attachmentPart(attachment: ResolvedAttachment): MimePart {
     tokenHeader('Content-Type', named),
     `Content-Transfer-Encoding: ${encoding}\r\n`,
     contentId === undefined ? '' : tokenHeader('Content-ID', [`<${contentId}>`]),
-    dispositionHeader(contentId === undefined ? 'attachment' : 'inline', filename),
+    dispositionHeader(isShown ? 'inline' : 'attachment', filename),
   ].join('');
   if (encoding === '7bit' && Buffer.isBuffer(content)) return { headers, body: [content] };
   return { headers, body: [base64Segment(content)] };

@@ -6,7 +6,7 @@ const mostTags = 20_000;
 /** Pictures say nothing in text but by their alternative text. */
 const imageText: FormatCallback = (element, _walk, builder) => {
   const { alt } = element.attribs ?? {};
-  if (alt) builder.addInline(alt, { noWordTransform: true });
+  if (alt) builder.addInline(alt);
 };
 
 /** A cell, whatever number of rows and columns it says it spans: hostile numbers would fill the memory. */
@@ -17,15 +17,22 @@ const cellText: FormatCallback = (element, walk, builder) => {
 
 /** A numbered list that begins with one, for the same reason. */
 const listText: FormatCallback = (element, walk, builder, options) => {
-  const items = element.children.filter((child) => child.name === 'li');
   builder.openList({ interRowLineBreaks: 1, leadingLineBreaks: 2, maxPrefixLength: 5, prefixAlign: 'left' });
-  items.forEach((item, index) => {
-    builder.openListItem({ prefix: ` ${index + 1}. ` });
-    walk(item.children, builder);
+  let number = 0;
+  for (const child of element.children) {
+    const isItem = child.name === 'li';
+    // Editors put other things there too, such as a list within the list; white space is nothing.
+    if (!isItem && child.type === 'text' && (child.data ?? '').trim() === '') continue;
+    builder.openListItem({ prefix: isItem ? ` ${++number}. ` : '    ' });
+    walk(isItem ? child.children : [child], builder);
     builder.closeListItem();
-  });
+  }
   builder.closeList({ trailingLineBreaks: options.trailingLineBreaks ?? 2 });
 };
+
+const oneLine = { leadingLineBreaks: 1, trailingLineBreaks: 1 };
+/** In place of what is nested too deeply; a character that no text has. */
+const tooDeep = '\ufdd0';
 
 const options: HtmlToTextOptions = {
   wordwrap: 78,
@@ -43,10 +50,14 @@ const options: HtmlToTextOptions = {
     { selector: 'th', format: 'cellText' },
     { selector: 'head', format: 'skip' },
     ...['dt', 'dd'].map((selector) => ({ selector, format: 'block' })),
+    ...'center address summary details figure figcaption fieldset legend caption hgroup search dialog'
+      .split(' ')
+      .map((selector) => ({ selector, format: 'block', options: oneLine })),
+    ...['menu', 'dir'].map((selector) => ({ selector, format: 'unorderedList' })),
     ...['h1', 'h2', 'h3', 'h4', 'h5', 'h6'].map((selector) => ({ selector, options: { uppercase: false } })),
   ],
-  // Nothing long is cut off; nobody nests this deeply but to exhaust the stack.
-  limits: { maxInputLength: Number.MAX_SAFE_INTEGER, maxDepth: 200 },
+  // Nothing long is cut off; what is nested more deeply would exhaust the stack.
+  limits: { maxInputLength: Number.MAX_SAFE_INTEGER, maxDepth: 200, ellipsis: tooDeep },
 };
 
 let convert: Promise<(html: string) => string> | undefined;
@@ -70,39 +81,44 @@ function without(html: string, lower: string, start: string, end: string): strin
   return kept + html.slice(at);
 }
 
-const entities: readonly (readonly [string, string])[] = [
-  ['&nbsp;', ' '],
-  ['&lt;', '<'],
-  ['&gt;', '>'],
-  ['&quot;', '"'],
-  ['&#39;', "'"],
-  ['&amp;', '&'],
-];
+/** Puts the address of each link behind its text. */
+function withAddresses(html: string): string {
+  let address = '';
+  return html.replace(/<a\b([^>]*)>?|<\/a\b[^>]*>?/gi, (tag, attributes?: string) => {
+    if (attributes === undefined) {
+      const shown = address;
+      address = '';
+      return shown;
+    }
+    const [, double, single, bare] =
+      /\bhref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))/i.exec(attributes) ?? [];
+    const href = (double ?? single ?? bare ?? '').trim();
+    address = href === '' || href.startsWith('#') ? '' : ` [${href.replace(/[<>]/g, '')}] `;
+    return tag.endsWith('>') ? '' : ' ';
+  });
+}
 
 /** What is left without the tags: for HTML that cannot be converted, a few passes and no surprises. */
-function withoutTags(html: string): string {
+async function withoutTags(html: string): Promise<string> {
   const hidden = [
     ['<!--', '-->'],
     ['<style', '</style>'],
     ['<script', '</script>'],
   ] as const;
   const visible = hidden.reduce((text, [start, end]) => without(text, text.toLowerCase(), start, end), html);
-  const broken = visible.replace(/<(?:br|\/(?:p|div|tr|li|dt|dd|table|h[1-6]))\b[^>]*>?/gi, '\n');
+  const broken = withAddresses(visible).replace(
+    /<(?:br|\/(?:p|div|tr|li|dt|dd|table|center|address|summary|h[1-6]))\b[^>]*>?/gi,
+    '\n',
+  );
   const lines = broken.replace(/<[^>]*>?/g, ' ').split('\n');
   const text = lines
     .map((line) => line.replace(/[ \t]+/g, ' ').trim())
     .filter(Boolean)
     .join('\n');
-  const numbered = text.replace(
-    /&#(?:(\d{1,7})|x([0-9a-f]{1,6}));/gi,
-    (all, decimal?: string, hex?: string) => {
-      const code = decimal === undefined ? Number.parseInt(hex ?? '', 16) : Number(decimal);
-      return code > 31 && code < 0x110000 && !(code >= 0xd800 && code < 0xe000)
-        ? String.fromCodePoint(code)
-        : all;
-    },
-  );
-  return entities.reduce((decoded, [entity, char]) => decoded.replaceAll(entity, char), numbered);
+  const { decodeHTML } = await import('entities');
+  return decodeHTML(text)
+    .replaceAll('\u00a0', ' ')
+    .replace(/ +(?=\n|$)/g, '');
 }
 
 /** The plain text of an HTML body, for readers that show no HTML. */
@@ -111,7 +127,8 @@ export async function plainTextOf(html: string): Promise<string> {
   // Loaded by who needs it: most messages bring their own text.
   convert ??= import('html-to-text').then(({ compile }) => compile(options));
   try {
-    return (await convert)(html);
+    const text = (await convert)(html);
+    return text.includes(tooDeep) ? withoutTags(html) : text;
   } catch {
     return withoutTags(html);
   }

@@ -21,6 +21,7 @@ export class DraftDelivery {
   /** The same without the caller's signal: what must be looked up or tidied when he has given up. */
   readonly #afterwards: GraphApi;
   #id = '';
+  #hasHtml = false;
 
   constructor(api: GraphApi, afterwards: GraphApi) {
     this.#api = api;
@@ -28,7 +29,9 @@ export class DraftDelivery {
   }
 
   /** Makes the draft and attaches everything. Whatever fails here, nothing has been sent. */
-  async prepare(mime: Buffer, attachments: readonly OpenedAttachment[]): Promise<void> {
+  /** @param hasHtml whether there is a text that shows attachments by their Content-ID. */
+  async prepare(mime: Buffer, attachments: readonly OpenedAttachment[], hasHtml: boolean): Promise<void> {
+    this.#hasHtml = hasHtml;
     const response = await this.#api.request({
       ...{ method: 'POST', path: '/messages', body: mime.toString('base64'), contentType: 'text/plain' },
       ...{ expect: 201, permission: 'Mail.ReadWrite', limitMs: requestMs },
@@ -44,7 +47,7 @@ export class DraftDelivery {
     return {
       name: filename,
       contentType: contentType.split(';')[0],
-      ...(contentId !== undefined && { contentId, isInline: true }),
+      ...(contentId !== undefined && { contentId, isInline: this.#hasHtml }),
     };
   }
 

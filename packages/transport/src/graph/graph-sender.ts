@@ -153,7 +153,12 @@ export class GraphSender implements MailSender {
     const api = await this.#api(message, options.signal, options);
     if (!attachments && mime.length <= onePieceBytes) return this.#sendAtOnce(api, mime, options);
     const draft = new DraftDelivery(api, await this.#api(message, undefined, options));
-    return this.#sendDraft(draft, mime, attachments ?? [], options);
+    return this.#sendDraft(
+      draft,
+      mime,
+      { attachments: attachments ?? [], hasHtml: message.html !== undefined },
+      options,
+    );
   }
 
   async #api(
@@ -190,11 +195,11 @@ export class GraphSender implements MailSender {
   async #sendDraft(
     draft: DraftDelivery,
     mime: Buffer,
-    attachments: Parameters<DraftDelivery['prepare']>[1],
+    { attachments, hasHtml }: { attachments: Parameters<DraftDelivery['prepare']>[1]; hasHtml: boolean },
     options: SendOptions,
   ): Promise<Response> {
     try {
-      await draft.prepare(mime, attachments);
+      await draft.prepare(mime, attachments, hasHtml);
       await untilAborted(options.signal, () => options.beforeData?.());
       return await draft.send(this.#connection.timeouts.confirmMs);
     } catch (error) {

@@ -12,7 +12,7 @@ import {
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { MailError } from '@flowpost/core';
+import { MailError } from './errors/mail-error.ts';
 
 /** How often a lock is touched, and after how long without that it is nobody's where nothing else can be known, in milliseconds. */
 const touchMs = 2_000;
