@@ -16,19 +16,20 @@ function asAddresses(value: unknown): string {
   return formatAddress(typeof name === 'string' && name.trim() !== '' ? { name, address } : { address });
 }
 
-/** Whether a text still has all its marks, each in its place. */
-function isWhole(text: string): boolean {
-  const found = text.match(new RegExp(marks, 'g')) ?? [];
-  return found.length % 2 === 0 && found.every((mark, index) => mark === (index % 2 === 0 ? begin : end));
-}
-
-/** A value in a template of addresses, with marks around it for {@link withValuesKept}. @throws Error for half a mark. */
-export function asMarked(value: unknown): string {
+/**
+ * A value in a template of addresses, with marks around it for {@link withValuesKept}.
+ *
+ * @param isCaptured whether the template made a text, of values and more; such a text says itself what is what.
+ * @throws Error for such a text that was changed since, so that nobody knows any more.
+ */
+export function asMarked(value: unknown, isCaptured: (text: string) => boolean = () => false): string {
   const text = asAddresses(value);
-  if (!text.includes(secret)) return begin + text + end;
-  // The template made it of values and more, and it says itself what is what.
-  if (isWhole(text)) return text;
-  throw new Error('text with values in it was captured and then cut');
+  if (text.includes(secret)) {
+    if (isCaptured(text)) return text;
+    throw new Error('text with values in it was captured and then changed');
+  }
+  // Authors write those as expressions too, and nobody can do anything with them.
+  return /^\s*,?\s*$/.test(text) ? text : begin + text + end;
 }
 
 const quoted = (text: string): string => text.replace(/["\\]/g, '\\$&');
@@ -46,12 +47,18 @@ interface Part {
   readonly text: string;
   /** For a value: what it stands in, or nothing. */
   readonly within?: string;
+  /** For what the author wrote: whether all of it is white space and comments. */
+  readonly isBlank?: boolean;
 }
 
-/** One entry of a list, with its values such that it stays one; a value that is all of it may be a list. */
-function entryText(parts: readonly Part[], hasAngle: boolean): string {
-  const isAlone = parts.every(({ text, within }) => within !== undefined || text.trim() === '');
-  if (isAlone && parts.filter(({ within }) => within !== undefined).length === 1) {
+/**
+ * One entry of a list, with its values such that it stays one; a value that is all of it may be a list.
+ *
+ * @param isNamed whether a value in it stands for a name: an address follows in angle brackets, or a group.
+ */
+function entryText(parts: readonly Part[], isNamed: boolean): string {
+  const isAlone = parts.every(({ within, isBlank }) => within === '' || (within === undefined && isBlank));
+  if (isAlone && !isNamed && parts.filter(({ within }) => within !== undefined).length === 1) {
     const written = parts.map(({ text, within }) =>
       within === undefined ? text : parseAddresses(text).map(formatAddress).join(', '),
     );
@@ -63,7 +70,7 @@ function entryText(parts: readonly Part[], hasAngle: boolean): string {
     else if (within === '"') entry += quoted(text);
     else if (within === '(') entry += text.replace(/[()\\]/g, '\\$&');
     // A name before an address: one phrase (RFC 5322 section 3.2.5), whatever is in it.
-    else if (within === '' && hasAngle) entry += text === '' ? '' : `"${quoted(text)}"`;
+    else if (within === '' && isNamed) entry += text === '' ? '' : `"${quoted(text)}"`;
     else entry += oneAddress(text);
   }
   return entry;
@@ -89,23 +96,27 @@ export function withValuesKept(output: string): string {
       continue;
     }
     let from = 0;
+    let isBlank = true;
     for (let at = 0; at < piece.length; at++) {
       const char = piece[at] as string;
       if (char === '\\' && within !== '') {
         if (++at === piece.length && index + 1 < output.length)
           throw new Error('a value follows a backslash');
       } else if (within !== '') {
+        isBlank &&= within === '(';
         if (within === '(' && char === '(') depth++;
         else if (char === closing[within] && depth-- === 0) [within, depth] = ['', 0];
       } else if (char in closing) {
         within = char;
         hasAngle ||= char === '<';
+        isBlank &&= char === '(';
       } else if (/[,;:]/.test(char)) {
-        list += entryText([...entry, { text: piece.slice(from, at) }], hasAngle) + char;
-        [entry, hasAngle, from] = [[], false, at + 1];
-      }
+        list +=
+          entryText([...entry, { text: piece.slice(from, at), isBlank }], hasAngle || char === ':') + char;
+        [entry, hasAngle, from, isBlank] = [[], false, at + 1, true];
+      } else isBlank &&= /\s/.test(char);
     }
-    entry.push({ text: piece.slice(from) });
+    entry.push({ text: piece.slice(from), isBlank });
   }
   return list + entryText(entry, hasAngle);
 }

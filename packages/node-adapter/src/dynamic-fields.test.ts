@@ -225,8 +225,28 @@ describe('in a list of addresses', () => {
     ['"{{ input.slash }}{{ input.first }}" <c@x.org>', '"\\\\x\\" <v@x.org>, \\"y" <c@x.org>'],
     ['Team: {{ input.bob }}, {{ input.plain }} <c@x.org>;', 'Team: bob@x.org, "Ann" <c@x.org>;'],
     ['{{ input.plain }}@{{ input.host }}', 'Ann@y.org'],
+    [
+      '{% capture who %}{{ input.last }}{% endcapture %}{{ who | append: " " | append: input.first }} <bob@x.org>',
+      undefined,
+    ],
+    [
+      '{% capture who %}NAME {{ input.plain }}{% endcapture %}{{ who | replace: "NAME", input.last }} <bob@x.org>',
+      undefined,
+    ],
+    [
+      '{% capture who %}{{ input.last }}{% endcapture %}{% assign it = who %}{{ it }} <bob@x.org>',
+      '"v@x.org, z" <bob@x.org>',
+    ],
+    [
+      '{% assign sep = "" %}{% for one in input.many %}{{ sep }}{{ one }}{% assign sep = ", " %}{% endfor %}',
+      'a@x.org, b@x.org',
+    ],
+    ['{{ input.bob }}{{ "," }}{{ input.bob }}', 'bob@x.org,bob@x.org'],
+    ['{{ input.named }} (boss), c@x.org', '"Ann, X" <a@x.org> (boss), c@x.org'],
+    ['{{ input.last }}: b@x.org;', '"v@x.org, z": b@x.org;'],
+    ['{{ input.last }} (a) <b@x.org>', '"v@x.org, z" (a) <b@x.org>'],
   ])('a name brings no recipients of its own: %s', (text, expected) => {
-    const input = { ...hostile, host: 'y.org' };
+    const input = { ...hostile, host: 'y.org', many: ['a@x.org', 'b@x.org'], named: '"Ann, X" <a@x.org>' };
     if (expected === undefined) expect(() => to(text, input)).toThrowError();
     else expect(to(text, input)).toBe(expected);
     const asList = { to: ['a@x.org', [text]] };

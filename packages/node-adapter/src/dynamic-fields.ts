@@ -1,5 +1,5 @@
 import { isMailError, MailError } from '@flowpost/core';
-import { Liquid, Tokenizer, TokenKind, UndefinedVariableError } from 'liquidjs';
+import { CaptureTag, type Context, Liquid, Tokenizer, TokenKind, UndefinedVariableError } from 'liquidjs';
 import { asMarked, withValuesKept } from './address-text.ts';
 import { asHtml, asText } from './field-text.ts';
 import type { FlowData } from './flow/flow-data.ts';
@@ -24,13 +24,31 @@ const deepest = 50;
 /** What the text of a field is, and so what a value may be in it. */
 export type FieldKind = 'text' | 'html' | 'addresses';
 
+/** What `capture` made in each rendering. */
+const captured = new WeakMap<Context, Set<unknown>>();
+
+class KeptCapture extends CaptureTag {
+  override *render(context: Context): Generator<unknown, void, string> {
+    yield* super.render(context);
+    const texts = captured.get(context) ?? new Set();
+    captured.set(context, texts.add((context.bottom() as Record<string, unknown>)[this.variable]));
+  }
+}
+
+/** Called as a filter is: with the rendering as `this`. */
+function markedOutput(this: unknown, value: unknown): string {
+  const texts = captured.get((this as { readonly context: Context }).context);
+  return asMarked(value, (text) => texts?.has(text) === true);
+}
+
 function engine(outputEscape: (value: unknown) => string): Liquid {
   return new Liquid({ ...limits, outputEscape });
 }
 
 /** What the flow puts into HTML is text there; the filter `raw` says otherwise. */
-const writers = { text: asText, html: asHtml, addresses: asMarked };
-const engines = { text: engine(asText), html: engine(asHtml), addresses: engine(asMarked) };
+const writers = { text: asText, html: asHtml, addresses: (value: unknown) => asMarked(value) };
+const engines = { text: engine(asText), html: engine(asHtml), addresses: engine(markedOutput) };
+engines.addresses.registerTag('capture', KeptCapture);
 
 /** Steps run again and again with the same settings, so a text is parsed once. */
 const templates = {

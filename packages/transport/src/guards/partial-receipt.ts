@@ -20,7 +20,9 @@ export function continuedReceipt(
 ): SendReceipt {
   const later = isMailError(outcome) ? refusals(earlier, outcome.details.rejected) : outcome;
   if (!later) return earlier;
-  const rejected = [...earlier.rejected.filter(({ address }) => !again.includes(address)), ...later.rejected];
+  // Of those that an error does not name nothing new is known.
+  const named = isMailError(outcome) ? later.rejected.map(({ address }) => address) : again;
+  const rejected = [...earlier.rejected.filter(({ address }) => !named.includes(address)), ...later.rejected];
   return {
     ...later,
     status: rejected.length > 0 ? 'partial' : 'sent',
