@@ -16,7 +16,7 @@ function isHostList(hosts: readonly string[]): boolean {
 }
 
 const isNetworkList = (hosts: readonly string[]): boolean =>
-  isHostList(hosts) && hosts.every((host) => isIP(host.replace(/\/\d+$/, '')) > 0);
+  isHostList(hosts) && hosts.every((host) => isIP(host.replace(/\/[1-9]\d*$/, '')) > 0);
 
 /** The environment the server reads. Everything has a default that is safe on a machine of one's own. */
 const environmentSchema = z.object({

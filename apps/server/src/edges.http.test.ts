@@ -1,11 +1,15 @@
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { connect } from 'node:net';
+import { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { FaultServer, SmtpInbox } from '@flowpost/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { migrate, rebasedXid } from './database/migrate.ts';
+import { migrate } from './database/migrate.ts';
 import { openPglite } from './database/pglite.ts';
-import { BodyBudget } from './http/body-budget.ts';
+import { BodyBudget, NoRoom } from './http/body-budget.ts';
+import { DatabaseDuplicateStore } from './outbox/duplicate-store.ts';
+import { SharedRate } from './outbox/shared-rate.ts';
 import { type LocalServer, startLocal, temporaryFolder } from './testing/local-server.test-support.ts';
 
 let local: LocalServer;
@@ -67,15 +71,43 @@ describe('requests that are none', () => {
 
   it('bodies are held up to a limit together, and one alone may be larger', async () => {
     const budget = new BodyBudget(100);
-    const closes: (() => void)[] = [];
-    const response = { once: (_: string, close: () => void) => closes.push(close) } as never;
-    expect(budget.take({ 'content-length': '500' }, 1_000, response)).toBe(true);
-    expect(budget.take({ 'content-length': '1' }, 1_000, response)).toBe(false);
-    expect(budget.take({}, 1_000, response)).toBe(true);
-    closes.shift()?.();
-    expect(budget.take({ 'content-length': '60' }, 1_000, response)).toBe(true);
-    expect(budget.take({ 'transfer-encoding': 'chunked' }, 50, response)).toBe(false);
-    expect(budget.take({ 'content-length': '40' }, 1_000, response)).toBe(true);
+    const answering = () => Object.assign(new EventEmitter(), { destroyed: false, closed: false }) as never;
+    const announce = (bytes: number, response = answering()) =>
+      budget.announce({ 'content-length': String(bytes) }, 1_000, response);
+    const first: EventEmitter = answering();
+    announce(500, first as never);
+    expect(() => announce(1)).toThrow(NoRoom);
+    expect(() => announce(0)).not.toThrow();
+    first.emit('close');
+    announce(60);
+    // Nobody is there any more, and nothing will say so.
+    announce(1_000, Object.assign(new EventEmitter(), { destroyed: true }) as never);
+    const chunked = answering();
+    const counted = budget.counting(Readable.from([Buffer.alloc(30), Buffer.alloc(30)]), chunked);
+    await expect(text(counted)).rejects.toThrow(NoRoom);
+    (chunked as EventEmitter).emit('close');
+    announce(40);
+  });
+
+  it('a request has to wait while others hold all there is', async () => {
+    const { port } = new URL(local.url);
+    const head = (length: number) =>
+      `POST /v1/previews HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${local.key}\r\ncontent-type: application/json\r\ncontent-length: ${length}\r\n\r\n`;
+    const holding = [40, 40, 40, 40, 40, 40, 16].map((mib) => {
+      const socket = connect(Number(port), '127.0.0.1');
+      socket.write(head(mib * 1_048_576));
+      return socket;
+    });
+    await expect.poll(async () => (await run({ subject: 'no room' })).status).toBe(503);
+    const busy = await run({ subject: 'no room' });
+    expect(busy.body).toMatchObject({ code: 'SERVER_BUSY', retryable: true });
+    expect(busy.headers.get('retry-after')).toBe('1');
+    const chunked = await raw(
+      `${head(1).replace(/content-length: 1/, 'transfer-encoding: chunked\r\nconnection: close')}2\r\n{}\r\n0\r\n\r\n`,
+    );
+    expect(chunked).toMatch(/^HTTP\/1\.1 503 /);
+    for (const socket of holding) socket.destroy();
+    await expect.poll(async () => (await run({ subject: 'room again' })).status).toBe(200);
   });
 });
 
@@ -139,11 +171,13 @@ it('events that come from another database cluster are before all new ones', asy
       [xid],
     );
   await migrate(database);
-  const rows = await database.query<{ xid: string; seq: string }>(
-    'select xid::text, seq::text from flowpost.delivery_events order by xid, seq',
+  await database.query(
+    "insert into flowpost.delivery_events (delivery_id, state) values (gen_random_uuid(), 'sent')",
   );
-  expect(rows.map(({ xid }) => xid)).toEqual([rebasedXid, rebasedXid, rebasedXid]);
-  expect(rows.map(({ seq }) => Number(seq))).toEqual([1, 2, 3]);
+  const rows = await database.query<{ seq: string }>(
+    'select seq::text from flowpost.delivery_events order by xid, seq',
+  );
+  expect(rows.map(({ seq }) => Number(seq))).toEqual([3, 1, 2, 4]);
   await database.query('insert into flowpost.migrations (version) values (99)');
   await expect(migrate(database)).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
 });
@@ -161,4 +195,70 @@ it('events are not held back while there are more, and a cursor of another clust
   await Promise.race([heardOf(), delay(10_000)]);
   expect(heard).toContain(sent.deliveryId);
   listening.abort();
+});
+
+it('events come as fast as they can be read, from where one was', async () => {
+  await using folder = await temporaryFolder();
+  const count = 20_000;
+  {
+    await using database = await openPglite(`${folder.path}/database`);
+    await migrate(database);
+    await database.query(
+      "insert into flowpost.delivery_events (delivery_id, state) select gen_random_uuid(), 'sent' from generate_series(1, $1)",
+      [count],
+    );
+  }
+  await using many = await startLocal({ FLOWPOST_NEW_API_KEY: 'true' }, { path: folder.path, key: '' });
+  const listening = new AbortController();
+  const { body } = await fetch(`${many.url}/v1/events?after=0.0`, {
+    headers: { authorization: `Bearer ${many.key}` },
+    signal: listening.signal,
+  });
+  let heard = 0;
+  const hear = async (): Promise<void> => {
+    for await (const chunk of body ?? []) {
+      heard += Buffer.from(chunk).toString().split('event: delivery').length - 1;
+      if (heard >= count) return;
+    }
+  };
+  // With a pause after each five hundred it would take twenty seconds.
+  await Promise.race([hear(), delay(15_000)]);
+  expect(heard).toBe(count);
+  listening.abort();
+});
+
+it('a rate limit is never exceeded in any 60 seconds', async () => {
+  await using folder = await temporaryFolder();
+  await using database = await openPglite(`${folder.path}/db`);
+  await migrate(database);
+  for (const limit of [1, 7, 30, 120]) {
+    const connection = { kind: 'smtp', host: `h${limit}`, limits: { messagesPerMinute: limit } } as never;
+    const rate = new SharedRate(database);
+    const begun = Date.now();
+    const turns: number[] = [];
+    for (let turn = 0; turn < 3 * limit + 2; turn++)
+      turns.push(Date.now() - begun + (await rate.take(connection, 10_000_000)));
+    for (const from of turns)
+      expect(turns.filter((at) => at >= from && at < from + 59_000).length).toBeLessThanOrEqual(limit);
+    // And not for nothing less.
+    expect(turns.at(-1)).toBeLessThan(60_000 * 4.5);
+  }
+});
+
+it('what a delivery sent before its process ended is no duplicate of another one', async () => {
+  await using folder = await temporaryFolder();
+  await using database = await openPglite(`${folder.path}/db`);
+  await migrate(database);
+  const before = new DatabaseDuplicateStore(database, 'one');
+  const reservation = await before.reserve('k', 'h', 60_000);
+  if (reservation.state !== 'reserved') throw new Error('not reserved');
+  await before.remember('k', reservation.token, { status: 'partial' } as never);
+  for (const [owner, isOwn] of [
+    ['one', true],
+    ['two', false],
+  ] as const) {
+    const store = new DatabaseDuplicateStore(database, owner);
+    expect(await store.reserve('k', 'h', 60_000)).toEqual({ state: 'sent', receipt: { status: 'partial' } });
+    expect(store.hasOwn).toBe(isOwn);
+  }
 });

@@ -77,7 +77,7 @@ const answerOf = ({ flow, ...outcome }: NodeOutcome, deliveryId?: string): RunAn
 });
 
 /** In place of one that is not there any more, where nothing will be sent over it. */
-const anyConnection = 'smtp://localhost';
+const anyConnection = { host: 'localhost', from: 'nobody@example.invalid' };
 /** How long a twin waits for the first one's outcome. */
 const twinWaitMs = 120_000;
 const pollMs = 100;

@@ -198,7 +198,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   const timers = [setInterval(forget, hourMs), setInterval(() => void reportExpiry(server, log), dayMs)];
   for (const timer of timers) timer.unref();
   void reportExpiry(server, log);
-  if (!isRotated) void sealAnew(database, box, log, closing.signal);
+  void sealAnew(database, box, isRotated, log, closing.signal);
   log.info({ url, database: database.kind, survivesPowerLoss: database.survivesPowerLoss }, 'ready');
 
   let stopped: Promise<void> | undefined;
@@ -240,16 +240,25 @@ function guardedFetch({ allowedHosts }: ServerConfig, { trusts }: HostAccess): {
   return { fetch: createGuardedFetch({ allowedHosts, trusts }) };
 }
 
-/** After this the keys that are not the first one are no longer needed; until then they are. */
+/**
+ * With keys behind the first one everything is sealed with that, as long as something is not; after this they are no longer needed.
+ * Without any it is only looked whether they were taken away too early.
+ */
 async function sealAnew(
   database: Database,
   box: SecretBox,
+  isRotated: boolean,
   log: ReturnType<typeof createLogger>,
   signal: AbortSignal,
 ): Promise<void> {
+  // Each key is there for what is sealed, and for what was before that had keys of its own.
+  const hasOthers = box.keyIds.length > 2;
   try {
-    const rows = await rotateKeys(database, box, signal);
-    if (!signal.aborted) log.info({ rows }, 'everything is sealed with the first key');
+    const only = isRotated && !hasOthers ? ['connections'] : undefined;
+    const { sealed, unreadable } = await rotateKeys(database, box, signal, only);
+    if (unreadable.length > 0)
+      log.error({ unreadable: unreadable.slice(0, 20), count: unreadable.length }, 'no key opens these');
+    else if (!only && !signal.aborted) log.info({ sealed }, 'everything is sealed with the first key');
   } catch (error) {
     const { code, message } = toMailError(error);
     log.error({ code, message }, 'not everything could be sealed with the first key; the next start goes on');

@@ -49,13 +49,13 @@ describe('SecretBox', () => {
       await box.derive('x'),
     ];
     const sealed = await own.encrypt('hunter2');
-    expect(sealed.keyId).toBe('new.server');
+    expect(sealed.keyId).toBe('new~server');
     expect(await same.decrypt(sealed)).toBe('hunter2');
     for (const wrong of [box, other])
       await expect(wrong.decrypt(sealed)).rejects.toMatchObject({ code: 'SECRET_KEY_MISSING' });
     const before = await box.encrypt('hunter2');
     const after = await own.rotate(before);
-    expect(after.keyId).toBe('new.server');
+    expect(after.keyId).toBe('new~server');
     expect(await own.decrypt(after)).toBe('hunter2');
   });
 

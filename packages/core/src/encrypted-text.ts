@@ -101,7 +101,7 @@ export class SecretBox {
     if (!first) throw new MailError('SECRET_KEY_INVALID', 'At least one secret key is needed.');
     for (const { id, key } of keys) {
       // Plain JavaScript may bring the text of a key, which is for `fromText`.
-      if (!/^[\w.-]{1,128}$/.test(id) || key?.length !== keyBytes) {
+      if (!/^[\w.-]{1,64}(?:~[\w-]{1,32})?$/.test(id) || key?.length !== keyBytes) {
         throw new MailError('SECRET_KEY_INVALID', 'A secret key has an invalid id, or is not 32 bytes long.');
       }
     }
@@ -169,9 +169,9 @@ export class SecretBox {
     }
   }
 
-  /** Names the key that encrypts. */
-  get keyId(): string {
-    return this.#first.id;
+  /** Names the keys; the first one encrypts. */
+  get keyIds(): readonly string[] {
+    return [...this.#keys.keys()];
   }
 
   /** The same secret under the first key; returned as it is when it already is. */
@@ -194,7 +194,7 @@ export class SecretBox {
       const info = new TextEncoder().encode(`flowpost ${purpose}`);
       const how = { name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(), info };
       const bits = await subtle.deriveBits(how, from, keyBytes * 8);
-      derived.push({ id: `${id}.${purpose}`, key: new Uint8Array(bits) });
+      derived.push({ id: `${id}~${purpose}`, key: new Uint8Array(bits) });
     }
     return new SecretBox([...derived, ...[...this.#keys].map(([id, key]) => ({ id, key }))]);
   }

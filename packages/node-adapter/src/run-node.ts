@@ -174,7 +174,7 @@ export class NodeRun<Settings extends z.ZodType> {
     const { store } = prepared.request.policy;
     try {
       scope.background.run(async () => {
-        const outcome = await this.end(prepared, scope);
+        const outcome = await this.end(prepared, scope, scope.closing);
         const result = 'error' in outcome ? { error: outcome.error } : outcome.receipt;
         try {
           await onSettled?.(outcome, (flow) => stored(flow, store, result));

@@ -29,11 +29,13 @@ function urlsOf(connection: Connection): URL[] {
 
 const hostOf = ({ hostname }: URL): string => hostname.toLowerCase().replace(/^\[(.*)\]$/, '$1');
 
+const portOf = ({ port, protocol }: URL): number => Number(port) || (protocol === 'https:' ? 443 : 80);
+
 /** What connections that come over the API may use of the machine and the network this server is in. */
 export class HostAccess {
   readonly #folder: string;
   readonly #guard: AddressGuard;
-  /** Hosts that administrators put into connections: they may lead into the server's own network. */
+  /** Hosts and ports that administrators put into connections: they may lead into the server's own network. */
   readonly #trusted = new Set<string>();
 
   constructor({
@@ -98,9 +100,10 @@ export class HostAccess {
 
   /** An administrator stored it. */
   trust(connection: Connection): void {
-    for (const url of urlsOf(connection)) this.#trusted.add(hostOf(url));
+    for (const url of urlsOf(connection)) this.#trusted.add(`${hostOf(url)} ${portOf(url)}`);
   }
 
-  /** Whether a host stands in a stored connection. */
-  readonly trusts = (host: string): boolean => this.#trusted.has(host.toLowerCase());
+  /** Whether a host and port stand in a stored connection. */
+  readonly trusts = (host: string, port: number): boolean =>
+    this.#trusted.has(`${host.toLowerCase()} ${port}`);
 }

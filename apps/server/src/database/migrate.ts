@@ -111,9 +111,6 @@ const migrations: readonly string[] = [
   'create table flowpost.token_leases (key text primary key, holder uuid not null, until timestamptz not null)',
 ];
 
-/** Before every transaction there can be. */
-export const rebasedXid = '3';
-
 /** Any number, as long as it stays the same: who holds it migrates. */
 const lock = 7_305_481_220;
 
@@ -126,14 +123,14 @@ export async function exclusively(database: Database, work: () => Promise<void>)
 }
 
 /**
- * Transactions are numbered by the cluster they were in. Where the data comes from another one (a restored dump), old events would
- * come after new ones, so all of them are put before: in the order in which they were written down.
+ * Transactions are numbered by the cluster they were in. Where the data comes from another one (a restored dump), events of
+ * transactions that are yet to come here would come after new ones; they are made events of this transaction.
  */
 async function rebaseEvents(transaction: Queryable): Promise<void> {
-  const [ahead] = await transaction.query(
-    'select 1 from flowpost.delivery_events where xid >= pg_snapshot_xmax(pg_current_snapshot()) limit 1',
+  await transaction.query(
+    `update flowpost.delivery_events set xid = pg_current_xact_id()
+     where xid >= pg_snapshot_xmax(pg_current_snapshot()) and xid > pg_current_xact_id()`,
   );
-  if (ahead) await transaction.query(`update flowpost.delivery_events set xid = '${rebasedXid}'`);
 }
 
 /** Brings the schema up to date. Of several processes that start at once, one does it and the others wait. */

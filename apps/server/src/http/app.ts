@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import helmet from '@fastify/helmet';
 import rateLimit from '@fastify/rate-limit';
 import { isMailError, MailError, parseWith } from '@flowpost/core';
@@ -18,7 +19,7 @@ import { isStorable } from '../database/storable.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import { traced } from '../observability/tracing.ts';
 import type { ApiKey, ApiKeys } from '../security/api-keys.ts';
-import { BodyBudget } from './body-budget.ts';
+import { BodyBudget, NoRoom } from './body-budget.ts';
 import { frameworkProblem } from './framework-problem.ts';
 import { httpProblem, type Problem, problemOf } from './problem.ts';
 import type { Route } from './route.ts';
@@ -131,6 +132,8 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
       }
       return send(reply, problemOf(error.toJSON(), request.id));
     }
+    if (error instanceof NoRoom)
+      return send(reply.header('retry-after', 1), serverBusy('has its hands full', request.id));
     if (error.statusCode !== undefined || error.validation)
       return send(reply, frameworkProblem(error, request.id));
     request.log.error({ err: error }, 'unexpected failure');
@@ -249,8 +252,11 @@ function add(app: FastifyInstance, route: Route, { keys, budget, closing }: Gate
         return send(reply, key);
       }
       (request as { key?: ApiKey }).key = key;
-      if (!budget.take(request.headers, bodyLimitOf(app), reply.raw))
-        return send(reply.header('retry-after', 1), serverBusy('has its hands full', request.id));
+      if (route.body) budget.announce(request.headers, bodyLimitOf(app), reply.raw);
+    },
+    preParsing: async (request, reply, body) => {
+      const isMeasured = request.headers['content-length'] !== undefined;
+      return route.body && !isMeasured ? budget.counting(body as Readable, reply.raw) : body;
     },
     handler: (request, reply) =>
       traced(`flowpost.${route.operationId}`, { 'http.route': route.path }, async () =>

@@ -1,31 +1,64 @@
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
+import { type Readable, Transform } from 'node:stream';
+
+/** There is no room for a body at the moment. */
+export class NoRoom extends Error {
+  readonly statusCode = 503;
+}
 
 /** How much of bodies may be held at once. A body is held from its first byte until its request is answered. */
 export class BodyBudget {
   readonly #most: number;
   #held = 0;
+  /** What is held for each request. */
+  readonly #shares = new WeakMap<ServerResponse, { bytes: number }>();
 
   /** @param most in bytes. One body alone may be larger. */
   constructor(most: number) {
     this.#most = most;
   }
 
-  /**
-   * Takes room for the body of a request, until it is answered or gone.
-   *
-   * @param limit what one body may have at most; one that does not say how long it is may be as long.
-   * @returns whether there was room.
-   */
-  take(headers: IncomingHttpHeaders, limit: number, response: ServerResponse): boolean {
-    const length = headers['content-length'];
-    const isSent = length !== undefined || headers['transfer-encoding'] !== undefined;
-    const bytes = isSent ? Math.min(Number(length ?? limit), limit) : 0;
-    if (bytes === 0) return true;
-    if (this.#held > 0 && this.#held + bytes > this.#most) return false;
+  #take(bytes: number, response: ServerResponse): void {
+    // Nobody is there any more, and nothing will tell when it ends.
+    if (response.destroyed || response.closed) return;
+    const own = this.#shares.get(response)?.bytes ?? 0;
+    if (this.#held > own && this.#held + bytes > this.#most) throw new NoRoom();
     this.#held += bytes;
-    response.once('close', () => {
-      this.#held -= bytes;
+    const known = this.#shares.get(response);
+    if (known) known.bytes += bytes;
+    else {
+      const share = { bytes };
+      this.#shares.set(response, share);
+      response.once('close', () => {
+        this.#held -= share.bytes;
+      });
+    }
+  }
+
+  /**
+   * Takes room for a body that says how long it is, until its request is answered or gone.
+   *
+   * @param limit what one body may have at most; longer ones are refused elsewhere.
+   * @throws NoRoom
+   */
+  announce(headers: IncomingHttpHeaders, limit: number, response: ServerResponse): void {
+    const bytes = Math.min(Number(headers['content-length'] ?? 0), limit);
+    if (bytes > 0) this.#take(bytes, response);
+  }
+
+  /** A body that does not say how long it is: room is taken as it comes, and the stream fails where there is none. */
+  counting(body: Readable, response: ServerResponse): Readable {
+    const counted = new Transform({
+      transform: (chunk: Buffer, _encoding, done) => {
+        try {
+          this.#take(chunk.length, response);
+          done(null, chunk);
+        } catch (error) {
+          done(error as Error);
+        }
+      },
     });
-    return true;
+    body.on('error', (error) => counted.destroy(error));
+    return body.pipe(counted);
   }
 }

@@ -168,23 +168,24 @@ export class DeliveryRunner {
       },
       ...(request.unshared && { session: 'unshared' as const }),
     };
+    const duplicateStore = again
+      ? new ContinuedDuplicateStore(database, claim.id, whole)
+      : new DatabaseDuplicateStore(database, claim.id, { keeps: claim.doubt !== undefined });
     this.#departures.enter(claim);
     try {
       const receipt = await deliver(prepared, {
         nodeId: claim.nodeId,
         flow: parseFlowData(request.trigger === undefined ? {} : { trigger: request.trigger }),
-        scope: {
-          ...scope,
-          duplicateStore: again
-            ? new ContinuedDuplicateStore(database, claim.id, whole)
-            : new DatabaseDuplicateStore(database, claim.id, { keeps: claim.doubt !== undefined }),
-        },
+        scope: { ...scope, duplicateStore },
         onlyTo: again?.to,
         signal: this.#options.cut,
         duplicateWaitMs: mode === 'async' ? 0 : undefined,
         beforeData: () => this.#commit(claim),
       });
-      return receipt.status === 'duplicate' ? receipt : whole(receipt);
+      if (receipt.status !== 'duplicate') return whole(receipt);
+      // It was sent by this delivery, whose process ended before it could say so.
+      const isPartial = receipt.rejected.length > 0;
+      return duplicateStore.hasOwn ? { ...receipt, status: isPartial ? 'partial' : 'sent' } : receipt;
     } finally {
       this.#departures.end(claim);
     }

@@ -8,6 +8,8 @@ export class DatabaseDuplicateStore implements DuplicateStore {
   protected readonly owner: string;
 
   readonly #keeps: boolean;
+  /** Whether the receipt that was found is that of an earlier attempt of this delivery, of which nothing else is known. */
+  hasOwn = false;
 
   /**
    * @param owner the delivery it is for. What a delivery reserved before its process died, it may reserve again.
@@ -32,10 +34,12 @@ export class DatabaseDuplicateStore implements DuplicateStore {
       [key, token, contentHash, this.owner, windowMs],
     );
     if (taken.length > 0) return { state: 'reserved', token };
-    const [known] = await this.database.query<{ content_hash: string; receipt: SendReceipt | null }>(
-      'select content_hash, receipt from flowpost.duplicates where key = $1',
-      [key],
-    );
+    const [known] = await this.database.query<{
+      content_hash: string;
+      receipt: SendReceipt | null;
+      owner: string;
+    }>('select content_hash, receipt, owner from flowpost.duplicates where key = $1', [key]);
+    this.hasOwn = known?.owner === this.owner;
     // It was freed in between.
     if (!known) return this.reserve(key, contentHash, windowMs);
     if (known.content_hash !== contentHash) return { state: 'conflict' };

@@ -45,7 +45,7 @@ export async function checkKeys(database: Queryable, box: SecretBox): Promise<Ke
   try {
     const sealed = new EncryptedText(rows[0]?.sealed ?? '');
     await box.decrypt(sealed);
-    return { isRotated: sealed.keyId === box.keyId };
+    return { isRotated: sealed.keyId === box.keyIds[0] };
   } catch (cause) {
     throw new MailError(
       'SECRET_KEY_MISSING',

@@ -47,14 +47,14 @@ function guardedLookup(
 export interface GuardedFetchOptions {
   /** Private hosts and networks, as for attachment URLs. */
   readonly allowedHosts?: readonly string[] | undefined;
-  /** Whether a host may lead anywhere, because of who named it. */
-  readonly trusts?: ((host: string) => boolean) | undefined;
+  /** Whether a host and port may lead anywhere, because of who named them. */
+  readonly trusts?: ((host: string, port: number) => boolean) | undefined;
   readonly lookup?: Lookup | undefined;
 }
 
 /**
- * A `fetch` for URLs whose author is not trusted with the network this process is in: it connects to public addresses and to what
- * is allowed. Its failures are those of `fetch`.
+ * A `fetch` for URLs whose author is not trusted with the network this process is in: whatever it connects to, redirects included, is
+ * a public address or allowed. Its failures are those of `fetch`; the cause of a refusal has the code `ADDRESS_REFUSED`.
  *
  * @throws MailError `INPUT_INVALID` for an entry of `allowedHosts` that is none.
  */
@@ -64,21 +64,30 @@ export function createGuardedFetch({
   lookup,
 }: GuardedFetchOptions = {}): typeof globalThis.fetch {
   const guard = new AddressGuard(allowedHosts);
-  const allows = (host: string, address: string): boolean => trusts(host) || guard.allows(host, address);
-  let agent: Promise<Agent> | undefined;
+  const allows = (host: string, address: string): boolean => guard.allows(host, address);
+  const open = async () => {
+    const { Agent, buildConnector, fetch } = await import('undici');
+    const guarded = buildConnector({ lookup: guardedLookup(allows, lookup) });
+    const trusted = buildConnector({ lookup: guardedLookup(() => true, lookup) });
+    const agent = new Agent({
+      connect: (options, done) => {
+        const { hostname, protocol, port } = options;
+        const address = literalAddress(hostname);
+        if (trusts(address ?? hostname, Number(port) || (protocol === 'https:' ? 443 : 80)))
+          return trusted(options, done);
+        // An address needs no lookup, so nobody else would be asked.
+        if (address !== undefined && !allows(address, address))
+          return done(new AddressRefused(hostname, [address]), null);
+        return guarded(options, done);
+      },
+    });
+    return { agent, fetch };
+  };
+  let opened: ReturnType<typeof open> | undefined;
   return async (input, init) => {
-    const { Agent, fetch } = await import('undici');
-    agent ??= Promise.resolve(new Agent({ connect: { lookup: guardedLookup(allows, lookup) } }));
-    const { hostname } = new URL(input instanceof Request ? input.url : input);
-    const address = literalAddress(hostname);
-    // An address needs no lookup, so nobody would be asked.
-    if (address !== undefined && !allows(address, address)) {
-      throw new TypeError('fetch failed', { cause: new AddressRefused(hostname, [address]) });
-    }
-    return fetch(input as string, {
-      ...(init as object),
-      dispatcher: await agent,
-    }) as unknown as Promise<Response>;
+    opened ??= open();
+    const { agent, fetch } = await opened;
+    return fetch(input as string, { ...(init as object), dispatcher: agent }) as unknown as Promise<Response>;
   };
 }
 

@@ -25,8 +25,20 @@ it('connects to public addresses, and to private ones that are allowed or truste
   expect(await get('one.example', { allowedHosts: ['127.0.0.0/8'] })).toBe('hello');
   expect(await get('one.example', { allowedHosts: ['one.example'] })).toBe('hello');
   expect(await get('one.example', { allowedHosts: ['other.example'] })).toBe('ADDRESS_REFUSED');
-  expect(await get('one.example', { trusts: (host) => host === 'one.example' })).toBe('hello');
-  expect(await get('127.0.0.1', { trusts: (host) => host === '127.0.0.1' })).toBe('hello');
+  const trusting = (host: string, its: number) => ({
+    trusts: (one: string, at: number) => one === host && at === its,
+  });
+  expect(await get('one.example', trusting('one.example', Number(port)))).toBe('hello');
+  expect(await get('127.0.0.1', trusting('127.0.0.1', Number(port)))).toBe('hello');
+  expect(await get('one.example', trusting('one.example', 443))).toBe('ADDRESS_REFUSED');
+  await using elsewhere = await HttpServer.start((_request, response) =>
+    response.writeHead(302, { location: server.url('/') }).end(),
+  );
+  const redirecting = Number(new URL(elsewhere.url('/')).port);
+  const follow = createGuardedFetch({ lookup, ...trusting('one.example', redirecting) });
+  await expect(follow(`http://one.example:${redirecting}/`)).rejects.toMatchObject({
+    cause: { code: 'ADDRESS_REFUSED' },
+  });
   expect(() => createGuardedFetch({ allowedHosts: ['10.0.0.0/99'] })).toThrowError(
     expect.objectContaining({ code: 'INPUT_INVALID' }),
   );

@@ -35,7 +35,9 @@ export interface FlowScope extends AsyncDisposable {
   sender(connection: Connection, variable?: string): MailSender;
   /** A sender with a session and a token of its own. Whoever asks for it disposes it. */
   unsharedSender(connection: Connection): MailSender;
-  /** Aborted when it closes, so that nothing waits for another attempt any more. */
+  /**
+   * Aborted when it closes: nothing waits for another attempt any more, and asynchronous sends, which had their time before, end.
+   */
   readonly closing: AbortSignal;
   /** Closes the sessions that a variable of the flow holds, because it has left its scope. */
   closeVariable(name: string): Promise<void>;

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import {
   type DuplicateStore,
   type EmailMessageInput,
+  MailError,
   MemoryDuplicateStore,
   type OutgoingMessage,
   parseMessage,
@@ -11,6 +12,7 @@ import { describe, expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
 import { contentHash } from './content-hash.ts';
 import { withDuplicateGuard } from './duplicate-guard.ts';
+import { continuedReceipt, refusedForNow } from './partial-receipt.ts';
 import { withRetry } from './retry.ts';
 
 const message = { from: 'a@x.org', to: 'b@x.org', text: 'Hello' } satisfies EmailMessageInput;
@@ -162,4 +164,22 @@ it('the same content is the same however it is written', () => {
     { ...whole, sender: undefined },
   ] as OutgoingMessage[];
   expect(new Set([whole, ...others].map((one) => contentHash(one))).size).toBe(others.length + 1);
+});
+
+it('an error about some of those who were refused says nothing of the others', () => {
+  const refusal = (address: string, code: number) => ({ address, code, reply: `${code} later` });
+  const earlier = {
+    status: 'partial',
+    ...{ messageId: '<a@x>', accepted: ['a'], response: 'ok', attempts: 1, sizeBytes: 1 },
+    rejected: [refusal('b', 452), refusal('c', 452)],
+    timings: { sessionMs: 0, composeMs: 0, deliverMs: 0, totalMs: 0 },
+  } as const;
+  const failed = new MailError('RECIPIENTS_DEFERRED', 'x', { details: { rejected: [refusal('b', 450)] } });
+  const known = continuedReceipt(earlier, ['b', 'c'], failed);
+  expect(known.rejected.map(({ address, code }) => [address, code])).toEqual([
+    ['c', 452],
+    ['b', 450],
+  ]);
+  expect(refusedForNow(known)).toEqual(['c', 'b']);
+  expect(continuedReceipt(earlier, ['b', 'c'], new MailError('CONNECTION_LOST', 'x'))).toBe(earlier);
 });

@@ -3,7 +3,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { MailError } from '@flowpost/core';
 import { z } from 'zod';
 import type { Queryable } from '../../database/database.ts';
-import { rebasedXid } from '../../database/migrate.ts';
 import type { FlowpostServer } from '../../server.ts';
 import { type Route, route } from '../route.ts';
 
@@ -23,13 +22,28 @@ const pollMs = 500;
 /** How many are sent at once. */
 const mostEvents = 500;
 
-/** Where one stands, when the data has been moved into another database cluster since; see `rebaseEvents`. */
-async function rebased(database: Queryable, cursor: string): Promise<string> {
+/**
+ * Where one stands. The event one has may have another place since, when the data was moved into another database cluster; see
+ * `rebaseEvents`.
+ */
+async function placeOf(database: Queryable, cursor: string): Promise<string> {
   const [xid = '0', seq = '0'] = cursor.split('.');
-  const [ahead] = await database.query('select 1 where $1::xid8 >= pg_snapshot_xmax(pg_current_snapshot())', [
-    xid,
-  ]);
-  return ahead ? `${rebasedXid}.${seq}` : cursor;
+  const [same] = await database.query(
+    'select 1 from flowpost.delivery_events where xid = $1::xid8 and seq = $2::bigint',
+    [xid, seq],
+  );
+  if (same) return cursor;
+  const [moved] = await database.query<{ cursor: string }>(
+    `select xid::text || '.' || seq as cursor from flowpost.delivery_events where seq <= $1::bigint
+     order by seq desc limit 1`,
+    [seq],
+  );
+  const [isAhead] = await database.query(
+    'select 1 where $1::xid8 >= pg_snapshot_xmax(pg_current_snapshot())',
+    [xid],
+  );
+  // Forgotten, and so before everything that is there; or from elsewhere.
+  return moved?.cursor.endsWith(`.${seq}`) || isAhead ? (moved?.cursor ?? '0.0') : cursor;
 }
 
 /** For whoever runs the server: is it alive, is it ready, what is going on. */
@@ -122,6 +136,7 @@ export const operationRoutes = (
       }
       // The header is the newer one: a client that connects again keeps its URL.
       let after = hasId ? resumed : (query.after ?? newest?.cursor ?? '0.0');
+      if (hasId || query.after !== undefined) after = await placeOf(database, after);
       reply.hijack();
       raw.writeHead(200, {
         'content-type': 'text/event-stream',
@@ -129,7 +144,6 @@ export const operationRoutes = (
         'x-request-id': request.id,
       });
       raw.write(': connected\n\n');
-      after = await rebased(database, after);
       let askAgainAt = Date.now() + askKeyMs;
       while (!signal.aborted) {
         // Who listens for days may have lost the right to.
