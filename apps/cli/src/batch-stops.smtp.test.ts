@@ -229,7 +229,7 @@ it.runIf(hasNamespaces)(
       ...{ cwd: at.folder, env: cleanEnvironment(at.folder) },
     });
     const [err, [code]] = await Promise.all([text(second.stderr), once(second, 'close')]);
-    expect([code, err]).toEqual([78, expect.stringContaining('is in use by another process')]);
+    expect([code, err]).toEqual([75, expect.stringContaining('is in use by another process')]);
     first.kill('SIGINT');
     await once(first, 'close');
     const states = [...(await statesIn(at)).values()];

@@ -357,7 +357,7 @@ it('one process at a time', async () => {
   await inbox.waitForMessages(1);
   const second = await place.flowpost([...batch, '--connection', inbox.url, '--resume']);
   expect(second.err).toMatch(/is in use by another process/);
-  expect(second.code).toBe(78);
+  expect(second.code).toBe(75);
   first.kill('SIGINT');
   const [code] = await once(first, 'close');
   expect(code).toBe(75);

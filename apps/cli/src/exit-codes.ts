@@ -10,6 +10,8 @@ export const exitCodes = {
   attachment: 66,
   /** Refused for good. */
   refused: 69,
+  /** Some have it and some do not: no reason to send it again as it is. */
+  partial: 69,
   /** TLS cannot be trusted. */
   tls: 69,
   internal: 70,
@@ -20,4 +22,4 @@ export const exitCodes = {
   'in-doubt': 76,
   authentication: 77,
   configuration: 78,
-} as const satisfies Record<ErrorCategory | 'sent' | 'usage', number>;
+} as const satisfies Record<ErrorCategory | 'sent' | 'partial' | 'usage', number>;

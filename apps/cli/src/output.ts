@@ -31,8 +31,10 @@ export function sayReceipt(receipt: SendReceipt): void {
   const { status, messageId, accepted, rejected, response, notifications } = receipt;
   const label =
     status === 'sent' ? paint(32, 'Sent') : paint(33, status === 'partial' ? 'Sent in part' : status);
-  say(`${label} ${messageId} to ${accepted.join(', ')}`);
-  for (const { address, reply } of rejected) say(`  refused: ${address} (${reply})`);
+  // Who asked for quiet wants to hear of who did not get it.
+  const what = rejected.length > 0 ? 'error' : 'news';
+  say(`${label} ${messageId} to ${accepted.join(', ')}`, what);
+  for (const { address, reply } of rejected) say(`  refused: ${address} (${reply})`, 'error');
   say(`  server: ${response}`);
   if (notifications === 'not-offered') say('  no delivery notifications: the server does not offer them');
 }

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { text } from 'node:stream/consumers';
+import { buffer } from 'node:stream/consumers';
 import { FileTokenStore } from '@flowpost/auth-providers';
 import { MailError, SecretBox } from '@flowpost/core';
 import { UsageError } from './command-line.ts';
@@ -11,12 +11,32 @@ export function unreadable(path: string, cause: unknown): MailError {
   return new MailError('FILE_UNREADABLE', `${path} ${why}.`, { details: { path, reason }, cause });
 }
 
+/**
+ * Bytes as text, without the byte order mark that editors put there.
+ *
+ * @throws MailError `FILE_UNREADABLE` for what is not UTF-8: it would go out as nonsense.
+ */
+export function decodeText(bytes: Uint8Array, name: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new MailError('FILE_UNREADABLE', `${name} is not UTF-8.`, {
+      hint: 'Save it as UTF-8, or convert it with iconv -t UTF-8.',
+      details: { path: name },
+      cause,
+    });
+  }
+}
+
 /** @throws MailError `FILE_UNREADABLE`. */
-export async function readText(path: string, encoding: 'utf8' | 'latin1' = 'utf8'): Promise<string> {
-  return readFile(path, encoding).catch((cause) => {
+export async function readBytes(path: string): Promise<Buffer> {
+  return readFile(path).catch((cause) => {
     throw unreadable(path, cause);
   });
 }
+
+/** @throws MailError `FILE_UNREADABLE`. */
+export const readText = async (path: string): Promise<string> => decodeText(await readBytes(path), path);
 
 /** @throws MailError `FILE_UNREADABLE` when the file is missing or not JSON. Its content is not repeated. */
 export async function readJson(path: string): Promise<unknown> {
@@ -51,7 +71,7 @@ export async function readValue(value: string): Promise<string> {
   if (value === '@-') {
     if (process.stdin.readableEnded)
       throw new UsageError('Standard input can be read once only, so give @- once.');
-    return text(process.stdin);
+    return decodeText(await buffer(process.stdin), 'Standard input');
   }
   return value.startsWith('@') ? readText(value.slice(1)) : value;
 }

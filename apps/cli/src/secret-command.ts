@@ -1,4 +1,5 @@
-import { promisify } from 'node:util';
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
 import { MailError } from '@flowpost/core';
 
 export const secretFields: ReadonlySet<string> = new Set([
@@ -13,6 +14,10 @@ const commandOf = new Map([...secretFields].map((name) => [`${name}Command`, nam
 export type SecretUse = 'run' | 'left out';
 /** Somebody may have to type a password for the password. */
 const longestMs = 300_000;
+/** No secret is longer, in characters. */
+const longestOutput = 1_000_000;
+/** How long output may take after the end of what wrote it, in milliseconds. */
+const graceMs = 500;
 
 /** The first line a command prints, as msmtp's passwordeval has it: a text is for the shell, a list is a program and its arguments. */
 async function firstLine(name: string, command: unknown): Promise<string> {
@@ -21,13 +26,24 @@ async function firstLine(name: string, command: unknown): Promise<string> {
     new MailError('CONNECTION_INVALID', `${name} ${why}.`, {
       hint: 'Run it in a terminal: it has to print the secret on its first line and end with 0.',
     });
-  const { execFile } = await import('node:child_process');
-  const { stdout } = await promisify(execFile)(program, args, { timeout: longestMs, encoding: 'utf8' }).catch(
-    ({ code, killed }: { code?: unknown; killed?: boolean }) => {
-      // What it wrote is not repeated: it may be what it was to keep.
-      throw invalid(killed ? 'did not end in time' : `failed (${code})`);
-    },
-  );
+  const { spawn } = await import('node:child_process');
+  // At a terminal somebody may be asked; anything else on standard input is for the message.
+  const stdin = process.stdin.isTTY ? 'inherit' : 'ignore';
+  const child = spawn(program, args, { stdio: [stdin, 'pipe', 'ignore'], timeout: longestMs });
+  let stdout = '';
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+    stdout += chunk;
+    if (stdout.length > longestOutput) child.kill();
+  });
+  const end = await new Promise<number | string | null>((resolve) => {
+    child.once('error', ({ code }: NodeJS.ErrnoException) => resolve(code ?? 'ERROR'));
+    child.once('exit', resolve);
+  });
+  // A helper it left running may hold its output open for ever; what it printed itself is here in a moment.
+  await Promise.race([once(child.stdout, 'close').catch(() => undefined), delay(end === 0 ? graceMs : 0)]);
+  child.stdout.destroy();
+  // What it wrote is not repeated: it may be what it was to keep.
+  if (end !== 0) throw invalid(end === null ? 'did not end in time' : `failed (${end})`);
   const [line = ''] = stdout.split(/\r?\n/, 1);
   if (line === '') throw invalid('printed nothing');
   return line;

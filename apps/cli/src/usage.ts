@@ -17,7 +17,7 @@ flowpost.connections.json in this folder, or in the configuration, ~/.config/flo
 Environment: FLOWPOST_CONNECTION stands in for --connection, FLOWPOST_CONFIG for --config, FLOWPOST_KEYS holds the keys that open
 encrypted text, FLOWPOST_TOKENS names a folder where OAuth tokens are kept between runs, NO_COLOR switches colours off.
 
-Exit codes: 0 sent; 64 usage; 65 bad message or settings; 66 attachment; 69 refused, or TLS not trusted;
+Exit codes: 0 sent; 64 usage; 65 bad message or settings; 66 attachment; 69 refused (all or some), or TLS not trusted;
 70 defect; 75 try again later; 76 in doubt; 77 authentication; 78 configuration.
 `;
 }

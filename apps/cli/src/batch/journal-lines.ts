@@ -45,6 +45,9 @@ async function readLines(path: string, own: RegExp, take: (line: string) => void
   return whole;
 }
 
+/** More no table has; a number beyond it is damage. */
+const mostRows = 100_000_000;
+
 const journalLine = /^(?:(\+?)(\d+) (\S{8})|run (\d+) (\S+))$/;
 const brokenJournalLine = /^(?:\+?\d*(?: \S*)?|r(?:u(?:n(?: .*)?)?)?)$/;
 /** The fields that count stand first, so that a million lines need not be parsed. */
@@ -63,7 +66,7 @@ async function readJournal(path: string, memory: RowMemory) {
       boot = startBoot;
       // Whoever began a run settled the one before.
       intended = new RowMemory();
-    } else if (key === undefined) throw damaged(path, line);
+    } else if (key === undefined || Number(row) > mostRows) throw damaged(path, line);
     else (intent ? intended : memory).set(Number(row), key, run, 'begun');
   });
   // The machine has stopped since: of what was to be sent, any may have been leaving.
@@ -84,7 +87,7 @@ export async function readEarlier(path: string, journalPath: string) {
   const resultBytes = await readLines(path, brokenResultLine, (line) => {
     const [, row, key, of, state] = resultLine.exec(line) ?? [];
     const known = states.find((one) => one === state);
-    if (key === undefined || known === undefined) throw damaged(path, line);
+    if (key === undefined || known === undefined || Number(row) > mostRows) throw damaged(path, line);
     latest = Math.max(latest, Number(of));
     if (Number(of) >= memory.run(Number(row))) memory.set(Number(row), key, Number(of), known);
   });

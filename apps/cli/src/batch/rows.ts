@@ -149,6 +149,8 @@ export class Rows {
         columns: (header: string[]) => this.#columns(name, header),
         info: true,
         max_record_size: longestRow,
+        // Each, since a file may have been added to on another system.
+        record_delimiter: ['\r\n', '\n', '\r'],
         skip_empty_lines: true,
         trim: true,
       }),

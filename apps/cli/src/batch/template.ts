@@ -17,22 +17,37 @@ const expressionLine = /^(\s*(?:- +)*(?:[\w-]+: +)?)(\{\{.*\}\}.*?)[ \t]*$/;
 /** A line after which text comes as it is, as long as it stands further in (YAML 1.2 section 8.1). */
 const blockBegin = /^(\s*)(?:- +)*(?:[^#]*: +)?[|>][+-]?\d?[+-]?[ \t]*(?:#.*)?$/;
 
+/** A comment behind an expression goes (YAML 1.2 section 6.6). */
+function withoutComment(text: string): string {
+  // Outside of expressions only.
+  const parts = text.split(/(\{\{.*?\}\})/);
+  const at = parts.findIndex((part, index) => index % 2 === 0 && /\s#/.test(part));
+  if (at < 0) return text;
+  return [...parts.slice(0, at), parts[at]?.replace(/\s#.*$/, '')].join('').trimEnd();
+}
+
 /** `to: {{ row.email }}` means that text, though to YAML it is something else. */
 function quoteExpressions(yaml: string): string {
   let block: number | undefined;
+  /** Whether the line before was a name or a dash, whose value comes below. */
+  let opens = false;
   const quote = (line: string): string => {
     const indent = line.search(/\S/);
     if (block !== undefined && (indent === -1 || indent > block)) return line;
     block = blockBegin.exec(line)?.[1]?.length;
     const [, before = '', text] = expressionLine.exec(line) ?? [];
-    return text === undefined ? line : `${before}${JSON.stringify(text)}`;
+    // Further in, below a value that has begun, it is a part of that and needs no quotes.
+    const continues = before.trim() === '' && before !== '' && !opens;
+    if (line.trim() !== '') opens = /[:-]\s*$/.test(line);
+    if (text === undefined || continues) return line;
+    return `${before}${JSON.stringify(withoutComment(text))}`;
   };
   return yaml.split(/\r?\n/).map(quote).join('\n');
 }
 
 /** Between two lines of `---` at the beginning, as static site generators have it. */
 function split(text: string): readonly [frontMatter: string, body: string] | undefined {
-  const found = /^\uFEFF?---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|$)(.*)$/ms.exec(text);
+  const found = /^\s*---[ \t]*\r?\n(.*?)(?<=\n)---[ \t]*(?:\r?\n|$)(.*)$/s.exec(text);
   return found ? [found[1] ?? '', found[2] ?? ''] : undefined;
 }
 

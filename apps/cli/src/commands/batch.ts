@@ -126,6 +126,9 @@ export const batch: Command<typeof batchSpec> = async (values) => {
       ended++;
       // Those under way are seen to the end: some of them may be leaving.
       if (journal.failure) halt(journal.failure.toJSON());
+      const refused = 'receipt' in outcome ? outcome.receipt.rejected : [];
+      for (const { address, reply } of refused)
+        say(`Row ${row}: ${state}: refused: ${address} (${reply})`, 'error');
       const error = 'error' in outcome ? (outcome.error as MailErrorJson) : undefined;
       if (error && error.category !== 'cancelled') {
         say(`Row ${row}: ${state}: ${error.message}`, 'error');
@@ -160,5 +163,6 @@ export const batch: Command<typeof batchSpec> = async (values) => {
   if (summary.inDoubt > 0) return exitCodes['in-doubt'];
   if (exitCode !== undefined || interrupted.aborted || summary.deferred > 0) return exitCodes.temporary;
   if (firstFailure !== undefined) return exitCodes[firstFailure.error.category];
-  return summary.failed > 0 ? exitCodes.input : exitCodes.sent;
+  if (summary.failed > 0) return exitCodes.input;
+  return summary.partial > 0 ? exitCodes.partial : exitCodes.sent;
 };

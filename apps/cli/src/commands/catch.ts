@@ -212,7 +212,10 @@ export const catchMail: Command<typeof catchSpec> = async (values) => {
   const start =
     values.fault === undefined ? startInbox : (port: number) => startFaulty(values, port, showFaulty);
   const server = await start(requestedPort).catch((error) => {
-    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EACCES')
+      throw new UsageError(`Port ${requestedPort} may not be used by this account. Choose one from 1024 on.`);
+    if (code !== 'EADDRINUSE') throw error;
     throw new UsageError(
       `Port ${requestedPort} is taken. Choose another with --port, or any free one with --port 0.`,
     );

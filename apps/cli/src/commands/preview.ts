@@ -73,7 +73,11 @@ export const preview: Command<typeof previewSpec> = async (values, operands) => 
   else if (values.summary) process.stdout.write(await summarize(composed));
   else {
     const { body } = composed;
-    await pipeline(Buffer.isBuffer(body) ? Readable.from([body]) : body, process.stdout, { end: false });
+    const source = Buffer.isBuffer(body) ? Readable.from([body]) : body;
+    await pipeline(source, process.stdout, { end: false }).catch((error) => {
+      // Whoever listened has heard enough.
+      if (error.code !== 'EPIPE') throw error;
+    });
   }
   return exitCodes.sent;
 };

@@ -144,5 +144,6 @@ export const run: Command<typeof runSpec> = async (values, operands) => {
     if ('error' in end) sayError(end.error);
     else sayReceipt(end.receipt);
   }
-  return 'error' in end ? exitCodes[end.error.category] : exitCodes.sent;
+  if ('error' in end) return exitCodes[end.error.category];
+  return end.receipt.status === 'partial' ? exitCodes.partial : exitCodes.sent;
 };

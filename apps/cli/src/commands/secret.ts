@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto';
 import { open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { createInterface } from 'node:readline/promises';
 import { Writable } from 'node:stream';
-import { text } from 'node:stream/consumers';
+import { buffer } from 'node:stream/consumers';
 import { EncryptedText, formatSecretKey, generateSecretKey, MailError } from '@flowpost/core';
 import { type Command, UsageError } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { printJson, say } from '../output.ts';
-import { readText, secretBox } from '../read-input.ts';
+import { decodeText, readBytes, secretBox } from '../read-input.ts';
 import type { secretSpec } from '../specs.ts';
 
 function box() {
@@ -38,19 +38,23 @@ async function askUnseen(question: string): Promise<string> {
 
 /** Standard input without the line end that a terminal or echo puts there. */
 const readInput = async (): Promise<string> =>
-  process.stdin.isTTY ? askUnseen('Secret: ') : (await text(process.stdin)).replace(/\r?\n$/, '');
+  process.stdin.isTTY
+    ? askUnseen('Secret: ')
+    : decodeText(await buffer(process.stdin), 'Standard input').replace(/\r?\n$/, '');
 
 /** Compact JWE (RFC 7516 section 7.1) without an encrypted key, wherever it stands. */
 const encryptedText = /\beyJ[\w-]+\.\.[\w-]+\.[\w-]*\.[\w-]+/g;
 
 /** Puts a file in the place of another one: it is there as a whole, or not at all. */
 async function replaceFile(path: string, content: Buffer): Promise<void> {
-  const { mode } = await stat(path);
+  const { mode, uid, gid } = await stat(path);
   const beside = `${path}.${randomUUID()}`;
   try {
     const file = await open(beside, 'wx', mode);
     try {
-      // Whatever the umask says, who could read the file still can.
+      // Whatever the umask says, and whoever does this: who could read the file still can.
+      const own = await file.stat();
+      if (own.uid !== uid || own.gid !== gid) await file.chown(uid, gid);
       await file.chmod(mode);
       await file.writeFile(content);
       await file.sync();
@@ -69,7 +73,7 @@ async function rotateFile(named: string): Promise<number> {
   // The file itself, and not a link to it.
   const path = await realpath(named).catch(() => named);
   // One character a byte: what is not ours stays as it is, whatever its encoding.
-  const content = await readText(path, 'latin1');
+  const content = (await readBytes(path)).toString('latin1');
   const found = [...new Set(content.match(encryptedText))];
   const keys = box();
   const renewed = new Map<string, string>();

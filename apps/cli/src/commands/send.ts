@@ -66,6 +66,15 @@ function put(settings: Record<string, unknown>, argument: string): void {
   });
 }
 
+/** Where this was started; a folder that is gone has no paths in it. */
+function currentFolder(): string {
+  try {
+    return process.cwd();
+  } catch {
+    return parse(process.execPath).root;
+  }
+}
+
 /**
  * The settings of the send-email node that the options of `flowpost send` and `flowpost preview` say.
  *
@@ -98,7 +107,7 @@ export async function readSettings(
     variables: new Map(),
   });
   // Whoever types a path means that file, wherever it is.
-  const attachments = { fileRoots: [parse(process.cwd()).root] };
+  const attachments = { fileRoots: [parse(currentFolder()).root], baseFolder: currentFolder() };
   return { request, sending: { ...environmentOptions(), attachments } };
 }
 
@@ -137,5 +146,5 @@ export const send: Command<typeof sendSpec> = async (values) => {
   });
   if (values.json) printJson(receipt);
   else sayReceipt(receipt);
-  return exitCodes.sent;
+  return receipt.status === 'partial' ? exitCodes.partial : exitCodes.sent;
 };

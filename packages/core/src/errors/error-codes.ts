@@ -88,8 +88,6 @@ const hints = {
       'Correct the connection, for example smtps://user:password@smtp.example.com:465 or smtp://smtp.example.com:587.',
     CONNECTION_NOT_FOUND: 'Give the id or name of a stored connection, or create it first.',
     CONNECTION_NAME_TAKEN: 'Give the connection another name, or change the one that has it.',
-    FOLDER_IN_USE:
-      'Stop the other process, or give this one a folder of its own. Several processes at once need PostgreSQL (DATABASE_URL).',
     SERVICE_UNKNOWN: 'Use the name of a known service, or give host and port instead.',
     MAILBOX_NOT_FOUND:
       'Correct the Object ID (or address) of the sending user: there is no such user with a mailbox in this tenant. It is the Object ID of the user, not of the application.',
@@ -205,6 +203,8 @@ const hints = {
       'The server cannot check the login at the moment (4yz). Do not change the password; try again later.',
     PROCESS_ENDED:
       'The process that was sending this ended before the message was handed over. Nothing was delivered; send it again.',
+    FOLDER_IN_USE:
+      'Stop the other process, or give this one a folder of its own. Several processes at once need PostgreSQL (DATABASE_URL).',
     STORAGE_UNAVAILABLE:
       'The database or its disk cannot take anything at the moment. Nothing was accepted; try again later.',
     GREETING_DEFERRED: 'The server is busy or limits this client. Try again later.',

@@ -1,4 +1,4 @@
-import { constants, type FileHandle, lstat, open, realpath } from 'node:fs/promises';
+import { constants, type FileHandle, lstat, open, realpath, stat } from 'node:fs/promises';
 import { basename, isAbsolute, relative, resolve, sep } from 'node:path';
 import type { AttachmentOf } from '@flowpost/core';
 import {
@@ -48,6 +48,9 @@ async function allowedPath(path: string, context: AttachmentContext): Promise<st
   const real = await realpath(named).catch(async (error) => {
     // A link that leads nowhere: whether its target exists elsewhere is nobody's business here.
     const isLink = (await lstat(named).catch(() => undefined))?.isSymbolicLink() === true;
+    // What a shell passes as /dev/fd/63 has no path of its own.
+    const isPipe = isLink && (await stat(named).catch(() => undefined))?.isFile() === false;
+    if (isPipe) throw attachmentError('ATTACHMENT_NOT_A_FILE', 'it is not a regular file.', context);
     throw isLink ? outside() : error;
   });
   if (!roots.some(([, root]) => isInside(root, real))) throw outside();
