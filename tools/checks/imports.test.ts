@@ -8,6 +8,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'packages/mime-attachments': [
     '@flowpost/core',
     'content-disposition',
+    'entities',
     'file-type',
     'html-to-text',
     'nodemailer',

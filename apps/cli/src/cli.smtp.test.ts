@@ -100,7 +100,7 @@ describe('send', () => {
       '--to',
       'no@x.org',
     ]);
-    expect([code, out]).toEqual([0, '']);
+    expect([code, out]).toEqual([69, '']);
     expect(err).toMatch(
       /^Sent in part <.+> to b@x\.org\n {2}refused: no@x\.org \(550 5\.1\.1 unknown\)\n {2}server: 250 /,
     );

@@ -11,6 +11,7 @@ import { BodyBudget, NoRoom } from './http/body-budget.ts';
 import { DatabaseDuplicateStore } from './outbox/duplicate-store.ts';
 import { SharedRate } from './outbox/shared-rate.ts';
 import { type LocalServer, startLocal, temporaryFolder } from './testing/local-server.test-support.ts';
+import { putDatabase } from './testing/made-database.test-support.ts';
 
 let local: LocalServer;
 let inbox: SmtpInbox;
@@ -163,8 +164,8 @@ it('lists what was not sent, by any of its states', async () => {
 
 it('events that come from another database cluster are before all new ones', async () => {
   await using folder = await temporaryFolder();
+  await putDatabase(`${folder.path}/db`);
   await using database = await openPglite(`${folder.path}/db`);
-  await migrate(database);
   for (const xid of ['900000000', '900000001', '3'])
     await database.query(
       "insert into flowpost.delivery_events (xid, delivery_id, state) values ($1::xid8, gen_random_uuid(), 'sent')",
@@ -201,8 +202,8 @@ it('events come as fast as they can be read, from where one was', async () => {
   await using folder = await temporaryFolder();
   const count = 20_000;
   {
+    await putDatabase(`${folder.path}/database`);
     await using database = await openPglite(`${folder.path}/database`);
-    await migrate(database);
     await database.query(
       "insert into flowpost.delivery_events (delivery_id, state) select gen_random_uuid(), 'sent' from generate_series(1, $1)",
       [count],
@@ -229,8 +230,8 @@ it('events come as fast as they can be read, from where one was', async () => {
 
 it('a rate limit is never exceeded in any 60 seconds', async () => {
   await using folder = await temporaryFolder();
+  await putDatabase(`${folder.path}/db`);
   await using database = await openPglite(`${folder.path}/db`);
-  await migrate(database);
   for (const limit of [1, 7, 30, 120]) {
     const connection = { kind: 'smtp', host: `h${limit}`, limits: { messagesPerMinute: limit } } as never;
     const rate = new SharedRate(database);
@@ -247,8 +248,8 @@ it('a rate limit is never exceeded in any 60 seconds', async () => {
 
 it('what a delivery sent before its process ended is no duplicate of another one', async () => {
   await using folder = await temporaryFolder();
+  await putDatabase(`${folder.path}/db`);
   await using database = await openPglite(`${folder.path}/db`);
-  await migrate(database);
   const before = new DatabaseDuplicateStore(database, 'one');
   const reservation = await before.reserve('k', 'h', 60_000);
   if (reservation.state !== 'reserved') throw new Error('not reserved');

@@ -17,6 +17,7 @@ import { rowOf } from './outbox/delivery-row.ts';
 import { DeliveryStore } from './outbox/delivery-store.ts';
 import { startBoss } from './outbox/outbox.ts';
 import { type LocalServer, startLocal, temporaryFolder } from './testing/local-server.test-support.ts';
+import { putDatabase } from './testing/made-database.test-support.ts';
 
 const settings = (connection: string, more: object = {}) => ({
   ...{ connection, from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'x', retry: { attempts: 1 } },
@@ -38,6 +39,7 @@ describe('states', () => {
     ) => Promise<void>,
   ) {
     await using folder = await temporaryFolder();
+    await putDatabase(`${folder.path}/db`);
     await using database = await openPglite(`${folder.path}/db`);
     await migrate(database);
     const boss = await startBoss(database, () => undefined);

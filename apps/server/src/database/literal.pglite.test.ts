@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { temporaryFolder } from '../testing/local-server.test-support.ts';
+import { putDatabase } from '../testing/made-database.test-support.ts';
 import type { Database } from './database.ts';
 import { openPglite } from './pglite.ts';
 
@@ -7,6 +8,7 @@ let database: Database;
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 beforeAll(async () => {
   folder = await temporaryFolder();
+  await putDatabase(`${folder.path}/db`);
   database = await openPglite(`${folder.path}/db`);
 });
 afterAll(async () => {

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { temporaryFolder } from '../testing/local-server.test-support.ts';
+import { putDatabase } from '../testing/made-database.test-support.ts';
 import { openPglite } from './pglite.ts';
 
 it('a transaction is all or nothing, and nobody else gets in between', async () => {
@@ -25,6 +26,7 @@ it('a transaction is all or nothing, and nobody else gets in between', async () 
 
 it('a transaction that has ended takes no more statements', async () => {
   await using folder = await temporaryFolder();
+  await putDatabase(join(folder.path, 'db'));
   await using database = await openPglite(join(folder.path, 'db'));
   const left = await database.transaction(async (transaction) => ({ transaction }));
   await expect(left.transaction.query('select 1')).rejects.toThrow('the transaction has ended');
@@ -32,6 +34,7 @@ it('a transaction that has ended takes no more statements', async () => {
 
 it('a database that computes without end is started again, with what was committed', async () => {
   await using folder = await temporaryFolder();
+  await putDatabase(join(folder.path, 'db'));
   await using database = await openPglite(join(folder.path, 'db'), 4_000);
   await database.query('create table kept (n int primary key)');
   await database.query('insert into kept values ($1)', [1]);
@@ -47,6 +50,7 @@ it('a database that computes without end is started again, with what was committ
 
 it('a failure within a transaction undoes it, whatever is made of the error', async () => {
   await using folder = await temporaryFolder();
+  await putDatabase(join(folder.path, 'db'));
   await using database = await openPglite(join(folder.path, 'db'));
   await database.query('create table kept (n int)');
   const swallowing = database.transaction(async (transaction) => {
@@ -61,6 +65,7 @@ it('a failure within a transaction undoes it, whatever is made of the error', as
 
 it('a database that has ended within a statement is started again, and says nothing it does not know', async () => {
   await using folder = await temporaryFolder();
+  await putDatabase(join(folder.path, 'db'));
   await using database = await openPglite(join(folder.path, 'db'));
   await database.query('create table kept (n int, value jsonb)');
   await database.query('insert into kept values ($1)', [1]);
@@ -73,6 +78,7 @@ it('a database that has ended within a statement is started again, and says noth
 
 it('a database that was closed stays closed', async () => {
   await using folder = await temporaryFolder();
+  await putDatabase(join(folder.path, 'db'));
   const database = await openPglite(join(folder.path, 'db'));
   const last = database.query('select 1 as one').catch(() => undefined);
   await database[Symbol.asyncDispose]();

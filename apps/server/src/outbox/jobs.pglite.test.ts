@@ -4,12 +4,14 @@ import { expect, it } from 'vitest';
 import { migrate } from '../database/migrate.ts';
 import { openPglite } from '../database/pglite.ts';
 import { temporaryFolder } from '../testing/local-server.test-support.ts';
+import { putDatabase } from '../testing/made-database.test-support.ts';
 import { rowOf } from './delivery-row.ts';
 import { DeliveryStore } from './delivery-store.ts';
 import { startBoss } from './outbox.ts';
 
 async function open() {
   const folder = await temporaryFolder();
+  await putDatabase(`${folder.path}/db`);
   const database = await openPglite(`${folder.path}/db`);
   await migrate(database);
   const boss = await startBoss(database, () => undefined);

@@ -12,6 +12,7 @@ import { openPglite } from '../database/pglite.ts';
 import { Metrics } from '../observability/metrics.ts';
 import { openSecretBox } from '../security/secret-keys.ts';
 import { temporaryFolder } from '../testing/local-server.test-support.ts';
+import { putDatabase } from '../testing/made-database.test-support.ts';
 import type { NewDelivery } from './delivery.ts';
 import { DeliveryRunner } from './delivery-runner.ts';
 import { DeliveryStore } from './delivery-store.ts';
@@ -34,6 +35,7 @@ function losing(database: Database): Database & { lose: number } {
 
 async function open() {
   const folder = await temporaryFolder();
+  await putDatabase(`${folder.path}/db`);
   const database = await openPglite(`${folder.path}/db`);
   await migrate(database);
   const boss = await startBoss(database, () => undefined);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { readConfig } from '../config.ts';
 import { type RunningServer, startServer } from '../server.ts';
 import { Client } from './client.test-support.ts';
+import { putDatabase } from './made-database.test-support.ts';
 
 export interface LocalServer extends AsyncDisposable {
   readonly server: RunningServer;
@@ -26,6 +27,8 @@ export async function startLocal(
 ): Promise<LocalServer> {
   const own = given ? undefined : await temporaryFolder();
   const folder = given?.path ?? own?.path ?? '';
+  // What is there already is not touched.
+  if (own) await putDatabase(join(folder, 'database'));
   const config = readConfig({ FLOWPOST_DATA: folder, PORT: '0', LOG_LEVEL: 'silent', ...environment });
   const server = await startServer(config);
   const key = server.firstKey ?? given?.key ?? '';

@@ -1,0 +1,44 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { cp, mkdir, rename, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { migrate } from '../database/migrate.ts';
+import { openPglite } from '../database/pglite.ts';
+import { startBoss } from '../outbox/outbox.ts';
+
+const require = createRequire(import.meta.url);
+/** What a database is made by. */
+const makers = [
+  fileURLToPath(new URL('../database/migrate.ts', import.meta.url)),
+  fileURLToPath(new URL('../outbox/outbox.ts', import.meta.url)),
+  ...['@electric-sql/pglite', 'pg-boss'].map((name) => require.resolve(name)),
+];
+const cache = fileURLToPath(new URL('../../../../node_modules/.cache/', import.meta.url));
+
+let made: Promise<string> | undefined;
+
+async function make(): Promise<string> {
+  const hash = createHash('sha256');
+  for (const maker of makers) hash.update(maker).update(readFileSync(maker));
+  const folder = `${cache}database-${hash.digest('hex').slice(0, 16)}`;
+  if (existsSync(folder)) return folder;
+  const unfinished = `${folder}.${randomUUID()}`;
+  await mkdir(dirname(unfinished), { recursive: true });
+  {
+    await using database = await openPglite(unfinished);
+    await migrate(database);
+    const boss = await startBoss(database, () => undefined);
+    await boss.stop({ graceful: false });
+  }
+  // Another worker may have been faster.
+  await rename(unfinished, folder).catch(() => rm(unfinished, { recursive: true }));
+  return folder;
+}
+
+/** Puts a database there, with all its tables and nothing in them. Making one takes seconds each time, copying one does not. */
+export async function putDatabase(path: string): Promise<void> {
+  made ??= make();
+  await cp(await made, path, { recursive: true });
+}
