@@ -21,10 +21,14 @@ export function timeLimit(timeoutMs: number | undefined): AbortSignal | undefine
 }
 
 /** The same options with one signal for the caller's wish and the time allowed, for several things that share that time. */
-export function withinTime({ timeoutMs, ...options }: SendOptions): SendOptions {
-  const late = timeLimit(timeoutMs);
+export function withinTime(options: SendOptions): SendOptions {
+  const late = timeLimit(options.timeoutMs);
   if (!late) return options;
-  return { ...options, signal: options.signal ? AbortSignal.any([options.signal, late]) : late };
+  return {
+    ...options,
+    timeoutMs: undefined,
+    signal: options.signal ? AbortSignal.any([options.signal, late]) : late,
+  };
 }
 
 /**

@@ -67,12 +67,18 @@ class DuplicateGuard implements MailSender {
     const options = withinTime(given);
     const { store, windowMs = 3_600_000, waitMs = 60_000, clock = systemClock, scope = '' } = this.#options;
     const { signal } = options;
-    const { message, hash } = await this.#identify(input, scope, signal).catch((error) => {
+    let message = input;
+    let hash: string;
+    try {
+      const pinned = input.attachments && (await pinAttachments(input, { ...this.#options, signal }));
+      if (pinned) message = pinned.message;
+      hash = contentHash(message, pinned ? [scope, ...pinned.digests] : [scope]);
+    } catch (error) {
       if (isMailError(error)) throw error;
       // From plain JavaScript anything may come; what is wrong with it is said in the usual way.
       parseMessage(input as EmailMessageInput);
       throw error;
-    });
+    }
     const key = this.#options.key ?? hash;
     for (let waited = 0; ; ) {
       const reservation = await store.reserve(key, hash, windowMs).catch(notReserved);
@@ -112,12 +118,6 @@ class DuplicateGuard implements MailSender {
       await untilAborted(signal, () => clock.sleep(pollMs));
       waited += pollMs;
     }
-  }
-
-  async #identify(input: OutgoingMessage, scope: string, signal: AbortSignal | undefined) {
-    const pinned = input.attachments && (await pinAttachments(input, { ...this.#options, signal }));
-    const { message, digests } = pinned ?? { message: input, digests: [] };
-    return { message, hash: contentHash(message, [scope, ...digests]) };
   }
 
   async #sendAndRemember(

@@ -41,7 +41,8 @@ function sameMessage(message: OutgoingMessage, { details }: MailError): Outgoing
 class RetrySender implements MailSender {
   readonly #sender: MailSender;
   readonly #options: RetryOptions;
-  readonly #closed = new AbortController();
+  /** Made by who waits or closes: most sends need none. */
+  #closed: AbortController | undefined;
 
   constructor(sender: MailSender, options: RetryOptions) {
     this.#sender = sender;
@@ -51,9 +52,6 @@ class RetrySender implements MailSender {
   async send(message: OutgoingMessage, given: SendOptions = {}): Promise<SendReceipt> {
     // The time allowed is for all attempts together.
     const options = withinTime(given);
-    const ends = [options.signal, this.#options.closing, this.#closed.signal].filter(
-      (one) => one !== undefined,
-    );
     const { attempts = 3, clock = systemClock } = this.#options;
     const begunAt = clock.now();
     let current = message;
@@ -89,12 +87,19 @@ class RetrySender implements MailSender {
         if (!delivered) current = sameMessage(current, error as MailError);
       }
       // A caller who gives up in between gets what there is, which is more than that it was cancelled.
-      const waited = await clock.sleep(delayMs, AbortSignal.any(ends)).then(
+      const waited = await clock.sleep(delayMs, this.#ends(options.signal)).then(
         () => true,
         () => false,
       );
       if (!waited) return this.#end(failure, doubt, delivered, attempt);
     }
+  }
+
+  /** What ends waiting for the next attempt. */
+  #ends(signal: AbortSignal | undefined): AbortSignal {
+    this.#closed ??= new AbortController();
+    const all = [signal, this.#options.closing, this.#closed.signal];
+    return AbortSignal.any(all.filter((one) => one !== undefined));
   }
 
   /** What there is after the last attempt. */
@@ -130,6 +135,7 @@ class RetrySender implements MailSender {
   }
 
   [Symbol.asyncDispose](): PromiseLike<void> {
+    this.#closed ??= new AbortController();
     this.#closed.abort();
     return this.#sender[Symbol.asyncDispose]();
   }

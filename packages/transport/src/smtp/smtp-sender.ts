@@ -193,9 +193,9 @@ export class SmtpSender implements MailSender {
         try {
           return await lease.session.deliver(message, deliverOptions);
         } finally {
+          const back = this.#pool.giveBack(lease, !closeSession);
           // Others that were opened beside it belong to whoever closes it too.
-          const others = closeSession ? this.#pool.closeParked() : undefined;
-          const back = Promise.all([this.#pool.giveBack(lease, !closeSession), others]);
+          if (closeSession) await this.#pool.closeParked();
           // A caller who gives up does not wait for the session to end.
           if (signal.aborted) back.catch(() => undefined);
           else await back;
