@@ -216,9 +216,13 @@ it('events come as fast as they can be read, from where one was', async () => {
     signal: listening.signal,
   });
   let heard = 0;
+  let pending = '';
   const hear = async (): Promise<void> => {
     for await (const chunk of body ?? []) {
-      heard += Buffer.from(chunk).toString().split('event: delivery').length - 1;
+      // One may come in two pieces.
+      const events = (pending + Buffer.from(chunk)).split('\n\n');
+      pending = events.pop() ?? '';
+      heard += events.filter((one) => one.includes('event: delivery')).length;
       if (heard >= count) return;
     }
   };
@@ -262,4 +266,32 @@ it('what a delivery sent before its process ended is no duplicate of another one
     expect(await store.reserve('k', 'h', 60_000)).toEqual({ state: 'sent', receipt: { status: 'partial' } });
     expect(store.hasOwn).toBe(isOwn);
   }
+});
+
+it('whoever listens goes on after the data was moved to another cluster, and misses nothing', async () => {
+  await using folder = await temporaryFolder();
+  await putDatabase(`${folder.path}/database`);
+  {
+    await using database = await openPglite(`${folder.path}/database`);
+    await database.query(
+      `insert into flowpost.delivery_events (xid, delivery_id, state)
+       select (900000000 + n)::text::xid8, gen_random_uuid(), 'sent' from generate_series(1, 5) as n`,
+    );
+  }
+  await using moved = await startLocal({ FLOWPOST_NEW_API_KEY: 'true' }, { path: folder.path, key: '' });
+  const listening = new AbortController();
+  const { body } = await fetch(`${moved.url}/v1/events`, {
+    headers: { authorization: `Bearer ${moved.key}`, 'last-event-id': '900000002.2' },
+    signal: listening.signal,
+  });
+  let heard = '';
+  const hear = async (): Promise<void> => {
+    for await (const chunk of body ?? []) {
+      heard += Buffer.from(chunk);
+      if (/\.5\n[\s\S]*\n\n/.test(heard)) return;
+    }
+  };
+  await Promise.race([hear(), delay(10_000)]);
+  listening.abort();
+  expect([...heard.matchAll(/^id: \d+\.(\d+)$/gm)].map(([, seq]) => seq)).toEqual(['3', '4', '5']);
 });

@@ -109,6 +109,8 @@ const migrations: readonly string[] = [
   `,
   // Who asks an issuer for a token at the moment, and until when that is believed.
   'create table flowpost.token_leases (key text primary key, holder uuid not null, until timestamptz not null)',
+  // Transactions whose events came from another cluster.
+  'create table flowpost.event_moves (xid xid8 primary key)',
 ];
 
 /** Any number, as long as it stays the same: who holds it migrates. */
@@ -128,8 +130,11 @@ export async function exclusively(database: Database, work: () => Promise<void>)
  */
 async function rebaseEvents(transaction: Queryable): Promise<void> {
   await transaction.query(
-    `update flowpost.delivery_events set xid = pg_current_xact_id()
-     where xid >= pg_snapshot_xmax(pg_current_snapshot()) and xid > pg_current_xact_id()`,
+    `with moved as (
+       update flowpost.delivery_events set xid = pg_current_xact_id()
+       where xid >= pg_snapshot_xmax(pg_current_snapshot()) and xid > pg_current_xact_id() returning xid
+     )
+     insert into flowpost.event_moves (xid) select distinct xid from moved on conflict do nothing`,
   );
 }
 

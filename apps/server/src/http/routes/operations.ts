@@ -28,22 +28,21 @@ const mostEvents = 500;
  */
 async function placeOf(database: Queryable, cursor: string): Promise<string> {
   const [xid = '0', seq = '0'] = cursor.split('.');
-  const [same] = await database.query(
-    'select 1 from flowpost.delivery_events where xid = $1::xid8 and seq = $2::bigint',
+  const [state] = await database.query<{ same: boolean; moves: boolean; ahead: boolean }>(
+    `select exists (select 1 from flowpost.delivery_events where xid = $1::xid8 and seq = $2::bigint) as same,
+       exists (select 1 from flowpost.event_moves) as moves, $1::xid8 >= pg_snapshot_xmax(pg_current_snapshot()) as ahead`,
     [xid, seq],
   );
-  if (same) return cursor;
-  const [moved] = await database.query<{ cursor: string }>(
-    `select xid::text || '.' || seq as cursor from flowpost.delivery_events where seq <= $1::bigint
+  if (state?.same) return cursor;
+  // Nothing was moved: it was forgotten, and so lies before everything that is there; or it is from elsewhere.
+  if (!state?.moves) return state?.ahead ? '0.0' : cursor;
+  const [moved] = await database.query<{ cursor: string; same: boolean }>(
+    `select xid::text || '.' || seq as cursor, seq = $1::bigint as same from flowpost.delivery_events where seq <= $1::bigint
      order by seq desc limit 1`,
     [seq],
   );
-  const [isAhead] = await database.query(
-    'select 1 where $1::xid8 >= pg_snapshot_xmax(pg_current_snapshot())',
-    [xid],
-  );
-  // Forgotten, and so before everything that is there; or from elsewhere.
-  return moved?.cursor.endsWith(`.${seq}`) || isAhead ? (moved?.cursor ?? '0.0') : cursor;
+  if (moved && (moved.same || state.ahead)) return moved.cursor;
+  return state.ahead ? '0.0' : cursor;
 }
 
 /** For whoever runs the server: is it alive, is it ready, what is going on. */
