@@ -129,10 +129,15 @@ export async function exclusively(database: Database, work: () => Promise<void>)
  * transactions that are yet to come here would come after new ones; they are made events of this transaction.
  */
 async function rebaseEvents(transaction: Queryable): Promise<void> {
+  const [ahead] = await transaction.query(
+    'select 1 from flowpost.delivery_events where xid >= pg_snapshot_xmax(pg_current_snapshot()) limit 1',
+  );
+  // Nearly always, and then nothing is written.
+  if (!ahead) return;
   await transaction.query(
     `with moved as (
        update flowpost.delivery_events set xid = pg_current_xact_id()
-       where xid >= pg_snapshot_xmax(pg_current_snapshot()) and xid > pg_current_xact_id() returning xid
+       where xid > pg_current_xact_id() returning xid
      )
      insert into flowpost.event_moves (xid) select distinct xid from moved on conflict do nothing`,
   );
