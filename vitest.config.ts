@@ -11,6 +11,8 @@ export default defineConfig({
     setupFiles: ['tools/vitest-setup.ts'],
     testTimeout: process.env.FLOWPOST_SOAK ? 600_000 : 30_000,
     hookTimeout: 30_000,
+    // Real sockets on a machine with much else to do: what is broken is so twice. The long forms are to find what is rare.
+    retry: process.env.FLOWPOST_SOAK ? 0 : 1,
     // A second, which is the default, is short on a machine with much else to do.
     expect: { poll: { timeout: 15_000 } },
     // Most of them wait for a socket most of the time, so even two cores have room for two.
