@@ -69,7 +69,6 @@ interface ShownDetails {
   readonly known?: unknown;
   readonly rejected?: unknown;
   readonly keyId?: unknown;
-  readonly issues?: unknown;
   readonly [name: string]: unknown;
 }
 
@@ -104,7 +103,7 @@ function* detailLines({
       yield `${label}: ${value}`;
   }
   for (const { address, reply } of Array.isArray(rejected) ? rejected : [])
-    if (!message.includes(String(address))) yield `refused: ${address} (${reply})`;
+    if (!message.includes(address)) yield `refused: ${address} (${reply})`;
 }
 
 /** A hint for people, who see what it names below it. */

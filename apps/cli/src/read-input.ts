@@ -11,6 +11,9 @@ export function unreadable(path: string, cause: unknown): MailError {
   return new MailError('FILE_UNREADABLE', `${path} ${why}.`, { details: { path, reason }, cause });
 }
 
+/** What to do about a text that is not UTF-8. */
+export const utf8Hint = 'Save it as UTF-8, or convert it with iconv -t UTF-8.';
+
 /**
  * Bytes as text, without the byte order mark that editors put there.
  *
@@ -21,7 +24,7 @@ export function decodeText(bytes: Uint8Array, name: string): string {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
     throw new MailError('FILE_UNREADABLE', `${name} is not UTF-8.`, {
-      hint: 'Save it as UTF-8, or convert it with iconv -t UTF-8.',
+      hint: utf8Hint,
       details: { path: name },
       cause,
     });

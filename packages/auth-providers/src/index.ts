@@ -20,7 +20,6 @@ export {
   TokenCache,
   type TokenCacheOptions,
   type TokenName,
-  type ValidTokens,
 } from './token-cache.ts';
 export {
   type ClientAuthentication,
@@ -30,4 +29,5 @@ export {
   type TokenEndpointOptions,
   type TokenRequest,
 } from './token-endpoint.ts';
+export type { ValidTokens } from './token-entry.ts';
 export { readTokenClaims } from './token-provider.ts';

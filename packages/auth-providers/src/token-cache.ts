@@ -9,6 +9,7 @@ import {
   type TokenStore,
 } from '@flowpost/core';
 import type { IssuedToken } from './token-endpoint.ts';
+import { Entry, type Failures, type ValidTokens } from './token-entry.ts';
 import { untilAborted } from './until-aborted.ts';
 
 /** A token is replaced this long before it expires, so that it does not expire on the way. */
@@ -41,16 +42,6 @@ export interface TokenName {
   readonly variant?: string | undefined;
 }
 
-interface Failures {
-  readonly count: number;
-  readonly delay: number;
-  readonly until: number;
-  readonly error: unknown;
-}
-
-/** A valid access token, as stored. */
-export type ValidTokens = StoredTokens & Required<Pick<StoredTokens, 'accessToken'>>;
-
 /** Whether a token is still good at all. */
 function isUnexpired(tokens: StoredTokens | undefined, now: number): tokens is ValidTokens {
   return tokens?.accessToken !== undefined && now < (tokens.expiresAt ?? Number.POSITIVE_INFINITY);
@@ -64,32 +55,6 @@ function isValid(tokens: StoredTokens | undefined, now: number): tokens is Valid
   // Never more than half the lifetime, or a short-lived token would count as expired from the start.
   const lifetime = expiresAt - (obtainedAt ?? expiresAt - 2 * expiryMarginMs);
   return now < expiresAt - Math.min(expiryMarginMs, lifetime / 2);
-}
-
-/** What is known of one credential, beside what the store holds. */
-class Entry {
-  /** Everybody who asks for the same variant while a token is being got waits for the same one. */
-  readonly pending = new Map<string | undefined, Promise<ValidTokens>>();
-  readonly failures = new Map<string | undefined, Failures>();
-  /** Newer than the store, because writing failed. The only working refresh token may be among them. */
-  unsaved: StoredTokens | undefined;
-  #busy = 0;
-  #last: Promise<unknown> = Promise.resolve();
-
-  /** Runs one piece of work after another, so that nothing is read before and written after somebody else's write. */
-  inTurn<Value>(work: () => Promise<Value>): Promise<Value> {
-    this.#busy++;
-    const result = this.#last.then(work, work).finally(() => {
-      this.#busy--;
-    });
-    this.#last = result.catch(() => undefined);
-    return result;
-  }
-
-  /** Whether nothing is lost but how long to wait after a failure. */
-  get isIdle(): boolean {
-    return this.#busy === 0 && this.pending.size === 0 && this.unsaved === undefined;
-  }
 }
 
 /**

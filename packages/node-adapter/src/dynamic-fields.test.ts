@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { assertDynamicFields, readWritten, resolveDynamicFields } from './dynamic-fields.ts';
+import { assertDynamicFields, resolveDynamicFields } from './dynamic-fields.ts';
 import { parseFlowData } from './flow/flow-data.ts';
+import { readWritten } from './written-settings.ts';
 
 const bytes = new Uint8Array([1, 2]);
 const flow = parseFlowData({

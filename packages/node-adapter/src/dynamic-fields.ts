@@ -6,6 +6,7 @@ import type { FlowData } from './flow/flow-data.ts';
 import { PlainTemplate } from './plain-template.ts';
 import { isSecretName } from './secret-name.ts';
 import { TextCache } from './text-cache.ts';
+import { variableReference } from './written-settings.ts';
 
 /** Nothing is read from disk, nothing inherited is seen, nothing runs long or grows large. */
 const limits = {
@@ -163,12 +164,6 @@ function variableOf(flow: FlowData, name: string, field: string): unknown {
   throw missing(field, `variables.${name}`);
 }
 
-/** The name in `{ "$variable": NAME }`. */
-function variableReference(value: object): string | undefined {
-  const name = (value as { $variable?: unknown }).$variable;
-  return typeof name === 'string' && Object.keys(value).length === 1 ? name : undefined;
-}
-
 interface Walk {
   /** What becomes of a text with expressions. */
   readonly text: (given: FieldText) => unknown;
@@ -242,29 +237,6 @@ export type Dynamic<Value> =
       : Value extends object
         ? { readonly [Key in keyof Value]: Dynamic<Value[Key]> }
         : never);
-
-/** Settings as their author wrote them. */
-export interface WrittenSettings {
-  readonly settings: unknown;
-  /** Which of them are a variable of the flow as a whole, by the setting's name: `details` for `{{ variables.details }}`. */
-  readonly variables: ReadonlyMap<string, string>;
-}
-
-/** An expression that is a variable of the flow: `{{ variables.details }}` or `{{ variables["details"] }}`. */
-const variableExpression =
-  /^\s*\{\{-?\s*variables\s*(?:\.\s*([\w-]+)|\[\s*(?:"([^"]+)"|'([^']+)')\s*\])\s*-?\}\}\s*$/;
-
-/** @returns the settings with the variables they are, whichever way that is written. */
-export function readWritten(settings: unknown): WrittenSettings {
-  const variables = new Map<string, string>();
-  for (const [key, value] of Object.entries(settings ?? {})) {
-    const text =
-      typeof value === 'string' ? variableExpression.exec(value)?.slice(1).find(Boolean) : undefined;
-    const name = typeof value === 'object' && value !== null ? variableReference(value) : text;
-    if (name !== undefined) variables.set(key, name);
-  }
-  return { settings, variables };
-}
 
 /**
  * Settings with their expressions worked out: Liquid over `input`, `context`, `variables` and `trigger`, without files and

@@ -16,7 +16,6 @@ export {
   type Dynamic,
   type FieldKind,
   resolveDynamicFields,
-  type WrittenSettings,
 } from './dynamic-fields.ts';
 export { type DeliveryContext, deliver } from './flow/deliver.ts';
 export { type FlowData, type FlowDataInput, flowDataSchema, parseFlowData } from './flow/flow-data.ts';
@@ -39,3 +38,4 @@ export { type PreparedRun, type PrepareOptions, prepareRun } from './prepare-run
 export { previewNode } from './preview-node.ts';
 export { type BatchHost, type BatchRow, runBatch } from './run-batch.ts';
 export { type NodeHost, NodeRun, runNode } from './run-node.ts';
+export type { WrittenSettings } from './written-settings.ts';

@@ -1,7 +1,7 @@
 import type { MailError, MailErrorJson, SendPolicy, SendReceipt, SendRequest } from '@flowpost/core';
 import type { z } from 'zod';
-import type { WrittenSettings } from './dynamic-fields.ts';
 import type { FlowData } from './flow/flow-data.ts';
+import type { WrittenSettings } from './written-settings.ts';
 
 /** How a field is edited. Hosts map these to the widgets they have. */
 export type FieldWidget =

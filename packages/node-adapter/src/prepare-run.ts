@@ -1,10 +1,11 @@
 import { parseWith } from '@flowpost/core';
 import type { z } from 'zod';
-import { type FieldKind, readWritten, resolveDynamicFields } from './dynamic-fields.ts';
+import { type FieldKind, resolveDynamicFields } from './dynamic-fields.ts';
 import { withMessageId } from './flow/deliver.ts';
 import type { FlowData } from './flow/flow-data.ts';
 import { storeResult } from './flow/result-storage.ts';
 import type { FieldWidget, NodeDefinition, NodeRequest, NodeWarning } from './node.ts';
+import { readWritten } from './written-settings.ts';
 
 /** What a node is run with, before anything is sent. */
 export interface PrepareOptions {

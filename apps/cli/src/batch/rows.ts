@@ -5,7 +5,7 @@ import { type Readable, Transform } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
 import { MailError } from '@flowpost/core';
 import { CsvError, parse } from 'csv-parse';
-import { unreadable } from '../read-input.ts';
+import { unreadable, utf8Hint } from '../read-input.ts';
 
 export type Row = Readonly<Record<string, unknown>>;
 export type RowFormat = 'csv' | 'ndjson';
@@ -31,7 +31,7 @@ class OnlyUtf8 extends Transform {
       this.#decoder.decode(chunk, { stream: chunk !== undefined });
       return null;
     } catch {
-      return invalid(this.#name, 'it is not UTF-8', 'Save it as UTF-8, or convert it with iconv -t UTF-8.');
+      return invalid(this.#name, 'it is not UTF-8', utf8Hint);
     }
   }
 

@@ -2,7 +2,7 @@ import { realpathSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { isAbsolute, resolve, sep } from 'node:path';
 import { type Connection, EncryptedText, isLoopbackHost, MailError } from '@flowpost/core';
-import { AddressGuard, isPublicAddress } from '@flowpost/mime-attachments';
+import { AddressGuard, isPublicAddress, portOf } from '@flowpost/mime-attachments';
 
 /** Where a path leads; of what is not there, as it stands. */
 function real(path: string): string {
@@ -28,8 +28,6 @@ function urlsOf(connection: Connection): URL[] {
 }
 
 const hostOf = ({ hostname }: URL): string => hostname.toLowerCase().replace(/^\[(.*)\]$/, '$1');
-
-const portOf = ({ port, protocol }: URL): number => Number(port) || (protocol === 'https:' ? 443 : 80);
 
 /** What connections that come over the API may use of the machine and the network this server is in. */
 export class HostAccess {

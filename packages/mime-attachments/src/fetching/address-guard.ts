@@ -72,6 +72,10 @@ export class AddressGuard {
   }
 }
 
+/** The port of a URL, that of its scheme included. */
+export const portOf = ({ port, protocol }: { readonly port: string; readonly protocol: string }): number =>
+  Number(port) || (protocol === 'https:' ? 443 : 80);
+
 /** The address a URL's host is, when it is one: brackets off. WHATWG parsing has made 0x7f.1 and 2130706433 plain. */
 export function literalAddress(hostname: string): string | undefined {
   const host = withoutBrackets(hostname);

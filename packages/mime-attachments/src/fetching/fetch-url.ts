@@ -9,7 +9,7 @@ import {
   type StreamedContent,
 } from '../attachment-source.ts';
 import { declaredType, sampleBytes } from '../content-type.ts';
-import { AddressGuard, literalAddress } from './address-guard.ts';
+import { AddressGuard, literalAddress, portOf } from './address-guard.ts';
 import { FetchBudget } from './fetch-budget.ts';
 import {
   AddressRefused,
@@ -44,7 +44,7 @@ function checkUrl(text: string, base: URL | undefined, guard: AddressGuard, cont
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
     throw refuse(`${where} is neither http nor https`);
   if (url.username !== '' || url.password !== '') throw refuse(`${where} contains a user name or password`);
-  const port = Number(url.port) || (url.protocol === 'https:' ? 443 : 80);
+  const port = portOf(url);
   if (!urls.allowedPorts.includes(port)) throw refuse(`port ${port} of ${where} is not allowed`);
   // A name of this machine needs no lookup to be known as one, and an address has none that could check it.
   const address = literalAddress(url.hostname);

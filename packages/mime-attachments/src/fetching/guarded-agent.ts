@@ -3,7 +3,7 @@ import type { LookupFunction, Socket } from 'node:net';
 import type { Lookup } from '@flowpost/core';
 import type { Agent, Dispatcher } from 'undici';
 import type { ResolvedAttachmentPolicy } from '../attachment-policy.ts';
-import { AddressGuard, literalAddress } from './address-guard.ts';
+import { AddressGuard, literalAddress, portOf } from './address-guard.ts';
 
 const defaultLookup: Lookup = (host) => systemLookup(host, { all: true });
 
@@ -71,10 +71,9 @@ export function createGuardedFetch({
     const trusted = buildConnector({ lookup: guardedLookup(() => true, lookup) });
     const agent = new Agent({
       connect: (options, done) => {
-        const { hostname, protocol, port } = options;
+        const { hostname } = options;
         const address = literalAddress(hostname);
-        if (trusts(address ?? hostname, Number(port) || (protocol === 'https:' ? 443 : 80)))
-          return trusted(options, done);
+        if (trusts(address ?? hostname, portOf(options))) return trusted(options, done);
         // An address needs no lookup, so nobody else would be asked.
         if (address !== undefined && !allows(address, address))
           return done(new AddressRefused(hostname, [address]), null);

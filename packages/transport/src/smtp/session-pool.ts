@@ -222,10 +222,14 @@ export class SessionPool {
     return session.usable && now < until;
   }
 
-  /** Takes a session back: parks it, or closes it when it is not to be kept. */
+  /**
+   * Takes a session back: parks it, or closes it when it is not to be kept. Then those that were opened beside it and are parked go as
+   * well: they belong to whoever closes it.
+   */
   async giveBack({ session, lent }: Lease, keep: boolean): Promise<void> {
     this.#learn(session);
-    if (--lent.holders > 0) return;
+    const others = keep ? undefined : this.#closeParked();
+    if (--lent.holders > 0) return others;
     this.#offered.delete(lent);
     const park = keep && !this.#closed && this.#isGood(session);
     if (park) {
@@ -235,7 +239,7 @@ export class SessionPool {
     }
     try {
       // Counted until it is closed: a server counts it until then too.
-      if (!park) await session.close();
+      if (!park) await Promise.all([session.close(), others]);
     } finally {
       this.#slots.free();
     }
@@ -252,11 +256,11 @@ export class SessionPool {
   /** Closes every session that is not lent; one that is lent closes when it is given back. */
   async close(): Promise<void> {
     this.#closed = true;
-    await this.closeParked();
+    await this.#closeParked();
   }
 
   /** Closes the sessions that nobody uses. */
-  async closeParked(): Promise<void> {
+  async #closeParked(): Promise<void> {
     const closing: Promise<void>[] = [];
     for (let session = this.#unpark(); session; session = this.#unpark()) closing.push(session.close());
     await Promise.all(closing);

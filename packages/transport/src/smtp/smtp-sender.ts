@@ -194,8 +194,6 @@ export class SmtpSender implements MailSender {
           return await lease.session.deliver(message, deliverOptions);
         } finally {
           const back = this.#pool.giveBack(lease, !closeSession);
-          // Others that were opened beside it belong to whoever closes it too.
-          if (closeSession) await this.#pool.closeParked();
           // A caller who gives up does not wait for the session to end.
           if (signal.aborted) back.catch(() => undefined);
           else await back;
