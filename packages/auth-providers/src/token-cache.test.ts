@@ -244,16 +244,15 @@ describe('a token that ends soon', () => {
 });
 
 it('the failure of one variant is not that of another', async () => {
-  const cache = new TokenCache(new MemoryTokenStore());
+  // Time stands still: who waits for a back-off waits for ever.
+  const cache = new TokenCache(new MemoryTokenStore(), { clock: new ManualClock(clockNow) });
   const wrong: FetchToken = async (_, onRequest) => {
     onRequest();
     throw new MailError('TOKEN_CLIENT_REFUSED', 'no', { phase: 'token' });
   };
-  const begun = performance.now();
   const [first, second] = await Promise.allSettled([
     cache.get({ key: 'k', variant: 'wrong' }, wrong),
-    cache.get({ key: 'k', variant: 'right' }, async () => token('T', { expiresAt: Date.now() + 3_600_000 })),
+    cache.get({ key: 'k', variant: 'right' }, async () => token('T')),
   ]);
   expect([first.status, second.status]).toEqual(['rejected', 'fulfilled']);
-  expect(performance.now() - begun).toBeLessThan(900);
 });
