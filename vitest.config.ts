@@ -9,8 +9,8 @@ export default defineConfig({
   test: {
     include: ['packages/*/src/**/*.test.ts', 'apps/*/src/**/*.test.ts', 'tools/**/*.test.ts'],
     setupFiles: ['tools/vitest-setup.ts'],
-    testTimeout: process.env.FLOWPOST_SOAK ? 600_000 : 30_000,
-    hookTimeout: 30_000,
+    testTimeout: process.env.FLOWPOST_SOAK ? 600_000 : 60_000,
+    hookTimeout: 60_000,
     // Real sockets on a machine with much else to do: what is broken is so twice. The long forms are to find what is rare.
     retry: process.env.FLOWPOST_SOAK ? 0 : 1,
     // A second, which is the default, is short on a machine with much else to do.

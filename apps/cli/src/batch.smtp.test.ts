@@ -366,7 +366,7 @@ it('one process at a time', async () => {
   const { out } = await place.flowpost([...batch, '--connection', inbox.url, '--resume', '--json']);
   expect(JSON.parse(out)).toMatchObject({ sent: 2_000 - sent, inDoubt: 0 });
   expect(inbox.messages).toHaveLength(2_000);
-}, 60_000);
+});
 
 it('without the journal nobody can tell who got it, so nothing is sent', async () => {
   await using place = await Workplace.make({ 'letter.txt': letter, 'people.csv': people(3) });
@@ -398,4 +398,4 @@ it('after the end of a process only what was leaving is in doubt, after that of 
     const inDoubt = isOtherBoot ? 20 : 5;
     expect(JSON.parse(out)).toMatchObject({ sent: 200 - inDoubt, inDoubt });
   }
-}, 60_000);
+});

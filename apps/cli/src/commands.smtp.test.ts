@@ -389,6 +389,7 @@ describe('help and completion', () => {
     const { code, out } = await place.flowpost(['completion', shell]);
     expect(code).toBe(0);
     for (const name of names) expect(out).toContain(name);
+    expect(out).toContain(shell === 'zsh' ? "'help:" : ' -a help ');
     await place.write('complete', out);
     const { error, status, stderr } = spawnSync(shell, ['-n', place.path('complete')], { encoding: 'utf8' });
     // Not every machine has every shell.

@@ -4,7 +4,9 @@ import { clearProgress } from './progress.ts';
 
 /** Colour is for people at a terminal. */
 const colours = process.stderr.isTTY && process.env.NO_COLOR === undefined;
-export const paint = (code: number, text: string): string => (colours ? `\x1b[${code}m${text}\x1b[0m` : text);
+const codes = { red: 31, green: 32, yellow: 33, magenta: 35, cyan: 36, grey: 90 } as const;
+export const paint = (colour: keyof typeof codes, text: string): string =>
+  colours ? `\x1b[${codes[colour]}m${text}\x1b[0m` : text;
 
 let quiet = false;
 /** From now on people hear of errors only. */
@@ -12,8 +14,11 @@ export function beQuiet(): void {
   quiet = true;
 }
 
-/** What a terminal would obey, colours of our own excepted: a server's words are only to be read. */
-const commands = colours ? /(?!\x1b\[\d+m)[\x00-\x08\x0b-\x1f\x7f-\x9f]/g : /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;
+/** What a terminal would obey, the colours above excepted: a server's words are only to be read. */
+const commands = new RegExp(
+  `${colours ? `(?!\\x1b\\[(?:0|${Object.values(codes).join('|')})m)` : ''}[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]`,
+  'g',
+);
 
 /** For people. */
 export function say(text: string, what: 'news' | 'error' = 'news'): void {
@@ -30,7 +35,9 @@ export function printJson(document: unknown, indent = 2): void {
 export function sayReceipt(receipt: SendReceipt): void {
   const { status, messageId, accepted, rejected, response, notifications } = receipt;
   const label =
-    status === 'sent' ? paint(32, 'Sent') : paint(33, status === 'partial' ? 'Sent in part' : status);
+    status === 'sent'
+      ? paint('green', 'Sent')
+      : paint('yellow', status === 'partial' ? 'Sent in part' : status);
   // Who asked for quiet wants to hear of who did not get it.
   const what = rejected.length > 0 ? 'error' : 'news';
   say(`${label} ${messageId} to ${accepted.join(', ')}`, what);
@@ -39,7 +46,7 @@ export function sayReceipt(receipt: SendReceipt): void {
   if (notifications === 'not-offered') say('  no delivery notifications: the server does not offer them');
 }
 
-const stepColours = { ok: 32, failed: 31, skipped: 90 } as const;
+const stepColours = { ok: 'green', failed: 'red', skipped: 'grey' } as const;
 
 /** One line a step, and what to do below it. */
 export function sayStep({ step, status, ms, message, hint, error }: VerifyStep): void {
@@ -61,7 +68,7 @@ export function sayTranscript({
   readonly from: 'client' | 'server';
   readonly text: string;
 }): void {
-  say(paint(from === 'client' ? 36 : 35, `${from === 'client' ? '>' : '<'} ${text}`));
+  say(paint(from === 'client' ? 'cyan' : 'magenta', `${from === 'client' ? '>' : '<'} ${text}`));
 }
 
 interface ShownDetails {
@@ -111,7 +118,7 @@ const forReading = (hint: string): string => hint.replace(/\bdetails\.(?=\w)/g, 
 
 export function sayError(error: MailErrorJson): void {
   const { code, phase, message, hint, inDoubt } = error;
-  const label = paint(31, inDoubt ? 'In doubt' : 'Not sent');
+  const label = paint('red', inDoubt ? 'In doubt' : 'Not sent');
   const lines = [
     `${label}: ${message}`,
     forReading(hint),

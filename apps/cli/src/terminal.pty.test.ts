@@ -100,7 +100,7 @@ describe('at a terminal', () => {
     await terminal.until(/\[#+\.*\] \d+\.\d MB sent/);
     expect(await terminal.ended).toBe(0);
     expect(plain(terminal.shown())).toMatch(/Sent <.*> to b@x\.org/);
-  }, 30_000);
+  });
 
   it.each([
     ['before the message', 'rcpt', 75, /Not sent/],

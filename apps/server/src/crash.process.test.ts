@@ -77,7 +77,7 @@ describe.skipIf(!hasSmallDisks)('a disk that is full', () => {
     await expect.poll(arrived, { timeout: 20_000 }).toBe(accepted);
     await expect.poll(() => left(), { timeout: 20_000 }).toEqual([]);
     report(`full disk: ${accepted} accepted and sent, the next one refused with ${refusal?.code}`);
-  }, 60_000);
+  });
 });
 
 describe('a disk that does not always take what it is given', () => {

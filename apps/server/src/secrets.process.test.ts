@@ -79,4 +79,4 @@ it('no secret is in the data folder, the log, the metrics or any answer', async 
   for (const [name, content] of texts) {
     for (const secret of secrets) expect(content.includes(secret), `${secret} in ${name}`).toBe(false);
   }
-}, 60_000);
+});

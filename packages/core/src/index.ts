@@ -65,6 +65,7 @@ export { parseWith, type SchemaIssue } from './errors/schema-error.ts';
 export { headerTextProblem } from './header-text.ts';
 export {
   asCheckedMessage,
+  calendarMethod,
   type EmailMessage,
   type EmailMessageInput,
   emailMessageSchema,
@@ -89,7 +90,7 @@ export type { Lookup } from './ports/lookup.ts';
 export { MemoryTokenStore, type StoredTokens, type TokenStore } from './ports/token-store.ts';
 export { lockPath, readBootId } from './process-lock.ts';
 export { readText } from './read-text.ts';
-export type { RejectedRecipient, SendReceipt, SendTimings } from './receipt.ts';
+export { noTimings, type RejectedRecipient, type SendReceipt, type SendTimings } from './receipt.ts';
 export { NoSuitableFile, readRegularFile } from './regular-file.ts';
 export { revealSecret, type Secret, SecretBytes, SecretText } from './secret.ts';
 export {

@@ -49,8 +49,8 @@ const dateSchema = z
     error: 'the year must be from 1900 to 9999',
   });
 
-/** The METHOD of an iCalendar object, lines unfolded (RFC 5545 section 3.1). */
-const calendarMethod = (content: string): string | undefined =>
+/** The METHOD of an iCalendar object if it has one, lines unfolded (RFC 5545 sections 3.1 and 3.7.2). */
+export const calendarMethod = (content: string): string | undefined =>
   /^METHOD(?:;[^:\r\n]*)?:(.*)$/im.exec(content.replace(/\r?\n[ \t]/g, ''))?.[1]?.trim();
 
 const calendarSchema = z

@@ -57,7 +57,7 @@ it('of a process elsewhere is held as long as it is touched, whatever its clock 
   // The other one was only stopped for long, and finds out that it was given up.
   expect(await readdir(folder)).toHaveLength(1);
   unlock();
-}, 30_000);
+});
 
 it('is lost by who was stopped for so long that somebody else took it', async () => {
   const path = join(folder, 'thing');
@@ -71,7 +71,7 @@ it('is lost by who was stopped for so long that somebody else took it', async ()
   await writeFile(`${path}.lock-a`, '{"pid":1,"beginning":"","numberSpace":"elsewhere"}');
   await lost.promise;
   unlock();
-}, 30_000);
+});
 
 it('many processes at once never have it together', async () => {
   const program = `
@@ -96,4 +96,4 @@ it('many processes at once never have it together', async () => {
   const codes = await Promise.all(children.map((child) => once(child, 'close')));
   expect(codes.map(([code]) => code)).toEqual([0, 0, 0, 0]);
   expect(await readFile(join(folder, 'log'), 'utf8')).toBe('()'.repeat(60));
-}, 60_000);
+});

@@ -17,6 +17,9 @@ export interface SendTimings {
   readonly totalMs: number;
 }
 
+/** The timings of what was not sent by us, or not yet. */
+export const noTimings: SendTimings = { sessionMs: 0, composeMs: 0, deliverMs: 0, totalMs: 0 };
+
 /**
  * What was delivered. `sent`: the server took the message for every recipient. `partial`: for some of them;
  * `rejected` names the others. `duplicate`: nothing was sent now, this is the receipt of an earlier send.

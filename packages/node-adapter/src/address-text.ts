@@ -90,7 +90,8 @@ export function withValuesKept(output: string): string {
   let hasAngle = false;
   let within = '';
   let depth = 0;
-  for (const [index, piece] of output.split(marks).entries()) {
+  const pieces = output.split(marks);
+  for (const [index, piece] of pieces.entries()) {
     if (index % 2 === 1) {
       entry.push({ text: piece, within });
       continue;
@@ -100,7 +101,7 @@ export function withValuesKept(output: string): string {
     for (let at = 0; at < piece.length; at++) {
       const char = piece[at] as string;
       if (char === '\\' && within !== '') {
-        if (++at === piece.length && index + 1 < output.length)
+        if (++at === piece.length && index + 1 < pieces.length)
           throw new Error('a value follows a backslash');
       } else if (within !== '') {
         isBlank &&= within === '(';

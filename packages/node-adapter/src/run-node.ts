@@ -1,4 +1,4 @@
-import { parseMessage, type SendOptions, type SendReceipt, toMailError } from '@flowpost/core';
+import { noTimings, parseMessage, type SendOptions, type SendReceipt, toMailError } from '@flowpost/core';
 import type { z } from 'zod';
 import { resolveDynamicFields } from './dynamic-fields.ts';
 import { deliver } from './flow/deliver.ts';
@@ -69,8 +69,6 @@ function policyOf(
   }
 }
 
-const noTime = { sessionMs: 0, composeMs: 0, deliverMs: 0, totalMs: 0 };
-
 /** What is known of a message that waits to be sent. */
 function queuedReceipt({ request }: PreparedRun): SendReceipt {
   return {
@@ -80,7 +78,7 @@ function queuedReceipt({ request }: PreparedRun): SendReceipt {
     rejected: [],
     response: '',
     attempts: 0,
-    timings: noTime,
+    timings: noTimings,
     sizeBytes: 0,
   };
 }

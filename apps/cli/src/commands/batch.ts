@@ -41,7 +41,7 @@ function saySummary(summary: Summary, isInterrupted: boolean): void {
   say(`${counts}${before}, in ${seconds.toFixed(1)} s. Each row: ${results}`);
   if (inDoubt > 0)
     say(
-      `${paint(33, 'In doubt')}: ${inDoubt} may have been sent and will not be sent again; see ${results}.`,
+      `${paint('yellow', 'In doubt')}: ${inDoubt} may have been sent and will not be sent again; see ${results}.`,
     );
   if (stoppedBy) sayError(stoppedBy);
   if (failed > 0) say('Those that failed are tried again with --resume --retry-failed.');

@@ -59,26 +59,31 @@ function saySummary({
   if (file !== undefined) say(`Saved:   ${file}`);
 }
 
-async function makeFolder(path: string): Promise<void> {
+/**
+ * Where messages are kept: in the folder, each under the next free number; never over another one.
+ *
+ * @throws UsageError
+ */
+async function openFolder(folder: string): Promise<(raw: Buffer) => Promise<string>> {
+  let last = 0;
   try {
-    await mkdir(path, { recursive: true });
+    await mkdir(folder, { recursive: true });
+    for (const name of await readdir(folder))
+      last = Math.max(last, Number(/^(\d+)\.eml$/.exec(name)?.[1] ?? 0));
   } catch (error) {
-    throw new UsageError(`--dir ${path} cannot be a folder (${(error as NodeJS.ErrnoException).code}).`);
+    throw new UsageError(`--dir ${folder} cannot be a folder (${(error as NodeJS.ErrnoException).code}).`);
   }
-}
-
-/** Writes a message under the next free number; never over another one. */
-async function save(folder: string, raw: Buffer): Promise<string> {
-  const taken = (await readdir(folder)).map((name) => Number(/^(\d+)\.eml$/.exec(name)?.[1] ?? 0));
-  for (let number = Math.max(0, ...taken) + 1; ; number++) {
-    const path = join(folder, `${String(number).padStart(4, '0')}.eml`);
-    try {
-      await writeFile(path, raw, { flag: 'wx' });
-      return path;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  return async (raw) => {
+    for (;;) {
+      const path = join(folder, `${String(++last).padStart(4, '0')}.eml`);
+      try {
+        await writeFile(path, raw, { flag: 'wx' });
+        return path;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      }
     }
-  }
+  };
 }
 
 const stages = ['connect', 'auth', 'mail', 'rcpt', 'message'] as const;
@@ -166,7 +171,7 @@ export const catchMail: Command<typeof catchSpec> = async (values) => {
   const files = new WeakMap<Buffer, string>();
   const requestedPort = readNumber('port', values.port ?? '2525', [0, 65_535]);
   const refusals = readRefusals(values.refuse ?? []);
-  if (dir !== undefined) await makeFolder(dir);
+  const save = dir === undefined ? undefined : await openFolder(dir);
   const refuseAt = (stage: (typeof stages)[number]) => () => refusals.get(stage);
   const show = (mail: ReceivedMail, file = files.get(mail.raw)): void => {
     const summary = summarize(mail, file);
@@ -187,9 +192,9 @@ export const catchMail: Command<typeof catchSpec> = async (values) => {
         // Kept before the sender is told that it was taken.
         message: async (raw) => {
           const refusal = refusals.get('message');
-          if (refusal || dir === undefined) return refusal;
+          if (refusal || !save) return refusal;
           try {
-            files.set(raw, await save(dir, raw));
+            files.set(raw, await save(raw));
             return undefined;
           } catch (error) {
             say(
@@ -206,7 +211,7 @@ export const catchMail: Command<typeof catchSpec> = async (values) => {
   };
   const showFaulty = async (raw: Buffer, envelope: FaultEnvelope): Promise<void> => {
     const { parseMail } = await loadServers();
-    const file = dir === undefined ? undefined : await save(dir, raw);
+    const file = await save?.(raw);
     show({ ...(await parseMail(raw)), raw, envelope, secure: false, user: undefined, sessionId: '' }, file);
   };
   const start =

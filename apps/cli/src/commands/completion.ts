@@ -4,6 +4,8 @@ import { printJson } from '../output.ts';
 import { type completionSpec, specs } from '../specs.ts';
 
 const commands: readonly (readonly [string, CommandSpec])[] = Object.entries<CommandSpec>(specs);
+const commandNames = commands.map(([name]) => name).join(' ');
+const aboutHelp = 'how a command is used';
 const optionsOf = ({ options }: CommandSpec): readonly (readonly [string, Option])[] =>
   Object.entries<Option>({ ...options, ...commonOptions });
 /** For the shells, in single quotes. */
@@ -30,14 +32,14 @@ function bash(): string {
 _flowpost() {
   local current=\${COMP_WORDS[COMP_CWORD]} before=\${COMP_WORDS[COMP_CWORD-1]} command=\${COMP_WORDS[1]} words= options= takes=
   if [ "$COMP_CWORD" -eq 1 ]; then
-    words=${quote([...commands.map(([name]) => name), 'help', '--version', '--help'].join(' '))}
+    words=${quote(`${commandNames} help --version --help`)}
     COMPREPLY=($(compgen -W "$words" -- "$current"))
     return
   fi
   case "$command $before" in
 ${[...choices, ...values].join('\n')}
     *) case "$command" in
-    help) words=${quote(commands.map(([name]) => name).join(' '))} ;;
+    help) words=${quote(commandNames)} ;;
 ${cases.join('\n')}
     esac ;;
   esac
@@ -69,7 +71,7 @@ _flowpost() {
   if (( CURRENT == 2 )); then
     local -a commands
     commands=(
-${commands.map(([name, { about }]) => `      ${item(name).slice(0, -1)}:${item(about).slice(1)}`).join('\n')}
+${[...commands, ['help', { about: aboutHelp }] as const].map(([name, { about }]) => `      ${item(name).slice(0, -1)}:${item(about).slice(1)}`).join('\n')}
     )
     _describe command commands
     return
@@ -78,6 +80,7 @@ ${commands.map(([name, { about }]) => `      ${item(name).slice(0, -1)}:${item(a
   shift words
   (( CURRENT-- ))
   case $command in
+    help) _arguments '1:command:(${commandNames})' ;;
 ${cases.join('\n')}
   esac
 }
@@ -103,6 +106,10 @@ function fish(): string {
       return `complete -c flowpost -n '__fish_seen_subcommand_from ${name}' -l ${option}${value} -d ${quote(one.about)}`;
     }),
   ]);
+  lines.push(
+    `complete -c flowpost -n __fish_use_subcommand -a help -d ${quote(aboutHelp)}`,
+    `complete -c flowpost -n '__fish_seen_subcommand_from help' -x -a ${quote(commandNames)}`,
+  );
   return `# fish completion for flowpost\n${lines.join('\n')}\n`;
 }
 

@@ -1,4 +1,4 @@
-import type { MailErrorJson, SendReceipt } from '@flowpost/core';
+import { type MailErrorJson, noTimings, type SendReceipt } from '@flowpost/core';
 import { continuedReceipt } from '@flowpost/transport';
 import type { DeliveryState } from './delivery.ts';
 
@@ -21,13 +21,11 @@ export interface Decision {
   readonly retryTo: readonly string[] | null;
 }
 
-const noTime = { sessionMs: 0, composeMs: 0, deliverMs: 0, totalMs: 0 };
-
 /** The receipt of what somebody says was delivered. */
 function saidToBeSent({ message_id, recipients, attempts, receipt, retry_to }: Undecided): SendReceipt {
   const sent: SendReceipt = {
     ...{ status: 'sent', messageId: message_id, accepted: retry_to ?? recipients, rejected: [] },
-    ...{ response: 'resolved as sent', attempts, timings: noTime, sizeBytes: receipt?.sizeBytes ?? 0 },
+    ...{ response: 'resolved as sent', attempts, timings: noTimings, sizeBytes: receipt?.sizeBytes ?? 0 },
   };
   return receipt ? continuedReceipt(receipt, retry_to ?? [], sent) : sent;
 }

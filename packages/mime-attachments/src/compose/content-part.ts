@@ -1,4 +1,4 @@
-import type { EmailMessage } from '@flowpost/core';
+import { calendarMethod, type EmailMessage } from '@flowpost/core';
 import type { ResolvedAttachment } from '../resolve-attachments.ts';
 import { attachmentPart, type MimePart, multipart, textPart } from './mime-part.ts';
 import { normalizeLineEnds } from './transfer-encoding.ts';
@@ -7,10 +7,9 @@ const invitationName = 'invite.ics';
 
 /** A calendar that says what it is for: where the header of a part does, it has to (RFC 5545 section 3.7.2). */
 function withMethod({ method, content }: NonNullable<EmailMessage['calendar']>): string {
-  const unfolded = content.replace(/\r?\n[ \t]/g, '');
-  return /^METHOD[;:]/im.test(unfolded)
-    ? content
-    : content.replace(/^BEGIN:VCALENDAR[ \t]*(\r?\n)/, `$&METHOD:${method}$1`);
+  return calendarMethod(content) === undefined
+    ? content.replace(/^BEGIN:VCALENDAR[ \t]*(\r?\n)/, `$&METHOD:${method}$1`)
+    : content;
 }
 
 /** The invitation as a file too, for the programs that show no other (RFC 6047 leaves both ways open). */

@@ -28,8 +28,11 @@ export class DraftDelivery {
     this.#afterwards = afterwards;
   }
 
-  /** Makes the draft and attaches everything. Whatever fails here, nothing has been sent. */
-  /** @param hasHtml whether there is a text that shows attachments by their Content-ID. */
+  /**
+   * Makes the draft and attaches everything. Whatever fails here, nothing has been sent.
+   *
+   * @param hasHtml whether there is a text that shows attachments by their Content-ID.
+   */
   async prepare(mime: Buffer, attachments: readonly OpenedAttachment[], hasHtml: boolean): Promise<void> {
     this.#hasHtml = hasHtml;
     const response = await this.#api.request({
