@@ -1,11 +1,11 @@
 import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { extname, join } from 'node:path';
-import { type ConnectionInput, isMailError, MailError } from '@flowpost/core';
+import { type ConnectionInput, isMailError, MailError, secretFields } from '@flowpost/core';
 import { UsageError } from './command-line.ts';
 import { say } from './output.ts';
 import { readJson, readText, readYaml } from './read-input.ts';
-import { runSecretCommands, type SecretUse, secretFields } from './secret-command.ts';
+import { runSecretCommands, type SecretUse } from './secret-command.ts';
 import { xdgFolder } from './xdg-folder.ts';
 
 /** Beside what somebody works on. Whoever put the folder there wrote it, so it may not start programs. */

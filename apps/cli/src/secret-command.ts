@@ -1,14 +1,7 @@
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import { MailError } from '@flowpost/core';
+import { MailError, secretFields } from '@flowpost/core';
 
-export const secretFields: ReadonlySet<string> = new Set([
-  'password',
-  'clientSecret',
-  'accessToken',
-  'refreshToken',
-  'certificatePassword',
-]);
 const commandOf = new Map([...secretFields].map((name) => [`${name}Command`, name]));
 /** Nobody should be asked for a password that nothing is done with. */
 export type SecretUse = 'run' | 'left out';
@@ -19,12 +12,15 @@ const longestOutput = 1_000_000;
 /** How long output may take after the end of what wrote it, in milliseconds. */
 const graceMs = 500;
 
-/** The first line a command prints, as msmtp's passwordeval has it: a text is for the shell, a list is a program and its arguments. */
-async function firstLine(name: string, command: unknown): Promise<string> {
+/**
+ * The first line a command prints, as msmtp's passwordeval has it; all of it where that is a key. A text is for the shell, a list
+ * is a program and its arguments.
+ */
+async function printedSecret(name: string, command: unknown): Promise<string> {
   const [program = '', ...args] = typeof command === 'string' ? ['sh', '-c', command] : (command as string[]);
   const invalid = (why: string): MailError =>
     new MailError('CONNECTION_INVALID', `${name} ${why}.`, {
-      hint: 'Run it in a terminal: it has to print the secret on its first line and end with 0.',
+      hint: 'Run it in a terminal: it has to print the secret (on its first line, unless it is a key) and end with 0.',
     });
   const { spawn } = await import('node:child_process');
   // At a terminal somebody may be asked; anything else on standard input is for the message.
@@ -44,7 +40,7 @@ async function firstLine(name: string, command: unknown): Promise<string> {
   child.stdout.destroy();
   // What it wrote is not repeated: it may be what it was to keep.
   if (end !== 0) throw invalid(end === null ? 'did not end in time' : `failed (${end})`);
-  const [line = ''] = stdout.split(/\r?\n/, 1);
+  const line = (name === 'privateKeyCommand' ? stdout.trim() : stdout.split(/\r?\n/, 1)[0]) ?? '';
   if (line === '') throw invalid('printed nothing');
   return line;
 }
@@ -77,7 +73,7 @@ export async function runSecretCommands(
         Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'string');
       if (typeof value !== 'string' && !isList)
         throw new MailError('CONNECTION_INVALID', `${key} must be a command: a text, or a list of texts.`);
-      return [secret, use === 'run' ? await firstLine(key, value) : 'left out'];
+      return [secret, use === 'run' ? await printedSecret(key, value) : 'left out'];
     }),
   );
   return Object.fromEntries(entries);

@@ -1,17 +1,13 @@
 import { buffer } from 'node:stream/consumers';
 import { listServices, type previewMessage } from '@flowpost/transport';
 import { type MimePart, readMimeTree } from './mime-tree.ts';
+import { size } from './size.ts';
 
 type Preview = Awaited<ReturnType<typeof previewMessage>>;
 
 /** The bytes of a preview, whether they stream or not. */
 export const bytesOf = async ({ body }: Preview): Promise<Buffer> =>
   Buffer.isBuffer(body) ? body : buffer(body);
-
-function size(bytes: number): string {
-  if (bytes < 1_000) return `${bytes} B`;
-  return bytes < 1_000_000 ? `${(bytes / 1_000).toFixed(1)} kB` : `${(bytes / 1_000_000).toFixed(1)} MB`;
-}
 
 function* treeLines(part: MimePart, indent: string, branch: string): Generator<string> {
   const { contentType, filename, contentId, disposition, encoding, bytes, parts } = part;

@@ -7,10 +7,10 @@ import {
   silentLogger,
   systemClock,
   type TokenStore,
+  untilAborted,
 } from '@flowpost/core';
 import type { IssuedToken } from './token-endpoint.ts';
 import { Entry, type Failures, type ValidTokens } from './token-entry.ts';
-import { untilAborted } from './until-aborted.ts';
 
 /** A token is replaced this long before it expires, so that it does not expire on the way. */
 const expiryMarginMs = 300_000;
@@ -107,7 +107,7 @@ export class TokenCache {
     // Everybody may have stopped waiting by the time it fails.
     pending.catch(() => undefined);
     // One's own signal ends one's own waiting only.
-    return untilAborted(pending, signal);
+    return untilAborted(signal, () => pending);
   }
 
   /** Forgets an access token that a server refused, unless a newer one has taken its place. */

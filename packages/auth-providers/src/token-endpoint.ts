@@ -7,6 +7,8 @@ import {
   readText,
   SecretText,
   systemClock,
+  untilAborted,
+  withoutBrackets,
 } from '@flowpost/core';
 import {
   allowInsecureRequests,
@@ -22,7 +24,6 @@ import {
   refreshTokenGrant,
 } from 'openid-client';
 import { type Exchange, tokenFailure } from './token/token-failure.ts';
-import { untilAborted } from './until-aborted.ts';
 
 /** How the client proves who it is. */
 export type ClientAuthentication =
@@ -75,7 +76,7 @@ const assertionLifetimeSeconds = 300;
 
 function checkedEndpoint(endpoint: string, dangerouslyAllowHttp: boolean | undefined): URL {
   const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined;
-  const host = url?.hostname.replace(/^\[(.*)\]$/, '$1') ?? '';
+  const host = withoutBrackets(url?.hostname ?? '');
   const httpAllowed = isLoopbackHost(host) || dangerouslyAllowHttp === true;
   const isUsable = url && (url.protocol === 'https:' || (url.protocol === 'http:' && httpAllowed));
   if (isUsable && url.username === '' && url.password === '') return url;
@@ -151,10 +152,12 @@ export async function requestToken(
   if (url.protocol === 'http:') allowInsecureRequests(configuration);
   configuration[customFetch] = async (target, init) => {
     const either = AbortSignal.any([deadline, ...(signal ? [signal] : [])]);
-    const response = await untilAborted(fetch(target, { ...(init as RequestInit), signal: either }), either);
+    const response = await untilAborted(either, () =>
+      fetch(target, { ...(init as RequestInit), signal: either }),
+    );
     exchange.status = response.status;
     exchange.retryAfter = response.headers.get('retry-after') ?? undefined;
-    exchange.text = await untilAborted(readText(response.body, maxResponseBytes), either);
+    exchange.text = await untilAborted(either, () => readText(response.body, maxResponseBytes));
     const headers = new Headers(response.headers);
     // With this header the library would not look into the body, where the reason stands.
     headers.delete('www-authenticate');

@@ -149,6 +149,19 @@ export function toWireAddress(address: string): string {
   return `${address.slice(0, at)}@${toAsciiDomain(address.slice(at + 1)) ?? address.slice(at + 1)}`;
 }
 
+/** One spelling for one recipient: two of a domain are the same; two of a local part may be two (RFC 5321 section 2.4). */
+export function addressKey(address: string): string {
+  const wire = toWireAddress(address);
+  const at = wire.lastIndexOf('@');
+  return wire.slice(0, at) + wire.slice(at).toLowerCase();
+}
+
+/** The domain of an address in one spelling: A-labels, in lower case. */
+export function domainOf(address: string): string {
+  const key = addressKey(address);
+  return key.slice(key.lastIndexOf('@') + 1);
+}
+
 /** Providers whose users receive `user+tag@` as `user@`, and those that ignore dots. */
 const ignoresDots = new Set(['gmail.com']);
 const dropsTags = new Set(

@@ -1,4 +1,5 @@
 import { MailError } from './errors/mail-error.ts';
+import { withoutBrackets } from './url-endpoint.ts';
 
 const booleanFields = new Set(['allowPlaintextAuth', 'dangerouslyAcceptAnyCertificate']);
 const tlsFields = new Set([
@@ -88,7 +89,7 @@ export function readConnectionUrl(url: string): Record<string, unknown> {
   return {
     kind: 'smtp',
     ...(/^lmtp$/i.test(scheme) && { protocol: 'lmtp' }),
-    host: decode(host, 'the host name').replace(/^\[(.*)\]$/, '$1'),
+    host: withoutBrackets(decode(host, 'the host name')),
     ...(isImplicit && { tls: 'implicit' }),
     ...(port !== undefined && { port: readPort(port) }),
     ...(userinfo !== undefined && { auth: readCredential(userinfo) }),

@@ -6,6 +6,7 @@ import { credentialSchema, encryptableSchema } from './credential.ts';
 import { dkimSchema } from './dkim.ts';
 import { isMailError } from './errors/mail-error.ts';
 import { parseWith } from './errors/schema-error.ts';
+import { withoutBrackets } from './url-endpoint.ts';
 
 /**
  * How a connection is encrypted. `implicit`: TLS from the first byte (RFC 8314). `starttls`: upgraded before
@@ -127,10 +128,9 @@ const smtpSchema = smtpFields
 /** Encrypted, or on this machine. */
 const graphUrl = z
   .url({ protocol: /^https?$/ })
-  .refine(
-    (text) => text.startsWith('https:') || isLoopbackHost(new URL(text).hostname.replace(/^\[(.*)\]$/, '$1')),
-    { error: 'it must be an https URL' },
-  );
+  .refine((text) => text.startsWith('https:') || isLoopbackHost(withoutBrackets(new URL(text).hostname)), {
+    error: 'it must be an https URL',
+  });
 
 const microsoft365Fields = z.strictObject({
   kind: z.literal('microsoft365'),

@@ -6,6 +6,11 @@ const notEmpty = 'it is empty';
 
 const encryptedText = z.instanceof(EncryptedText);
 
+/** Fields of connections that hold a secret: `secretSchema` is theirs. */
+export const secretFields: ReadonlySet<string> = new Set([
+  ...['password', 'clientSecret', 'accessToken', 'refreshToken', 'certificatePassword', 'privateKey'],
+]);
+
 /** A secret as people write it; what comes out prints as `***`. */
 export const secretSchema = z.union([
   encryptedText,

@@ -1,7 +1,9 @@
 export {
   type AddressInput,
   type AddressProblem,
+  addressKey,
   addressListSchema,
+  domainOf,
   type EmailAddress,
   formatAddress,
   mailboxKey,
@@ -42,6 +44,7 @@ export {
   type CredentialOf,
   credentialSchema,
   type Login,
+  secretFields,
 } from './credential.ts';
 export { type Dkim, dkimSchema } from './dkim.ts';
 export {
@@ -51,7 +54,7 @@ export {
   SecretBox,
   type SecretKey,
 } from './encrypted-text.ts';
-export { cancellationOf, linkAbort } from './errors/cancellation.ts';
+export { cancellationOf, linkAbort, untilAborted } from './errors/cancellation.ts';
 export { type ErrorCategory, type ErrorCode, type ErrorCodeEntry, errorCodes } from './errors/error-codes.ts';
 export {
   type ErrorDetails,
@@ -63,6 +66,7 @@ export {
 } from './errors/mail-error.ts';
 export { parseWith, type SchemaIssue } from './errors/schema-error.ts';
 export { headerTextProblem } from './header-text.ts';
+export { isLaterStatus, retryAfterMs } from './http-answer.ts';
 export {
   asCheckedMessage,
   calendarMethod,
@@ -86,7 +90,7 @@ export {
   MemoryLogger,
   silentLogger,
 } from './ports/logger.ts';
-export type { Lookup } from './ports/lookup.ts';
+export { type Lookup, systemLookup } from './ports/lookup.ts';
 export { MemoryTokenStore, type StoredTokens, type TokenStore } from './ports/token-store.ts';
 export { lockPath, readBootId } from './process-lock.ts';
 export { readText } from './read-text.ts';
@@ -104,3 +108,4 @@ export {
   storeResultSchema,
 } from './send-request.ts';
 export type { MailSender, OutgoingMessage, SendOptions } from './sender.ts';
+export { portOf, withoutBrackets } from './url-endpoint.ts';

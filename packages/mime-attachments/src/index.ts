@@ -6,6 +6,6 @@ export {
   type Envelope,
 } from './compose/compose-message.ts';
 export { type DkimIdentity, DkimSigner } from './compose/dkim.ts';
-export { AddressGuard, isPublicAddress, portOf } from './fetching/address-guard.ts';
+export { AddressGuard, isPublicAddress } from './fetching/address-guard.ts';
 export { createGuardedFetch, type GuardedFetchOptions } from './fetching/guarded-agent.ts';
 export { type OpenedAttachment, type OpenedAttachments, openAttachments } from './open-attachments.ts';

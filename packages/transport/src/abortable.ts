@@ -30,38 +30,3 @@ export function withinTime(options: SendOptions): SendOptions {
     signal: options.signal ? AbortSignal.any([options.signal, late]) : late,
   };
 }
-
-/**
- * Waits for work that need not know the signal, until that is aborted.
- *
- * @param onAbort ends what can be ended, and gives what to reject with.
- */
-export async function untilAborted<Value>(
-  signal: AbortSignal | undefined,
-  work: () => Value | PromiseLike<Value>,
-  onAbort: (signal: AbortSignal) => unknown = cancelledBefore,
-): Promise<Value> {
-  if (!signal) return work();
-  // By hand: Promise.race costs several promises more, and this runs several times for each message.
-  return new Promise((resolve, reject) => {
-    const abort = (): void => reject(onAbort(signal));
-    const settle = (): void => signal.removeEventListener('abort', abort);
-    signal.addEventListener('abort', abort, { once: true });
-    if (signal.aborted) abort();
-    const done = (value: Value): void => {
-      settle();
-      resolve(value);
-    };
-    const fail = (error: unknown): void => {
-      settle();
-      reject(error);
-    };
-    try {
-      const working = work();
-      if (working instanceof Promise) working.then(done, fail);
-      else Promise.resolve(working).then(done, fail);
-    } catch (error) {
-      fail(error);
-    }
-  });
-}

@@ -13,8 +13,9 @@ import {
   type TestCertificates,
 } from '@flowpost/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { asSmtpConnection, createSender } from './create-sender.ts';
-import type { SenderOptions } from './smtp/smtp-sender.ts';
+import { asSmtpConnection } from './connection-target.ts';
+import { createSender } from './create-sender.ts';
+import type { SenderOptions } from './sending.ts';
 
 const message = {
   from: 'A <a@x.org>',

@@ -1,33 +1,8 @@
-import { exchangeScopeAt } from '@flowpost/auth-providers';
-import {
-  type Connection,
-  type ConnectionInput,
-  type MailSender,
-  type Microsoft365Connection,
-  parseConnection,
-  type SmtpConnection,
-} from '@flowpost/core';
-import { GraphSender, graphCredential } from './graph/graph-sender.ts';
-import { type SenderOptions, SmtpSender } from './smtp/smtp-sender.ts';
-
-/** What a Microsoft 365 connection is for delivery over SMTP: an SMTP connection with a token. */
-export function asSmtpConnection(connection: Microsoft365Connection): SmtpConnection {
-  const { host = 'smtp.office365.com', port = 587, tlsOptions, timeouts, from, limits } = connection;
-  return {
-    kind: 'smtp',
-    protocol: 'smtp',
-    host,
-    port,
-    tls: 'auto',
-    auth: graphCredential(connection, exchangeScopeAt(host)),
-    allowPlaintextAuth: false,
-    pipelining: 'across-messages',
-    timeouts,
-    ...(tlsOptions && { tlsOptions }),
-    ...(from && { from }),
-    ...(limits && { limits }),
-  };
-}
+import { type Connection, type ConnectionInput, type MailSender, parseConnection } from '@flowpost/core';
+import { asSmtpConnection } from './connection-target.ts';
+import { GraphSender } from './graph/graph-sender.ts';
+import type { SenderOptions } from './sending.ts';
+import { SmtpSender } from './smtp/smtp-sender.ts';
 
 function senderFor(connection: Connection, options: SenderOptions): MailSender {
   if (connection.kind === 'smtp') return new SmtpSender(connection, options);

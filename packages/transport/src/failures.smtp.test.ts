@@ -17,7 +17,7 @@ import {
 } from '@flowpost/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { createSender } from './create-sender.ts';
-import type { SenderOptions } from './smtp/smtp-sender.ts';
+import type { SenderOptions } from './sending.ts';
 
 const message = { from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello' };
 const password = 'hunter2-S3cret!';

@@ -1,3 +1,4 @@
+export { type ConnectionTarget, connectionTarget } from './connection-target.ts';
 export { createSender } from './create-sender.ts';
 export { contentHash } from './guards/content-hash.ts';
 export { type DuplicateGuardOptions, withDuplicateGuard } from './guards/duplicate-guard.ts';
@@ -7,10 +8,10 @@ export { type RetryOptions, withRetry } from './guards/retry.ts';
 export { applySandbox, withSandbox } from './guards/sandbox.ts';
 export type { ComposerOptions } from './message-composer.ts';
 export { previewMessage } from './preview-message.ts';
+export type { SenderOptions } from './sending.ts';
 export { findService, listServices, type MailService } from './services/find-service.ts';
 export type { ServiceProfile } from './services/service-profiles.ts';
 export { connectionFingerprint } from './smtp/fingerprint.ts';
-export type { SenderOptions } from './smtp/smtp-sender.ts';
 export { verifyConnection } from './verify/verify-connection.ts';
 export {
   type VerifyOptions,

@@ -9,6 +9,7 @@ import { untilInterrupted } from '../interrupt.ts';
 import { printJson, sayReceipt, sayTranscript } from '../output.ts';
 import { Progress } from '../progress.ts';
 import { environmentOptions, readValue } from '../read-input.ts';
+import { size } from '../size.ts';
 import type { previewSpec, sendSpec } from '../specs.ts';
 
 function readAttachment(source: string): AttachmentInput {
@@ -121,8 +122,6 @@ async function expectedBytes(attachments: readonly { readonly kind: string }[]):
   return (bytes * 78) / 57;
 }
 
-const megabytes = (bytes: number): string => `${(bytes / 1_000_000).toFixed(1)} MB`;
-
 /** `flowpost send`: one message from the command line. */
 export const send: Command<typeof sendSpec> = async (values) => {
   const { request, sending } = await readSettings(values);
@@ -133,7 +132,7 @@ export const send: Command<typeof sendSpec> = async (values) => {
   using _progress = new Progress(
     () => ({
       fraction: expected && Math.min(sent / expected, 0.99),
-      text: sent === 0 ? 'connecting' : `${megabytes(sent)} sent`,
+      text: sent === 0 ? 'connecting' : `${size(sent)} sent`,
     }),
     !values.quiet && !values.verbose,
   );

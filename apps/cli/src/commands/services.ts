@@ -2,6 +2,7 @@ import { findService, listServices, type MailService } from '@flowpost/transport
 import { type Command, UsageError } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { printJson } from '../output.ts';
+import { size } from '../size.ts';
 import type { servicesSpec } from '../specs.ts';
 
 const count = (value: number): string => value.toLocaleString('en');
@@ -14,7 +15,7 @@ function summary({ profile }: MailService): string {
     profile.messagesPerDay !== undefined && `${count(profile.messagesPerDay)}/day`,
     profile.recipientsPerMessage !== undefined && `${count(profile.recipientsPerMessage)} recipients each`,
     profile.recipientsPerDay !== undefined && `${count(profile.recipientsPerDay)} recipients/day`,
-    profile.messageBytes !== undefined && `${Math.round(profile.messageBytes / 1024 / 1024)} MB`,
+    profile.messageBytes !== undefined && size(profile.messageBytes),
     profile.auth?.join(' or '),
   ];
   return parts.filter(Boolean).join(', ');

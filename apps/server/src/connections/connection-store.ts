@@ -8,7 +8,7 @@ import {
   parseConnection,
   type SecretBox,
 } from '@flowpost/core';
-import { findService } from '@flowpost/transport';
+import { connectionTarget, findService } from '@flowpost/transport';
 import type { Queryable } from '../database/database.ts';
 import type { HostAccess } from './host-access.ts';
 
@@ -225,10 +225,8 @@ export class ConnectionStore {
   async #seal(input: ConnectionInput) {
     const connection = parseConnection(input);
     this.#access.assertFiles(connection);
-    assertService(connection);
     const { auth, kind } = connection;
-    const host =
-      kind === 'smtp' ? (connection.host ?? connection.service ?? null) : (connection.host ?? null);
+    const { host } = connectionTarget(connection);
     const expiry =
       auth &&
       (await createAuthProvider(auth, { secretBox: this.#userBox })

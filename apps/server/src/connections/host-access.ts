@@ -1,8 +1,15 @@
 import { realpathSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { isAbsolute, resolve, sep } from 'node:path';
-import { type Connection, EncryptedText, isLoopbackHost, MailError } from '@flowpost/core';
-import { AddressGuard, isPublicAddress, portOf } from '@flowpost/mime-attachments';
+import {
+  type Connection,
+  EncryptedText,
+  isLoopbackHost,
+  MailError,
+  portOf,
+  withoutBrackets,
+} from '@flowpost/core';
+import { AddressGuard, isPublicAddress } from '@flowpost/mime-attachments';
 
 /** Where a path leads; of what is not there, as it stands. */
 function real(path: string): string {
@@ -27,7 +34,7 @@ function urlsOf(connection: Connection): URL[] {
   return [endpoint, graph].flatMap((url) => (url === undefined ? [] : [new URL(url)]));
 }
 
-const hostOf = ({ hostname }: URL): string => hostname.toLowerCase().replace(/^\[(.*)\]$/, '$1');
+const hostOf = ({ hostname }: URL): string => withoutBrackets(hostname.toLowerCase());
 
 /** What connections that come over the API may use of the machine and the network this server is in. */
 export class HostAccess {

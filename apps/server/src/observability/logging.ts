@@ -1,16 +1,12 @@
-import type { LogFields, Logger } from '@flowpost/core';
+import { type LogFields, type Logger, secretFields } from '@flowpost/core';
 import { type Logger as Pino, pino } from 'pino';
 
 /** Names under which something secret could slip into a line; its value is replaced. */
-const redact = [
-  'password',
-  'clientSecret',
-  'accessToken',
-  'refreshToken',
-  'authorization',
-  'key',
-  'cookie',
-].flatMap((name) => [name, `*.${name}`, `*.*.${name}`]);
+const redact = [...secretFields, 'authorization', 'key', 'cookie'].flatMap((name) => [
+  name,
+  `*.${name}`,
+  `*.*.${name}`,
+]);
 
 export function createLogger(level: string): Pino {
   return pino({ level, redact: { paths: [...redact, 'req.headers.authorization'], censor: '***' } });

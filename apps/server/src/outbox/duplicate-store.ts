@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { DuplicateStore, Reservation, SendReceipt } from '@flowpost/core';
 import type { Queryable } from '../database/database.ts';
+import { storable } from '../database/storable.ts';
 
 /** What was sent, remembered in the database: by every process, and over restarts. */
 export class DatabaseDuplicateStore implements DuplicateStore {
@@ -49,7 +50,7 @@ export class DatabaseDuplicateStore implements DuplicateStore {
   async remember(key: string, token: string, receipt: SendReceipt): Promise<void> {
     await this.database.query(
       'update flowpost.duplicates set receipt = $3::jsonb where key = $1 and token = $2',
-      [key, token, JSON.stringify(receipt)],
+      [key, token, storable(receipt)],
     );
   }
 
@@ -76,7 +77,7 @@ export class ContinuedDuplicateStore extends DatabaseDuplicateStore {
   override async remember(key: string, _token: string, receipt: SendReceipt): Promise<void> {
     await this.database.query(
       'update flowpost.duplicates set receipt = $3::jsonb where key = $1 and owner = $2',
-      [key, this.owner, JSON.stringify(this.#continued(receipt))],
+      [key, this.owner, storable(this.#continued(receipt))],
     );
   }
 }

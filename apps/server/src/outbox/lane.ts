@@ -1,20 +1,21 @@
 import { createHash } from 'node:crypto';
 import { type Connection, EncryptedText } from '@flowpost/core';
+import { connectionTarget } from '@flowpost/transport';
 
 /**
  * What deliveries have to share: one mailbox at one server. It has one rate limit and is as slow as it is, so nobody in another
  * lane should wait for it.
  *
  * @returns a hash, of nothing secret.
+ * @throws MailError `SERVICE_UNKNOWN`.
  */
 export function laneOf(connection: Connection): string {
   // What is encrypted would print as ***, and so would somebody else's.
   const shown = (value: unknown): unknown => (value instanceof EncryptedText ? value.compact : value);
   const user =
     connection.auth && ('user' in connection.auth ? connection.auth.user : connection.auth.username);
-  const place =
-    connection.kind === 'smtp' ? (connection.service ?? connection.host) : shown(connection.tenantId);
+  const tenant = connection.kind === 'smtp' ? undefined : shown(connection.tenantId);
   return createHash('sha256')
-    .update(JSON.stringify([connection.kind, place, shown(user)]))
+    .update(JSON.stringify([connectionTarget(connection).host, tenant, shown(user)]))
     .digest('base64url');
 }

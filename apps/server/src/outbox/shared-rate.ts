@@ -1,17 +1,7 @@
 import type { Connection } from '@flowpost/core';
-import { findService } from '@flowpost/transport';
+import { connectionTarget } from '@flowpost/transport';
 import type { Queryable } from '../database/database.ts';
 import { laneOf } from './lane.ts';
-
-/** Messages in any 60 seconds: as the connection says, or as the service is known to allow. */
-function messagesPerMinute(connection: Connection): number | undefined {
-  const own = connection.limits?.messagesPerMinute;
-  if (own !== undefined) return own;
-  if (connection.kind === 'microsoft365') return findService('Microsoft 365').profile.messagesPerMinute;
-  return connection.service === undefined
-    ? undefined
-    : findService(connection.service).profile.messagesPerMinute;
-}
 
 /**
  * How many may go at once after a pause, and how far apart the others are, in milliseconds; such that in any 60 seconds there are
@@ -36,7 +26,8 @@ export class SharedRate {
    * @returns how long it is off, in milliseconds; when that is more than `atMostMs`, it was not taken.
    */
   async take(connection: Connection, atMostMs: number): Promise<number> {
-    const limit = messagesPerMinute(connection);
+    // In any 60 seconds.
+    const limit = connectionTarget(connection).limits.messagesPerMinute;
     if (limit === undefined) return 0;
     const owner = laneOf(connection);
     const { burst, everyMs } = paceOf(limit);

@@ -1,4 +1,4 @@
-import { type ErrorCode, MailError } from '@flowpost/core';
+import { type ErrorCode, isLaterStatus, MailError, retryAfterMs } from '@flowpost/core';
 import { hintForEntraCode } from './entra-codes.ts';
 
 /** What was seen of one request to a token endpoint. */
@@ -46,13 +46,6 @@ function parseObject(text: string | undefined): Record<string, unknown> | undefi
   }
 }
 
-/** Seconds or an HTTP date (RFC 9110 section 10.2.3), in milliseconds from now. */
-function retryAfterMs(value: string | undefined, now: number): number | undefined {
-  if (value === undefined) return undefined;
-  const ms = /^\d+$/.test(value) ? Number(value) * 1_000 : Date.parse(value) - now;
-  return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
-}
-
 /** Ids as issuers write them; anything else might be what they were sent. */
 const isId = (value: unknown): value is string => typeof value === 'string' && /^[\w.:-]{1,64}$/.test(value);
 
@@ -62,7 +55,7 @@ const texts = (entries: Readonly<Record<string, unknown>>): Record<string, strin
 function oauthFailure(exchange: Exchange, body: OAuthErrorBody, now: number): MailError {
   const { host, status } = exchange;
   const known = Object.hasOwn(byOAuthError, body.error) ? byOAuthError[body.error] : undefined;
-  const busy = status === 429 || (status ?? 0) >= 500;
+  const busy = isLaterStatus(status ?? 0);
   const code = busy ? 'TOKEN_ENDPOINT_BUSY' : (known ?? 'TOKEN_REQUEST_INVALID');
   const error = isId(body.error) ? body.error : 'an error that is no OAuth error code';
   const entraCodes = Array.isArray(body.error_codes)
@@ -118,7 +111,7 @@ export function tokenFailure(exchange: Exchange, cause: unknown, timedOut: boole
   }
   const body = parseObject(text);
   if (typeof body?.error === 'string') return oauthFailure(exchange, body as unknown as OAuthErrorBody, now);
-  if (status === 429 || status >= 500) {
+  if (isLaterStatus(status)) {
     const delay = retryAfterMs(exchange.retryAfter, now);
     return fail('TOKEN_ENDPOINT_BUSY', `the authorization server answered ${status}`, {
       status,

@@ -27,3 +27,38 @@ export function cancellationOf(signal: AbortSignal | undefined): {
     ? { code: 'SEND_TIMED_OUT', message: 'the time allowed for the send ran out', ...cause }
     : { code: 'SEND_CANCELLED', message: 'the send was cancelled', ...cause };
 }
+
+/**
+ * Waits for work that need not know the signal, until that is aborted.
+ *
+ * @param onAbort ends what can be ended, and gives what to reject with; without it that is the signal's reason.
+ */
+export async function untilAborted<Value>(
+  signal: AbortSignal | undefined,
+  work: () => Value | PromiseLike<Value>,
+  onAbort: (signal: AbortSignal) => unknown = ({ reason }) => reason,
+): Promise<Value> {
+  if (!signal) return work();
+  // By hand: Promise.race costs several promises more, and this runs several times for each message.
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(onAbort(signal));
+    const settle = (): void => signal.removeEventListener('abort', abort);
+    signal.addEventListener('abort', abort, { once: true });
+    if (signal.aborted) abort();
+    const done = (value: Value): void => {
+      settle();
+      resolve(value);
+    };
+    const fail = (error: unknown): void => {
+      settle();
+      reject(error);
+    };
+    try {
+      const working = work();
+      if (working instanceof Promise) working.then(done, fail);
+      else Promise.resolve(working).then(done, fail);
+    } catch (error) {
+      fail(error);
+    }
+  });
+}

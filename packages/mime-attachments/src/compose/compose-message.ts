@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import {
+  addressKey,
   cancellationOf,
   createMessageId,
   type EmailMessage,
@@ -65,19 +66,12 @@ export interface ComposeOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Two spellings of a domain are one recipient; two of a local part may be two. */
-function withLowerCaseDomain(address: string): string {
-  const at = address.lastIndexOf('@');
-  return address.slice(0, at) + address.slice(at).toLowerCase();
-}
-
 function envelopeOf({ from, sender, replyTo, to, cc, bcc }: EmailMessage): Envelope {
   const recipients = new Map<string, string>();
   const everybody = cc.length + bcc.length > 0 ? [...to, ...cc, ...bcc] : to;
   for (const { address } of everybody) {
-    const wire = toWireAddress(address);
-    const key = withLowerCaseDomain(wire);
-    if (!recipients.has(key)) recipients.set(key, wire);
+    const key = addressKey(address);
+    if (!recipients.has(key)) recipients.set(key, toWireAddress(address));
   }
   // Every address that is written counts, in the envelope or in a header (RFC 6531 section 3.1).
   const written = [from, ...(sender ? [sender] : []), ...replyTo, ...everybody];

@@ -1,9 +1,8 @@
 import { BlockList, isIP } from 'node:net';
-import { MailError } from '@flowpost/core';
+import { MailError, withoutBrackets } from '@flowpost/core';
 
 /** A name as the DNS compares it. */
 const normalizeName = (host: string): string => host.toLowerCase().replace(/\.$/, '');
-const withoutBrackets = (host: string): string => host.replace(/^\[(.*)\]$/, '$1');
 
 function addSubnet(list: BlockList, network: string): boolean {
   const [address = '', bits, ...rest] = network.split('/');
@@ -71,10 +70,6 @@ export class AddressGuard {
     return isIP(address) > 0 && this.#networks.check(address, isIP(address) === 4 ? 'ipv4' : 'ipv6');
   }
 }
-
-/** The port of a URL, that of its scheme included. */
-export const portOf = ({ port, protocol }: { readonly port: string; readonly protocol: string }): number =>
-  Number(port) || (protocol === 'https:' ? 443 : 80);
 
 /** The address a URL's host is, when it is one: brackets off. WHATWG parsing has made 0x7f.1 and 2130706433 plain. */
 export function literalAddress(hostname: string): string | undefined {

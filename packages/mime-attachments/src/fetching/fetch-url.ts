@@ -1,6 +1,13 @@
 import { pipeline } from 'node:stream';
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
-import { cancellationOf, type ErrorCode, isLoopbackHost, isMailError } from '@flowpost/core';
+import {
+  cancellationOf,
+  type ErrorCode,
+  isLaterStatus,
+  isLoopbackHost,
+  isMailError,
+  portOf,
+} from '@flowpost/core';
 import {
   type AttachmentContext,
   type AttachmentSource,
@@ -9,7 +16,7 @@ import {
   type StreamedContent,
 } from '../attachment-source.ts';
 import { declaredType, sampleBytes } from '../content-type.ts';
-import { AddressGuard, literalAddress, portOf } from './address-guard.ts';
+import { AddressGuard, literalAddress } from './address-guard.ts';
 import { FetchBudget } from './fetch-budget.ts';
 import {
   AddressRefused,
@@ -115,7 +122,7 @@ function describe(
 
 /** What an answer other than 200 means. */
 function refusedAnswer(status: number, url: URL, context: AttachmentContext) {
-  const isLater = status === 408 || status === 425 || status === 429 || status >= 500;
+  const isLater = isLaterStatus(status);
   const code = isLater
     ? 'ATTACHMENT_UNREACHABLE'
     : status === 401 || status === 403

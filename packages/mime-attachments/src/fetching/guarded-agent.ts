@@ -1,11 +1,8 @@
-import { lookup as systemLookup } from 'node:dns/promises';
 import type { LookupFunction, Socket } from 'node:net';
-import type { Lookup } from '@flowpost/core';
+import { type Lookup, portOf, systemLookup } from '@flowpost/core';
 import type { Agent, Dispatcher } from 'undici';
 import type { ResolvedAttachmentPolicy } from '../attachment-policy.ts';
-import { AddressGuard, literalAddress, portOf } from './address-guard.ts';
-
-const defaultLookup: Lookup = (host) => systemLookup(host, { all: true });
+import { AddressGuard, literalAddress } from './address-guard.ts';
 
 export type GuardedAgent = Agent;
 export type AgentResponse = Dispatcher.ResponseData;
@@ -25,7 +22,7 @@ export class AddressRefused extends Error {
  */
 function guardedLookup(
   allows: (host: string, address: string) => boolean,
-  lookup: Lookup = defaultLookup,
+  lookup: Lookup = systemLookup,
 ): LookupFunction {
   return (host, { all }, done) => {
     lookup(host).then(

@@ -64,16 +64,10 @@ export interface Endpoint {
   readonly port: number;
 }
 
-/** The code a system or TLS error carries. nodemailer replaces it by its own and keeps it in `originalCode`. */
+/** The code a system or TLS error carries. */
 function reasonOf(cause: unknown): string {
-  const { code, originalCode } = cause as { code?: unknown; originalCode?: unknown };
-  const reason = originalCode ?? code;
-  return typeof reason === 'string' ? reason : 'UNKNOWN';
-}
-
-/** A cause fit to be shown: an error of the SMTP library repeats what the server said, and a server may repeat a secret. */
-export function safeCause(cause: unknown): Error | undefined {
-  return cause instanceof Error && !('response' in cause) ? cause : undefined;
+  const { code } = cause as { code?: unknown };
+  return typeof code === 'string' ? code : 'UNKNOWN';
 }
 
 /** An error about reaching a server, with its code's own sentence unless another is given. */
@@ -112,7 +106,7 @@ export function connectionFailure(cause: unknown, phase: Phase, endpoint: Endpoi
   return connectionError(code, phase, endpoint, {
     reason,
     ...(names && { details: { certificateNames: names } }),
-    cause: safeCause(cause),
+    cause,
   });
 }
 

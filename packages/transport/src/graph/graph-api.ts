@@ -1,5 +1,5 @@
 import type { AuthProvider } from '@flowpost/auth-providers';
-import { isMailError, type Login, MailError, type Phase } from '@flowpost/core';
+import { isMailError, type Login, MailError, type Phase, portOf, withoutBrackets } from '@flowpost/core';
 import { connectionFailure, type Endpoint, isHandshakeFailure } from '../diagnosis/connection-failure.ts';
 import { describeLoss } from '../smtp/session-failure.ts';
 import { type TranscriptListener, tell } from '../smtp/transcript.ts';
@@ -87,8 +87,8 @@ export class GraphApi {
   }
 
   get #endpoint(): Endpoint {
-    const { hostname, port, protocol } = new URL(this.#options.baseUrl);
-    return { host: hostname, port: Number(port) || (protocol === 'https:' ? 443 : 80) };
+    const url = new URL(this.#options.baseUrl);
+    return { host: withoutBrackets(url.hostname), port: portOf(url) };
   }
 
   readonly #scrub = (text: string): string =>

@@ -1,4 +1,4 @@
-import { type ErrorCode, MailError, type Phase, readText } from '@flowpost/core';
+import { type ErrorCode, isLaterStatus, MailError, type Phase, readText, retryAfterMs } from '@flowpost/core';
 
 /** What a Graph error code means. Everything else goes by the HTTP status. */
 interface GraphRule {
@@ -62,14 +62,13 @@ export async function readAnswer(response: Response): Promise<Readonly<Record<st
   }
 }
 
-/** How long Retry-After asks to wait (RFC 9110 section 10.2.3): seconds, or a date. */
-function retryAfterMs(header: string | null): number | undefined {
-  if (header === null) return undefined;
-  const seconds = Number(header);
-  if (Number.isFinite(seconds)) return Math.max(0, seconds * 1_000);
-  const date = Date.parse(header);
-  return Number.isNaN(date) ? undefined : Math.max(0, date - Date.now());
-}
+/** What a status means that no error of Graph explains. */
+const byStatus: ReadonlyMap<number, ErrorCode> = new Map([
+  [401, 'AUTH_REFUSED'],
+  [403, 'GRAPH_PERMISSION_MISSING'],
+  [404, 'MAILBOX_NOT_FOUND'],
+  [413, 'MESSAGE_TOO_LARGE'],
+]);
 
 /** The answer stands for a reply of SMTP that means the same, so that both are judged alike. */
 const replyCodes = { later: 450, final: 550 };
@@ -95,20 +94,9 @@ export async function graphRefusal(
   const { code: givenCode, message: graphText = '' } = (error ?? {}) as Record<string, unknown>;
   const graphCode = typeof givenCode === 'string' ? givenCode : undefined;
   const rule = graphCode !== undefined && Object.hasOwn(rules, graphCode) ? rules[graphCode] : undefined;
-  const isLater = status === 408 || status === 429 || status >= 500 || rule?.errorCode === 'MESSAGE_DEFERRED';
-  const byStatus: ErrorCode = isLater
-    ? 'MESSAGE_DEFERRED'
-    : status === 401
-      ? 'AUTH_REFUSED'
-      : status === 403
-        ? 'GRAPH_PERMISSION_MISSING'
-        : status === 404
-          ? 'MAILBOX_NOT_FOUND'
-          : status === 413
-            ? 'MESSAGE_TOO_LARGE'
-            : 'MESSAGE_REFUSED';
-  const code = isLater ? byStatus : (rule?.errorCode ?? byStatus);
-  const waitMs = retryAfterMs(headers.get('retry-after'));
+  const isLater = isLaterStatus(status) || rule?.errorCode === 'MESSAGE_DEFERRED';
+  const code = isLater ? 'MESSAGE_DEFERRED' : (rule?.errorCode ?? byStatus.get(status) ?? 'MESSAGE_REFUSED');
+  const waitMs = retryAfterMs(headers.get('retry-after'), Date.now());
   const text = scrub([graphCode, graphText].filter(Boolean).join(': ')).slice(0, 500);
   return new MailError(code, `Microsoft Graph answered ${status}${text === '' ? '' : ` ${text}`}`, {
     phase: status === 401 ? 'auth' : phase,

@@ -1,6 +1,5 @@
-import { type AuthProvider, createAuthProvider } from '@flowpost/auth-providers';
+import type { AuthProvider } from '@flowpost/auth-providers';
 import {
-  type Credential,
   guardLogger,
   isMailError,
   type Logger,
@@ -15,19 +14,19 @@ import {
   type SendReceipt,
   silentLogger,
   systemClock,
+  untilAborted,
 } from '@flowpost/core';
 import { type ComposedMessage, composeMessage, openAttachments } from '@flowpost/mime-attachments';
-import { cancelledBefore, untilAborted } from '../abortable.ts';
+import { cancelledBefore } from '../abortable.ts';
+import { connectionTarget, graphCredential, graphUrlOf } from '../connection-target.ts';
 import { InFlight } from '../in-flight.ts';
 import { assertAllowedSize, withFrom } from '../message-composer.ts';
 import { RateLimit } from '../rate-limit.ts';
-import { findService } from '../services/find-service.ts';
+import { failedSend, loginProvider, type SenderOptions, timingsUntil } from '../sending.ts';
 import { Slots } from '../slots.ts';
-import { type SenderOptions, toMicroseconds } from '../smtp/smtp-sender.ts';
 import { DraftDelivery } from './draft-delivery.ts';
 import { GraphApi } from './graph-api.ts';
 
-export const graphBaseUrl = 'https://graph.microsoft.com/v1.0';
 /**
  * Messages up to here go in one request. The documented limit of 4 MB is one of the request, which is base64; larger
  * MIME messages have been seen to be answered with 200 and never sent.
@@ -35,14 +34,6 @@ export const graphBaseUrl = 'https://graph.microsoft.com/v1.0';
 const onePieceBytes = 2_200_000;
 /** Requests at once for one application and mailbox, by the service's throttling limits. */
 const atOnce = 4;
-
-/** The credential with what the connection knows: the tenant, and the permission to ask for. */
-export function graphCredential(connection: Microsoft365Connection, scope: string | undefined): Credential {
-  const { auth, tenantId } = connection;
-  if (auth.kind !== 'oauth2-client-credentials' && auth.kind !== 'oauth2-certificate') return auth;
-  const wanted = auth.scope ?? scope;
-  return { ...auth, tenantId: auth.tenantId ?? tenantId, ...(wanted !== undefined && { scope: wanted }) };
-}
 
 /** Sends over Microsoft Graph as a user of a tenant. */
 export class GraphSender implements MailSender {
@@ -60,16 +51,11 @@ export class GraphSender implements MailSender {
     this.#inFlight = new InFlight(options.closeDeadlineMs);
     this.#options = options;
     this.#logger = guardLogger(options.logger ?? silentLogger);
-    const scope = `${new URL(connection.graphBaseUrl ?? graphBaseUrl).origin}/.default`;
-    this.#provider = createAuthProvider(graphCredential(connection, scope), {
-      ...options.auth,
-      logger: this.#logger,
-      secretBox: options.secretBox,
-    });
-    const { limits } = connection;
-    const { messagesPerMinute = 30, messageBytes } = { ...findService('Microsoft 365').profile, ...limits };
+    this.#provider = loginProvider(graphCredential(connection), { ...options, logger: this.#logger });
+    const { messagesPerMinute = Number.POSITIVE_INFINITY, messageBytes } =
+      connectionTarget(connection).limits;
     this.#messageBytes = messageBytes;
-    this.#slots = new Slots(limits?.connections ?? atOnce);
+    this.#slots = new Slots(connection.limits?.connections ?? atOnce);
     this.#rate = new RateLimit(messagesPerMinute, 60_000, options.clock ?? systemClock);
   }
 
@@ -110,14 +96,14 @@ export class GraphSender implements MailSender {
     );
     const sizeBytes = isSmall ? composed.sizeBytes : composed.sizeBytes + Math.ceil(total * 1.37);
     assertAllowedSize(sizeBytes, this.#messageBytes);
-    const composedAt = performance.now();
+    const moments = { start, composed: performance.now(), begun: 0 };
     try {
       const body = Buffer.isBuffer(composed.body)
         ? composed.body
         : Buffer.concat(await Array.fromAsync(composed.body));
       await this.#rate.turn(signal);
       await this.#slots.take(signal);
-      const begun = performance.now();
+      moments.begun = performance.now();
       const response = await this.#deliver(message, body, isSmall ? undefined : opened.attachments, {
         ...options,
         signal,
@@ -128,19 +114,11 @@ export class GraphSender implements MailSender {
         ...this.#receipt(composed, response),
         ...(options.dsn && { notifications: 'not-offered' as const }),
         sizeBytes,
-        timings: {
-          composeMs: toMicroseconds(composedAt - start),
-          sessionMs: toMicroseconds(begun - composedAt),
-          deliverMs: toMicroseconds(now - begun),
-          totalMs: toMicroseconds(now - start),
-        },
+        timings: timingsUntil(now, moments),
       };
     } catch (error) {
       const failure = !isMailError(error) && signal.aborted ? cancelledBefore(signal) : error;
-      if (!isMailError(failure)) throw failure;
-      const { code, phase, inDoubt } = failure;
-      this.#logger.warn('sending failed', { code, phase, inDoubt, messageId: composed.messageId });
-      throw failure.addDetails({ messageId: composed.messageId, date: composed.date.toISOString() });
+      throw failedSend(failure, composed, this.#logger);
     }
   }
 
@@ -166,21 +144,18 @@ export class GraphSender implements MailSender {
     signal: AbortSignal | undefined,
     options: SendOptions,
   ): Promise<GraphApi> {
-    const { objectId, graphBaseUrl: baseUrl = graphBaseUrl } = this.#connection;
+    const { objectId } = this.#connection;
     const [from] = parseAddresses(message.sender ?? message.from ?? []);
     const user =
       objectId === undefined ? (from?.address ?? '') : await revealSecret(objectId, this.#options.secretBox);
     const { fetch = globalThis.fetch } = this.#options.auth ?? {};
     const provider = this.#provider;
-    return new GraphApi(
-      { baseUrl: baseUrl.replace(/\/$/, ''), user, provider, fetch },
-      signal,
-      options.transcript,
-    );
+    const baseUrl = graphUrlOf(this.#connection);
+    return new GraphApi({ baseUrl, user, provider, fetch }, signal, options.transcript);
   }
 
   async #sendAtOnce(api: GraphApi, mime: Buffer, options: SendOptions): Promise<Response> {
-    await untilAborted(options.signal, () => options.beforeData?.());
+    await untilAborted(options.signal, () => options.beforeData?.(), cancelledBefore);
     return api.request({
       ...{ method: 'POST', path: '/sendMail', body: mime.toString('base64'), contentType: 'text/plain' },
       ...{
@@ -200,7 +175,7 @@ export class GraphSender implements MailSender {
   ): Promise<Response> {
     try {
       await draft.prepare(mime, attachments, hasHtml);
-      await untilAborted(options.signal, () => options.beforeData?.());
+      await untilAborted(options.signal, () => options.beforeData?.(), cancelledBefore);
       return await draft.send(this.#connection.timeouts.confirmMs);
     } catch (error) {
       // A draft whose sending is in doubt is all there is to find out with.

@@ -1,11 +1,15 @@
 import { createHash, hash } from 'node:crypto';
-import { type AddressInput, emailMessageSchema, type OutgoingMessage, parseAddresses } from '@flowpost/core';
+import {
+  type AddressInput,
+  addressKey,
+  type EmailAddress,
+  emailMessageSchema,
+  type OutgoingMessage,
+  parseAddresses,
+} from '@flowpost/core';
 
 /** A mailbox written in one way. */
-function mailbox({ name = '', address }: { readonly name?: string; readonly address: string }): string {
-  const at = address.lastIndexOf('@');
-  return `${address.slice(0, at)}${address.slice(at).toLowerCase()} ${name}`;
-}
+const mailbox = ({ name = '', address }: EmailAddress): string => `${addressKey(address)} ${name}`;
 
 function mailboxes(input: AddressInput | undefined): string {
   if (input === undefined) return '[]';

@@ -10,9 +10,10 @@ import {
   type SendOptions,
   type SendReceipt,
   systemClock,
+  untilAborted,
 } from '@flowpost/core';
 import type { AttachmentPolicy } from '@flowpost/mime-attachments';
-import { untilAborted, withinTime } from '../abortable.ts';
+import { cancelledBefore, withinTime } from '../abortable.ts';
 import { contentHash } from './content-hash.ts';
 import { pinAttachments } from './pinned-attachments.ts';
 
@@ -101,7 +102,7 @@ class DuplicateGuard implements MailSender {
           () => undefined,
           (error: unknown) => error,
         );
-        const failed = await untilAborted(signal, () => outcome);
+        const failed = await untilAborted(signal, () => outcome, cancelledBefore);
         // In doubt for one is in doubt for both; after any other failure the key is free again.
         if (isMailError(failed) && failed.inDoubt) throw failed;
         continue;
@@ -115,7 +116,7 @@ class DuplicateGuard implements MailSender {
           },
         );
       }
-      await untilAborted(signal, () => clock.sleep(pollMs));
+      await untilAborted(signal, () => clock.sleep(pollMs), cancelledBefore);
       waited += pollMs;
     }
   }

@@ -1,4 +1,5 @@
 import {
+  domainOf,
   formatAddress,
   MailError,
   type MailSender,
@@ -8,8 +9,6 @@ import {
   type SendOptions,
   type SendReceipt,
 } from '@flowpost/core';
-
-const domainOf = (address: string): string => address.slice(address.lastIndexOf('@') + 1).toLowerCase();
 
 /**
  * The message as a sandbox lets it out: redirected, or as it is when it goes to listed domains only.
@@ -27,9 +26,10 @@ export function applySandbox(
     const headers = { ...message.headers, 'X-Original-Recipients': meant };
     return { ...message, headers, to: [redirectTo], cc: [], bcc: [] };
   }
+  const allowed = new Set(allowDomains.map((domain) => domainOf(`@${domain}`)));
   const outside = recipients
     .map(({ address }) => address)
-    .filter((address) => !allowDomains.includes(domainOf(address)));
+    .filter((address) => !allowed.has(domainOf(address)));
   if (outside.length === 0 || redirectTo) return message;
   throw new MailError('RECIPIENT_NOT_ALLOWED', `The sandbox lets no mail go to ${outside.join(', ')}.`, {
     details: { addresses: outside, allowDomains },

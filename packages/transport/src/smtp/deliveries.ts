@@ -1,5 +1,5 @@
+import { untilAborted } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
-import { untilAborted } from '../abortable.ts';
 import { DeliveryLine, type Place } from './delivery-line.ts';
 import type { Delivered, DeliverOptions } from './session-contract.ts';
 import { cancellation, describeDelivery, type FailureContext } from './session-failure.ts';

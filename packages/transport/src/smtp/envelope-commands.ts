@@ -1,4 +1,4 @@
-import { MailError } from '@flowpost/core';
+import { MailError, needsSmtpUtf8, toWireAddress } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import type { Extensions } from './extensions.ts';
 import type { DeliverOptions } from './session-contract.ts';
@@ -25,6 +25,11 @@ function wireAddress(address: string): string {
   throw new MailError('ADDRESS_INVALID', 'An address cannot be written: it holds what ends a command.', {
     phase: 'envelope',
   });
+}
+
+/** MAIL FROM for an address about which is only asked. */
+export function senderCommand(address: string): string {
+  return `MAIL FROM:<${wireAddress(toWireAddress(address))}>${needsSmtpUtf8(address) ? ' SMTPUTF8' : ''}\r\n`;
 }
 
 /** MAIL FROM with the parameters the server knows: SIZE, BODY, SMTPUTF8, REQUIRETLS, RET and ENVID. */

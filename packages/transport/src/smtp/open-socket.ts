@@ -1,10 +1,7 @@
-import { lookup as systemLookup } from 'node:dns/promises';
 import { connect as connectTcp, isIP, isIPv4, type Socket } from 'node:net';
 import type { ConnectionOptions, TLSSocket } from 'node:tls';
-import type { Lookup, MailError, Phase } from '@flowpost/core';
+import { type Lookup, type MailError, type Phase, systemLookup } from '@flowpost/core';
 import { connectionError, connectionFailure, type Endpoint } from '../diagnosis/connection-failure.ts';
-
-const defaultLookup: Lookup = (host) => systemLookup(host, { all: true });
 
 /** Loaded when wanted: it costs a command that sends one message in clear, to this machine, a tenth of its time. */
 export const loadTls = () => import('node:tls');
@@ -90,8 +87,7 @@ export interface OpenSocketOptions extends Endpoint {
 }
 
 /**
- * Opens a socket to a server: name, TCP, and TLS when wanted. We do this ourselves, because the library that speaks
- * SMTP reports all three alike, and each has another remedy.
+ * Opens a socket to a server: name, TCP, and TLS when wanted, told apart, because each has another remedy.
  *
  * @throws MailError with phase `resolve`, `connect` or `tls`; the signal's reason when aborted.
  */
@@ -103,7 +99,7 @@ export async function openSocket(options: OpenSocketOptions): Promise<Socket | T
   const tls = options.tls && (await loadTls());
   signal?.throwIfAborted();
   options.onPhase?.('resolve');
-  const addresses = await resolveHost(endpoint, options.lookup ?? defaultLookup, connectMs, signal);
+  const addresses = await resolveHost(endpoint, options.lookup ?? systemLookup, connectMs, signal);
   signal?.throwIfAborted();
   options.onPhase?.('connect');
   const socket = connectTcp({

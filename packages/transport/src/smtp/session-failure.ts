@@ -1,10 +1,5 @@
 import { cancellationOf, MailError, type Phase } from '@flowpost/core';
-import {
-  connectionError,
-  connectionFailure,
-  type Endpoint,
-  safeCause,
-} from '../diagnosis/connection-failure.ts';
+import { connectionError, connectionFailure, type Endpoint } from '../diagnosis/connection-failure.ts';
 import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
 import { EarlyAnswer } from './message-writer.ts';
 import { ProtocolViolation, type SmtpChannel } from './smtp-channel.ts';
@@ -34,7 +29,7 @@ export function describeLoss(cause: unknown, phase: Phase, context: FailureConte
     const why = cancelled ? cancellationOf(context.signal).message : 'the connection was lost';
     return connectionError('DELIVERY_IN_DOUBT', phase, context, {
       message: `${why} after the whole message had been handed over and before the server replied`,
-      cause: safeCause(cause),
+      cause,
     });
   }
   if (cancelled) return cancellation(phase, context);

@@ -1,22 +1,13 @@
+import { type AuthProvider, entraTokenEndpoint, googleTokenEndpoint } from '@flowpost/auth-providers';
 import {
-  type AuthProvider,
-  type AuthProviderOptions,
-  createAuthProvider,
-  entraTokenEndpoint,
-  googleTokenEndpoint,
-} from '@flowpost/auth-providers';
-import {
-  type Clock,
   type Credential,
   guardLogger,
   isMailError,
   type Logger,
   type Login,
-  type Lookup,
   MailError,
   type MailSender,
   type OutgoingMessage,
-  resolveTlsMode,
   type SendOptions,
   type SendReceipt,
   type SmtpConnection,
@@ -25,42 +16,18 @@ import {
 } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import { afterReading } from '../after-reading.ts';
+import { resolveServer } from '../connection-target.ts';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
 import { InFlight } from '../in-flight.ts';
-import { type ComposerOptions, MessageComposer } from '../message-composer.ts';
+import { MessageComposer } from '../message-composer.ts';
 import { RateLimit } from '../rate-limit.ts';
-import { findService, findServiceByHost } from '../services/find-service.ts';
+import { failedSend, loginProvider, type SenderOptions, type SendMoments, timingsUntil } from '../sending.ts';
 import type { Delivered } from './session-contract.ts';
 import { cancellation } from './session-failure.ts';
 import { type BorrowRequest, SessionPool } from './session-pool.ts';
 import { SmtpSession } from './smtp-session.ts';
 
-export interface SenderOptions extends ComposerOptions {
-  /** Where tokens are kept, and how token endpoints are reached. */
-  readonly auth?: Omit<AuthProviderOptions, 'secretBox' | 'logger'> | undefined;
-  /** Default silent. */
-  readonly logger?: Logger | undefined;
-  /** How host names are looked up. Default the system's way. */
-  readonly lookup?: Lookup | undefined;
-  readonly clock?: Clock | undefined;
-  /** How long closing waits for what is in flight before it cuts it, in milliseconds. Default 30,000. */
-  readonly closeDeadlineMs?: number | undefined;
-}
-
 const defaults = { connections: 5, idleMs: 60_000, lifetimeMs: 540_000 };
-/** Finer than this, a time is noise. */
-export const toMicroseconds = (ms: number): number => Math.round(ms * 1_000) / 1_000;
-
-/** Where a connection leads: its service's host and port, or its own. */
-export function resolveServer(connection: SmtpConnection) {
-  const service = connection.service === undefined ? undefined : findService(connection.service);
-  const host = connection.host ?? service?.host ?? '';
-  const mode = connection.tls === 'auto' ? (service?.tls ?? 'auto') : connection.tls;
-  const usual = connection.protocol === 'lmtp' ? 24 : 587;
-  const port = connection.port ?? service?.port ?? (mode === 'implicit' ? 465 : usual);
-  const profile = (service ?? findServiceByHost(host))?.profile ?? {};
-  return { host, port, tls: resolveTlsMode(mode, host, port), limits: { ...profile, ...connection.limits } };
-}
 
 /** A refresh token that names no issuer belongs to the one the mail server goes with. */
 export function authFor(credential: Credential, host: string): Credential {
@@ -112,13 +79,7 @@ export class SmtpSender implements MailSender {
     this.#composer = new MessageComposer({ ...connection, limits: server.limits }, options);
     this.#endpoint = { host: server.host, port: server.port };
     const auth = connection.auth && authFor(connection.auth, server.host);
-    const provider =
-      auth &&
-      createAuthProvider(auth, {
-        ...options.auth,
-        logger: this.#logger,
-        secretBox: options.secretBox,
-      });
+    const provider = auth && loginProvider(auth, { ...options, logger: this.#logger });
     const { clock = systemClock } = options;
     const { messagesPerMinute, ...limits } = server.limits;
     if (messagesPerMinute !== undefined) this.#rate = new RateLimit(messagesPerMinute, 60_000, clock);
@@ -172,13 +133,13 @@ export class SmtpSender implements MailSender {
   async #send(input: OutgoingMessage, options: SendOptions, signal: AbortSignal): Promise<SendReceipt> {
     const { closeSession = false, onPartial = 'accept' } = options;
     const request = { signal, transcript: options.transcript };
-    const times = { start: performance.now(), composed: 0, borrowed: 0 };
+    const times = { start: performance.now(), composed: 0, begun: 0 };
     const message = onlyTo(await this.#composer.compose(input, signal), options.onlyTo);
     times.composed = performance.now();
     try {
       await this.#rate?.turn(signal);
       let lease = await this.#pool.borrow(request);
-      times.borrowed = performance.now();
+      times.begun = performance.now();
       let mayLeave = false;
       const beforeData =
         options.beforeData &&
@@ -216,13 +177,7 @@ export class SmtpSender implements MailSender {
         !isMailError(error) && signal.aborted
           ? cancellation('connect', { ...this.#endpoint, signal })
           : error;
-      if (isMailError(failure)) {
-        // What the message is called: to look for it where it is in doubt, and to send the same one again.
-        failure.addDetails({ messageId: message.messageId, date: message.date.toISOString() });
-        const { code, phase, inDoubt } = failure;
-        this.#logger.warn('sending failed', { code, phase, inDoubt, messageId: message.messageId });
-      }
-      throw failure;
+      throw failedSend(failure, message, this.#logger);
     } finally {
       if (!Buffer.isBuffer(message.body)) message.body.destroy();
     }
@@ -232,7 +187,7 @@ export class SmtpSender implements MailSender {
     { messageId, sizeBytes }: ComposedMessage,
     delivered: Delivered,
     attempts: number,
-    times: { readonly start: number; readonly composed: number; readonly borrowed: number },
+    times: SendMoments,
   ): SendReceipt {
     const now = performance.now();
     const status = delivered.rejected.length > 0 ? 'partial' : 'sent';
@@ -242,12 +197,7 @@ export class SmtpSender implements MailSender {
       messageId,
       ...delivered,
       attempts,
-      timings: {
-        composeMs: toMicroseconds(times.composed - times.start),
-        sessionMs: toMicroseconds(times.borrowed - times.composed),
-        deliverMs: toMicroseconds(now - times.borrowed),
-        totalMs: toMicroseconds(now - times.start),
-      },
+      timings: timingsUntil(now, times),
       sizeBytes,
     };
   }

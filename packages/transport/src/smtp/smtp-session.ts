@@ -1,12 +1,12 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { isLoopbackHost, type Login } from '@flowpost/core';
+import { isLoopbackHost, type Login, untilAborted } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
-import { untilAborted } from '../abortable.ts';
 import { connectionError } from '../diagnosis/connection-failure.ts';
 import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
 import { Deliveries, type EarlyEnvelope } from './deliveries.ts';
 import { ownName } from './ehlo-name.ts';
+import { senderCommand } from './envelope-commands.ts';
 import { assertCarries, type Extensions, readExtensions } from './extensions.ts';
 import { isTlsSocket, openSocket } from './open-socket.ts';
 import { authenticate, loginScrubber } from './sasl.ts';
@@ -252,7 +252,7 @@ export class SmtpSession {
     const { timeouts } = this.#options;
     try {
       await this.#step(signal, async () => {
-        this.#channel.send(`MAIL FROM:<${from}>\r\n`);
+        this.#channel.send(senderCommand(from));
         const reply = await this.#channel.read(timeouts.commandMs);
         if (reply.code === 0) throw new ProtocolViolation('no reply to MAIL');
         if (reply.code > 299)

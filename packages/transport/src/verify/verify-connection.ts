@@ -1,5 +1,5 @@
 import { type ConnectionInput, parseConnection } from '@flowpost/core';
-import { asSmtpConnection } from '../create-sender.ts';
+import { asSmtpConnection } from '../connection-target.ts';
 import { verifyGraph } from './verify-graph.ts';
 import { verifySmtp } from './verify-smtp.ts';
 import { Steps, type VerifyOptions, type VerifyReport } from './verify-steps.ts';

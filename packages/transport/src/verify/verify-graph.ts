@@ -1,10 +1,20 @@
-import { createAuthProvider } from '@flowpost/auth-providers';
-import { type Login, MailError, type Microsoft365Connection, systemClock } from '@flowpost/core';
-import { graphBaseUrl, graphCredential } from '../graph/graph-sender.ts';
+import type { Socket } from 'node:net';
+import {
+  type Login,
+  MailError,
+  type Microsoft365Connection,
+  type Phase,
+  portOf,
+  systemClock,
+  withoutBrackets,
+} from '@flowpost/core';
+import { graphCredential, graphUrlOf } from '../connection-target.ts';
+import { loginProvider } from '../sending.ts';
 import { openSocket } from '../smtp/open-socket.ts';
 import { tlsConnectOptions } from '../smtp/tls-settings.ts';
-import { addTls, describeToken } from './verify-smtp.ts';
-import { PhaseTimes, type Steps, type VerifyOptions } from './verify-steps.ts';
+import { verifyOpening } from './verify-opening.ts';
+import { describeToken } from './verify-smtp.ts';
+import type { Steps, VerifyOptions } from './verify-steps.ts';
 
 /** What Graph needs to be in a token before it sends mail. */
 const sendPermissions = ['Mail.Send', 'Application Mail.Send'];
@@ -16,37 +26,24 @@ export async function verifyGraph(
   steps: Steps,
 ): Promise<void> {
   const { signal, lookup, clock = systemClock } = options;
-  const url = new URL(connection.graphBaseUrl ?? graphBaseUrl);
+  const url = new URL(graphUrlOf(connection));
   const isTls = url.protocol === 'https:';
-  const host = url.hostname;
-  const port = Number(url.port) || (isTls ? 443 : 80);
+  const endpoint = { host: withoutBrackets(url.hostname), port: portOf(url) };
   const { connectMs, greetingMs } = connection.timeouts;
-  const times = new PhaseTimes();
-  try {
-    const tls = isTls ? tlsConnectOptions(host) : undefined;
-    const reach = { host, port, lookup, connectMs, handshakeMs: greetingMs, signal, onPhase: times.enter };
-    const socket = await openSocket({ ...reach, tls });
-    times.stop();
-    steps.add('dns', { status: 'ok', ms: times.ms('resolve'), message: `${host} was found` });
-    steps.add('tcp', { status: 'ok', ms: times.ms('connect'), message: `port ${port} answers` });
-    addTls(steps, isTls ? 'implicit' : 'none', socket, times.ms('tls'));
-    socket.destroy();
-  } catch (error) {
-    times.stop();
-    const { phase } = error as MailError;
-    if (phase !== 'resolve')
-      steps.add('dns', { status: 'ok', ms: times.ms('resolve'), message: `${host} was found` });
-    if (phase === 'tls')
-      steps.add('tcp', { status: 'ok', ms: times.ms('connect'), message: `port ${port} answers` });
-    steps.fail(phase === 'tls' ? 'tls' : phase === 'resolve' ? 'dns' : 'tcp', error, times.ms(phase));
-    return;
-  }
+  const reach = { ...endpoint, lookup, connectMs, handshakeMs: greetingMs, signal };
+  const tls = isTls ? tlsConnectOptions(endpoint.host) : undefined;
+  const way = {
+    ...{ endpoint, mode: isTls ? ('implicit' as const) : ('none' as const) },
+    open: (onPhase: (phase: Phase) => void) => openSocket({ ...reach, tls, onPhase }),
+    socketOf: (socket: Socket) => socket,
+  };
+  const found = await verifyOpening(way, steps, signal);
+  if (!found) return;
+  found.opened.destroy();
   steps.add('ehlo', { status: 'skipped', message: 'Graph is no SMTP server' });
   let login: Login | undefined;
   const hasToken = await steps.run('token', async () => {
-    const auth = graphCredential(connection, `${url.origin}/.default`);
-    const provider = createAuthProvider(auth, { ...options.auth, secretBox: options.secretBox });
-    login = await provider.login(signal);
+    login = await loginProvider(graphCredential(connection), options).login(signal);
     if (login.kind !== 'bearer')
       throw new MailError('CONNECTION_INVALID', 'Graph takes tokens, not passwords.');
     return { status: 'ok', ...describeToken(login, clock.now()) };

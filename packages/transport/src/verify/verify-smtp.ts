@@ -1,71 +1,30 @@
-import type { Socket } from 'node:net';
-import { createAuthProvider, readTokenClaims } from '@flowpost/auth-providers';
-import {
-  cancellationOf,
-  type Login,
-  MailError,
-  type Phase,
-  type SmtpConnection,
-  sameMailbox,
-  systemClock,
-  toMailError,
-} from '@flowpost/core';
+import { readTokenClaims } from '@flowpost/auth-providers';
+import { type Login, type Phase, type SmtpConnection, sameMailbox, systemClock } from '@flowpost/core';
+import { resolveServer } from '../connection-target.ts';
+import { loginProvider } from '../sending.ts';
 import { describeCertificate, interceptor } from '../smtp/certificate-details.ts';
-import { isTlsSocket } from '../smtp/open-socket.ts';
 import type { SmtpSessionOptions } from '../smtp/session-contract.ts';
-import { authFor, resolveServer } from '../smtp/smtp-sender.ts';
+import { authFor } from '../smtp/smtp-sender.ts';
 import { SmtpSession } from '../smtp/smtp-session.ts';
 import { exchangeMisfit, withExchangeCommands } from './exchange-commands.ts';
-import { PhaseTimes, type Steps, type VerifyOptions, type VerifyStepName } from './verify-steps.ts';
-
-const stepOf: Partial<Record<Phase, VerifyStepName>> = {
-  resolve: 'dns',
-  connect: 'tcp',
-  tls: 'tls',
-  greeting: 'ehlo',
-  token: 'token',
-  auth: 'auth',
-  envelope: 'sender',
-};
-/** A certificate that ends this soon is worth a word. */
-const soonDays = 21;
+import { verifyOpening } from './verify-opening.ts';
+import type { Steps, VerifyOptions } from './verify-steps.ts';
 
 /** Opens a session and says what came of name, connection, TLS and EHLO. */
-async function verifyOpening(
+async function verifyGreeting(
   options: SmtpSessionOptions,
   steps: Steps,
   signal: AbortSignal | undefined,
 ): Promise<SmtpSession | undefined> {
-  const times = new PhaseTimes();
-  let session: SmtpSession | undefined;
-  let failure: MailError | undefined;
-  try {
-    session = await SmtpSession.connect({ ...options, onPhase: times.enter }, signal);
-  } catch (error) {
-    failure = signal?.aborted
-      ? new MailError(cancellationOf(signal).code, 'Cancelled.', { phase: times.last })
-      : toMailError(error);
-  }
-  times.stop();
-  const failed = failure && (stepOf[failure.phase] ?? 'dns');
-  const { host, port } = options;
-  const passed = (step: VerifyStepName, phase: Phase, message: string): boolean => {
-    if (step === failed) return false;
-    steps.add(step, { status: 'ok', ms: times.ms(phase), message });
-    return true;
+  const way = {
+    ...{ endpoint: options, mode: options.tls, seen: () => seenCertificate(options, signal) },
+    open: (onPhase: (phase: Phase) => void) => SmtpSession.connect({ ...options, onPhase }, signal),
+    socketOf: (session: SmtpSession) => session.encrypted,
   };
-  const goesOn =
-    passed('dns', 'resolve', `${host} was found`) && passed('tcp', 'connect', `port ${port} answers`);
-  if (goesOn && failed !== 'tls') addTls(steps, options.tls, session?.encrypted, times.ms('tls'));
-  if (failure && failed) {
-    const seen = failed === 'tls' ? await seenCertificate(options, signal) : {};
-    steps.fail(failed, failure, times.ms(failure.phase), seen);
-    return undefined;
-  }
-  const extensions = [...(session?.extensions ?? [])].map(([keyword, words]) =>
-    [keyword, ...words].join(' '),
-  );
-  const size = Number(session?.extensions.get('SIZE')?.[0]) || undefined;
+  const { opened: session, times } = (await verifyOpening(way, steps, signal)) ?? {};
+  if (!session || !times) return undefined;
+  const extensions = [...session.extensions].map(([keyword, words]) => [keyword, ...words].join(' '));
+  const size = Number(session.extensions.get('SIZE')?.[0]) || undefined;
   steps.add('ehlo', {
     status: 'ok',
     ms: times.ms('greeting'),
@@ -73,39 +32,6 @@ async function verifyOpening(
     details: { extensions, ...(size !== undefined && { messageBytes: size }) },
   });
   return session;
-}
-
-export function addTls(
-  steps: Steps,
-  mode: SmtpSessionOptions['tls'],
-  socket: Socket | undefined,
-  ms: number,
-): void {
-  if (!isTlsSocket(socket)) {
-    const hint = 'The connection is not encrypted. Set tls to starttls or implicit where the server can.';
-    steps.add('tls', {
-      status: 'skipped',
-      ms,
-      message: 'not encrypted',
-      ...(mode !== 'none' && { hint }),
-    });
-    return;
-  }
-  const certificate = describeCertificate(socket);
-  const protocol = socket.getProtocol();
-  const between = interceptor(certificate.issuer);
-  const hint = between
-    ? `${between} stands between you and the server and reads along; its authority is trusted on this machine.`
-    : certificate.daysLeft < soonDays
-      ? `The server's certificate ends in ${certificate.daysLeft} days. Tell its operator.`
-      : undefined;
-  steps.add('tls', {
-    status: 'ok',
-    ms,
-    message: `${mode === 'implicit' ? 'implicit TLS' : 'STARTTLS'}, ${protocol}, certificate for ${certificate.subject} by ${certificate.issuer}, ${certificate.daysLeft} days left`,
-    ...(hint !== undefined && { hint }),
-    details: { mode, protocol, certificate },
-  });
 }
 
 /** The certificate of a server whose TLS failed, looked at without trusting it; nothing is sent over that connection. */
@@ -155,7 +81,7 @@ export async function verifySmtp(
   const { signal, clock = systemClock } = options;
   const server = resolveServer(connection);
   const { tlsOptions, timeouts, ehloName, allowPlaintextAuth, protocol } = connection;
-  const session = await verifyOpening(
+  const session = await verifyGreeting(
     {
       host: server.host,
       port: server.port,
@@ -174,12 +100,7 @@ export async function verifySmtp(
     const isToken = auth !== undefined && auth.kind !== 'basic';
     const gotLogin = await steps.run('token', async () => {
       if (!auth) return { status: 'skipped', message: 'no credentials' };
-      const provider = createAuthProvider(auth, {
-        ...options.auth,
-        secretBox: options.secretBox,
-        logger: options.logger,
-      });
-      login = await provider.login(signal);
+      login = await loginProvider(auth, options).login(signal);
       if (login.kind !== 'bearer') return { status: 'skipped', message: 'a password needs none' };
       const hint = exchangeMisfit(login);
       return { status: 'ok', ...describeToken(login, clock.now()), ...(hint !== undefined && { hint }) };

@@ -1,5 +1,5 @@
 import { type MailErrorJson, type Phase, toMailError } from '@flowpost/core';
-import type { SenderOptions } from '../smtp/smtp-sender.ts';
+import type { SenderOptions } from '../sending.ts';
 import type { TranscriptListener } from '../smtp/transcript.ts';
 
 /** The steps of a verification, in order. */

@@ -1,0 +1,15 @@
+/** Whether an HTTP status means that the same request may go well later (RFC 9110 section 15, RFC 6585 section 4). */
+export const isLaterStatus = (status: number): boolean =>
+  status === 408 || status === 425 || status === 429 || status >= 500;
+
+/**
+ * How long Retry-After asks to wait (RFC 9110 section 10.2.3), which is seconds or a date.
+ *
+ * @param now in Unix milliseconds.
+ * @returns milliseconds; undefined without the header, or for what is neither.
+ */
+export function retryAfterMs(header: string | null | undefined, now: number): number | undefined {
+  if (typeof header !== 'string') return undefined;
+  const ms = /^\d+$/.test(header) ? Number(header) * 1_000 : Date.parse(header) - now;
+  return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
+}

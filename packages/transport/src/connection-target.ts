@@ -1,0 +1,81 @@
+import { exchangeScopeAt } from '@flowpost/auth-providers';
+import {
+  type Connection,
+  type Credential,
+  type Microsoft365Connection,
+  resolveTlsMode,
+  type SmtpConnection,
+} from '@flowpost/core';
+import { findService, findServiceByHost } from './services/find-service.ts';
+
+type ConnectionLimits = NonNullable<Connection['limits']>;
+
+const graphBaseUrl = 'https://graph.microsoft.com/v1.0';
+
+/** Where the Graph of a connection is: Microsoft's own, or that of a national cloud. */
+export const graphUrlOf = ({ graphBaseUrl: own = graphBaseUrl }: Microsoft365Connection): string =>
+  own.replace(/\/$/, '');
+
+/** The credential with what the connection knows: the tenant, and the permission to ask for. */
+function tenantCredential({ auth, tenantId }: Microsoft365Connection, scope: string | undefined): Credential {
+  if (auth.kind !== 'oauth2-client-credentials' && auth.kind !== 'oauth2-certificate') return auth;
+  const wanted = auth.scope ?? scope;
+  return { ...auth, tenantId: auth.tenantId ?? tenantId, ...(wanted !== undefined && { scope: wanted }) };
+}
+
+export const graphCredential = (connection: Microsoft365Connection): Credential =>
+  tenantCredential(connection, `${new URL(graphUrlOf(connection)).origin}/.default`);
+
+/** What a Microsoft 365 connection is for delivery over SMTP: an SMTP connection with a token. */
+export function asSmtpConnection(connection: Microsoft365Connection): SmtpConnection {
+  const { host = 'smtp.office365.com', port = 587, tlsOptions, timeouts, from, limits } = connection;
+  return {
+    kind: 'smtp',
+    protocol: 'smtp',
+    host,
+    port,
+    tls: 'auto',
+    auth: tenantCredential(connection, exchangeScopeAt(host)),
+    allowPlaintextAuth: false,
+    pipelining: 'across-messages',
+    timeouts,
+    ...(tlsOptions && { tlsOptions }),
+    ...(from && { from }),
+    ...(limits && { limits }),
+  };
+}
+
+/** Where an SMTP connection leads: its service's host and port, or its own. */
+export function resolveServer(connection: SmtpConnection) {
+  const service = connection.service === undefined ? undefined : findService(connection.service);
+  const host = connection.host ?? service?.host ?? '';
+  const mode = connection.tls === 'auto' ? (service?.tls ?? 'auto') : connection.tls;
+  const usual = connection.protocol === 'lmtp' ? 24 : 587;
+  const port = connection.port ?? service?.port ?? (mode === 'implicit' ? 465 : usual);
+  const profile = (service ?? findServiceByHost(host))?.profile ?? {};
+  const limits: ConnectionLimits = { ...profile, ...connection.limits };
+  return { host, port, tls: resolveTlsMode(mode, host, port), limits };
+}
+
+export interface ConnectionTarget {
+  /** Host name of the mail server, or of Microsoft Graph. */
+  readonly host: string;
+  /** What holds there: what the connection says, and else what the service is known to allow. */
+  readonly limits: ConnectionLimits;
+}
+
+/**
+ * Where the messages of a connection go, and what is allowed there, however the service was named.
+ *
+ * @throws MailError `SERVICE_UNKNOWN`.
+ */
+export function connectionTarget(connection: Connection): ConnectionTarget {
+  if (connection.kind === 'microsoft365' && connection.delivery === 'graph') {
+    const limits = { ...findService('Microsoft 365').profile, ...connection.limits };
+    return { host: new URL(graphUrlOf(connection)).hostname, limits };
+  }
+  const { host, limits } = resolveServer(
+    connection.kind === 'smtp' ? connection : asSmtpConnection(connection),
+  );
+  return { host: host.toLowerCase(), limits };
+}
