@@ -36,10 +36,10 @@ const foreignId = headerTokenSchema(
   /^<[!-;=?-~]{1,900}>$/,
   'a message id in angle brackets, as in <id@example.com>',
 );
-/** Several in one text, as a header field holds them (RFC 5322 section 3.6.4). */
+/** Several in one text, as a header field holds them: white space between, or nothing (RFC 5322 section 3.6.4), or commas. */
 const foreignIds = z
   .string()
-  .transform((text) => text.trim().split(/\s+/).filter(Boolean))
+  .transform((text) => text.replace(/>[\s,]*/g, '> ').trim().split(/\s+/).filter(Boolean))
   .pipe(z.array(foreignId));
 
 /** Years a mail program can show. */

@@ -1,5 +1,6 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -67,6 +68,33 @@ describe('files', () => {
       details: { position: 2, name: path },
       message: expect.stringContaining('Attachment 2'),
     });
+  });
+
+  it('a folder that is replaced by a link again and again never leads outside', async () => {
+    const [inner, elsewhere] = [join(allowed, 'inner'), join(folder, 'elsewhere')];
+    for (const one of [inner, elsewhere]) await mkdir(one);
+    await writeFile(join(inner, 'a.txt'), 'hello');
+    await writeFile(join(elsewhere, 'a.txt'), 'secret');
+    await symlink(elsewhere, join(allowed, 'way'));
+    const swap = `const { renameSync } = require('node:fs'); for (;;) {
+      renameSync('inner', 'kept'); renameSync('way', 'inner'); renameSync('inner', 'way'); renameSync('kept', 'inner'); }`;
+    const swapping = spawn(process.execPath, ['-e', swap], { cwd: allowed, stdio: 'ignore' });
+    try {
+      const found = new Map<string, number>();
+      for (let count = 0; count < 3_000; count++) {
+        const one = await resolve({ kind: 'file', path: 'inner/a.txt' }).then(
+          (attachment) => String((attachment as ContentAttachment).content),
+          ({ code }) => code,
+        );
+        found.set(one, (found.get(one) ?? 0) + 1);
+      }
+      expect(found.get('hello')).toBeGreaterThan(0);
+      expect(found.size).toBeGreaterThan(1);
+      expect(found.get('secret') ?? 0).toBe(0);
+    } finally {
+      swapping.kill();
+      await once(swapping, 'exit');
+    }
   });
 
   it('a FIFO is refused at once', async () => {

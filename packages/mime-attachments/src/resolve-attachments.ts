@@ -61,7 +61,7 @@ function withCharset(contentType: string, attachment: Attachment): string {
   return wantsCharset ? `${contentType}; charset=utf-8` : contentType;
 }
 
-/** Text as its type says it is written (RFC 2046 section 4.1.2): in UTF-8 where it may be, in Latin-1 where it can. */
+/** Text as its type says it is written (RFC 2046 section 4.1.2): in UTF-8 where it may be, in others where it can. */
 function inCharset(
   contentType: string,
   attachment: Attachment,
@@ -70,7 +70,11 @@ function inCharset(
 ): Buffer | StreamedContent {
   const text = textOf(attachment);
   const [, charset = 'utf-8'] = /;\s*charset="?([\w.:+-]+)/i.exec(contentType) ?? [];
-  if (text === undefined || /^utf-?8$/i.test(charset) || /^[\x00-\x7f]*$/.test(text)) return content;
+  if (text === undefined || /^utf-?8$/i.test(charset)) return content;
+  if (/^utf-16le$/i.test(charset)) return Buffer.from(text, 'utf16le');
+  // All others write ASCII as ASCII, but for those that take several bytes for it.
+  const isWide = /^(?:utf-?(?:16|32)|ucs-|iso-10646)/i.test(charset);
+  if (!isWide && /^[\x00-\x7f]*$/.test(text)) return content;
   if (/^(?:iso-8859-1|latin1|windows-1252)$/i.test(charset) && /^[\x00-\x7f\xa0-\xff]*$/.test(text))
     return Buffer.from(text, 'latin1');
   const why = `its text has characters that cannot be written in ${charset}; leave charset out, and it is UTF-8.`;

@@ -438,6 +438,18 @@ describe('attachments', () => {
     expect(mail.attachments[0]?.filename).toBe('large.bin');
   });
 
+  it('a large message that was attached is one still', async () => {
+    const path = join(folder, 'large.eml');
+    await writeFile(path, `Subject: x\r\n\r\n${'0123456789\r\n'.repeat(200_000)}`);
+    const composed = await composeMessage(
+      { ...base, text: 'x', attachments: [{ kind: 'file', path }] },
+      { attachments: { fileRoots: [folder] } },
+    );
+    expect(String(await bytesOf(composed))).toMatch(
+      /Content-Type: message\/rfc822; name="?large\.eml"?\r\nContent-Transfer-Encoding: 7bit/,
+    );
+  });
+
   it('a large file replaced by a link gives no byte of what the link leads to', async () => {
     const path = join(folder, 'replaced.bin');
     const outside = join(folder, 'elsewhere.bin');
@@ -526,4 +538,59 @@ describe('what others write loosely', () => {
     const { mail } = await parsed({ html, text: undefined } as never);
     expect(mail.text?.replace(/\s+/g, ' ').trim()).toBe('Dear Ann, Invoice. Price 10 Bob');
   });
+
+  it.each([
+    '<html><head><meta charset="utf-8"><style>p{}</style><div>Your code is 1234</div></html>',
+    '<head/><p>Your code is 1234</p>',
+    '<head><title>No</title><table><tr><td>Your code is 1234</table>',
+    '<template><p>No</p></template>Your code is 1234',
+  ])('%s has a text', async (html) => {
+    const { mail } = await parsed({ html, text: undefined } as never);
+    expect(mail.text?.trim()).toBe('Your code is 1234');
+  });
+
+  it('references without anything between them, or with commas', async () => {
+    const { raw } = await parsed({ text: 'x', references: '<a@b><c,1@d>, <e@f> , <g@h>' as never });
+    expect(raw).toContain('References: <a@b> <c,1@d> <e@f> <g@h>\r\n');
+  });
+
+  it.each(['utf-16', 'UTF-16BE', 'utf-32', 'UCS-2'])(
+    'ASCII under %s, which writes it in several bytes',
+    (charset) =>
+      refused({
+        text: 'x',
+        attachments: [{ kind: 'custom', content: 'a,b', contentType: `text/csv; charset=${charset}` }],
+      }).toMatchObject({ code: 'ATTACHMENT_INVALID' }),
+  );
+
+  it('text in UTF-16LE', async () => {
+    const { composed } = await attached({
+      kind: 'custom',
+      content: 'a\u20ac',
+      contentType: 'text/csv; charset="UTF-16LE"',
+    });
+    expect(String(composed.body)).toContain(Buffer.from('a\u20ac', 'utf16le').toString('base64'));
+  });
+});
+
+// What takes time with the square of its length takes minutes for these.
+describe('long runs of white space', () => {
+  const spaces = ' '.repeat(300_000);
+
+  it.each(['\u00fc', 'a', '\u00fc <a@b.org>'])('in a header after %s', async (begin) => {
+    const { mail } = await parsed({ text: 'x', headers: { 'X-Note': `${begin}${spaces}x` } });
+    expect(mail.messageId).toBeDefined();
+  });
+
+  it('in HTML that is nested too deeply to be converted', async () => {
+    const html = `${'<div>'.repeat(300)}${'&nbsp;'.repeat(300_000)}x`;
+    const { mail } = await parsed({ html, text: undefined } as never);
+    expect(mail.text?.trim()).toBe('x');
+  });
+});
+
+it('an address in a header of the author counts for SMTPUTF8', async () => {
+  const headers = { 'Disposition-Notification-To': 'j\u00f6rg@x.org' };
+  const { composed } = await parsed({ text: 'x', headers });
+  expect(composed.envelope.smtpUtf8).toBe(true);
 });

@@ -66,19 +66,19 @@ export interface ComposeOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-function envelopeOf({ from, sender, replyTo, to, cc, bcc }: EmailMessage): Envelope {
+/** @param head the header as it is written: whatever is not ASCII in it are addresses. */
+function envelopeOf({ from, sender, to, cc, bcc }: EmailMessage, head: string): Envelope {
   const recipients = new Map<string, string>();
   const everybody = cc.length + bcc.length > 0 ? [...to, ...cc, ...bcc] : to;
   for (const { address } of everybody) {
     const key = addressKey(address);
     if (!recipients.has(key)) recipients.set(key, toWireAddress(address));
   }
-  // Every address that is written counts, in the envelope or in a header (RFC 6531 section 3.1).
-  const written = [from, ...(sender ? [sender] : []), ...replyTo, ...everybody];
   return {
     from: toWireAddress((sender ?? from).address),
     to: [...recipients.values()],
-    smtpUtf8: written.some(({ address }) => needsSmtpUtf8(address)),
+    // Every address that is written counts, in the envelope or in a header (RFC 6531 section 3.1).
+    smtpUtf8: /[^\x00-\x7f]/.test(head) || everybody.some(({ address }) => needsSmtpUtf8(address)),
   };
 }
 
@@ -120,14 +120,15 @@ async function compose(
   attachments: readonly ResolvedAttachment[],
   { uniqueId = randomUUID, dkim = [], includeBcc = false, ...options }: ComposeOptions,
 ): Promise<ComposedMessage> {
-  const envelope = envelopeOf(message);
   const now = options.now?.() ?? Date.now();
   const date = message.date ?? new Date(now);
-  // The same message signed again has the same bytes, unless its date lies ahead.
-  const signedAt = Math.min(now, date.getTime());
-  const messageId = message.messageId ?? createMessageId(envelope.from, uniqueId());
+  // The same message signed again has the same bytes, unless its date lies ahead. There is no time before 1970 in a signature.
+  const signedAt = Math.max(0, Math.min(now, date.getTime()));
+  const messageId =
+    message.messageId ?? createMessageId(toWireAddress((message.sender ?? message.from).address), uniqueId());
   const content = contentPart(message, attachments, messageId);
   const headers = messageHeaders(message, messageId, date, includeBcc);
+  const envelope = envelopeOf(message, headers);
   const head = `${headers}MIME-Version: 1.0\r\n${content.headers}`;
   const segments = endsWithLineEnd(content.body.at(-1)) ? content.body : [...content.body, '\r\n'];
   const throwIfAborted = (): void => {

@@ -58,9 +58,10 @@ function customHeader(name: string, value: string): string {
     }
   }
   // A phrase before an id, as in List-Id (RFC 2919) and in what is made like it.
-  const [, phrase = '', id] = /^(.*?)\s*(<[!-;=?-~]+>)\s*$/.exec(value) ?? [];
-  if (id === undefined || value.length > 500) return textHeader(name, value);
-  return textHeader(name, phrase).replace(/\r\n$/, `\r\n ${id}\r\n`);
+  const trimmed = value.trimEnd();
+  const id = trimmed.slice(trimmed.lastIndexOf('<'));
+  if (trimmed.length > 500 || !/^<[!-;=?-~]+>$/.test(id)) return textHeader(name, value);
+  return textHeader(name, trimmed.slice(0, -id.length).trimEnd()).replace(/\r\n$/, `\r\n ${id}\r\n`);
 }
 
 /** All header lines but those about the content. Bcc is not among them, unless it is asked for. */

@@ -48,7 +48,9 @@ const options: HtmlToTextOptions = {
     { selector: 'tr', format: 'block' },
     { selector: 'td', format: 'cellText' },
     { selector: 'th', format: 'cellText' },
-    { selector: 'head', format: 'skip' },
+    // Not all of `head`: its end may be left out, and then it holds everything.
+    { selector: 'title', format: 'skip' },
+    { selector: 'template', format: 'skip' },
     ...['dt', 'dd'].map((selector) => ({ selector, format: 'block' })),
     ...'center address summary details figure figcaption fieldset legend caption hgroup search dialog'
       .split(' ')
@@ -104,6 +106,7 @@ async function withoutTags(html: string): Promise<string> {
     ['<!--', '-->'],
     ['<style', '</style>'],
     ['<script', '</script>'],
+    ['<title', '</title>'],
   ] as const;
   const visible = hidden.reduce((text, [start, end]) => without(text, text.toLowerCase(), start, end), html);
   const broken = withAddresses(visible).replace(
@@ -116,9 +119,8 @@ async function withoutTags(html: string): Promise<string> {
     .filter(Boolean)
     .join('\n');
   const { decodeHTML } = await import('entities');
-  return decodeHTML(text)
-    .replaceAll('\u00a0', ' ')
-    .replace(/ +(?=\n|$)/g, '');
+  const decoded = decodeHTML(text).replaceAll('\u00a0', ' ').split('\n');
+  return decoded.map((line) => line.trimEnd()).join('\n');
 }
 
 /** The plain text of an HTML body, for readers that show no HTML. */

@@ -1,4 +1,4 @@
-import { constants, type FileHandle, lstat, open, realpath, stat } from 'node:fs/promises';
+import { constants, type FileHandle, lstat, open, readlink, realpath, stat } from 'node:fs/promises';
 import { basename, isAbsolute, relative, resolve, sep } from 'node:path';
 import type { AttachmentOf } from '@flowpost/core';
 import {
@@ -8,10 +8,13 @@ import {
   checkSize,
   type StreamedContent,
 } from '../attachment-source.ts';
+import { typeByName } from '../content-type.ts';
 import { readChunks } from '../read-chunks.ts';
 
 /** Smaller files are read at once; larger ones stream, so that memory stays flat. */
 const inMemoryLimit = 1024 * 1024;
+/** Whether a message may be sent as one depends on all of its bytes (RFC 2046 section 5.2.1). In bytes. */
+const messageLimit = 25 * inMemoryLimit;
 
 function isInside(folder: string, path: string): boolean {
   const way = relative(folder, path);
@@ -34,8 +37,15 @@ function fileError(cause: unknown, context: AttachmentContext): Error {
   });
 }
 
-/** The real path, symbolic links resolved, once it is known to lie in an allowed folder. */
-async function allowedPath(path: string, context: AttachmentContext): Promise<string> {
+interface AllowedFile {
+  /** The real path, symbolic links resolved. */
+  readonly real: string;
+  /** Whether a real path lies in an allowed folder. */
+  isAllowed(path: string): boolean;
+}
+
+/** A file, once it is known to lie in an allowed folder. */
+async function allowedFile(path: string, context: AttachmentContext): Promise<AllowedFile> {
   const { baseFolder, fileRoots } = context.policy;
   const outside = () =>
     attachmentError('ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS', 'it lies outside the allowed folders.', context);
@@ -53,8 +63,18 @@ async function allowedPath(path: string, context: AttachmentContext): Promise<st
     if (isPipe) throw attachmentError('ATTACHMENT_NOT_A_FILE', 'it is not a regular file.', context);
     throw isLink ? outside() : error;
   });
-  if (!roots.some(([, root]) => isInside(root, real))) throw outside();
-  return real;
+  const isAllowed = (one: string): boolean => roots.some(([, root]) => isInside(root, one));
+  if (!isAllowed(real)) throw outside();
+  return { real, isAllowed };
+}
+
+/** Whether what was opened is where it was looked for: a folder on the way may have been replaced by a link meanwhile. */
+async function liesWhereAllowed(handle: FileHandle, { real, isAllowed }: AllowedFile): Promise<boolean> {
+  // Linux knows where an open file lies, whatever has happened to its path.
+  const opened = await readlink(`/proc/self/fd/${handle.fd}`).catch(() => undefined);
+  if (opened !== undefined) return isAllowed(opened);
+  const [now, there, own] = await Promise.all([realpath(real), stat(real), handle.stat()]);
+  return now === real && there.dev === own.dev && there.ino === own.ino;
 }
 
 async function openFile(path: string): Promise<FileHandle> {
@@ -65,13 +85,15 @@ async function openFile(path: string): Promise<FileHandle> {
 
 /** A file inside the allowed folders: a regular one, within the size limit, unchanged while it is read. */
 export async function readFile(
-  { path }: AttachmentOf<'file'>,
+  { path, contentType }: AttachmentOf<'file'>,
   context: AttachmentContext,
 ): Promise<AttachmentSource> {
   try {
     if (path.includes('\0')) throw attachmentError('ATTACHMENT_INVALID', 'its path contains a NUL.', context);
-    const real = await allowedPath(path, context);
-    await using handle = await openFile(real);
+    const file = await allowedFile(path, context);
+    await using handle = await openFile(file.real);
+    if (!(await liesWhereAllowed(handle, file)))
+      throw attachmentError('ATTACHMENT_CHANGED', 'a folder it lies in was replaced.', context);
     const before = await handle.stat();
     if (!before.isFile()) {
       const what = before.isDirectory() ? 'it is a folder' : 'it is not a regular file';
@@ -93,7 +115,8 @@ export async function readFile(
       yield* readChunks(from, size);
       await assertSame(from);
     }
-    if (size <= inMemoryLimit) {
+    const isMessage = /^message\//i.test(contentType ?? typeByName(path) ?? '');
+    if (size <= (isMessage ? messageLimit : inMemoryLimit)) {
       const content = Buffer.concat(await Array.fromAsync(readAll(handle)));
       if (content.length !== size) throw changed();
       return { content, filename };
@@ -102,7 +125,7 @@ export async function readFile(
       size,
       async *open() {
         try {
-          await using again = await openFile(real);
+          await using again = await openFile(file.real);
           yield* readAll(again);
         } catch (error) {
           throw error instanceof Error && 'syscall' in error ? fileError(error, context) : error;
