@@ -244,7 +244,8 @@ export function assertValidNow(certificate: X509Certificate, now: number): void 
 /** @throws MailError `CERTIFICATE_KEY_UNSUITABLE` for anything but RSA with at least 2048 bits. */
 export function assertRsaKey(key: KeyObject): void {
   const bits = key.asymmetricKeyDetails?.modulusLength ?? 0;
-  if (key.asymmetricKeyType === 'rsa' && bits >= 2048) return;
-  const message = `The issuer takes RSA keys of 2048 bits or more; this one is ${key.asymmetricKeyType}${bits > 0 ? ` with ${bits} bits` : ''}.`;
+  // Signing takes time with the third power of the size, and everybody else waits for it.
+  if (key.asymmetricKeyType === 'rsa' && bits >= 2048 && bits <= 8192) return;
+  const message = `The issuer takes RSA keys of 2048 to 8192 bits; this one is ${key.asymmetricKeyType}${bits > 0 ? ` with ${bits} bits` : ''}.`;
   throw certificateError('CERTIFICATE_KEY_UNSUITABLE', message, { keyType: key.asymmetricKeyType, bits });
 }

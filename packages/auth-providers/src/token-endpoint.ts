@@ -125,6 +125,12 @@ function withoutIdToken(text: string): string {
   }
 }
 
+function secretsOf(client: ClientAuthentication, grant: Grant): string[] {
+  const own = client.kind === 'secret' ? [client.secret.reveal()] : [];
+  if (grant.kind === 'refresh-token') own.push(grant.refreshToken.reveal());
+  return own;
+}
+
 /**
  * Asks a token endpoint (RFC 6749 section 3.2) for an access token.
  *
@@ -140,7 +146,8 @@ export async function requestToken(
   const { client, grant } = request;
   const clientId = client.kind === 'none' ? 'none' : client.clientId;
   const deadline = AbortSignal.timeout(Math.min(deadlineMs, longestTimerMs));
-  const exchange: { -readonly [Key in keyof Exchange]: Exchange[Key] } = { host: url.host };
+  const secrets = secretsOf(client, grant);
+  const exchange: { -readonly [Key in keyof Exchange]: Exchange[Key] } = { host: url.host, secrets };
 
   const server = { issuer: url.origin, token_endpoint: url.href };
   const configuration = new Configuration(

@@ -309,6 +309,18 @@ describe('a token request that fails', () => {
     });
   });
 
+  it.each(['mysecret_isaword', 'GOCSPX-4u5HxAbCdEfGhIjKlMnOpQrStUv'])(
+    'what a server repeats as an error code or an id (%s) is not shown',
+    async (clientSecret) => {
+      await using server = await OAuthServer.start({ secrets: { app: clientSecret } });
+      const echo = { error: clientSecret, correlation_id: clientSecret, trace_id: clientSecret };
+      server.inject({ status: 400, headers: json, body: JSON.stringify(echo) });
+      const error = await failure(byId(server.tokenEndpoint, { clientSecret }));
+      expect(error.code).toBe('TOKEN_REQUEST_INVALID');
+      expect(inspect(error, { depth: 9 })).not.toContain(clientSecret);
+    },
+  );
+
   it('429 is for later, whatever else it says', async () => {
     await using server = await OAuthServer.start({ secrets: { app: secret } });
     server.inject(oauthError(429, 'invalid_request'));

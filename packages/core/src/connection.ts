@@ -102,7 +102,7 @@ const smtpFields = z.strictObject({
   tlsOptions: tlsOptionsSchema.optional(),
   timeouts: timeoutsSchema.prefault({}),
   /** Signs every message, once for each entry. */
-  dkim: z.union([dkimSchema.transform((one) => [one]), z.array(dkimSchema)]).optional(),
+  dkim: z.union([dkimSchema.transform((one) => [one]), z.array(dkimSchema).max(10)]).optional(),
   /** The name given in EHLO. Default: this machine's name when it is a full one, else its address. */
   ehloName: ehloName.optional(),
   /** Lets credentials travel over an unencrypted connection. On a loopback host they always may. */

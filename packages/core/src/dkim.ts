@@ -13,7 +13,7 @@ export const dkimSchema = z
   .strictObject({
     domain: dnsName,
     selector: dnsName,
-    /** PEM: RSA of 1024 bits or more, or Ed25519 (RFC 8463). May be encrypted text. */
+    /** PEM: RSA of 1024 to 4096 bits (RFC 8301), or Ed25519 (RFC 8463). May be encrypted text. */
     privateKey: secretSchema.optional(),
     /** The same in a file. */
     privateKeyFile: z.string().min(1).optional(),

@@ -1,7 +1,9 @@
 import { inspect } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { credentialSchema } from './credential.ts';
 import { EncryptedText, formatSecretKey, generateSecretKey, SecretBox } from './encrypted-text.ts';
+import { parseWith } from './errors/schema-error.ts';
 import { revealSecret, SecretText } from './secret.ts';
 
 const old = generateSecretKey('2025');
@@ -108,6 +110,31 @@ describe('EncryptedText', () => {
       );
     },
   );
+});
+
+describe('secrets of another copy of this package', () => {
+  // A path that only this test knows makes modules, and so classes, of their own.
+  const load = async <Module>(path: string): Promise<Module> => import(/* @vite-ignore */ `${path}?another`);
+
+  it('are what they are', async () => {
+    const other = await load<typeof import('./secret.ts')>('./secret.ts');
+    const encryption = await load<typeof import('./encrypted-text.ts')>('./encrypted-text.ts');
+    expect(other.SecretText).not.toBe(SecretText);
+    const box = new SecretBox([current]);
+    const encrypted = new encryption.EncryptedText((await box.encrypt('hunter2')).compact);
+    expect(encrypted).toBeInstanceOf(EncryptedText);
+    expect(encrypted).not.toBeInstanceOf(SecretText);
+    expect(await revealSecret(encrypted, box)).toBe('hunter2');
+    await expect(revealSecret(encrypted)).rejects.toMatchObject({ code: 'SECRET_KEY_MISSING' });
+    expect(await revealSecret(new other.SecretText('hunter2'))).toBe('hunter2');
+    const text = { kind: 'basic', username: 'me', password: new other.SecretText('hunter2') } as const;
+    expect(parseWith(credentialSchema, text)).toMatchObject({ password: text.password });
+  });
+
+  it('nothing else reveals anything', async () => {
+    const odd = { reveal: () => 'eyJ', compact: 'eyJ' } as unknown as SecretText;
+    await expect(revealSecret(odd)).rejects.toMatchObject({ code: 'CONNECTION_INVALID' });
+  });
 });
 
 describe('secrets print as ***', () => {

@@ -1,4 +1,4 @@
-import { Concealed } from './concealed.ts';
+import { Concealed, isSecretOf, secretKind } from './concealed.ts';
 import { MailError } from './errors/mail-error.ts';
 
 interface ProtectedHeader {
@@ -49,6 +49,14 @@ export class EncryptedText extends Concealed<string> {
       );
     }
     this.keyId = header.kid;
+  }
+
+  get [secretKind](): string {
+    return 'encrypted';
+  }
+
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return isSecretOf(value, 'encrypted');
   }
 
   /** Whether a text looks like encrypted text, judged by its header alone. */

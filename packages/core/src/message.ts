@@ -39,7 +39,13 @@ const foreignId = headerTokenSchema(
 /** Several in one text, as a header field holds them: white space between, or nothing (RFC 5322 section 3.6.4), or commas. */
 const foreignIds = z
   .string()
-  .transform((text) => text.replace(/>[\s,]*/g, '> ').trim().split(/\s+/).filter(Boolean))
+  .transform((text) =>
+    text
+      .replace(/>[\s,]*/g, '> ')
+      .trim()
+      .split(/\s+/)
+      .filter(Boolean),
+  )
   .pipe(z.array(foreignId));
 
 /** Years a mail program can show. */

@@ -7,6 +7,7 @@ import {
   type SmtpConnection,
 } from '@flowpost/core';
 import { findService, findServiceByHost } from './services/find-service.ts';
+import type { ServiceProfile } from './services/service-profiles.ts';
 
 type ConnectionLimits = NonNullable<Connection['limits']>;
 
@@ -45,6 +46,13 @@ export function asSmtpConnection(connection: Microsoft365Connection): SmtpConnec
   };
 }
 
+/** What a connection says, and else what its service is known to allow. */
+function limitsOf(profile: ServiceProfile = {}, { limits = {} }: Connection): ConnectionLimits {
+  // A limit that is there without a value is not given.
+  const given = Object.entries(limits).filter(([, value]) => value !== undefined);
+  return { ...profile, ...Object.fromEntries(given) };
+}
+
 /** Where an SMTP connection leads: its service's host and port, or its own. */
 export function resolveServer(connection: SmtpConnection) {
   const service = connection.service === undefined ? undefined : findService(connection.service);
@@ -52,8 +60,7 @@ export function resolveServer(connection: SmtpConnection) {
   const mode = connection.tls === 'auto' ? (service?.tls ?? 'auto') : connection.tls;
   const usual = connection.protocol === 'lmtp' ? 24 : 587;
   const port = connection.port ?? service?.port ?? (mode === 'implicit' ? 465 : usual);
-  const profile = (service ?? findServiceByHost(host))?.profile ?? {};
-  const limits: ConnectionLimits = { ...profile, ...connection.limits };
+  const limits = limitsOf((service ?? findServiceByHost(host))?.profile, connection);
   return { host, port, tls: resolveTlsMode(mode, host, port), limits };
 }
 
@@ -71,7 +78,7 @@ export interface ConnectionTarget {
  */
 export function connectionTarget(connection: Connection): ConnectionTarget {
   if (connection.kind === 'microsoft365' && connection.delivery === 'graph') {
-    const limits = { ...findService('Microsoft 365').profile, ...connection.limits };
+    const limits = limitsOf(findService('Microsoft 365').profile, connection);
     return { host: new URL(graphUrlOf(connection)).hostname, limits };
   }
   const { host, limits } = resolveServer(

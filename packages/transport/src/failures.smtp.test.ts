@@ -13,6 +13,7 @@ import {
   RawServer,
   SmtpInbox,
   type SmtpInboxOptions,
+  speakSmtp,
   type TestCertificates,
 } from '@flowpost/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -242,6 +243,29 @@ describe('logging in', () => {
       reply: expect.stringContaining('***'),
       mechanism: 'PLAIN',
     });
+  });
+
+  it('echoed in pieces, and as the name of a mechanism', async () => {
+    const plain = Buffer.from(`\0me\0${password}`).toString('base64');
+    await using server = await RawServer.start((socket) =>
+      speakSmtp(socket, (command) => {
+        if (command.startsWith('EHLO')) return '250-x\r\n250 AUTH PLAIN';
+        if (!command.startsWith('AUTH')) return undefined;
+        return `535-5.7.8 cannot read ${plain.slice(0, 17)}\r\n535 5.7.8 ${plain.slice(17)}`;
+      }),
+    );
+    const auth = { kind: 'basic', username: 'me', password } as const;
+    await using sender = createSender({ host: '127.0.0.1', port: server.port, auth });
+    const error = await sender.send(message).catch((thrown) => thrown);
+    expect(error.code).toBe('AUTH_REFUSED');
+    expect(error.details.reply).toBe('535-5.7.8 cannot read ***\n535 5.7.8 ***');
+    await using odd = await RawServer.start((socket) =>
+      speakSmtp(socket, (command) =>
+        command.startsWith('EHLO') ? `250-x\r\n250 AUTH ${password}` : undefined,
+      ),
+    );
+    await using other = createSender({ host: '127.0.0.1', port: odd.port, auth });
+    expect((await other.send(message).catch((thrown) => thrown)).details.offered).toEqual(['***']);
   });
 
   it('where it is not offered, or not in a way we know', async () => {

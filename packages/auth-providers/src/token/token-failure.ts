@@ -8,6 +8,8 @@ export interface Exchange {
   readonly status?: number;
   readonly retryAfter?: string | undefined;
   readonly text?: string;
+  /** What was sent and must not be shown, wherever the server repeats it. */
+  readonly secrets?: readonly string[];
 }
 
 /** The error codes of RFC 6749 section 5.2, and those that Microsoft and Google add. They alone decide our code. */
@@ -46,18 +48,24 @@ function parseObject(text: string | undefined): Record<string, unknown> | undefi
   }
 }
 
-/** Ids as issuers write them; anything else might be what they were sent. */
-const isId = (value: unknown): value is string => typeof value === 'string' && /^[\w.:-]{1,64}$/.test(value);
-
-const texts = (entries: Readonly<Record<string, unknown>>): Record<string, string> =>
-  Object.fromEntries(Object.entries(entries).filter((entry): entry is [string, string] => isId(entry[1])));
+/** Ids as Microsoft writes them; anything else might be what it was sent. */
+const uuid = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+const ids = (entries: Readonly<Record<string, unknown>>): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(entries).filter(
+      (entry): entry is [string, string] => typeof entry[1] === 'string' && uuid.test(entry[1]),
+    ),
+  );
 
 function oauthFailure(exchange: Exchange, body: OAuthErrorBody, now: number): MailError {
   const { host, status } = exchange;
   const known = Object.hasOwn(byOAuthError, body.error) ? byOAuthError[body.error] : undefined;
   const busy = isLaterStatus(status ?? 0);
   const code = busy ? 'TOKEN_ENDPOINT_BUSY' : (known ?? 'TOKEN_REQUEST_INVALID');
-  const error = isId(body.error) ? body.error : 'an error that is no OAuth error code';
+  // Words of small letters, as all error codes of OAuth are.
+  const isCode =
+    /^[a-z_]{1,64}$/.test(body.error) && !exchange.secrets?.some((one) => one.includes(body.error));
+  const error = isCode ? body.error : 'an error that is no OAuth error code';
   const entraCodes = Array.isArray(body.error_codes)
     ? body.error_codes.filter((one) => typeof one === 'number')
     : [];
@@ -70,7 +78,7 @@ function oauthFailure(exchange: Exchange, body: OAuthErrorBody, now: number): Ma
       status,
       error,
       // Microsoft asks for these when one turns to its support.
-      ...texts({ correlationId: body.correlation_id, traceId: body.trace_id }),
+      ...ids({ correlationId: body.correlation_id, traceId: body.trace_id }),
       ...(entraCodes.length > 0 && { entraCodes }),
       ...(delay !== undefined && { retryAfterMs: delay }),
     },

@@ -131,7 +131,7 @@ const hints = {
     CERTIFICATE_CIPHER_UNSUPPORTED:
       'The file is encrypted in a way that is no longer safe or not known. Export it again with AES-256, for example with openssl pkcs12 -export.',
     CERTIFICATE_KEY_UNSUITABLE:
-      'The issuer takes only RSA keys of 2048 bits or more. Use a certificate with such a key.',
+      'The issuer takes only RSA keys of 2048 to 8192 bits. Use a certificate with such a key.',
     CERTIFICATE_TOO_COSTLY:
       'The file demands more key derivation than is reasonable. Export it again with fewer iterations, such as 600000.',
     CERTIFICATE_NOT_YET_VALID: "The certificate is not valid yet. Check its dates and this machine's clock.",

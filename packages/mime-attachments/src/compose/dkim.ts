@@ -124,6 +124,12 @@ export class DkimSigner {
     if (type === 'rsa' && (details?.modulusLength ?? 0) < 1024) {
       throw keyError(identity, 'an RSA key of less than 1024 bits protects nothing (RFC 8301)');
     }
+    if (type === 'rsa' && (details?.modulusLength ?? 0) > 4096) {
+      throw keyError(
+        identity,
+        'an RSA key of more than 4096 bits is one that receivers need not know (RFC 8301)',
+      );
+    }
     if (type !== 'rsa' && type !== 'ed25519')
       throw keyError(identity, `the key type ${type} is not one of DKIM`);
   }

@@ -1,6 +1,7 @@
 import type { AuthProvider } from '@flowpost/auth-providers';
 import { isMailError, type Login, MailError, type Phase, portOf, withoutBrackets } from '@flowpost/core';
 import { connectionFailure, type Endpoint, isHandshakeFailure } from '../diagnosis/connection-failure.ts';
+import { formsOf, secretScrubber } from '../scrub.ts';
 import { describeLoss } from '../smtp/session-failure.ts';
 import { type TranscriptListener, tell } from '../smtp/transcript.ts';
 import { graphRefusal, readAnswer } from './graph-failure.ts';
@@ -74,7 +75,7 @@ export class GraphApi {
   readonly #options: GraphApiOptions;
   readonly #signal: AbortSignal | undefined;
   readonly #transcript: TranscriptListener | undefined;
-  #login: Login | undefined;
+  #scrubber = secretScrubber([]);
 
   constructor(
     options: GraphApiOptions,
@@ -91,8 +92,8 @@ export class GraphApi {
     return { host: withoutBrackets(url.hostname), port: portOf(url) };
   }
 
-  readonly #scrub = (text: string): string =>
-    this.#login?.kind === 'bearer' ? text.replaceAll(this.#login.token.reveal(), '***') : text;
+  /** Takes the token out of what a server says. */
+  readonly scrub = (text: string): string => this.#scrubber(text);
 
   /**
    * One request. A token that is refused is replaced once.
@@ -101,13 +102,14 @@ export class GraphApi {
    */
   async request(request: GraphRequest): Promise<Response> {
     for (let fresh = false; ; fresh = true) {
-      this.#login = await this.#options.provider.login(this.#signal);
-      const response = await this.#fetch(request, this.#login);
+      const login = await this.#options.provider.login(this.#signal);
+      if (login.kind === 'bearer') this.#scrubber = secretScrubber(formsOf(login.token.reveal()));
+      const response = await this.#fetch(request, login);
       if (response.status === request.expect) return response;
       const isStale = response.status === 401 && !fresh;
       if (!isStale)
-        throw await graphRefusal(response, request.phase ?? 'envelope', request.permission, this.#scrub);
-      await this.#options.provider.invalidate(this.#login);
+        throw await graphRefusal(response, request.phase ?? 'envelope', request.permission, this.scrub);
+      await this.#options.provider.invalidate(login);
     }
   }
 
@@ -167,7 +169,8 @@ export class GraphApi {
     tell(this.#transcript, { from: 'client', text: `${init.method} ${new URL(url).pathname}${size}` });
     try {
       const response = await this.#options.fetch(url, { ...init, signal, redirect: 'error' });
-      tell(this.#transcript, { from: 'server', text: `${response.status} ${response.statusText}` });
+      const text = this.scrub(`${response.status} ${response.statusText}`);
+      tell(this.#transcript, { from: 'server', text });
       return response;
     } catch (thrown) {
       throw this.#describe(thrown, phase);
@@ -184,7 +187,7 @@ export class GraphApi {
       const at = code === 'ENOTFOUND' || code.startsWith('EAI') ? 'resolve' : 'connect';
       return connectionFailure(cause, isHandshake ? 'tls' : at, this.#endpoint);
     }
-    const context = { ...this.#endpoint, signal: this.#signal, scrub: this.#scrub };
+    const context = { ...this.#endpoint, signal: this.#signal, scrub: this.scrub };
     return describeLoss(cause, phase, context);
   }
 }

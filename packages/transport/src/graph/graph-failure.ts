@@ -73,6 +73,12 @@ const byStatus: ReadonlyMap<number, ErrorCode> = new Map([
 /** The answer stands for a reply of SMTP that means the same, so that both are judged alike. */
 const replyCodes = { later: 450, final: 550 };
 
+/** What Microsoft's support asks for. */
+export function requestIdOf({ headers }: Response, scrub: (text: string) => string): string | undefined {
+  const id = headers.get('request-id') ?? undefined;
+  return id === undefined || id.length > 100 ? undefined : scrub(id);
+}
+
 /** An answer of Graph that is not the one hoped for. It came, so nothing about it is in doubt. */
 export async function graphRefusal(
   response: Response,
@@ -96,6 +102,7 @@ export async function graphRefusal(
   const rule = graphCode !== undefined && Object.hasOwn(rules, graphCode) ? rules[graphCode] : undefined;
   const isLater = isLaterStatus(status) || rule?.errorCode === 'MESSAGE_DEFERRED';
   const code = isLater ? 'MESSAGE_DEFERRED' : (rule?.errorCode ?? byStatus.get(status) ?? 'MESSAGE_REFUSED');
+  const requestId = requestIdOf(response, scrub);
   const waitMs = retryAfterMs(headers.get('retry-after'), Date.now());
   const text = scrub([graphCode, graphText].filter(Boolean).join(': ')).slice(0, 500);
   return new MailError(code, `Microsoft Graph answered ${status}${text === '' ? '' : ` ${text}`}`, {
@@ -104,10 +111,10 @@ export async function graphRefusal(
     hint: rule?.hint ?? (code === 'AUTH_REFUSED' ? tokenHint : undefined),
     details: {
       status,
-      ...(graphCode !== undefined && { graphCode: scrub(graphCode) }),
+      ...(graphCode !== undefined && { graphCode: scrub(graphCode.slice(0, 100)) }),
       ...(code === 'GRAPH_PERMISSION_MISSING' && { permission }),
       ...(waitMs !== undefined && { retryAfterMs: waitMs }),
-      ...(headers.has('request-id') && { requestId: headers.get('request-id') }),
+      ...(requestId !== undefined && { requestId }),
     },
   });
 }

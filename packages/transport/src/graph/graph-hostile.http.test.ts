@@ -175,3 +175,26 @@ it('a token with a line break in it is not sent, and stands in no error', async 
   expect(inspect(error, { depth: 10 })).not.toContain('KEN-12345');
   expect(server.asked).toEqual([]);
 });
+
+it.each<[string, number, string]>([
+  ['refuses', 403, 'GRAPH_PERMISSION_MISSING'],
+  ['takes the message', 202, 'sent'],
+])('a server that %s and repeats the token everywhere', async (_, status, code) => {
+  const token = 'eyJhbGciOi.SECRETTOKEN.signature';
+  await using server = await startServer((_path, response) => {
+    response.statusMessage = `OK ${token}`;
+    response.writeHead(status, { 'request-id': token, 'content-type': 'application/json' });
+    response.end(
+      JSON.stringify({ error: { code: `x${'y'.repeat(5_000)}`, message: `bad ${token.slice(0, -1)}` } }),
+    );
+  });
+  await using sender = createSender(server.connection(token));
+  const heard: unknown[] = [];
+  const small = { from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello' };
+  const found = await sender.send(small, { transcript: (line) => heard.push(line) }).catch((error) => error);
+  expect(found.code ?? found.status).toBe(code);
+  const shown = inspect([found, JSON.stringify(found), heard], { depth: 9, showHidden: true });
+  expect(shown).toContain('***');
+  for (const part of ['eyJhb', 'SECRET', 'TOKEN', 'signat']) expect(shown).not.toContain(part);
+  expect(JSON.stringify(found).length).toBeLessThan(2_000);
+});

@@ -16,7 +16,7 @@ import {
   systemClock,
   untilAborted,
 } from '@flowpost/core';
-import { type ComposedMessage, composeMessage, openAttachments } from '@flowpost/mime-attachments';
+import { composeMessage, openAttachments } from '@flowpost/mime-attachments';
 import { cancelledBefore } from '../abortable.ts';
 import { connectionTarget, graphCredential, graphUrlOf } from '../connection-target.ts';
 import { InFlight } from '../in-flight.ts';
@@ -26,6 +26,7 @@ import { failedSend, loginProvider, type SenderOptions, timingsUntil } from '../
 import { Slots } from '../slots.ts';
 import { DraftDelivery } from './draft-delivery.ts';
 import { GraphApi } from './graph-api.ts';
+import { requestIdOf } from './graph-failure.ts';
 
 /**
  * Messages up to here go in one request. The documented limit of 4 MB is one of the request, which is base64; larger
@@ -104,14 +105,19 @@ export class GraphSender implements MailSender {
       await this.#rate.turn(signal);
       await this.#slots.take(signal);
       moments.begun = performance.now();
-      const response = await this.#deliver(message, body, isSmall ? undefined : opened.attachments, {
+      const confirmed = await this.#deliver(message, body, isSmall ? undefined : opened.attachments, {
         ...options,
         signal,
       }).finally(() => this.#slots.free());
       const now = performance.now();
       this.#logger.info('message sent', { status: 'sent', messageId: composed.messageId, route: 'graph' });
       return {
-        ...this.#receipt(composed, response),
+        status: 'sent',
+        messageId: composed.messageId,
+        accepted: composed.envelope.to,
+        rejected: [],
+        ...confirmed,
+        attempts: 1,
         ...(options.dsn && { notifications: 'not-offered' as const }),
         sizeBytes,
         timings: timingsUntil(now, moments),
@@ -127,16 +133,22 @@ export class GraphSender implements MailSender {
     mime: Buffer,
     attachments: Parameters<DraftDelivery['prepare']>[1] | undefined,
     options: SendOptions,
-  ): Promise<Response> {
+  ): Promise<Pick<SendReceipt, 'response' | 'serverMessageId'>> {
     const api = await this.#api(message, options.signal, options);
-    if (!attachments && mime.length <= onePieceBytes) return this.#sendAtOnce(api, mime, options);
-    const draft = new DraftDelivery(api, await this.#api(message, undefined, options));
-    return this.#sendDraft(
-      draft,
-      mime,
-      { attachments: attachments ?? [], hasHtml: message.html !== undefined },
-      options,
-    );
+    const response =
+      !attachments && mime.length <= onePieceBytes
+        ? await this.#sendAtOnce(api, mime, options)
+        : await this.#sendDraft(
+            new DraftDelivery(api, await this.#api(message, undefined, options)),
+            mime,
+            { attachments: attachments ?? [], hasHtml: message.html !== undefined },
+            options,
+          );
+    const serverMessageId = requestIdOf(response, api.scrub);
+    return {
+      response: api.scrub(`${response.status} ${response.statusText || 'Accepted'}`),
+      ...(serverMessageId !== undefined && { serverMessageId }),
+    };
   }
 
   async #api(
@@ -182,22 +194,6 @@ export class GraphSender implements MailSender {
       if (!(isMailError(error) && error.inDoubt)) await draft.discard();
       throw error;
     }
-  }
-
-  #receipt(
-    { messageId, envelope }: ComposedMessage,
-    response: Response,
-  ): Omit<SendReceipt, 'sizeBytes' | 'timings'> {
-    const requestId = response.headers.get('request-id');
-    return {
-      status: 'sent',
-      messageId,
-      accepted: envelope.to,
-      rejected: [],
-      response: `${response.status} ${response.statusText || 'Accepted'}`,
-      ...(requestId !== null && { serverMessageId: requestId }),
-      attempts: 1,
-    };
   }
 
   /** Takes nothing more, and waits for sends in flight, up to the deadline. */

@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto';
 import { type Login, MailError } from '@flowpost/core';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
 import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
+import { formsOf, secretScrubber } from '../scrub.ts';
 
 /** Sends one line of the exchange and gives the server's reply. */
 export type Exchange = (line: string) => Promise<SmtpReply>;
@@ -74,34 +75,11 @@ const mechanisms: Readonly<Record<Login['kind'], readonly Mechanism[]>> = {
   bearer: [oauthBearer, xoauth2],
 };
 
-/** So much of a secret may stand in a text by chance, and no more. */
-const shownBeginning = 6;
-
-/** Makes what takes a login's secret out of a text, in every form it has on the wire, should a server echo it. */
+/** Makes what takes a login's secret out of a text, in every form it has on the wire and some more, should a server echo it. */
 export function loginScrubber(login: Login | undefined, server: Endpoint): (text: string) => string {
   if (!login) return (text) => text;
-  const secret = clearSecret(login);
   const initial = mechanisms[login.kind].flatMap((mechanism) => mechanism.initial?.(login, server) ?? []);
-  const forms = [...initial, base64(secret), secret].filter((form) => form.length >= 4);
-  return (text) =>
-    forms.reduce(
-      hideBeginning,
-      forms.reduce((clean, form) => clean.replaceAll(form, '***'), text),
-    );
-}
-
-/** Servers cut what they repeat, so as much of a form as stands in the text goes out, from its beginning on. */
-function hideBeginning(text: string, form: string): string {
-  const beginning = form.slice(0, shownBeginning);
-  if (beginning.length < shownBeginning) return text;
-  const kept: string[] = [];
-  let end = 0;
-  for (let at = text.indexOf(beginning); at >= 0; at = text.indexOf(beginning, end)) {
-    kept.push(text.slice(end, at));
-    end = at + beginning.length;
-    while (end < text.length && text[end] === form[end - at]) end++;
-  }
-  return [...kept, text.slice(end)].join('***');
+  return secretScrubber([...initial, ...formsOf(clearSecret(login))]);
 }
 
 /**
@@ -118,6 +96,7 @@ export async function authenticate(
   if (offered === undefined) {
     throw new MailError('AUTH_NOT_OFFERED', 'The server offers no login.', { phase: 'auth' });
   }
+  const scrub = loginScrubber(login, server);
   const usable = mechanisms[login.kind];
   const mechanism = usable.find(({ name }) => offered.includes(name));
   if (!mechanism) {
@@ -126,7 +105,7 @@ export async function authenticate(
       'The server and this credential share no login mechanism.',
       {
         phase: 'auth',
-        details: { offered, usable: usable.map(({ name }) => name) },
+        details: { offered: offered.map(scrub), usable: usable.map(({ name }) => name) },
       },
     );
   }
@@ -136,7 +115,6 @@ export async function authenticate(
       phase: 'auth',
     });
   }
-  const scrub = loginScrubber(login, server);
   const initial = mechanism.initial?.(login, server);
   let line: string | undefined = `AUTH ${mechanism.name}${initial === undefined ? '' : ` ${initial}`}`;
   let reply: SmtpReply | undefined;

@@ -1,0 +1,57 @@
+import { describe, expect, it } from 'vitest';
+import { formsOf, secretScrubber } from './scrub.ts';
+
+const secret = 'Sup3r/Secret+Passw0rd!';
+const scrub = secretScrubber(formsOf(secret));
+const base64 = (text: string): string => Buffer.from(text, 'utf8').toString('base64');
+
+/** No four characters of it in a row, in any form a person could read it from. */
+function expectNothing(shown: string): void {
+  const read = [shown, decodeURIComponent(shown.replace(/%(?![0-9a-f]{2})/gi, ''))];
+  for (const word of shown.match(/[\w+/=]{4,}/g) ?? [])
+    for (const skip of [0, 1, 2, 3]) {
+      read.push(Buffer.from(word.slice(skip), 'base64').toString('latin1'));
+      if (skip < 2) read.push(Buffer.from(word.slice(skip), 'hex').toString('latin1'));
+    }
+  for (let at = 0; at + 4 <= secret.length; at++)
+    for (const text of read) expect(text.toLowerCase()).not.toContain(secret.slice(at, at + 4).toLowerCase());
+}
+
+describe('a secret that somebody echoes', () => {
+  it.each([
+    ['as it is', `535 5.7.8 wrong: ${secret}`],
+    ['in base64', `535 ${base64(secret)}`],
+    ['in base64 behind a byte', `535 ${base64(`x${secret}`)}`],
+    ['in base64 behind a name', `535 ${base64(`u@x.org:${secret}`)}`],
+    ['in base64 between others', `535 ${base64(`\0me\0${secret}\0more`)}`],
+    ['in hexadecimal', `535 ${Buffer.from(secret).toString('hex')}`],
+    ['for a URL', `535 p=${encodeURIComponent(secret)}`],
+    ['in capitals', `250 ${secret.toUpperCase()}`],
+    ['without its end', `535 ${secret.slice(0, -3)}`],
+    ['without its beginning', `535 ${secret.slice(3)}`],
+    ['on two lines', `535-5.7.8 ${secret.slice(0, 14)}\n535 5.7.8 ${secret.slice(14)}`],
+    ['in base64 on two lines', `535-${base64(secret).slice(0, 18)}\n535 ${base64(secret).slice(18)}`],
+    ['twice', `${secret} ${secret}`],
+  ])('%s', (_, text) => {
+    const shown = scrub(text);
+    expect(shown).toContain('***');
+    expectNothing(shown);
+  });
+
+  it.each(['250 2.0.0 Ok: queued as 4XyZ', '535 5.7.8 Username and Password not accepted', '', '***'])(
+    'leaves %j alone',
+    (text) => expect(scrub(text)).toBe(text),
+  );
+
+  it('keeps what stands around it', () => {
+    expect(scrub(`535 5.7.8 wrong: ${secret}, try again`)).toBe('535 5.7.8 wrong: ***, try again');
+  });
+
+  it('a short one is found as a whole', () => {
+    const short = secretScrubber(formsOf('pa55'));
+    expect(short('535 pa55 is wrong')).toBe('535 *** is wrong');
+    expect(short('535 pa5 is wrong')).toBe('535 pa5 is wrong');
+  });
+
+  it('nothing is known of none', () => expect(secretScrubber([])('535 no')).toBe('535 no'));
+});
