@@ -242,7 +242,7 @@ it('a rate limit is never exceeded in any 60 seconds', async () => {
     const begun = Date.now();
     const turns: number[] = [];
     for (let turn = 0; turn < 3 * limit + 2; turn++)
-      turns.push(Date.now() - begun + (await rate.take(connection, 10_000_000)));
+      turns.push(Date.now() - begun + (await rate.take(connection, 10_000_000)).waitMs);
     for (const from of turns)
       expect(turns.filter((at) => at >= from && at < from + 59_000).length).toBeLessThanOrEqual(limit);
     // And not for nothing less.

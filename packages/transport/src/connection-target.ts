@@ -84,5 +84,5 @@ export function connectionTarget(connection: Connection): ConnectionTarget {
   const { host, limits } = resolveServer(
     connection.kind === 'smtp' ? connection : asSmtpConnection(connection),
   );
-  return { host: host.toLowerCase(), limits };
+  return { host: host.toLowerCase().replace(/\.$/, ''), limits };
 }

@@ -71,8 +71,8 @@ export class DeliveryKeeper extends DeliveryReader {
 
   /**
    * Takes over what ended workers left behind. What becomes of it is decided from how it stands at that moment, in one statement:
-   * who only seems dead may be writing down that it is leaving. What may have left is in doubt; what somebody waited for has
-   * failed, since nobody waits any more; the rest goes back into the queue.
+   * who only seems dead may be writing down that it is leaving. What may have left is in doubt, and waits for a person unless its
+   * policy is to send it again; what somebody waited for has failed, since nobody waits any more; the rest goes back into the queue.
    *
    * @param except what is not left behind after all. Asked within the transaction: what comes later is later than its beginning.
    */
@@ -86,7 +86,10 @@ export class DeliveryKeeper extends DeliveryReader {
       const recovered = await transaction.query<Due & { readonly state: DeliveryState }>(
         `with mine as (
            update flowpost.deliveries set worker = null, next_at = null, updated_at = now(),
-             state = case when state = 'committing' then 'in-doubt' when mode = 'async' then 'queued' else 'failed' end,
+             state = case
+               when mode = 'async' and (state = 'sending' or exists (select 1 from flowpost.delivery_requests r
+                 where r.id = deliveries.id and r.request #>> '{policy,onDoubt}' = 'resend')) then 'queued'
+               when state = 'committing' then 'in-doubt' else 'failed' end,
              error = case when state = 'committing' then $3::jsonb when mode = 'async' then error else $2::jsonb end,
              open = state = 'committing' or mode = 'async'
            where open and state in ('sending', 'committing') and worker = any($1::uuid[])

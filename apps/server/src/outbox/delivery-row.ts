@@ -1,5 +1,6 @@
+import type { MailErrorJson, SendReceipt } from '@flowpost/core';
 import { storable } from '../database/storable.ts';
-import type { NewDelivery } from './delivery.ts';
+import type { ClaimedDelivery, NewDelivery, StoredRequest } from './delivery.ts';
 
 /** A delivery on its way into the database. */
 export interface DeliveryRow {
@@ -25,3 +26,32 @@ export function rowOf(delivery: NewDelivery, worker: string): DeliveryRow {
   });
   return { delivery, json };
 }
+
+/** A delivery with its request, as it is taken out of the queue. */
+export interface ClaimedRow {
+  readonly id: string;
+  readonly bytes: number;
+  readonly attempt: number;
+  readonly tries: number;
+  readonly mode: 'sync' | 'async';
+  readonly node_type: string;
+  readonly node_id: string;
+  readonly message_id: string;
+  readonly request: StoredRequest;
+  readonly sealed: string | null;
+  readonly isStored: boolean;
+  readonly lane: string;
+  readonly created_at: Date;
+  readonly retry_to: readonly string[] | null;
+  readonly receipt: SendReceipt | null;
+  readonly error: MailErrorJson | null;
+}
+
+export const claimedOf = (row: ClaimedRow): ClaimedDelivery => ({
+  ...{ id: row.id, attempt: row.attempt, tries: row.tries, mode: row.mode, bytes: row.bytes },
+  ...{ nodeType: row.node_type, nodeId: row.node_id, messageId: row.message_id, lane: row.lane },
+  ...{ request: row.request, sealed: row.sealed, isStored: row.isStored },
+  createdAt: row.created_at.getTime(),
+  ...(row.error?.inDoubt && { doubt: row.error }),
+  ...(row.receipt && row.retry_to && { again: { delivered: row.receipt, to: row.retry_to } }),
+});

@@ -22,6 +22,7 @@ import { ContinuedDuplicateStore, DatabaseDuplicateStore } from './duplicate-sto
 import type { InHand } from './in-hand.ts';
 import { judge, settlementOf } from './judgement.ts';
 import type { SharedRate } from './shared-rate.ts';
+import { WaitingLines } from './waiting-lines.ts';
 
 export interface RunnerOptions {
   readonly database: Queryable;
@@ -53,6 +54,7 @@ const longestSyncWaitMs = 60_000;
 export class DeliveryRunner {
   readonly #options: RunnerOptions;
   readonly #departures: Departures<ClaimedDelivery>;
+  readonly #lines = new WaitingLines();
   readonly #settlements: Batcher<Settlement, undefined>;
   /** For those whose outcome nobody waits for. */
   readonly #later: Batcher<Settlement, undefined>;
@@ -101,8 +103,7 @@ export class DeliveryRunner {
     } catch (thrown) {
       if (thrown instanceof SlotAway && keepsTrying) {
         onSlotAway?.(thrown.at);
-        // Not all at once, those who wait for the same limit.
-        await this.#postpone(claim, thrown.at + Math.random() * 5_000);
+        await this.#postpone(claim, this.#lines.place(claim.lane, thrown.at, thrown.everyMs));
         throw thrown.error;
       }
       const error = toMailError(thrown instanceof SlotAway ? thrown.error : thrown);
@@ -133,6 +134,7 @@ export class DeliveryRunner {
       state: 'queued',
       nextAt,
       uncounted: true,
+      keepsPlace: true,
     });
   }
 
@@ -194,8 +196,8 @@ export class DeliveryRunner {
   /** A rate limit holds for all processes together, so they take their turns from one place. */
   async #takeTurn(connection: Connection, atMostMs: number): Promise<number> {
     const { rate, cut } = this.#options;
-    const waitMs = await rate.take(connection, atMostMs);
-    if (waitMs > atMostMs) throw new SlotAway(waitMs);
+    const { waitMs, everyMs } = await rate.take(connection, atMostMs);
+    if (waitMs > atMostMs) throw new SlotAway(waitMs, everyMs);
     if (waitMs > 0) await delay(waitMs, undefined, { signal: cut }).catch(() => undefined);
     return waitMs;
   }
@@ -236,11 +238,13 @@ export class DeliveryRunner {
 /** The provider's limit is used up for longer than one waits with a session in hand. */
 class SlotAway extends Error {
   readonly at: number;
+  readonly everyMs: number;
   readonly error: MailError;
 
-  constructor(waitMs: number) {
+  constructor(waitMs: number, everyMs: number) {
     super('no slot');
     this.at = Date.now() + waitMs;
+    this.everyMs = everyMs;
     this.error = new MailError(
       'MESSAGE_DEFERRED',
       'The rate limit of the connection is used up at the moment.',

@@ -1,36 +1,17 @@
-import { MailError, type MailErrorJson, type SendReceipt } from '@flowpost/core';
+import { MailError } from '@flowpost/core';
 import { forPgBoss, type Queryable } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
 import { decide, type Undecided } from './decision.ts';
-import type { ClaimedDelivery, DeliveryState, Settlement, StoredRequest } from './delivery.ts';
+import type { ClaimedDelivery, DeliveryState, Settlement } from './delivery.ts';
 import { type DeliveryJob, DeliveryKeeper, type Due, queue } from './delivery-keeper.ts';
 import type { Known } from './delivery-reader.ts';
-import type { DeliveryRow } from './delivery-row.ts';
+import { type ClaimedRow, claimedOf, type DeliveryRow } from './delivery-row.ts';
 
 /**
  * What is kept free for what was accepted, in bytes. An embedded database that cannot write down how a delivery ended cannot go on
  * at all, so below this nothing is taken in, and below half of it nothing is begun.
  */
 const reserveBytes = 64 * 1_048_576;
-
-interface ClaimedRow {
-  readonly id: string;
-  readonly bytes: number;
-  readonly attempt: number;
-  readonly tries: number;
-  readonly mode: 'sync' | 'async';
-  readonly node_type: string;
-  readonly node_id: string;
-  readonly message_id: string;
-  readonly request: StoredRequest;
-  readonly sealed: string | null;
-  readonly isStored: boolean;
-  readonly lane: string;
-  readonly created_at: Date;
-  readonly retry_to: readonly string[] | null;
-  readonly receipt: SendReceipt | null;
-  readonly error: MailErrorJson | null;
-}
 
 const diskFull = (): MailError =>
   new MailError('STORAGE_UNAVAILABLE', 'The disk of the data folder is as good as full.', {
@@ -139,20 +120,7 @@ export class DeliveryStore extends DeliveryKeeper {
       );
       const [rows] = await Promise.all([taken, deleted]);
       if (rows.length < ids.length) await this.#putBack(ids, rows, transaction);
-      return rows.map((row) => ({
-        ...{ id: row.id, attempt: row.attempt, tries: row.tries, mode: row.mode, bytes: row.bytes },
-        ...{ nodeType: row.node_type, nodeId: row.node_id },
-        ...{
-          messageId: row.message_id,
-          request: row.request,
-          sealed: row.sealed,
-          isStored: row.isStored,
-          lane: row.lane,
-        },
-        createdAt: row.created_at.getTime(),
-        ...(row.error?.inDoubt && { doubt: row.error }),
-        ...(row.receipt && row.retry_to && { again: { delivered: row.receipt, to: row.retry_to } }),
-      }));
+      return rows.map(claimedOf);
     });
   }
 
@@ -215,29 +183,40 @@ export class DeliveryStore extends DeliveryKeeper {
              next_at timestamptz, detail jsonb, uncounted boolean, retry_to text[])
            where d.id = any($3::uuid[]) and d.id = given.id and d.attempt = given.attempt
              and (d.state in ('sending', 'committing') and d.worker = $2 or d.state = 'in-doubt')
-           returning d.id, d.state, d.lane, d.next_at, given.detail
-         ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, detail from mine)
+           returning d.id, d.state, d.lane, d.next_at, d.receipt, given.detail
+         ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, detail from mine),
+         -- What the duplicate guard could not be told, when the database was away as the message left.
+         remembered as (
+           update flowpost.duplicates set receipt = mine.receipt from mine
+           where duplicates.receipt is null and duplicates.owner = mine.id::text and mine.state in ('sent', 'partial')
+         ), freed as (
+           delete from flowpost.duplicates where receipt is null and owner in (select id::text from mine where state = 'failed')
+         )
          select id, state, lane, next_at from mine`,
         [storable(rows), worker, rows.map(({ id }) => id)],
       );
     if (rows.every(({ state }) => state !== 'queued')) await write(this.database);
     else {
+      const keepTheirPlace = new Set(settlements.filter((one) => one.keepsPlace).map(({ id }) => id));
       await this.database.transaction(async (transaction) => {
-        const ended = await write(transaction);
-        await this.enqueue(
-          ended.filter(({ state }) => state === 'queued'),
-          transaction,
-        );
+        const again = (await write(transaction)).filter(({ state }) => state === 'queued');
+        for (const isNext of [true, false]) {
+          const due = again.filter(({ id }) => keepTheirPlace.has(id) === isNext);
+          await this.enqueue(due, transaction, { isNext });
+        }
       });
     }
   }
 
-  /** Keeps the answer to a request with an idempotency key, sealed, for whoever asks again. */
+  /**
+   * Keeps the answer to a request with an idempotency key, sealed, for whoever asks again; not when the delivery went into the
+   * outbox since, because then the answer is what became of it there.
+   */
   async keepAnswer(id: string, sealed: string): Promise<void> {
-    await this.database.query('update flowpost.deliveries set answer = to_jsonb($2::text) where id = $1', [
-      id,
-      sealed,
-    ]);
+    await this.database.query(
+      "update flowpost.deliveries set answer = to_jsonb($2::text) where id = $1 and mode = 'sync'",
+      [id, sealed],
+    );
   }
 
   /**
@@ -278,8 +257,8 @@ export class DeliveryStore extends DeliveryKeeper {
         ],
       );
       if (state === 'queued') await this.enqueue(moved, transaction);
-      // Somebody says what it was: sending the same is a duplicate, or it is none.
-      if (to === 'failed') {
+      // Somebody says what it was, or that it is not to be: sending the same is a duplicate, or it is none.
+      if (to === 'failed' || state === 'cancelled') {
         await transaction.query('delete from flowpost.duplicates where receipt is null and owner = $1', [id]);
       } else if (to === 'sent') {
         await transaction.query('update flowpost.duplicates set receipt = $2::jsonb where owner = $1', [

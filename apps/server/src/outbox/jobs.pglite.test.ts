@@ -1,50 +1,5 @@
-import { randomUUID } from 'node:crypto';
-import { v7 as timeOrderedId } from 'uuid';
 import { expect, it } from 'vitest';
-import { migrate } from '../database/migrate.ts';
-import { openPglite } from '../database/pglite.ts';
-import { temporaryFolder } from '../testing/local-server.test-support.ts';
-import { putDatabase } from '../testing/made-database.test-support.ts';
-import { rowOf } from './delivery-row.ts';
-import { DeliveryStore } from './delivery-store.ts';
-import { startBoss } from './outbox.ts';
-
-async function open() {
-  const folder = await temporaryFolder();
-  await putDatabase(`${folder.path}/db`);
-  const database = await openPglite(`${folder.path}/db`);
-  await migrate(database);
-  const boss = await startBoss(database, () => undefined);
-  const deliveries = new DeliveryStore(database, boss);
-  const worker = randomUUID();
-  return {
-    ...{ database, deliveries, worker },
-    put: (lane: string, count: number) => {
-      const ids = Array.from({ length: count }, () => timeOrderedId());
-      const rows = ids.map((id) =>
-        rowOf(
-          {
-            ...{ id, mode: 'async', nodeType: 'send-email', nodeId: 'n', messageId: `<${id}@x.org>`, lane },
-            ...{ recipients: ['b@x.org'], subject: 'Hi', apiKey: 'k', sealed: 'x' },
-            request: { message: { from: 'a@x.org', to: 'b@x.org' }, policy: {} as never, unshared: false },
-          },
-          worker,
-        ),
-      );
-      return deliveries.insert(rows).then(() => ids);
-    },
-    jobs: () =>
-      database.query<{ lane: string; count: number }>(
-        `select group_id as lane, jsonb_array_length(data -> 'deliveries') as count from pgboss.job
-         where name = 'deliveries' and state < 'completed' order by 1, 2 desc`,
-      ),
-    async [Symbol.asyncDispose]() {
-      await boss.stop({ graceful: false });
-      await database[Symbol.asyncDispose]();
-      await folder[Symbol.asyncDispose]();
-    },
-  };
-}
+import { openOutbox as open } from '../testing/outbox-parts.test-support.ts';
 
 it('a job comes for many deliveries, of one lane', async () => {
   await using parts = await open();

@@ -11,7 +11,8 @@ import { connectionTarget } from '@flowpost/transport';
  */
 export function laneOf(connection: Connection): string {
   // What is encrypted would print as ***, and so would somebody else's.
-  const shown = (value: unknown): unknown => (value instanceof EncryptedText ? value.compact : value);
+  const shown = (value: string | EncryptedText | undefined): string | undefined =>
+    value instanceof EncryptedText ? value.compact : value?.toLowerCase();
   const user =
     connection.auth && ('user' in connection.auth ? connection.auth.user : connection.auth.username);
   const tenant = connection.kind === 'smtp' ? undefined : shown(connection.tenantId);

@@ -39,6 +39,7 @@ export class Recovery {
   readonly #stopping = new AbortController();
   /** Since when this process has seen the database without a break. */
   #steadySince = Date.now();
+  #heardAt = Date.now();
   #loop: Promise<void> | undefined;
 
   constructor(options: RecoveryOptions) {
@@ -73,7 +74,10 @@ export class Recovery {
           'insert into flowpost.workers (id) values ($1) on conflict (id) do update set seen_at = now()',
           [worker],
         );
-        // When nobody could reach the database nobody could say that he is alive, which is no reason to take him for dead.
+        // When nobody could reach the database nobody could say that he is alive, which is no reason to take him for dead. Nor
+        // could they while it stood still.
+        if (Date.now() - this.#heardAt > silenceMs / 2) this.#steadySince = Date.now();
+        this.#heardAt = Date.now();
         if (Date.now() - this.#steadySince > silenceMs) await this.#recover(silenceMs);
         if (Date.now() < nextLook) continue;
         nextLook = Date.now() + lookMs;

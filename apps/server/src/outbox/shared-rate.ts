@@ -12,6 +12,11 @@ function paceOf(limit: number): { readonly burst: number; readonly everyMs: numb
   return { burst, everyMs: 60_000 / (limit - burst) };
 }
 
+export interface Turn {
+  readonly waitMs: number;
+  readonly everyMs: number;
+}
+
 /** Rate limits that all processes keep together, as turns in the database. */
 export class SharedRate {
   readonly #database: Queryable;
@@ -23,12 +28,13 @@ export class SharedRate {
   /**
    * Takes the next turn, when that is near enough to be waited for.
    *
-   * @returns how long it is off, in milliseconds; when that is more than `atMostMs`, it was not taken.
+   * @returns how long it is off and how far apart turns are, in milliseconds; when it is off for more than `atMostMs`, it was not
+   * taken.
    */
-  async take(connection: Connection, atMostMs: number): Promise<number> {
+  async take(connection: Connection, atMostMs: number): Promise<Turn> {
     // In any 60 seconds.
     const limit = connectionTarget(connection).limits.messagesPerMinute;
-    if (limit === undefined) return 0;
+    if (limit === undefined) return { waitMs: 0, everyMs: 0 };
     const owner = laneOf(connection);
     const { burst, everyMs } = paceOf(limit);
     // The next turn may lie in the past, as far as turns that nobody took may be taken later.
@@ -40,11 +46,11 @@ export class SharedRate {
        returning (extract(epoch from next_at - now()) * 1000 - $2::float8)::float8 as wait`,
       [owner, everyMs, atMostMs, burst],
     );
-    if (taken) return Math.max(0, taken.wait);
+    if (taken) return { waitMs: Math.max(0, taken.wait), everyMs };
     const [slot] = await this.#database.query<{ wait: number }>(
       'select (extract(epoch from next_at - now()) * 1000)::float8 as wait from flowpost.rate_slots where key = $1',
       [owner],
     );
-    return Math.max(atMostMs + 1, slot?.wait ?? 0);
+    return { waitMs: Math.max(atMostMs + 1, slot?.wait ?? 0), everyMs };
   }
 }

@@ -42,12 +42,15 @@ function sendingScope({ connection }: NodeRequest, nodeId: string, sandbox?: San
   });
 }
 
-/** The same id for the same key, so that a message sent again is recognised wherever it arrives. */
-function idempotentMessageId(key: string, scope: string, { from, sender }: EmailMessage): string {
-  const unique = createHash('sha256')
+/** A key within its scope. As a hash, because a scope may hold certificates, and stores have limits. */
+const scopedKey = (key: string, scope: string): string =>
+  createHash('sha256')
     .update(JSON.stringify([key, scope]))
     .digest('base64url');
-  return createMessageId(toWireAddress((sender ?? from).address), unique);
+
+/** The same id for the same key, so that a message sent again is recognised wherever it arrives. */
+function idempotentMessageId(key: string, scope: string, { from, sender }: EmailMessage): string {
+  return createMessageId(toWireAddress((sender ?? from).address), scopedKey(key, scope));
 }
 
 /** The message with its id, where it has to be known before it is composed. */
@@ -81,7 +84,7 @@ function guarded(
       store: scope.duplicateStore,
       scope: by,
       windowMs: duplicateWindowMs > 0 ? duplicateWindowMs : dayMs,
-      ...(idempotencyKey !== undefined && { key: JSON.stringify([by, idempotencyKey]) }),
+      ...(idempotencyKey !== undefined && { key: scopedKey(idempotencyKey, by) }),
       waitMs: duplicateWaitMs,
       clock,
       attachments,

@@ -122,8 +122,10 @@ export const operationRoutes = (
       raw.once('close', () => gone.abort());
       if (raw.destroyed || request.raw.socket.destroyed) gone.abort();
       const signal = AbortSignal.any([gone.signal, closing]);
+      // Behind what a transaction that is still under way may come before, some would be missed.
       const [newest] = await database.query<{ cursor: string }>(
-        "select xid::text || '.' || seq as cursor from flowpost.delivery_events where seq > $1 order by xid desc, seq desc limit 1",
+        `select xid::text || '.' || seq as cursor from flowpost.delivery_events
+         where seq > $1 and xid < pg_snapshot_xmin(pg_current_snapshot()) order by xid desc, seq desc limit 1`,
         [0],
       );
       const resumed = request.headers['last-event-id'];

@@ -1,0 +1,140 @@
+import { MailError, type SendReceipt } from '@flowpost/core';
+import { expect, it } from 'vitest';
+import type { Database } from '../database/database.ts';
+import { openOutbox } from '../testing/outbox-parts.test-support.ts';
+import { DatabaseDuplicateStore } from './duplicate-store.ts';
+import { Recovery } from './recovery.ts';
+import { WaitingLines } from './waiting-lines.ts';
+
+const receipt: SendReceipt = {
+  ...{ status: 'sent', messageId: '<1@x.org>', accepted: ['b@x.org'], rejected: [], response: '250 ok\0' },
+  ...{ attempts: 1, timings: { sessionMs: 0, composeMs: 0, deliverMs: 0, totalMs: 0 }, sizeBytes: 5 },
+};
+const refused = new MailError('MESSAGE_REFUSED', 'x').toJSON();
+
+/** One delivery that was taken and has reserved a key with the duplicate guard. */
+async function reserved(database: Database, id: string): Promise<DatabaseDuplicateStore> {
+  const store = new DatabaseDuplicateStore(database, id);
+  expect(await store.reserve('key', 'hash', 60_000)).toMatchObject({ state: 'reserved' });
+  return store;
+}
+
+const asTwin = (database: Database) =>
+  new DatabaseDuplicateStore(database, 'twin').reserve('key', 'hash', 60_000);
+
+it.each(['sent', 'failed'] as const)(
+  'what was %s while the duplicate guard could not be told is told with the outcome',
+  async (state) => {
+    await using parts = await openOutbox();
+    const [id = ''] = await parts.put('a', 1);
+    await parts.deliveries.claim(parts.worker, 1);
+    await reserved(parts.database, id);
+    const outcome = state === 'sent' ? { receipt } : { error: refused };
+    await parts.deliveries.settle([{ id, attempt: 1, state, ...outcome }], parts.worker);
+    expect(await asTwin(parts.database)).toMatchObject(
+      state === 'sent' ? { state: 'sent', receipt: { messageId: '<1@x.org>' } } : { state: 'reserved' },
+    );
+  },
+);
+
+it('a receipt with what no database holds is remembered all the same', async () => {
+  await using parts = await openOutbox();
+  const store = await reserved(parts.database, 'one');
+  const again = await store.reserve('key', 'hash', 60_000);
+  if (again.state !== 'reserved') throw new Error('not reserved');
+  await store.remember('key', again.token, receipt);
+  expect(await asTwin(parts.database)).toMatchObject({ receipt: { response: '250 ok\ufffd' } });
+});
+
+it('a cancelled delivery keeps nobody from sending the same', async () => {
+  await using parts = await openOutbox();
+  const [id = ''] = await parts.put('a', 1);
+  await reserved(parts.database, id);
+  expect(await parts.deliveries.move(id, ['queued'], 'cancelled')).toBe(true);
+  expect(await asTwin(parts.database)).toMatchObject({ state: 'reserved' });
+});
+
+it.each([
+  ['resend', 'queued'],
+  ['hold', 'in-doubt'],
+])('a message that may have left with its process is, by the policy %s, %s', async (onDoubt, state) => {
+  await using parts = await openOutbox();
+  await parts.put('a', 1, { policy: { onDoubt } });
+  const [claim] = await parts.deliveries.claim(parts.worker, 1);
+  if (!claim) throw new Error('nothing was taken');
+  await parts.deliveries.commit([claim], parts.worker);
+  const doubt = new MailError('DELIVERY_IN_DOUBT', 'x', { phase: 'confirm' }).toJSON();
+  expect(await parts.deliveries.recover([parts.worker], refused, doubt)).toMatchObject([{ state }]);
+  // Whatever comes of it, it was in doubt.
+  expect(await parts.deliveries.get(claim.id)).toMatchObject({ state, error: { inDoubt: true } });
+});
+
+it('an answer is not kept for what was tried again since', async () => {
+  await using parts = await openOutbox();
+  const [id = ''] = await parts.put('a', 1, { mode: 'sync' });
+  const answerOf = async () =>
+    (
+      await parts.database.query<{ answer: unknown }>(
+        'select answer from flowpost.deliveries where id = $1',
+        [id],
+      )
+    )[0];
+  await parts.deliveries.settle([{ id, attempt: 1, state: 'failed', error: refused }], parts.worker);
+  await parts.deliveries.keepAnswer(id, 'first');
+  expect(await answerOf()).toEqual({ answer: 'first' });
+  await parts.deliveries.move(id, ['failed'], 'queued');
+  await parts.deliveries.keepAnswer(id, 'late');
+  expect(await answerOf()).toEqual({ answer: null });
+});
+
+it('those put off for want of a turn come before all others when they are due', async () => {
+  await using parts = await openOutbox();
+  const [first = ''] = await parts.put('a', 1);
+  await parts.deliveries.claim(parts.worker, 1);
+  await parts.put('b', 2);
+  const putOff = { uncounted: true, keepsPlace: true, nextAt: Date.now() };
+  await parts.deliveries.settle([{ id: first, attempt: 1, state: 'queued', ...putOff }], parts.worker);
+  expect((await parts.deliveries.claim(parts.worker, 1)).map(({ id }) => id)).toEqual([first]);
+});
+
+it('a database that stood still makes nobody dead', async () => {
+  await using parts = await openOutbox();
+  const { database, deliveries } = parts;
+  const [id = ''] = await parts.put('a', 1);
+  await database.query("insert into flowpost.workers (id, seen_at) values ($1, now() - interval '1 hour')", [
+    parts.worker,
+  ]);
+  await deliveries.claim(parts.worker, 1);
+  // Answers each beat later than a process may be silent, as a database does that was stopped again and again.
+  const asked: string[] = [];
+  const slow = new Proxy(database, {
+    get(target, name) {
+      if (name === 'kind') return 'postgres';
+      if (name !== 'query') return Reflect.get(target, name, target);
+      return async (sql: string, values: unknown[]) => {
+        asked.push(sql);
+        if (isStopped) await new Promise((resolve) => setTimeout(resolve, 300));
+        return target.query(sql, values);
+      };
+    },
+  });
+  let isStopped = true;
+  const logger = { debug() {}, info() {}, warn() {}, error() {} };
+  const recovery = new Recovery({
+    ...{ database: slow, deliveries, logger, worker: '00000000-0000-4000-8000-000000000001' },
+    ...{ beatMs: 10, silenceMs: 100, inHand: {} as never, onRecovered: () => undefined },
+  });
+  await recovery.start();
+  const beats = () => asked.filter((sql) => sql.includes('seen_at = now()')).length;
+  await expect.poll(beats).toBeGreaterThan(3);
+  expect(asked.some((sql) => sql.startsWith('select id from flowpost.workers'))).toBe(false);
+  isStopped = false;
+  await expect.poll(async () => (await deliveries.get(id))?.state).toBe('queued');
+  await recovery.stop();
+});
+
+it('whoever waits for the same limit waits in line', () => {
+  const lines = new WaitingLines();
+  expect([0, 0, 500, 9_000].map((first) => lines.place('a', first, 2_000))).toEqual([0, 2_000, 4_000, 9_000]);
+  expect(lines.place('b', 100, 2_000)).toBe(100);
+});
