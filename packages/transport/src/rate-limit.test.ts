@@ -29,3 +29,42 @@ it('gives up when the caller does', async () => {
   controller.abort(new Error('enough'));
   await expect(waiting).rejects.toThrow('enough');
 });
+
+it('whoever gave up has used no turn, and nothing is waited for without need', async () => {
+  const clock = new ManualClock();
+  const limit = new RateLimit(2, 60_000, clock);
+  for (let turn = 0; turn < 2; turn++) await limit.turn();
+  const controller = new AbortController();
+  const givenUp = Array.from({ length: 300 }, () => limit.turn(controller.signal).catch(() => 'gave up'));
+  const patient = limit.turn();
+  controller.abort(new Error('enough'));
+  expect(new Set(await Promise.all(givenUp))).toEqual(new Set(['gave up']));
+  clock.advance(60_000);
+  await patient;
+  await limit.turn();
+  const later = new AbortController();
+  const last = limit.turn(later.signal);
+  later.abort(new Error('enough'));
+  await expect(last).rejects.toThrow('enough');
+  // Nobody waits, so there is nothing left that would wake anybody; who comes next waits for himself.
+  const next = limit.turn();
+  clock.advance(60_000);
+  await next;
+});
+
+it('a clock that is set back makes nobody wait longer than a period', async () => {
+  let now = 10_000_000;
+  const slept: number[] = [];
+  const clock = {
+    now: () => now,
+    async sleep(ms: number) {
+      slept.push(ms);
+      now += ms;
+    },
+  };
+  const limit = new RateLimit(3, 60_000, clock);
+  for (let turn = 0; turn < 3; turn++) await limit.turn();
+  now -= 3_600_000;
+  await limit.turn();
+  expect(slept).toEqual([60_000]);
+});

@@ -1,12 +1,15 @@
 import type { Clock } from '@flowpost/core';
 
-/** Lets through so many a period and no more, in whatever period one counts; the others wait their turn. */
+/** Lets through so many a period and no more, in whatever period one counts; the others wait, first come, first served. */
 export class RateLimit {
   readonly #count: number;
   readonly #periodMs: number;
   readonly #clock: Clock;
-  /** When the last ones were let through, or will be, oldest first. */
-  readonly #times: number[] = [];
+  /** When the last ones were let through, oldest first. */
+  #times: number[] = [];
+  readonly #waiting = new Set<() => void>();
+  /** Ends the wait for the next turn, when nobody waits for it any more. */
+  #pause: AbortController | undefined;
 
   constructor(count: number, periodMs: number, clock: Clock) {
     this.#count = count;
@@ -14,13 +17,59 @@ export class RateLimit {
     this.#clock = clock;
   }
 
-  /** Resolves when it is the caller's turn; rejects with the signal's reason. A turn given up is not used by others. */
+  /** Resolves when it is the caller's turn; rejects with the signal's reason. Who gives up has used no turn. */
   async turn(signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
+    if (this.#waiting.size === 0 && this.#waitMs() === 0) {
+      this.#take();
+      return;
+    }
+    const isFirst = this.#waiting.size === 0;
+    await new Promise<void>((resolve, reject) => {
+      const go = (): void => {
+        signal?.removeEventListener('abort', giveUp);
+        resolve();
+      };
+      const giveUp = (): void => {
+        this.#waiting.delete(go);
+        if (this.#waiting.size === 0) this.#pause?.abort();
+        reject(signal?.reason);
+      };
+      signal?.addEventListener('abort', giveUp, { once: true });
+      this.#waiting.add(go);
+      if (isFirst && !this.#pause) void this.#serve();
+    });
+  }
+
+  async #serve(): Promise<void> {
+    this.#pause = new AbortController();
+    for (const go of this.#waiting) {
+      for (let waitMs = this.#waitMs(); waitMs > 0; waitMs = this.#waitMs()) {
+        const { signal } = this.#pause;
+        await this.#clock.sleep(waitMs, signal).catch(() => undefined);
+        if (!signal.aborted) continue;
+        if (this.#waiting.size === 0) break;
+        this.#pause = new AbortController();
+      }
+      if (!this.#waiting.delete(go)) continue;
+      this.#take();
+      go();
+    }
+    this.#pause = undefined;
+  }
+
+  #take(): void {
+    this.#times.push(this.#clock.now());
+    if (this.#times.length > this.#count) this.#times.shift();
+  }
+
+  /** How long until the next turn, in milliseconds. */
+  #waitMs(): number {
     const now = this.#clock.now();
-    const oldest = this.#times.length < this.#count ? undefined : this.#times.shift();
-    const at = oldest === undefined ? now : Math.max(now, oldest + this.#periodMs);
-    this.#times.push(at);
-    if (at > now) await this.#clock.sleep(at - now, signal);
+    const ahead = (this.#times.at(-1) ?? now) - now;
+    // The clock was set back, which is no reason to wait for what it showed before.
+    if (ahead > 0) this.#times = this.#times.map((time) => time - ahead);
+    const [oldest = now] = this.#times;
+    return this.#times.length < this.#count ? 0 : Math.max(0, oldest + this.#periodMs - now);
   }
 }

@@ -7,13 +7,13 @@ export const longestTimerMs = 2_147_483_647;
 export interface Clock {
   /** Unix time in milliseconds. */
   now(): number;
-  /** Resolves after `ms`; rejects with the signal's reason when it is aborted first. */
+  /** Resolves after `ms`, or after {@link longestTimerMs}; rejects with the signal's reason when it is aborted first. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
 export const systemClock: Clock = {
   now: () => Date.now(),
-  sleep: (ms, signal) => delay(ms, undefined, signal && { signal }),
+  sleep: (ms, signal) => delay(Math.min(ms, longestTimerMs), undefined, signal && { signal }),
 };
 
 /** A clock that stands still until {@link ManualClock.advance} moves it. */
@@ -32,6 +32,7 @@ export class ManualClock implements Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
+      if (ms <= 0) resolve();
       const sleeper = { until: this.#now + ms, wake: resolve };
       this.#sleepers.add(sleeper);
       signal?.addEventListener('abort', () => {

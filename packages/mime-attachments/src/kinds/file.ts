@@ -33,6 +33,8 @@ function fileError(cause: unknown, context: AttachmentContext): Error {
   }
   return attachmentError('ATTACHMENT_UNREADABLE', `reading it failed (${reason}).`, context, {
     details: { reason },
+    // Too many open files are fewer in a moment.
+    retryable: reason === 'EMFILE' || reason === 'ENFILE',
     cause,
   });
 }

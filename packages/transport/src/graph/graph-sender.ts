@@ -191,7 +191,9 @@ export class GraphSender implements MailSender {
       return await draft.send(this.#connection.timeouts.confirmMs);
     } catch (error) {
       // A draft whose sending is in doubt is all there is to find out with.
-      if (!(isMailError(error) && error.inDoubt)) await draft.discard();
+      const tidied = isMailError(error) && error.inDoubt ? undefined : draft.discard();
+      // Who gave up does not wait for that.
+      if (!options.signal?.aborted) await tidied;
       throw error;
     }
   }

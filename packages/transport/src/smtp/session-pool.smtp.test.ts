@@ -311,3 +311,34 @@ it('a server that answers without end while a hook runs ends the send', async ()
   const sent = sender.send(message, { beforeData: () => hungUp.promise });
   await expect(sent).rejects.toMatchObject({ code: 'PROTOCOL_VIOLATED', inDoubt: false });
 });
+
+it('a server that takes so many sessions and no more gets another one when one has ended', async () => {
+  let open = 0;
+  let taken = 0;
+  await using server = await RawServer.start((socket) => {
+    let isIn = false;
+    const leave = (): void => {
+      if (isIn) open--;
+      isIn = false;
+    };
+    socket.on('close', leave);
+    speakSmtp(socket, (command) => {
+      if (command.startsWith('EHLO')) return '250-x\r\n250 AUTH PLAIN';
+      if (command === 'QUIT') leave();
+      if (command === '.') taken++;
+      if (!command.startsWith('AUTH')) return undefined;
+      if (open === 2) return '432 4.3.2 Concurrent connections limit exceeded.';
+      isIn = true;
+      open++;
+      return undefined;
+    });
+  });
+  await using sender = createSender({
+    ...{ host: '127.0.0.1', port: server.port, tls: 'none', limits: { connections: 3 } },
+    auth: { kind: 'basic', username: 'me', password: 'secret' },
+  });
+  const sends = Array.from({ length: 20 }, () => sender.send(message, { closeSession: true }));
+  const outcomes = await Promise.allSettled(sends);
+  expect(outcomes.map(({ status }) => status)).toEqual(sends.map(() => 'fulfilled'));
+  expect(taken).toBe(20);
+});

@@ -31,6 +31,9 @@ export interface SessionPoolOptions {
 /** For how long a server that did not hear an early envelope gets no other, in milliseconds. */
 const unheardMs = 3_600_000;
 
+/** What servers say that count the sessions of a mailbox. */
+const tooManySessions = 'm365.concurrent-connections';
+
 /** For whom a session is wanted. */
 export interface BorrowRequest {
   readonly signal?: AbortSignal | undefined;
@@ -70,6 +73,8 @@ export class SessionPool {
   #endedEarly: SmtpSession | undefined;
   /** What the server said when it wanted no more sessions for a while, and until when, in Unix milliseconds. */
   #unwelcome: { readonly error: MailError; readonly until: number } | undefined;
+  /** How many sessions have ended since it said that they were too many. Each leaves room for another. */
+  #vacant = 0;
   #closed = false;
 
   constructor(options: SessionPoolOptions) {
@@ -172,6 +177,10 @@ export class SessionPool {
    */
   #assertWelcome(): void {
     if (!this.#unwelcome) return;
+    if (this.#vacant > 0) {
+      this.#vacant--;
+      return;
+    }
     const { error, until } = this.#unwelcome;
     throw again(error, { retryAfterMs: until - this.#options.clock.now() });
   }
@@ -184,6 +193,7 @@ export class SessionPool {
     if (!isDeferred || typeof details.retryAfterMs !== 'number' || this.#unwelcome) return;
     const waitMs = Math.min(details.retryAfterMs, longestTimerMs);
     this.#unwelcome = { error, until: this.#options.clock.now() + waitMs };
+    this.#vacant = 0;
     setTimeout(() => {
       this.#unwelcome = undefined;
       this.#slots.restore();
@@ -241,6 +251,7 @@ export class SessionPool {
       // Counted until it is closed: a server counts it until then too.
       if (!park) await Promise.all([session.close(), others]);
     } finally {
+      if (!park && this.#unwelcome?.error.details.diagnosis === tooManySessions) this.#vacant++;
       this.#slots.free();
     }
   }
