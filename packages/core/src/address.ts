@@ -8,6 +8,7 @@ import {
   toAsciiDomain,
 } from './address-grammar.ts';
 import { MailError } from './errors/mail-error.ts';
+import { listed, listProblems } from './errors/schema-error.ts';
 
 /** A mailbox: an address, with the name to show beside it. */
 export interface EmailAddress {
@@ -121,13 +122,13 @@ function describeAddressProblem({ part, entry, position, reason }: AddressProble
  * Reads addresses (RFC 5322 section 3.4, RFC 6532): a comma-separated list, one address, an object, an array,
  * or nested mixes. Blank text means no address.
  *
- * @throws MailError `ADDRESS_INVALID`; `details.problems` lists every bad part with its position.
+ * @throws MailError `ADDRESS_INVALID`; `details.problems` lists every bad part with its position, up to 50.
  */
 export function parseAddresses(input: AddressInput): EmailAddress[] {
   const { addresses, problems } = readAddresses(input);
   if (problems.length > 0) {
-    const text = problems.map(describeAddressProblem).join('; ');
-    throw new MailError('ADDRESS_INVALID', `${text}.`, { details: { problems } });
+    const text = listProblems(problems.map(describeAddressProblem));
+    throw new MailError('ADDRESS_INVALID', `${text}.`, { details: { problems: listed(problems) } });
   }
   return addresses;
 }
@@ -202,7 +203,7 @@ function addressSchema<Out>(convert: (addresses: EmailAddress[]) => Out | string
   return z.custom<AddressInput>().transform((input, context): Out => {
     const { addresses, problems } = readAddresses(input ?? []);
     const value =
-      problems.length === 0 ? convert(addresses) : problems.map(describeAddressProblem).join('; ');
+      problems.length === 0 ? convert(addresses) : listProblems(problems.map(describeAddressProblem));
     if (typeof value !== 'string') return value;
     const params = { code: problems.length > 0 ? 'ADDRESS_INVALID' : 'INPUT_INVALID', problems };
     context.issues.push({ code: 'custom', message: value, input: undefined, params });

@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { z } from 'zod';
 import { headerTextSchema, headerTokenSchema } from './header-text.ts';
 
@@ -24,7 +25,8 @@ const common = {
   ).optional(),
 };
 
-const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'bytes (a Uint8Array)');
+/** Bytes, of whatever realm. */
+export const bytesSchema = z.custom<Uint8Array>(types.isUint8Array, 'bytes (a Uint8Array)');
 
 /**
  * Every kind of attachment. `text` is UTF-8 text; `base64` and `bytes` are binary content; `custom` is content
@@ -34,16 +36,16 @@ const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'byte
 export const attachmentSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('text'), content: z.string(), ...common }),
   z.strictObject({ kind: z.literal('base64'), content: z.string(), ...common }),
-  z.strictObject({ kind: z.literal('bytes'), content: bytes, ...common }),
+  z.strictObject({ kind: z.literal('bytes'), content: bytesSchema, ...common }),
   z.strictObject({
     kind: z.literal('custom'),
-    content: z.union([z.string(), bytes]),
+    content: z.union([z.string(), bytesSchema]),
     ...common,
     contentType: mediaType,
   }),
   z.strictObject({ kind: z.literal('file'), path: z.string().min(1), ...common }),
   z.strictObject({ kind: z.literal('url'), url: z.string().min(1), ...common }),
-  z.strictObject({ kind: z.literal('mime'), raw: z.union([z.string().min(1), bytes]), ...common }),
+  z.strictObject({ kind: z.literal('mime'), raw: z.union([z.string().min(1), bytesSchema]), ...common }),
 ]);
 
 export type Attachment = z.output<typeof attachmentSchema>;

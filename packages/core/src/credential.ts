@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { bytesSchema } from './attachment.ts';
 import { EncryptedText } from './encrypted-text.ts';
 import { SecretBytes, SecretText } from './secret.ts';
 
@@ -75,7 +76,7 @@ const oauth2Certificate = z.strictObject({
   ...issuer,
   /** The content of the certificate file: PKCS#12, PEM, or Google's JSON key. */
   certificate: z
-    .union([z.instanceof(SecretBytes), z.instanceof(Uint8Array).transform((bytes) => new SecretBytes(bytes))])
+    .union([z.instanceof(SecretBytes), bytesSchema.transform((bytes) => new SecretBytes(bytes))])
     .optional(),
   certificateFile: encryptableSchema.optional(),
   /** May be empty, which is not the same as none. */

@@ -19,6 +19,7 @@ export {
   type AttachmentKind,
   type AttachmentOf,
   attachmentSchema,
+  bytesSchema,
   isMediaType,
 } from './attachment.ts';
 export {

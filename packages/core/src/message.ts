@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { z } from 'zod';
 import { addressListSchema, singleAddressSchema } from './address.ts';
 import { attachmentSchema } from './attachment.ts';
@@ -50,7 +51,11 @@ const foreignIds = z
 
 /** Years a mail program can show. */
 const dateSchema = z
-  .union([z.date(), z.iso.datetime({ offset: true }).transform((text) => new Date(text))])
+  .union([
+    // Also one that a sandbox (`node:vm`) made.
+    z.custom<Date>(types.isDate).transform((date) => new Date(date)),
+    z.iso.datetime({ offset: true }).transform((text) => new Date(text)),
+  ])
   .refine((date) => date.getUTCFullYear() >= 1900 && date.getUTCFullYear() <= 9999, {
     error: 'the year must be from 1900 to 9999',
   });

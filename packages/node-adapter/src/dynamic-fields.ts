@@ -71,7 +71,8 @@ const holdsSecret = (name: string): boolean => isSecretName(name) || name === 'c
 
 const describe = (field: string): string => (field === '' ? 'The settings' : `The field ${field}`);
 
-function missing(field: string, path: string): MailError {
+function missing(field: string, given: string): MailError {
+  const path = given.length > 100 ? `${given.slice(0, 100)}...` : given;
   return new MailError(
     'DYNAMIC_FIELD_MISSING',
     `${describe(field)} needs ${path}, which the flow does not have.`,

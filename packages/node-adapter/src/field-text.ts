@@ -2,8 +2,11 @@
 export function asText(value: unknown): string {
   if (value === undefined || value === null) return '';
   if (Array.isArray(value)) return value.map(asText).join(', ');
-  if (value instanceof Date) return value.toISOString();
-  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+  if (typeof value !== 'object') return String(value);
+  // Dates and URLs say themselves how they are written.
+  const { toJSON } = value as { toJSON?: unknown };
+  const written: unknown = typeof toJSON === 'function' ? toJSON.call(value) : value;
+  return typeof written === 'string' ? written : JSON.stringify(written);
 }
 
 const escapes: Readonly<Record<string, string>> = {

@@ -56,7 +56,58 @@ describe.each(types)('%s', (type) => {
 it('the schema tells defaults and choices', () => {
   const [node] = JSON.parse(JSON.stringify(listNodes()));
   expect(node.settingsSchema.properties.priority).toMatchObject({
-    anyOf: [{ enum: ['high', 'normal', 'low'] }, { type: 'string' }, { required: ['$variable'] }],
+    anyOf: [{ enum: ['high', 'normal', 'low'] }, { enum: ['', null] }, {}, {}],
     default: 'normal',
   });
+});
+
+it.each<[string, object]>([
+  [
+    'send-email',
+    { connection: 'smtp://h', to: 'a@x.org', subject: null, priority: '', attachments: ['{{ input.file }}'] },
+  ],
+  [
+    'send-email',
+    {
+      connection: { host: 'h', port: '{{ input.port }}', auth: { $variable: 'login' } },
+      to: ['{{ input.to }}'],
+    },
+  ],
+  [
+    'cognigy.send-smtp-email',
+    { emailService: 'other', smtpSettings: { host: 'h', port: '587', secure: 'true' }, subject: 5 },
+  ],
+  [
+    'cognigy.send-smtp-email',
+    {
+      emailService: 'Gmail',
+      authentication: { type: 'oauth2', user: 'a@x.org', expiryDate: '1700000000000', accessUrl: '' },
+    },
+  ],
+  [
+    'cortex.send-email-using-smtp-server',
+    {
+      EmailMessage: { To: [{ Name: null, Address: 'a@x.org' }], From: { $variable: 'from' }, Subject: null },
+    },
+  ],
+  ['diaflow.smtp', { credentials: { host: 'h', port: '465' }, to: 'a@x.org' }],
+  ['diaflow.smtp', { credentials: { host: 'h', port: '{{ variables.p }}' }, to: 'a@x.org', subject: 7 }],
+])('the schema of %s takes what forms and flows hand over: %j', (type, settings) => {
+  const node = listNodes().find((one) => one.type === type);
+  const schema = JSON.parse(JSON.stringify(node?.settingsSchema));
+  // Other settings are of no interest here.
+  const taken = z.fromJSONSchema({ ...schema, required: [] }).safeParse(settings);
+  expect(taken.error?.issues ?? []).toEqual([]);
+  expect(z.fromJSONSchema(schema).safeParse({ ...settings, Foo: 1 }).success).toBe(false);
+});
+
+it('the schema takes what the forms begin with', () => {
+  for (const { sections, settingsSchema } of listNodes()) {
+    const usual = sections
+      .flatMap(({ fields }) => fields)
+      .filter((field) => field.default !== undefined && !field.name.includes('.'))
+      .map((field) => [field.name, field.default]);
+    const schema = { ...JSON.parse(JSON.stringify(settingsSchema)), required: [] };
+    expect(z.fromJSONSchema(schema).safeParse(Object.fromEntries(usual)).error?.issues ?? []).toEqual([]);
+  }
 });

@@ -12,11 +12,25 @@ export interface SchemaIssue {
   readonly problem?: string;
 }
 
+/** Whoever has to mend more than this mends something that all have in common; an error has to fit into the data of a flow. */
+const mostListed = 50;
+const longestPath = 200;
+
+/** The first of many sentences as one, and how many there are besides. */
+export function listProblems(sentences: readonly string[]): string {
+  const more = sentences.length - mostListed;
+  return sentences.slice(0, mostListed).join('; ') + (more > 0 ? `; and ${more} more` : '');
+}
+
+/** As many of many problems as are listed. */
+export const listed = <Problem>(problems: readonly Problem[]): Problem[] => problems.slice(0, mostListed);
+
 function formatPath(path: readonly PropertyKey[]): string {
-  return path.reduce<string>((text, key) => {
+  const text = path.reduce<string>((text, key) => {
     if (typeof key === 'number') return `${text}[${key}]`;
     return text === '' ? String(key) : `${text}.${String(key)}`;
   }, '');
+  return text.length > longestPath ? `${text.slice(0, longestPath)}...` : text;
 }
 
 /** A union reports what each of its members found; the member that got furthest says what was meant. */
@@ -51,7 +65,7 @@ function codeOf(issue: z.core.$ZodIssue): ErrorCode | undefined {
 /**
  * Checks a value against a schema.
  *
- * @throws MailError listing every bad field in `details.issues`, in one go. Its code is the one all issues share
+ * @throws MailError listing every bad field in `details.issues`, in one go, up to 50. Its code is the one all issues share
  * (such as `ADDRESS_INVALID`), otherwise `fallback`, `INPUT_INVALID` by default.
  */
 export function parseWith<Schema extends z.ZodType>(
@@ -77,7 +91,7 @@ export function parseWith<Schema extends z.ZodType>(
   const problems = found.flatMap((issue) => (issue.code === 'custom' ? (issue.params?.problems ?? []) : []));
   throw new MailError(
     codes.size === 1 && shared !== undefined ? shared : otherwise,
-    issues.map(({ path, message }) => (path === '' ? message : `${path}: ${message}`)).join('; '),
-    { details: { issues, ...(problems.length > 0 && { problems }) } },
+    listProblems(issues.map(({ path, message }) => (path === '' ? message : `${path}: ${message}`))),
+    { details: { issues: listed(issues), ...(problems.length > 0 && { problems: listed(problems) }) } },
   );
 }

@@ -1,5 +1,6 @@
 import { EncryptedText, type SendPolicy, sendPolicySchema } from '@flowpost/core';
 import { z } from 'zod';
+import { isPlainObject } from '../plain-object.ts';
 
 /** What forms hand over for a field left empty. */
 export const isBlank = (value: unknown): boolean => value === '' || value === null;
@@ -84,13 +85,11 @@ export function choice<
   return (otherwise === undefined ? schema.optional() : schema.prefault(otherwise)) as never;
 }
 
-const isPlain = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;
-
 /**
  * An object as forms and the flow hand it over: a field left empty is not given, and the others are read by name.
  *
- * @param readers what becomes of single fields; those whose empty text is text have one too.
+ * @param readers what becomes of single fields.
+ * @param options.keeps fields whose empty text is text.
  * @param options.mayBeAbsent whether an object with nothing in it is a field left empty itself.
  */
 export function asObject(
@@ -101,7 +100,7 @@ export function asObject(
   }: { readonly keeps?: readonly string[]; readonly mayBeAbsent?: boolean } = {},
 ): (value: unknown) => unknown {
   return (value) => {
-    if (!isPlain(value)) return value;
+    if (!isPlainObject(value)) return value;
     const read: Record<string, unknown> = {};
     let isSame = true;
     for (const [name, one] of Object.entries(value)) {
@@ -120,6 +119,6 @@ export const isFilledIn = (value: unknown): boolean => !isBlank(value) && value 
 
 /** The fields of an object that are filled in. */
 export function filledIn(value: unknown): unknown {
-  if (!isPlain(value)) return value;
+  if (!isPlainObject(value)) return value;
   return Object.fromEntries(Object.entries(value).filter(([, one]) => isFilledIn(one)));
 }

@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { formatAddress, isMailError, parseAddresses, parseWith } from '@flowpost/core';
 import type { MailTrigger } from '@flowpost/transport';
 import { z } from 'zod';
@@ -42,7 +43,7 @@ function addressText(value: unknown): string {
 /** Headers in whatever form a host has them: by name, as a list of name and value, as a Map, or as they stand in the message. */
 function headerEntries(headers: unknown): [string, unknown][] {
   if (headers === undefined || headers === null) return [];
-  if (headers instanceof Map) return [...headers].map(([name, value]) => [String(name), value]);
+  if (types.isMap(headers)) return [...headers].map(([name, value]) => [String(name), value]);
   if (typeof headers === 'string') {
     const unfolded = headers.replace(/\r?\n[ \t]+/g, ' ');
     return [...unfolded.matchAll(/^([!-9;-~]+):[ \t]*(.*?)\r?$/gm)].map(([, name = '', value = '']) => [
@@ -53,8 +54,8 @@ function headerEntries(headers: unknown): [string, unknown][] {
   if (Array.isArray(headers)) {
     return headers.flatMap((one): [string, unknown][] => {
       if (Array.isArray(one)) return [[String(one[0]), one[1]]];
-      const { name, key, value } = (one ?? {}) as { name?: unknown; key?: unknown; value?: unknown };
-      return [[String(name ?? key ?? ''), value]];
+      const { name, key, value, line } = (one ?? {}) as Readonly<Record<string, unknown>>;
+      return [[String(name ?? key ?? ''), value ?? line]];
     });
   }
   return typeof headers === 'object' ? Object.entries(headers) : [];
@@ -62,11 +63,17 @@ function headerEntries(headers: unknown): [string, unknown][] {
 
 const isPlainValue = (value: unknown): boolean => value === null || typeof value !== 'object';
 
+/** A header's value; some hosts hand over its whole line, with its name in front. */
+function withoutName(text: string, name: string): string {
+  const begin = text.slice(0, name.length + 1).toLowerCase();
+  return begin === `${name}:` ? text.slice(begin.length).trim() : text;
+}
+
 /** The values of a header as text; where they are addresses in a form of their own, as addresses. */
-function headerValues(value: unknown): string[] {
+function headerValues(value: unknown, name: string): string[] {
   if (value === undefined || value === null) return [];
   const list = Array.isArray(value) ? value : [value];
-  return list.map((one) => (isPlainValue(one) ? String(one) : addressText(one)));
+  return list.map((one) => (isPlainValue(one) ? withoutName(String(one), name) : addressText(one)));
 }
 
 /** A trigger that does not say what it is and has what an e-mail has is one: better one answer too few than one too many. */
@@ -83,7 +90,7 @@ export function mailTrigger({ trigger }: FlowData): MailTrigger | undefined {
   for (const [name, value] of headerEntries(trigger.headers)) {
     const key = name.toLowerCase();
     const values = headers.get(key) ?? [];
-    values.push(...headerValues(value));
+    values.push(...headerValues(value, key));
     headers.set(key, values);
   }
   const from = trigger.from === undefined || trigger.from === null ? [] : [addressText(trigger.from)];

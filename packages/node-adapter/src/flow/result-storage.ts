@@ -1,4 +1,5 @@
 import { MailError, type StoreResult } from '@flowpost/core';
+import { isPlainObject } from '../plain-object.ts';
 import type { FlowData } from './flow-data.ts';
 
 /** Names that would reach into the prototype of every object. */
@@ -14,13 +15,6 @@ function keyError(key: string, message: string): MailError {
   );
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
-  if (typeof value !== 'object' || value === null) return false;
-  // Plain objects only: a Date or Buffer taken apart would be destroyed.
-  const prototype = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
-}
-
 function setIn(
   holder: Record<string, unknown>,
   path: readonly string[],
@@ -30,7 +24,8 @@ function setIn(
   const [name = '', ...rest] = path;
   if (rest.length === 0) return { ...holder, [name]: value };
   const inner = Object.hasOwn(holder, name) ? holder[name] : undefined;
-  if (inner !== undefined && inner !== null && !isRecord(inner)) {
+  // A Date or Buffer taken apart would be destroyed.
+  if (inner !== undefined && inner !== null && !isPlainObject(inner)) {
     throw keyError(key, `${JSON.stringify(name)} already holds a value that is not an object`);
   }
   return { ...holder, [name]: setIn(inner ?? {}, rest, value, key) };

@@ -1,4 +1,5 @@
 import { createHash, hash } from 'node:crypto';
+import { types } from 'node:util';
 import {
   type AddressInput,
   addressKey,
@@ -23,9 +24,8 @@ function mailboxes(input: AddressInput | undefined): string {
  */
 function canonical(value: unknown): string {
   if (typeof value === 'string') return `${value.length}:${value}`;
-  if (typeof value !== 'object' || value === null || value instanceof Date)
-    return `#${JSON.stringify(value)};`;
-  if (value instanceof Uint8Array) return `b${createHash('sha256').update(value).digest('base64')}`;
+  if (typeof value !== 'object' || value === null || types.isDate(value)) return `#${JSON.stringify(value)};`;
+  if (types.isUint8Array(value)) return `b${createHash('sha256').update(value).digest('base64')}`;
   if (Array.isArray(value)) return list(value);
   const record = value as Record<string, unknown>;
   return `{${fieldsOf(record, Object.keys(record).sort())}}`;

@@ -381,6 +381,32 @@ describe('forms', () => {
     expect([inbox.logins.length, inbox.messages.length]).toEqual([1, 3]);
   });
 
+  it.each([
+    ['basic', basic],
+    [
+      'oauth2-client-credentials',
+      { tokenEndpointUrl: 'https://x.org/token', clientId: 'c', clientSecret: 's', user: 'me' },
+    ],
+    ['oauth2', { user: 'me', clientId: 'c', clientSecret: 's', refreshToken: 'r' }],
+  ])('[COG-50] the form as it begins, with the login %s filled in', (type, login) => {
+    const form: Record<string, unknown> = {};
+    for (const { name, default: usual = '' } of cognigyNode.sections.flatMap(({ fields }) => fields)) {
+      const [group = '', field] = name.split('.');
+      if (field === undefined) form[group] = usual;
+      else form[group] = { ...(form[group] as object), [field]: usual };
+    }
+    // What was filled in before another type was chosen.
+    const others = { username: 'old', password: 'old', clientId: 'old', accessToken: 'old' };
+    const authentication = { ...(form.authentication as object), ...others, ...login, type };
+    const attachments = [{ type: 'text', content: 'x', url: 'https://x.org/old' }];
+    const settings = { ...form, emailService: 'Gmail', to: 'a@x.org', authentication, attachments };
+    const parsed = cognigyNode.settings.parse(settings);
+    expect(parsed.authentication).toMatchObject({ ...login, type });
+    expect(parsed.attachments).toEqual([{ type: 'text', content: 'x' }]);
+    const wrong = { ...settings, authentication: { ...authentication, pasword: 'x' } };
+    expect(cognigyNode.settings.safeParse(wrong).success).toBe(false);
+  });
+
   it('[COG-50] what is left blank, or belongs to a choice that was not made, is not there', async () => {
     await using inbox = await SmtpInbox.start({ users });
     const blank = {

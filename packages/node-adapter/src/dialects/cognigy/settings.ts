@@ -1,5 +1,12 @@
-import { addressListSchema, hostSchema, singleAddressSchema, tlsOptionsSchema } from '@flowpost/core';
+import {
+  addressListSchema,
+  bytesSchema,
+  hostSchema,
+  singleAddressSchema,
+  tlsOptionsSchema,
+} from '@flowpost/core';
 import { z } from 'zod';
+import { isPlainObject } from '../../plain-object.ts';
 import {
   asNumber,
   choice,
@@ -60,7 +67,7 @@ const attachmentSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('base64'), content: z.string(), ...filename }),
   z.strictObject({
     type: z.literal('custom'),
-    content: z.union([z.instanceof(Uint8Array), flowText]),
+    content: z.union([bytesSchema, flowText]),
     contentType: z.string().min(1),
     ...filename,
   }),
@@ -118,35 +125,43 @@ const cognigyFields = z.strictObject({
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null;
 
-/** What each type of attachment has. */
-const attachmentFields = new Map(
-  attachmentSchema.options.map(({ shape }) => [shape.type.value as string, new Set(Object.keys(shape))]),
-);
+type Choices = z.ZodDiscriminatedUnion<readonly z.ZodObject<{ type: z.ZodLiteral<string> }>[]>;
 
-/** An attachment without empty fields that its type has not. */
+/** What a form hands over of a choice: without fields of the choices that were not made, filled in or not, and without empty ones. */
+function chosen({ options }: Choices): (value: Record<string, unknown>) => object {
+  const fields = new Map(options.map(({ shape }) => [shape.type.value, new Set(Object.keys(shape))]));
+  const known = new Set([...fields.values()].flatMap((names) => [...names]));
+  return (value) => {
+    const own = fields.get(String(value.type));
+    const isKept = ([name, one]: [string, unknown]): boolean =>
+      own?.has(name) === true || (isFilledIn(one) && !(own && known.has(name)));
+    return Object.fromEntries(Object.entries(value).filter(isKept));
+  };
+}
+
+const chosenAuthentication = chosen(authenticationSchema as unknown as Choices);
+const chosenFields = chosen(attachmentSchema as unknown as Choices);
+
 function chosenAttachment(attachment: unknown): unknown {
   if (!isObject(attachment)) return attachment;
   const { type } = attachment;
-  if (type === 'none' || isBlank(type)) return { type: 'none' };
-  const fields = attachmentFields.get(String(type));
-  const isKept = ([name, value]: [string, unknown]): boolean =>
-    fields === undefined || fields.has(name) || isFilledIn(value);
-  return Object.fromEntries(Object.entries(attachment).filter(isKept));
+  return type === 'none' || isBlank(type) ? { type: 'none' } : chosenFields(attachment);
 }
 
 /** A form hands over the fields of choices that were not made, too. */
 function asChosen(settings: unknown): unknown {
   if (!isObject(settings)) return settings;
-  const authentication = filledIn(settings.authentication);
-  const isNone = isObject(authentication) && Object.keys(authentication).length === 0;
-  const chosen = { ...settings, authentication: isNone ? undefined : authentication };
+  const filled = filledIn(settings.authentication);
+  const isNone = isObject(filled) && Object.keys(filled).length === 0;
+  const authentication = isPlainObject(filled) ? chosenAuthentication(filled) : filled;
   const smtpSettings = filledIn(settings.smtpSettings);
   const isGiven = isObject(smtpSettings) && typeof smtpSettings.host === 'string';
   const attachments = Array.isArray(settings.attachments)
     ? settings.attachments.map(chosenAttachment)
     : settings.attachments;
   return {
-    ...chosen,
+    ...settings,
+    authentication: isNone ? undefined : authentication,
     ...(Object.hasOwn(settings, 'attachments') && { attachments }),
     smtpSettings: isGiven || !isObject(smtpSettings) ? smtpSettings : undefined,
   };

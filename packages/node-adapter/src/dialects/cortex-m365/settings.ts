@@ -18,16 +18,11 @@ const certificateCredentials = z.strictObject({
 });
 
 const value = z.unknown().optional();
-const either = z.union([
-  z.strictObject({ ClientId: value, TenantId: value, ObjectId: value, ClientSecret: value }),
-  z.strictObject({
-    ClientId: value,
-    TenantId: value,
-    ObjectId: value,
-    CertificatePath: value,
-    CertificatePassword: value,
-  }),
-]);
+/** Both kinds, so that a property of neither is named. */
+const either = z.strictObject({
+  ...{ ClientId: value, TenantId: value, ObjectId: value, ClientSecret: value },
+  ...{ CertificatePath: value, CertificatePassword: value },
+});
 
 /** A form that has both kinds leaves one blank. */
 function ofOneKind(given: unknown): unknown {
@@ -41,7 +36,14 @@ function ofOneKind(given: unknown): unknown {
 
 /** Which of the two they are shows in their properties. */
 const credentials = z.preprocess(ofOneKind, either).transform((given, context) => {
+  // A property of neither kind is all there is to say.
+  if (context.issues.length > 0) return z.NEVER;
   const hasCertificate = 'CertificatePath' in given || 'CertificatePassword' in given;
+  if (hasCertificate && 'ClientSecret' in given) {
+    const message = 'give ClientSecret, or CertificatePath and CertificatePassword, and not both';
+    context.addIssue({ code: 'custom', message });
+    return z.NEVER;
+  }
   const result = (hasCertificate ? certificateCredentials : clientCredentials).safeParse(given);
   if (result.success) return result.data;
   for (const { path, message, ...issue } of result.error.issues) {

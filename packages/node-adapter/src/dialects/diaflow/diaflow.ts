@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer';
+import { types } from 'node:util';
 import {
   type AttachmentInput,
   type Connection,
@@ -72,7 +73,7 @@ function kindOf(content: string, filename = '', contentType = ''): 'base64' | 't
 function attachmentOf(file: DiaflowFile, index: number): AttachmentInput {
   if (typeof file === 'string')
     return /^(?:https?|data):/i.test(file) ? { kind: 'url', url: file } : { kind: 'file', path: file };
-  if (file instanceof Uint8Array) return { kind: 'bytes', content: file };
+  if (types.isUint8Array(file)) return { kind: 'bytes', content: file };
   const { path, url, filename = file.name, contentType, encoding } = file;
   const hasOther = path !== undefined || url !== undefined;
   const content = file.content === '' && hasOther ? undefined : (file.content ?? undefined);
@@ -80,7 +81,7 @@ function attachmentOf(file: DiaflowFile, index: number): AttachmentInput {
     ...(filename !== undefined && { filename }),
     ...(contentType !== undefined && { contentType }),
   };
-  if (content instanceof Uint8Array) return { kind: 'bytes', content, ...common };
+  if (types.isUint8Array(content)) return { kind: 'bytes', content, ...common };
   if (content !== undefined) {
     const kind = encoding ?? kindOf(content, filename, contentType);
     return { kind, content, ...common };

@@ -1,4 +1,10 @@
-import { addressListSchema, hostSchema, singleAddressSchema, tlsOptionsSchema } from '@flowpost/core';
+import {
+  addressListSchema,
+  bytesSchema,
+  hostSchema,
+  singleAddressSchema,
+  tlsOptionsSchema,
+} from '@flowpost/core';
 import { z } from 'zod';
 import { asNumber, asText, choice, encryptable, flowText, leftEmpty, optionalText } from '../fields.ts';
 
@@ -8,10 +14,7 @@ function asBytes(value: unknown): unknown {
   return type === 'Buffer' && Array.isArray(data) ? Buffer.from(data as number[]) : value;
 }
 
-const bytes = z.preprocess(asBytes, z.instanceof(Uint8Array)) as unknown as z.ZodType<
-  Uint8Array<ArrayBuffer>,
-  Uint8Array
->;
+const bytes = z.preprocess(asBytes, bytesSchema) as unknown as z.ZodType<Uint8Array<ArrayBuffer>, Uint8Array>;
 
 /** A number is the text of it; what is missing stays so. */
 const writtenOut = (value: unknown): unknown => (value === null ? value : asText(value));

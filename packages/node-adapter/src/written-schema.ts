@@ -1,0 +1,74 @@
+import { z } from 'zod';
+
+interface JsonSchema {
+  readonly [keyword: string]: unknown;
+  readonly type?: string | readonly string[];
+  readonly properties?: Readonly<Record<string, JsonSchema>>;
+  readonly required?: readonly string[];
+  readonly items?: JsonSchema;
+  readonly oneOf?: readonly JsonSchema[];
+  readonly anyOf?: readonly JsonSchema[];
+}
+
+const $defs = {
+  expression: { type: 'string', pattern: '\\{[{%]', description: 'an expression over the flow' },
+  variable: {
+    type: 'object',
+    properties: { $variable: { type: 'string' } },
+    required: ['$variable'],
+    additionalProperties: false,
+  },
+};
+const fromTheFlow = [{ $ref: '#/$defs/expression' }, { $ref: '#/$defs/variable' }];
+const leftEmpty = { enum: ['', null] };
+const connectionText = { type: 'string', description: 'a URL, or @NAME where the host keeps connections' };
+
+/** An object of a connection need not say of which kind it is: one that is not Microsoft Graph is SMTP. */
+const withoutKind = ({ required = [], anyOf, ...schema }: JsonSchema): JsonSchema => ({
+  ...schema,
+  ...(required.length > 0 && { required: required.filter((name) => name !== 'kind') }),
+  ...(anyOf && { anyOf: anyOf.map(withoutKind) }),
+});
+
+/** How forms and the flow hand over a single value, besides as what it is. */
+function otherForms({ type, enum: names, const: one, pattern, format }: JsonSchema): JsonSchema[] {
+  if (type === 'integer' || type === 'number') return [{ type: 'string', pattern: '^\\s*-?\\d+\\s*$' }];
+  if (type === 'boolean') return [{ type: 'string', enum: ['true', 'false', 'on', 'off', 'yes', 'no'] }];
+  const isText = type === 'string' && [names, one, pattern, format].every((limit) => limit === undefined);
+  return isText ? [{ type: ['number', 'boolean', 'null'] }] : [];
+}
+
+/** A setting as one writes it: besides what it is worked out to, an expression, a variable, and what forms make of it. */
+function writtenValue(schema: JsonSchema, { isRequired }: { readonly isRequired: boolean }): JsonSchema {
+  const { default: usual, description, ...type } = schema;
+  return {
+    ...(usual !== undefined && { default: usual }),
+    ...(description !== undefined && { description }),
+    anyOf: [asWritten(type), ...otherForms(type), ...(isRequired ? [] : [leftEmpty]), ...fromTheFlow],
+  };
+}
+
+function asWritten({ properties, items, oneOf, anyOf, ...schema }: JsonSchema): JsonSchema {
+  const isRequired = (name: string): boolean => schema.required?.includes(name) === true;
+  const written = Object.entries(properties ?? {}).map(
+    ([name, one]) => [name, writtenValue(one, { isRequired: isRequired(name) })] as const,
+  );
+  // With expressions in them several may fit.
+  const either = anyOf ?? oneOf;
+  return {
+    ...schema,
+    ...(properties && { properties: Object.fromEntries(written) }),
+    ...(items && { items: writtenValue(items, { isRequired: true }) }),
+    ...(either && { anyOf: either.map(asWritten) }),
+  };
+}
+
+/** JSON Schema (draft 2020-12) of settings as one writes them, which is more than what they are worked out to. */
+export function writtenSchema(settings: z.ZodType): object {
+  const schema = asWritten(z.toJSONSchema(settings, { io: 'input', unrepresentable: 'any' }) as JsonSchema);
+  const { connection, ...others } = schema.properties ?? {};
+  const [known, ...more] = connection?.anyOf ?? [];
+  const anyConnection = known && { ...connection, anyOf: [withoutKind(known), connectionText, ...more] };
+  const properties = anyConnection ? { connection: anyConnection, ...others } : others;
+  return { ...schema, properties, $defs };
+}
