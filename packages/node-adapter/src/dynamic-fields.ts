@@ -42,8 +42,26 @@ function markedOutput(this: unknown, value: unknown): string {
   return asMarked(value, (text) => texts?.has(text) === true);
 }
 
+/** A filter of Liquid that evaluates an expression for each item of a list. */
+type ItemFilter = (this: unknown, ...values: unknown[]) => Generator<unknown, unknown, unknown>;
+
+/** Liquid looks at the time between the parts of a template, and such a filter is one part. */
+function withinTime(filter: ItemFilter): ItemFilter {
+  return function* (...values) {
+    const { renderLimit } = (this as { readonly context: Context }).context;
+    const working = filter.apply(this, values);
+    for (let step = working.next(); ; step = working.next(yield step.value)) {
+      if (step.done) return step.value;
+      renderLimit.check(performance.now());
+    }
+  };
+}
+
 function engine(outputEscape: (value: unknown) => string): Liquid {
-  return new Liquid({ ...limits, outputEscape });
+  const liquid = new Liquid({ ...limits, outputEscape });
+  for (const [name, filter] of Object.entries(liquid.filters))
+    if (name.endsWith('_exp')) liquid.registerFilter(name, withinTime(filter as ItemFilter));
+  return liquid;
 }
 
 /** What the flow puts into HTML is text there; the filter `raw` says otherwise. */
