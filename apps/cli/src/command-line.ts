@@ -1,3 +1,5 @@
+import { isUtf8 } from 'node:buffer';
+import { existsSync, readFileSync } from 'node:fs';
 import { type ParseArgsConfig, parseArgs, styleText } from 'node:util';
 
 /** A command line that cannot be understood. */
@@ -50,11 +52,23 @@ export type Command<Spec extends CommandSpec> = (
   operands: readonly string[],
 ) => Promise<number>;
 
+const ownCommandLine = '/proc/self/cmdline';
+
+/** Node makes U+FFFD of what is not UTF-8, and it would go out so. Where the system tells what was given, that is looked at. */
+function assertUtf8(argv: readonly string[]): void {
+  const odd = argv.find((one) => one.includes('\ufffd'));
+  if (odd === undefined || !existsSync(ownCommandLine) || isUtf8(readFileSync(ownCommandLine))) return;
+  throw new UsageError(
+    `${JSON.stringify(odd)} is not UTF-8. Set the locale of your terminal or script to UTF-8, or convert it with iconv.`,
+  );
+}
+
 /** @throws UsageError */
 export function parseCommandLine<Spec extends CommandSpec>(
   spec: Spec,
   argv: readonly string[],
 ): { readonly values: Values<Spec>; readonly operands: readonly string[] } {
+  assertUtf8(argv);
   const options: ParseArgsConfig['options'] = { ...spec.options, ...commonOptions };
   const { values, positionals } = (() => {
     try {

@@ -90,7 +90,10 @@ async function configurations(config: string | undefined): Promise<Configuration
 
 /** Whether a secret stands there as it is, in a field of its own or in a URL. */
 function hasClearSecret(value: unknown): boolean {
-  if (typeof value === 'string') return Boolean(URL.parse(value)?.password);
+  if (typeof value === 'string') {
+    const { password = '' } = URL.parse(value) ?? {};
+    return password !== '' && !password.startsWith('eyJ');
+  }
   if (!isRecord(value)) return false;
   return Object.entries(value).some(([key, one]) =>
     secretFields.has(key) && typeof one === 'string' ? !one.startsWith('eyJ') : hasClearSecret(one),

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { MailErrorJson } from '@flowpost/core';
 import { type Command, type CommandSpec, helpOf, parseCommandLine, UsageError } from './command-line.ts';
-import { exitCodes } from './exit-codes.ts';
+import { exitCodeOf, exitCodes } from './exit-codes.ts';
 import { beQuiet, printJson, say, sayError } from './output.ts';
 import { redact } from './redact.ts';
 import { specs } from './specs.ts';
@@ -38,8 +38,10 @@ function version(): string {
 
 async function run(name: Name, argv: readonly string[]): Promise<number> {
   const spec: CommandSpec = specs[name];
-  if (argv.includes('--help')) return print(helpOf(name, spec));
+  // Whatever else is there; but where an option has a value, that is one.
+  if (argv[0] === '--help') return print(helpOf(name, spec));
   const { values, operands } = parseCommandLine(spec, argv);
+  if (values.help) return print(helpOf(name, spec));
   if (values.quiet) beQuiet();
   const command = (await commands[name]()) as Command<CommandSpec>;
   const code = await command(values, operands);
@@ -92,7 +94,7 @@ async function fail(thrown: unknown, argv: readonly string[]): Promise<number> {
   const error = JSON.parse(clean(JSON.stringify(toMailError(await fileError(thrown))))) as MailErrorJson;
   if (json) printJson({ error });
   else sayError(error);
-  return exitCodes[error.category];
+  return exitCodeOf(error);
 }
 
 async function main([name = '--help', ...rest]: readonly string[]): Promise<number> {

@@ -40,6 +40,15 @@ export class Progress implements Disposable {
     process.stderr.write(showCursor);
   };
 
+  /** Ctrl-Z: the shell gets its cursor back for as long. */
+  readonly #stop = (): void => {
+    this.#restore();
+    process.kill(process.pid, 'SIGSTOP');
+  };
+  readonly #goOn = (): void => {
+    process.stderr.write(hideCursor);
+  };
+
   /** Ends as it would have without this. */
   readonly #end = (signal: NodeJS.Signals): void => {
     this.#restore();
@@ -54,6 +63,8 @@ export class Progress implements Disposable {
     process.stderr.write(hideCursor);
     process.once('exit', this.#restore);
     for (const signal of unheard) process.once(signal, this.#end);
+    process.on('SIGTSTP', this.#stop);
+    process.on('SIGCONT', this.#goOn);
     this.#timer = setInterval(() => this.#draw(), everyMs);
     this.#timer.unref();
   }
@@ -77,6 +88,8 @@ export class Progress implements Disposable {
     clearInterval(this.#timer);
     process.off('exit', this.#restore);
     for (const signal of unheard) process.off(signal, this.#end);
+    process.off('SIGTSTP', this.#stop);
+    process.off('SIGCONT', this.#goOn);
     this.#restore();
   }
 }

@@ -1,6 +1,6 @@
 import { type MailErrorJson, toMailError } from '@flowpost/core';
 import { parseFlowData, previewNode, sendEmailNode } from '@flowpost/node-adapter';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodeOf, exitCodes } from '../exit-codes.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { printJson, say } from '../output.ts';
 import { Progress } from '../progress.ts';
@@ -44,5 +44,5 @@ export async function dryRun(values: BatchValues, limit: number): Promise<number
   if (values.json) printJson(counts);
   else say(`${counts.composed} messages composed, ${counts.failed} could not be. Nothing was sent.`);
   if (interrupted.aborted) return exitCodes.cancelled;
-  return first === undefined ? exitCodes.sent : exitCodes[first.category];
+  return first === undefined ? exitCodes.sent : exitCodeOf(first);
 }

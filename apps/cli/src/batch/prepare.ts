@@ -1,6 +1,7 @@
 import { parseConnection } from '@flowpost/core';
 import { readChoice, UsageError, type Values } from '../command-line.ts';
 import { readConnection } from '../configuration.ts';
+import { currentFolder } from '../current-folder.ts';
 import { environmentOptions } from '../read-input.ts';
 import { batchSpec } from '../specs.ts';
 import { Rows } from './rows.ts';
@@ -48,7 +49,7 @@ export async function prepareBatch(values: BatchValues) {
     everyMs: values.rate === undefined ? undefined : readRate(values.rate),
     host: {
       ...environmentOptions(),
-      attachments: { baseFolder: folder, fileRoots: [folder, process.cwd()] },
+      attachments: { baseFolder: folder, fileRoots: [folder, currentFolder()] },
     },
   };
 }

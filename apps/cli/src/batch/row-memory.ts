@@ -20,7 +20,7 @@ export const keyOf = (row: Row): string =>
 /** What became of each row in which run, in a few bytes a row, so that there may be millions. */
 export class RowMemory {
   #states = new Uint8Array(1_024);
-  #runs = new Uint16Array(1_024);
+  #runs = new Uint32Array(1_024);
   #keys = Buffer.alloc(keyLength * 1_024);
   highest = 0;
 
@@ -29,7 +29,7 @@ export class RowMemory {
     const [oldStates, oldRuns, oldKeys] = [this.#states, this.#runs, this.#keys];
     this.#states = new Uint8Array(size);
     this.#states.set(oldStates);
-    this.#runs = new Uint16Array(size);
+    this.#runs = new Uint32Array(size);
     this.#runs.set(oldRuns);
     this.#keys = Buffer.alloc(size * keyLength);
     oldKeys.copy(this.#keys);

@@ -61,6 +61,19 @@ async function* inLines(source: Readable, name: string): AsyncGenerator<string, 
   if (pending !== '') yield pending;
 }
 
+/** JSON with its numbers as they are written, where JavaScript has none that is the same: as text, they are what they were. */
+function parseExactly(text: string): unknown {
+  if (!/\d{16}|\d[eE]\+?\d{2}/.test(text)) return JSON.parse(text);
+  type Reviver = (key: string, value: unknown, context: { readonly source?: string }) => unknown;
+  const exact: Reviver = (_key, value, { source }) =>
+    typeof value === 'number' && !(Number.isSafeInteger(value) || isExact(value, source)) ? source : value;
+  return JSON.parse(text, exact as Parameters<typeof JSON.parse>[1]);
+}
+
+/** A fraction is as near as it gets; a whole number is the same or another one. */
+const isExact = (value: number, source = ''): boolean =>
+  Number.isFinite(value) && (!Number.isInteger(value) || BigInt(value).toString() === source);
+
 /** Rows of a table, read as they are asked for; any number of them. */
 export class Rows {
   readonly #path: string;
@@ -195,7 +208,7 @@ export class Rows {
       if (line.trim() === '') continue;
       let row: unknown;
       try {
-        row = JSON.parse(number === 1 ? line.replace(/^\uFEFF/, '') : line);
+        row = parseExactly(number === 1 ? line.replace(/^\uFEFF/, '') : line);
       } catch {
         row = undefined;
       }

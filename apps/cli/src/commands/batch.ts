@@ -9,7 +9,7 @@ import { type BatchValues, prepareBatch } from '../batch/prepare.ts';
 import type { RowState } from '../batch/row-memory.ts';
 import { Selection, type Turn } from '../batch/selection.ts';
 import { type Command, readNumber, UsageError } from '../command-line.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodeOf, exitCodes } from '../exit-codes.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { paint, printJson, say, sayError, sayTranscript } from '../output.ts';
 import { Progress } from '../progress.ts';
@@ -157,12 +157,12 @@ export const batch: Command<typeof batchSpec> = async (values) => {
   };
   if (values.json) printJson(summary);
   else saySummary(summary, interrupted.aborted);
-  const exitCode = stoppedBy && exitCodes[stoppedBy.category];
+  const exitCode = stoppedBy && exitCodeOf(stoppedBy);
   // That something has to be set right counts for more than what is in doubt, and that for more than what may succeed later.
   if (exitCode !== undefined && exitCode !== exitCodes.temporary) return exitCode;
   if (summary.inDoubt > 0) return exitCodes['in-doubt'];
   if (exitCode !== undefined || interrupted.aborted || summary.deferred > 0) return exitCodes.temporary;
-  if (firstFailure !== undefined) return exitCodes[firstFailure.error.category];
+  if (firstFailure !== undefined) return exitCodeOf(firstFailure.error);
   if (summary.failed > 0) return exitCodes.input;
   return summary.partial > 0 ? exitCodes.partial : exitCodes.sent;
 };

@@ -183,7 +183,8 @@ export const catchMail: Command<typeof catchSpec> = async (values) => {
     const inbox = await SmtpInbox.start({
       port,
       ...(tls && { tls, certificate: await makeCertificate(values['ca-out']) }),
-      ...(values.user && { users: readUsers(values.user) }),
+      // Nobody logs in where it is not offered, and then there is nothing to refuse.
+      ...((values.user || refusals.has('auth')) && { users: readUsers(values.user ?? []) }),
       refuse: {
         connect: refuseAt('connect'),
         auth: refuseAt('auth'),

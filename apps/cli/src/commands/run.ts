@@ -1,4 +1,4 @@
-import { watch } from 'node:fs';
+import { unwatchFile, watchFile } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MailError, toMailError } from '@flowpost/core';
@@ -13,7 +13,8 @@ import {
 } from '@flowpost/node-adapter';
 import { type Command, UsageError } from '../command-line.ts';
 import { readConnection } from '../configuration.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { currentFolder } from '../current-folder.ts';
+import { exitCodeOf, exitCodes } from '../exit-codes.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { printJson, say, sayError, sayReceipt, sayTranscript } from '../output.ts';
 import { environmentOptions, readJson } from '../read-input.ts';
@@ -72,11 +73,14 @@ export async function readRun(command: string, values: StepArguments, operands: 
         };
 
   // Files may come from the folder of the step and from the working directory, relative ones from the former.
-  const folder = dirname(resolve(path));
-  const attachments = { baseFolder: folder, fileRoots: [folder, process.cwd()] };
+  const folder = dirname(resolve(currentFolder(), path));
+  const attachments = { baseFolder: folder, fileRoots: [folder, currentFolder()] };
   const sending = { ...environmentOptions(), attachments };
   return { node, settings, flow, sending };
 }
+
+/** How often files are looked at, in milliseconds. */
+const watchMs = 200;
 
 /** Shows what would be sent, again whenever a file has changed, until it is interrupted. */
 async function watchStep(values: StepArguments, operands: readonly string[]): Promise<number> {
@@ -93,15 +97,14 @@ async function watchStep(values: StepArguments, operands: readonly string[]): Pr
     say(`Nothing was sent. Watching ${[...files].join(' and ')}; stop with Ctrl-C.`);
   };
   const files = new Set(
-    [...operands, ...(values.flow === undefined ? [] : [values.flow])].map((one) => resolve(one)),
+    [...operands, ...(values.flow === undefined ? [] : [values.flow])].map((one) =>
+      resolve(currentFolder(), one),
+    ),
   );
   let changed = Promise.withResolvers<void>();
-  // The folder, because editors put a new file in the place of the old one.
-  const watchers = [...new Set([...files].map((file) => dirname(file)))].map((folder) =>
-    watch(folder, (_event, name) => {
-      if (name !== null && files.has(resolve(folder, name))) changed.resolve();
-    }),
-  );
+  const onChange = (): void => changed.resolve();
+  // Looked at again and again: editors put a new file in the place of the old one, and links lead elsewhere.
+  for (const file of files) watchFile(file, { interval: watchMs }, onChange);
   const stopped = new Promise<void>((done) =>
     interrupted.addEventListener('abort', () => done(), { once: true }),
   );
@@ -114,7 +117,7 @@ async function watchStep(values: StepArguments, operands: readonly string[]): Pr
       changed = Promise.withResolvers();
     }
   } finally {
-    for (const one of watchers) one.close();
+    for (const file of files) unwatchFile(file, onChange);
   }
   return exitCodes.sent;
 }
@@ -144,6 +147,6 @@ export const run: Command<typeof runSpec> = async (values, operands) => {
     if ('error' in end) sayError(end.error);
     else sayReceipt(end.receipt);
   }
-  if ('error' in end) return exitCodes[end.error.category];
+  if ('error' in end) return exitCodeOf(end.error);
   return end.receipt.status === 'partial' ? exitCodes.partial : exitCodes.sent;
 };

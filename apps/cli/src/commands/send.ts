@@ -4,6 +4,7 @@ import { type AttachmentInput, parseWith } from '@flowpost/core';
 import { createFlowScope, deliver, parseFlowData, sendEmailNode } from '@flowpost/node-adapter';
 import { type Command, UsageError, type Values } from '../command-line.ts';
 import { readConnection } from '../configuration.ts';
+import { currentFolder } from '../current-folder.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { printJson, sayReceipt, sayTranscript } from '../output.ts';
@@ -65,15 +66,6 @@ function put(settings: Record<string, unknown>, argument: string): void {
     configurable: true,
     writable: true,
   });
-}
-
-/** Where this was started; a folder that is gone has no paths in it. */
-function currentFolder(): string {
-  try {
-    return process.cwd();
-  } catch {
-    return parse(process.execPath).root;
-  }
 }
 
 /**

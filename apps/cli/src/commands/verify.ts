@@ -1,7 +1,7 @@
 import { verifyConnection } from '@flowpost/transport';
 import type { Command } from '../command-line.ts';
 import { readConnection } from '../configuration.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { exitCodeOf, exitCodes } from '../exit-codes.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { printJson, sayStep, sayTranscript } from '../output.ts';
 import { environmentOptions } from '../read-input.ts';
@@ -19,5 +19,5 @@ export const verify: Command<typeof verifySpec> = async (values) => {
   });
   if (values.json) printJson(report);
   const failed = report.steps.find(({ status }) => status === 'failed');
-  return failed?.error ? exitCodes[failed.error.category] : exitCodes.sent;
+  return failed?.error ? exitCodeOf(failed.error) : exitCodes.sent;
 };

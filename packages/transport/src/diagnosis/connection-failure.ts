@@ -78,15 +78,17 @@ export function connectionError(
   options: {
     readonly reason?: string;
     readonly message?: string;
+    readonly hint?: string | undefined;
     readonly details?: Record<string, unknown>;
     readonly cause?: unknown;
     readonly retryable?: boolean;
   } = {},
 ): MailError {
-  const { reason, message = messages[code], details, cause, retryable } = options;
+  const { reason, message = messages[code], hint, details, cause, retryable } = options;
   return new MailError(code, `${host}:${port}: ${message ?? 'the connection failed'}.`, {
     phase,
     details: { host, port, ...(reason !== undefined && { reason }), ...details },
+    hint,
     cause,
     retryable,
   });

@@ -20,14 +20,11 @@ export async function startTls(
   context: FailureContext,
 ): Promise<boolean> {
   const { host, tls: mode, timeouts, tlsOptions } = options;
-  const notOffered = (extra: { details?: Record<string, unknown>; retryable?: boolean } = {}) =>
-    connectionError('TLS_NOT_OFFERED', 'tls', context, {
-      message: 'the server does not offer STARTTLS',
-      ...extra,
-    });
   if (!extensions.has('STARTTLS')) {
-    if (mode === 'starttls') throw notOffered();
-    return false;
+    if (mode !== 'starttls') return false;
+    throw connectionError('TLS_NOT_OFFERED', 'tls', context, {
+      message: 'the server does not offer STARTTLS',
+    });
   }
   // Before the server is asked: what it says after its reply must not come in between.
   const { connect } = await loadTls();
@@ -37,7 +34,15 @@ export async function startTls(
   });
   if (reply.code !== 220) {
     const retryable = reply.code >= 400 && reply.code < 500;
-    throw notOffered({ details: { reply: context.scrub(reply.text) }, retryable });
+    const text = context.scrub(reply.text);
+    throw connectionError('TLS_NOT_OFFERED', 'tls', context, {
+      message: `the server offers STARTTLS and refused it: ${text}`,
+      hint: retryable
+        ? 'Try again later. If it stays so, the TLS of the server is broken: tell its operator.'
+        : 'The TLS of the server is broken: tell its operator. Until then use the port with implicit TLS (465), if there is one.',
+      details: { reply: text },
+      retryable,
+    });
   }
   if (channel.hasUnread) {
     throw connectionError('TLS_INJECTION', 'tls', context, {
@@ -46,7 +51,15 @@ export async function startTls(
   }
   options.onPhase?.('tls');
   const secure = connect({ ...tlsConnectOptions(host, tlsOptions), socket: channel.release() });
-  const fail = (cause: unknown) => connectionFailure(cause, 'tls', context);
+  const fail = (cause: unknown) => {
+    const failure = connectionFailure(cause, 'tls', context);
+    if (failure.code !== 'TLS_WRONG_MODE') return failure;
+    return connectionError('TLS_FAILED', 'tls', context, {
+      message: 'the server agreed to STARTTLS and then did not speak TLS',
+      details: { reason: failure.details.reason },
+      cause,
+    });
+  };
   const late = () => connectionError('CONNECTION_TIMED_OUT', 'tls', context);
   await settled(secure, 'secureConnect', timeouts.greetingMs, fail, late, context.signal);
   channel.attach(secure);

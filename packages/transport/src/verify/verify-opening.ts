@@ -22,7 +22,7 @@ export interface Opening<Opened> {
   /** The encrypted socket, where there is one. */
   socketOf(opened: Opened): Socket | undefined;
   /** What else is known when TLS failed. */
-  seen?(): Promise<Record<string, unknown>>;
+  seen?(failure: MailError): Promise<Record<string, unknown>>;
 }
 
 /** Opens what is to be opened, and says what came of name, connection and TLS; nothing when one of them failed. */
@@ -37,10 +37,9 @@ export async function verifyOpening<Opened>(
   try {
     opened = await open(times.enter);
   } catch (error) {
-    const { code, message } = cancellationOf(signal);
-    failure = signal?.aborted
-      ? new MailError(code, `Before this was known, ${message}.`, { phase: times.last })
-      : toMailError(error);
+    const { code } = cancellationOf(signal);
+    const message = code === 'SEND_TIMED_OUT' ? 'The time allowed ran out.' : 'Cancelled.';
+    failure = signal?.aborted ? new MailError(code, message, { phase: times.last }) : toMailError(error);
   }
   times.stop();
   const failed = failure && (stepOf[failure.phase] ?? 'dns');
@@ -55,7 +54,7 @@ export async function verifyOpening<Opened>(
   const encrypted = opened && socketOf(opened);
   if (goesOn && failed !== 'tls') addTls(steps, mode, encrypted, times.ms('tls'));
   if (opened !== undefined && !failure) return { opened, times };
-  const more = failed === 'tls' ? await seen?.() : undefined;
+  const more = failure && failed === 'tls' ? await seen?.(failure) : undefined;
   steps.fail(failed ?? 'dns', failure, times.ms(failure?.phase ?? 'resolve'), more);
   return undefined;
 }

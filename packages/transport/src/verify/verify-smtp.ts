@@ -1,5 +1,12 @@
 import { readTokenClaims } from '@flowpost/auth-providers';
-import { type Login, type Phase, type SmtpConnection, sameMailbox, systemClock } from '@flowpost/core';
+import {
+  type Login,
+  type MailError,
+  type Phase,
+  type SmtpConnection,
+  sameMailbox,
+  systemClock,
+} from '@flowpost/core';
 import { resolveServer } from '../connection-target.ts';
 import { loginProvider } from '../sending.ts';
 import { describeCertificate, interceptor } from '../smtp/certificate-details.ts';
@@ -17,7 +24,10 @@ async function verifyGreeting(
   signal: AbortSignal | undefined,
 ): Promise<SmtpSession | undefined> {
   const way = {
-    ...{ endpoint: options, mode: options.tls, seen: () => seenCertificate(options, signal) },
+    ...{ endpoint: options, mode: options.tls },
+    // Only what was shown once can be shown again.
+    seen: async ({ code }: MailError) =>
+      /^TLS_(?:CERTIFICATE|FINGERPRINT)_/.test(code) ? seenCertificate(options, signal) : {},
     open: (onPhase: (phase: Phase) => void) => SmtpSession.connect({ ...options, onPhase }, signal),
     socketOf: (session: SmtpSession) => session.encrypted,
   };

@@ -151,6 +151,62 @@ describe('stops at the first failure', () => {
     },
   );
 
+  it('a server that agrees to STARTTLS and goes on in clear is asked once, and not for another mode', async () => {
+    let visits = 0;
+    await using server = await RawServer.start((socket) => {
+      visits++;
+      socket.write('220 x\r\n');
+      socket.on('data', (data) => {
+        const said = data.toString('latin1');
+        const isClear = /^[A-Z]+(?: .*)?\r\n$/.test(said);
+        if (said.startsWith('EHLO')) socket.write('250-x\r\n250 STARTTLS\r\n');
+        else socket.write(isClear ? '220 go\r\n' : '500 what\r\n');
+      });
+    });
+    const report = await verify(at(server.port, { tls: 'starttls' }));
+    expect(report.summary).toMatch(/^dns ok, tcp ok, tls failed/);
+    expect(report.find('tls')).toMatchObject({
+      message: expect.stringContaining('agreed to STARTTLS'),
+      error: { code: 'TLS_FAILED' },
+    });
+    expect(visits).toBe(1);
+  });
+
+  it('a signal that ends while the name is looked up is no failure of what comes after', async () => {
+    const options = { lookup: () => new Promise<never>(() => undefined), signal: AbortSignal.timeout(50) };
+    const graph = {
+      ...{ kind: 'microsoft365', delivery: 'graph', tenantId: 'x.org', graphBaseUrl: 'https://x.org' },
+      auth: { kind: 'oauth2-refresh', user: 'a@x.org', accessToken: 'token' },
+    } as const;
+    for (const connection of [{ host: 'x.org', auth }, graph]) {
+      const { steps } = await verifyConnection(connection as ConnectionInput, options);
+      expect(steps.map(({ status }) => status)).toEqual(['failed', ...Array(6).fill('skipped')]);
+      expect(steps[0]?.error?.code).toBe('SEND_TIMED_OUT');
+    }
+  });
+
+  it('Graph at an IPv6 address is looked for there', async () => {
+    const graphBaseUrl = 'http://[::1]:9';
+    const connection = {
+      kind: 'microsoft365',
+      delivery: 'graph',
+      tenantId: 'x.org',
+      graphBaseUrl,
+      auth: { kind: 'oauth2-refresh', user: 'a@x.org', accessToken: 'token' },
+    };
+    const { steps } = await verifyConnection(connection as ConnectionInput);
+    expect(steps[0]).toMatchObject({ step: 'dns', status: 'ok' });
+  });
+
+  it('a sender of a Unicode domain is asked about as it is sent', async () => {
+    await using inbox = await SmtpInbox.start();
+    const asked: string[] = [];
+    const transcript = ({ text }: { text: string }) => void asked.push(text);
+    const from = 'a@b\u00fccher.example';
+    await verifyConnection({ host: '127.0.0.1', port: inbox.port, from } as ConnectionInput, { transcript });
+    expect(asked).toContain('MAIL FROM:<a@xn--bcher-kva.example>');
+  });
+
   it('a server that falls silent', async () => {
     await using silent = await RawServer.start(() => undefined);
     const report = await verify(at(silent.port, { tls: 'none' }));
