@@ -1,6 +1,7 @@
 // One file a command, so that a command loads what it needs and nothing else, from few files. They are CommonJS, which Node
 // loads faster: what a command takes to start is most of what it takes to send one message.
 import { build } from 'rolldown';
+import { thirdPartyLicences } from './third-party.js';
 
 await build({
   input: 'src/main.ts',
@@ -11,6 +12,7 @@ await build({
   transform: { target: 'node22.12' },
   resolve: { conditionNames: ['@flowpost/source', 'node', 'import', 'default'] },
   plugins: [
+    thirdPartyLicences,
     {
       name: 'one language',
       // Messages are ours; those of zod in forty languages would be half of what is loaded.

@@ -107,6 +107,9 @@ describe.each(published)('$name', (manifest) => {
         // Bundled, so no compiler has made it older: Node.js 22, which `engines` names, would not even parse this.
         for (const file of globSync('dist/*.cjs', { cwd: own }))
           expect(await readFile(join(own, file), 'utf8'), file).not.toMatch(/\bawait using\b/);
+        const licences = await readFile(join(own, 'dist', 'THIRD-PARTY-LICENCES.txt'), 'utf8');
+        for (const bundled of ['zod', 'undici', 'file-type', 'liquidjs', 'jose', 'openid-client'])
+          expect(licences).toMatch(new RegExp(`^${bundled} \\d[\\s\\S]*?Permission is hereby granted`, 'm'));
         const printed = await run(join(project, 'node_modules', '.bin', 'flowpost'), ['--version'], project);
         expect(printed).toBe(`${packed.version}\n`);
         await using inbox = await SmtpInbox.start();

@@ -51,7 +51,9 @@ export interface GuardedFetchOptions {
 
 /**
  * A `fetch` for URLs whose author is not trusted with the network this process is in: whatever it connects to, redirects included, is
- * a public address or allowed. Its failures are those of `fetch`; the cause of a refusal has the code `ADDRESS_REFUSED`.
+ * a public address or allowed. Its failures are those of `fetch`; the cause of a refusal has the code `ADDRESS_REFUSED`. It takes a
+ * URL, as text or as a `URL`, and bodies of text, bytes, Blob and URLSearchParams; for a `Request` or `FormData`, which belong to the
+ * other `fetch`, it throws a TypeError.
  *
  * @throws MailError `INPUT_INVALID` for an entry of `allowedHosts` that is none.
  */
@@ -81,6 +83,8 @@ export function createGuardedFetch({
   };
   let opened: ReturnType<typeof open> | undefined;
   return async (input, init) => {
+    if (input instanceof Request || init?.body instanceof FormData)
+      throw new TypeError('A guarded fetch takes a URL, and no Request or FormData.');
     opened ??= open();
     const { agent, fetch } = await opened;
     return fetch(input as string, { ...(init as object), dispatcher: agent }) as unknown as Promise<Response>;

@@ -43,3 +43,10 @@ it('connects to public addresses, and to private ones that are allowed or truste
     expect.objectContaining({ code: 'INPUT_INVALID' }),
   );
 });
+
+it.each([
+  ['a Request', [new Request('http://127.0.0.1:1')]],
+  ['FormData', ['http://127.0.0.1:1', { method: 'POST', body: new FormData() }]],
+] as const)('%s, of which it would send something else, is refused', async (_, [input, init]) => {
+  await expect(createGuardedFetch()(input, init)).rejects.toBeInstanceOf(TypeError);
+});

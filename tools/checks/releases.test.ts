@@ -1,0 +1,27 @@
+import { spawnSync } from 'node:child_process';
+import { globSync } from 'node:fs';
+import { expect, it } from 'vitest';
+import { manifests, readRootFile, root } from './repository.ts';
+
+const changesets = globSync('.changeset/*.md', { cwd: root });
+const cli = manifests.find(({ name }) => name === '@flowpost/cli');
+/** What the command holds within it; a new release of theirs reaches nobody who uses the command. */
+const bundled = Object.keys(cli?.devDependencies ?? {}).filter((name) => name.startsWith('@flowpost/'));
+
+it.each(changesets)('%s names the command beside what is bundled into it', (file) => {
+  const [, head = ''] = readRootFile(file).split(/^---$/m);
+  const named = [...head.matchAll(/^'(@flowpost\/[\w-]+)': (?:major|minor|patch)$/gm)].map(
+    ([, name = '']) => name,
+  );
+  expect(named.length).toBeGreaterThan(0);
+  expect(manifests.map(({ name }) => name)).toEqual(expect.arrayContaining(named));
+  if (named.some((name) => bundled.includes(name))) expect(named).toContain('@flowpost/cli');
+});
+
+it('a release can be made of what has changed', () => {
+  const { status, stdout, stderr } = spawnSync('changeset', ['status', '--since', 'HEAD'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  expect([status, stdout + stderr]).toEqual([0, expect.stringContaining('@flowpost/cli')]);
+});
