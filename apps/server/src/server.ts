@@ -7,7 +7,7 @@ import { createGuardedFetch } from '@flowpost/mime-attachments';
 import { createFlowScope, type FlowScope } from '@flowpost/node-adapter';
 import type { FastifyInstance } from 'fastify';
 import type { ServerConfig } from './config.ts';
-import { ConnectionStore, expiryWarning } from './connections/connection-store.ts';
+import { ConnectionStore } from './connections/connection-store.ts';
 import { HostAccess } from './connections/host-access.ts';
 import type { Database } from './database/database.ts';
 import { migrate } from './database/migrate.ts';
@@ -271,11 +271,6 @@ async function reportExpiry(
   log: ReturnType<typeof createLogger>,
 ): Promise<void> {
   const stored = await connections.list().catch(() => []);
-  for (const { name, expires } of stored) {
-    for (const { what, at } of expires) {
-      const expiresAt = Date.parse(at);
-      const warning = expiryWarning({ what, expiresAt }, Date.now());
-      if (warning !== undefined) log.warn({ connection: name, what, expiresAt: at }, warning);
-    }
-  }
+  for (const { name, warnings } of stored)
+    for (const warning of warnings) log.warn({ connection: name }, warning);
 }

@@ -23,8 +23,7 @@ export interface AuthProvider {
   expiry(): Promise<CredentialExpiry | undefined>;
 }
 
-export interface AuthProviderOptions
-  extends Pick<TokenEndpointOptions, 'deadlineMs' | 'dangerouslyAllowHttp' | 'fetch'> {
+export interface AuthProviderOptions extends Pick<TokenEndpointOptions, 'deadlineMs' | 'fetch'> {
   /** Opens encrypted text in the credential. */
   readonly secretBox?: SecretBox | undefined;
   /** Where tokens are kept. Default in memory, for as long as the provider lives. */

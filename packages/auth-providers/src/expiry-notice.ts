@@ -1,7 +1,7 @@
 import type { CredentialExpiry } from './auth-provider.ts';
 
 /** How many days before the end people are told. */
-export const noticeDays = [30, 7, 1] as const;
+const noticeDays = [30, 7, 1] as const;
 
 export interface ExpiryNotice extends CredentialExpiry {
   /** Whole days left; negative once it has expired. */

@@ -64,8 +64,6 @@ export interface IssuedToken {
 export interface TokenEndpointOptions {
   /** For everything from the connection to the last byte of the answer. Default 30 s. */
   readonly deadlineMs?: number | undefined;
-  /** Lets http endpoints be used on other hosts than this machine. */
-  readonly dangerouslyAllowHttp?: boolean | undefined;
   readonly fetch?: typeof globalThis.fetch | undefined;
   readonly clock?: Clock | undefined;
 }
@@ -74,11 +72,10 @@ export interface TokenEndpointOptions {
 const maxResponseBytes = 256 * 1024;
 const assertionLifetimeSeconds = 300;
 
-function checkedEndpoint(endpoint: string, dangerouslyAllowHttp: boolean | undefined): URL {
+function checkedEndpoint(endpoint: string): URL {
   const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined;
   const host = withoutBrackets(url?.hostname ?? '');
-  const httpAllowed = isLoopbackHost(host) || dangerouslyAllowHttp === true;
-  const isUsable = url && (url.protocol === 'https:' || (url.protocol === 'http:' && httpAllowed));
+  const isUsable = url && (url.protocol === 'https:' || (url.protocol === 'http:' && isLoopbackHost(host)));
   if (isUsable && url.username === '' && url.password === '') return url;
   throw new MailError(
     'TOKEN_ENDPOINT_INVALID',
@@ -134,15 +131,14 @@ function secretsOf(client: ClientAuthentication, grant: Grant): string[] {
 /**
  * Asks a token endpoint (RFC 6749 section 3.2) for an access token.
  *
- * @throws MailError with phase `token`. It holds no secret, assertion or token. The signal's reason when aborted.
+ * @throws MailError with phase `token`. It holds no secret, assertion or token.
  */
 export async function requestToken(
   request: TokenRequest,
   options: TokenEndpointOptions = {},
-  signal?: AbortSignal,
 ): Promise<IssuedToken> {
   const { clock = systemClock, deadlineMs = 30_000, fetch = globalThis.fetch } = options;
-  const url = checkedEndpoint(request.endpoint, options.dangerouslyAllowHttp);
+  const url = checkedEndpoint(request.endpoint);
   const { client, grant } = request;
   const clientId = client.kind === 'none' ? 'none' : client.clientId;
   const deadline = AbortSignal.timeout(Math.min(deadlineMs, longestTimerMs));
@@ -158,13 +154,12 @@ export async function requestToken(
   );
   if (url.protocol === 'http:') allowInsecureRequests(configuration);
   configuration[customFetch] = async (target, init) => {
-    const either = AbortSignal.any([deadline, ...(signal ? [signal] : [])]);
-    const response = await untilAborted(either, () =>
-      fetch(target, { ...(init as RequestInit), signal: either }),
+    const response = await untilAborted(deadline, () =>
+      fetch(target, { ...(init as RequestInit), signal: deadline }),
     );
     exchange.status = response.status;
     exchange.retryAfter = response.headers.get('retry-after') ?? undefined;
-    exchange.text = await untilAborted(either, () => readText(response.body, maxResponseBytes));
+    exchange.text = await untilAborted(deadline, () => readText(response.body, maxResponseBytes));
     const headers = new Headers(response.headers);
     // With this header the library would not look into the body, where the reason stands.
     headers.delete('www-authenticate');
@@ -183,7 +178,6 @@ export async function requestToken(
       ...(answer.refresh_token !== undefined && { refreshToken: new SecretText(answer.refresh_token) }),
     };
   } catch (cause) {
-    if (signal?.aborted) throw signal.reason;
     throw tokenFailure(exchange, cause, deadline.aborted, clock.now());
   }
 }

@@ -68,10 +68,10 @@ function cancelled(signal: AbortSignal): MailError {
 
 /** The provider for any credential that is turned into tokens. */
 export function tokenProvider(open: () => Promise<TokenSource>, options: AuthProviderOptions): AuthProvider {
-  const { clock, logger, deadlineMs, dangerouslyAllowHttp, fetch } = options;
+  const { clock, logger, deadlineMs, fetch } = options;
   const store = options.tokenStore ?? new MemoryTokenStore();
   const cache = options.tokenCache ?? tokenCacheFor(store, { clock, logger });
-  const endpoint = { clock, deadlineMs, dangerouslyAllowHttp, fetch };
+  const endpoint = { clock, deadlineMs, fetch };
   let opened: Promise<TokenSource> | undefined;
   const reopen = (): Promise<TokenSource> => {
     // A failure is not kept, because a missing file may turn up.

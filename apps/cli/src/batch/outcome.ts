@@ -1,4 +1,4 @@
-import type { ErrorCategory, MailErrorJson } from '@flowpost/core';
+import type { ErrorCategory } from '@flowpost/core';
 import type { NodeOutcome } from '@flowpost/node-adapter';
 import type { RowResult } from './journal.ts';
 import type { RowState } from './row-memory.ts';
@@ -21,8 +21,7 @@ export function resultOf(outcome: NodeOutcome): RowResult {
     const isDuplicate = status === 'duplicate' && { isDuplicate: true };
     return { state, messageId, accepted, rejected, response, ...isDuplicate };
   }
-  const error = outcome.error as MailErrorJson;
-  const { code, category, phase, message, hint, retryable, inDoubt, details } = error;
+  const { code, category, phase, message, hint, retryable, inDoubt, details } = outcome.error;
   const isDeferred = retryable || laterPerhaps.has(category);
   const state: RowState = inDoubt ? 'in-doubt' : isDeferred ? 'deferred' : 'failed';
   const messageId = (details as { messageId?: string } | undefined)?.messageId;

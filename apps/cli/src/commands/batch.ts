@@ -129,7 +129,7 @@ export const batch: Command<typeof batchSpec> = async (values) => {
       const refused = 'receipt' in outcome ? outcome.receipt.rejected : [];
       for (const { address, reply } of refused)
         say(`Row ${row}: ${state}: refused: ${address} (${reply})`, 'error');
-      const error = 'error' in outcome ? (outcome.error as MailErrorJson) : undefined;
+      const error = 'error' in outcome ? outcome.error : undefined;
       if (error && error.category !== 'cancelled') {
         say(`Row ${row}: ${state}: ${error.message}`, 'error');
         if (row < (firstFailure?.row ?? Number.POSITIVE_INFINITY)) firstFailure = { row, error };

@@ -1,4 +1,4 @@
-import { createAuthProvider, expiryNotice } from '@flowpost/auth-providers';
+import { type CredentialExpiry, createAuthProvider, expiryNotice } from '@flowpost/auth-providers';
 import {
   type Connection,
   type ConnectionInput,
@@ -11,12 +11,6 @@ import {
 import { connectionTarget, findService } from '@flowpost/transport';
 import type { Queryable } from '../database/database.ts';
 import type { HostAccess } from './host-access.ts';
-
-/** When something a connection needs stops working. */
-interface Expiry {
-  readonly what: string;
-  readonly expiresAt: number;
-}
 
 /** A stored connection, as it may be shown: nothing secret is in it. */
 export interface StoredConnection {
@@ -38,7 +32,7 @@ interface Row {
   readonly kind: string;
   readonly host: string | null;
   readonly sealed: string;
-  readonly expires: readonly Expiry[];
+  readonly expires: readonly CredentialExpiry[];
   readonly created_at: Date;
   readonly updated_at: Date;
 }
@@ -55,8 +49,8 @@ const recentMs = 1_000;
 const isUuid = (text: string): boolean => /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text);
 
 /** What to tell people about something that expires, 30, 7 and 1 days before and after. */
-export function expiryWarning(expiry: Expiry, now: number): string | undefined {
-  const notice = expiryNotice(expiry as Parameters<typeof expiryNotice>[0], now);
+function expiryWarning(expiry: CredentialExpiry, now: number): string | undefined {
+  const notice = expiryNotice(expiry, now);
   if (!notice) return undefined;
   if (notice.due === 0) return `The ${expiry.what} has expired.`;
   return `The ${expiry.what} expires in ${notice.daysLeft} days; renew it.`;
@@ -233,7 +227,7 @@ export class ConnectionStore {
         .expiry()
         .catch(() => undefined));
     const sealed = (await this.#box.encrypt(JSON.stringify(input))).compact;
-    return { kind, host, sealed, expires: expiry ? [expiry as Expiry] : [] };
+    return { kind, host, sealed, expires: expiry ? [expiry] : [] };
   }
 
   async #find(ref: string): Promise<Row | undefined> {

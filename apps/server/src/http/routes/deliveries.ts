@@ -107,7 +107,7 @@ export const deliveryRoutes = ({
           throw new MailError('CONNECTION_NOT_FOUND', 'The connection of this delivery was deleted.');
         const message = parseMessage({ ...stored.request.message, messageId: delivery.messageId });
         const { secretBox, attachments } = scope.options;
-        const { body } = await previewMessage(message, (await connections.unseal(stored.sealed)) as never, {
+        const { body } = await previewMessage(message, await connections.unseal(stored.sealed), {
           secretBox,
           attachments,
         }).catch((error) => {
