@@ -69,6 +69,9 @@ const limitsSchema = z.strictObject({
   lifetimeMs: milliseconds.optional(),
 });
 
+/** A TCP port. */
+export const portSchema = z.number().int().min(1).max(65_535);
+
 /** A host name or address, without anything around it. */
 export const hostSchema = z
   .string()
@@ -93,7 +96,7 @@ const smtpFields = z.strictObject({
   service: z.string().min(1).optional(),
   host: hostSchema.optional(),
   /** Default 465 with implicit TLS, 24 for LMTP, otherwise 587. */
-  port: z.number().int().min(1).max(65535).optional(),
+  port: portSchema.optional(),
   tls: tlsModeSchema.default('auto'),
   auth: credentialSchema.optional(),
   /** The From address for messages that have none. */
@@ -146,7 +149,7 @@ const microsoft365Fields = z.strictObject({
   graphBaseUrl: graphUrl.optional(),
   /** For delivery over SMTP. Default smtp.office365.com, port 587, STARTTLS. */
   host: hostSchema.optional(),
-  port: z.number().int().min(1).max(65535).optional(),
+  port: portSchema.optional(),
   tlsOptions: tlsOptionsSchema.optional(),
   timeouts: timeoutsSchema.prefault({}),
 });

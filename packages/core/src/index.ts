@@ -30,6 +30,7 @@ export {
   isLoopbackHost,
   type Microsoft365Connection,
   parseConnection,
+  portSchema,
   resolveTlsMode,
   type SmtpConnection,
   type Timeouts,
@@ -108,5 +109,11 @@ export {
   sendPolicySchema,
   storeResultSchema,
 } from './send-request.ts';
-export type { MailSender, OutgoingMessage, SendOptions } from './sender.ts';
+export type {
+  MailSender,
+  OutgoingMessage,
+  SendOptions,
+  TranscriptLine,
+  TranscriptListener,
+} from './sender.ts';
 export { portOf, withoutBrackets } from './url-endpoint.ts';

@@ -7,6 +7,17 @@ export type OutgoingMessage = Omit<EmailMessageInput, 'from'> & {
   readonly from?: EmailMessageInput['from'] | undefined;
 };
 
+/** One line of the dialogue between client and server, with everything secret and the message itself replaced. */
+export interface TranscriptLine {
+  readonly from: 'client' | 'server';
+  readonly text: string;
+  /** Of a line that stands for a part of the message: how many bytes of it. */
+  readonly messageBytes?: number;
+}
+
+/** Takes the lines of a transcript as they happen. */
+export type TranscriptListener = (line: TranscriptLine) => void;
+
 /** What one send may be told, beyond the message. */
 export interface SendOptions
   extends Partial<Pick<SendPolicy, 'closeSession' | 'onPartial' | 'timeoutMs' | 'dsn' | 'requireTls'>> {
@@ -26,13 +37,7 @@ export interface SendOptions
    * Hears the dialogue with the server, line by line, with everything secret and the message itself replaced. Lines that stand for
    * a part of the message say how many bytes it has, so they also tell how far a large one is.
    */
-  readonly transcript?:
-    | ((line: {
-        readonly from: 'client' | 'server';
-        readonly text: string;
-        readonly messageBytes?: number;
-      }) => void)
-    | undefined;
+  readonly transcript?: TranscriptListener | undefined;
 }
 
 /**

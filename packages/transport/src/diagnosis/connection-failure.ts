@@ -1,4 +1,5 @@
 import { type ErrorCode, MailError, type Phase } from '@flowpost/core';
+import { namesOf } from '../smtp/certificate-details.ts';
 
 const byReason: Readonly<Record<string, ErrorCode>> = {
   ENOTFOUND: 'HOST_NOT_FOUND',
@@ -113,6 +114,5 @@ export function connectionFailure(cause: unknown, phase: Phase, endpoint: Endpoi
 }
 
 function certificateNames(cause: unknown): string[] {
-  const { subjectaltname = '' } = (cause as { cert?: { subjectaltname?: string } }).cert ?? {};
-  return subjectaltname.split(', ').map((name) => name.replace(/^(?:DNS|IP Address):/, ''));
+  return namesOf((cause as { cert?: { subjectaltname?: string } }).cert?.subjectaltname);
 }

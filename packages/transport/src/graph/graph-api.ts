@@ -1,9 +1,17 @@
 import type { AuthProvider } from '@flowpost/auth-providers';
-import { isMailError, type Login, MailError, type Phase, portOf, withoutBrackets } from '@flowpost/core';
+import {
+  isMailError,
+  type Login,
+  MailError,
+  type Phase,
+  portOf,
+  type TranscriptListener,
+  withoutBrackets,
+} from '@flowpost/core';
 import { connectionFailure, type Endpoint, isHandshakeFailure } from '../diagnosis/connection-failure.ts';
 import { formsOf, secretScrubber } from '../scrub.ts';
 import { describeLoss } from '../smtp/session-failure.ts';
-import { type TranscriptListener, tell } from '../smtp/transcript.ts';
+import { tell } from '../smtp/transcript.ts';
 import { graphRefusal, readAnswer } from './graph-failure.ts';
 
 export interface GraphRequest {

@@ -13,12 +13,19 @@ export interface CertificateDetails {
 
 const first = (value: string | string[] | undefined): string => [value ?? []].flat()[0] ?? '';
 
+/** The names a certificate is for, as Node has them: `DNS:a.example, IP Address:192.0.2.1`. */
+export const namesOf = (subjectaltname = ''): string[] =>
+  subjectaltname
+    .split(', ')
+    .map((name) => name.replace(/^(?:DNS|IP Address):/, ''))
+    .filter((name) => name !== '');
+
 export function describeCertificate(socket: TLSSocket): CertificateDetails {
-  const { subject, issuer, subjectaltname = '', valid_to, fingerprint256 = '' } = socket.getPeerCertificate();
+  const { subject, issuer, subjectaltname, valid_to, fingerprint256 = '' } = socket.getPeerCertificate();
   return {
     subject: first(subject?.CN) || first(subject?.O) || 'nobody',
     issuer: first(issuer?.O) || first(issuer?.CN) || 'nobody',
-    names: subjectaltname.split(', ').map((name) => name.replace(/^(?:DNS|IP Address):/, '')),
+    names: namesOf(subjectaltname),
     validTo: valid_to,
     daysLeft: Math.floor((Date.parse(valid_to) - Date.now()) / 86_400_000),
     fingerprint: fingerprint256.replaceAll(':', '').toLowerCase(),

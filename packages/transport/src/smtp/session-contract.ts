@@ -8,9 +8,9 @@ import type {
   Timeouts,
   TlsMode,
   TlsOptions,
+  TranscriptListener,
 } from '@flowpost/core';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
-import type { TranscriptListener } from './transcript.ts';
 
 /** What a session is opened with. */
 export interface SmtpSessionOptions extends Endpoint {

@@ -1,7 +1,13 @@
-import { type Clock, type ErrorDetails, isMailError, longestTimerMs, MailError } from '@flowpost/core';
+import {
+  type Clock,
+  type ErrorDetails,
+  isMailError,
+  longestTimerMs,
+  MailError,
+  type TranscriptListener,
+} from '@flowpost/core';
 import { Slots } from '../slots.ts';
 import type { SmtpSession } from './smtp-session.ts';
-import type { TranscriptListener } from './transcript.ts';
 
 /** A session that is lent: to one send, and to the next as well from when the first has only its answer to wait for. */
 interface Lent {

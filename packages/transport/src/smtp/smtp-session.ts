@@ -58,7 +58,7 @@ export class SmtpSession {
   /** The same without the login: up to the EHLO reply that counts. */
   static async connect(options: SmtpSessionOptions, signal?: AbortSignal): Promise<SmtpSession> {
     const { host, port, lookup, timeouts, tlsOptions } = options;
-    const tls = tlsConnectOptions(host, tlsOptions);
+    const tls = await tlsConnectOptions(host, tlsOptions);
     const reach = { host, port, lookup, connectMs: timeouts.connectMs, handshakeMs: timeouts.greetingMs };
     const implicit = options.tls === 'implicit';
     const socket = await openSocket({

@@ -27,7 +27,7 @@ export async function startTls(
     });
   }
   // Before the server is asked: what it says after its reply must not come in between.
-  const { connect } = await loadTls();
+  const [{ connect }, settings] = await Promise.all([loadTls(), tlsConnectOptions(host, tlsOptions)]);
   channel.send('STARTTLS\r\n');
   const reply = await channel.read(timeouts.commandMs).catch((cause) => {
     throw describeLoss(cause, 'tls', context);
@@ -50,7 +50,7 @@ export async function startTls(
     });
   }
   options.onPhase?.('tls');
-  const secure = connect({ ...tlsConnectOptions(host, tlsOptions), socket: channel.release() });
+  const secure = connect({ ...settings, socket: channel.release() });
   const fail = (cause: unknown) => {
     const failure = connectionFailure(cause, 'tls', context);
     if (failure.code !== 'TLS_WRONG_MODE') return failure;

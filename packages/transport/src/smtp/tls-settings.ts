@@ -1,19 +1,14 @@
-import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import type { ConnectionOptions, TLSSocket } from 'node:tls';
-import { MailError, type TlsOptions } from '@flowpost/core';
+import { MailError, readRegularFile, type TlsOptions } from '@flowpost/core';
 import { connectionError, type Endpoint } from '../diagnosis/connection-failure.ts';
 
 /** All the authorities of a system are a few hundred kilobytes. */
 const largestCaBytes = 5_000_000;
 
-function readCaFile(path: string): string {
+async function readCaFile(path: string): Promise<string> {
   try {
-    // A device would never end.
-    const { size } = statSync(path);
-    if (!statSync(path).isFile() || size > largestCaBytes)
-      throw Object.assign(new Error('not a CA file'), { code: 'EFBIG' });
-    return readFileSync(path, 'utf8');
+    return (await readRegularFile(path, largestCaBytes)).toString('utf8');
   } catch (cause) {
     throw new MailError('CONNECTION_INVALID', `tlsOptions.caFile cannot be read: ${path}.`, {
       hint: 'Check the path of the CA file and that it may be read.',
@@ -23,10 +18,14 @@ function readCaFile(path: string): string {
   }
 }
 
-/** The options of `tls.connect` for a connection: TLS 1.2 at least, certificates verified. */
-export function tlsConnectOptions(host: string, options: TlsOptions = {}): ConnectionOptions {
+/**
+ * The options of `tls.connect` for a connection: TLS 1.2 at least, certificates verified.
+ *
+ * @throws MailError `CONNECTION_INVALID`.
+ */
+export async function tlsConnectOptions(host: string, options: TlsOptions = {}): Promise<ConnectionOptions> {
   const { ca, caFile, fingerprints, serverName, minVersion, dangerouslyAcceptAnyCertificate } = options;
-  const authorities = [ca ?? [], caFile === undefined ? [] : readCaFile(caFile)].flat();
+  const authorities = [ca ?? [], caFile === undefined ? [] : await readCaFile(caFile)].flat();
   const name = serverName ?? (isIP(host) > 0 ? undefined : host);
   return {
     host: name ?? host,

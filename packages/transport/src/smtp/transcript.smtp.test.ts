@@ -1,7 +1,8 @@
+import type { TranscriptLine } from '@flowpost/core';
 import { RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
-import { Transcript, type TranscriptLine } from './transcript.ts';
+import { Transcript } from './transcript.ts';
 
 const secret = 'hunter2-S3cret!';
 const message = {

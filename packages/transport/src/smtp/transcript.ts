@@ -1,13 +1,4 @@
-/** One line of the dialogue between client and server, with everything secret and the message itself replaced. */
-export interface TranscriptLine {
-  readonly from: 'client' | 'server';
-  readonly text: string;
-  /** Of a line that stands for a part of the message: how many bytes of it. */
-  readonly messageBytes?: number;
-}
-
-/** Takes the lines of a transcript as they happen. */
-export type TranscriptListener = (line: TranscriptLine) => void;
+import type { TranscriptLine, TranscriptListener } from '@flowpost/core';
 
 const hidden = '***';
 

@@ -31,7 +31,7 @@ export async function verifyGraph(
   const endpoint = { host: withoutBrackets(url.hostname), port: portOf(url) };
   const { connectMs, greetingMs } = connection.timeouts;
   const reach = { ...endpoint, lookup, connectMs, handshakeMs: greetingMs, signal };
-  const tls = isTls ? tlsConnectOptions(endpoint.host) : undefined;
+  const tls = isTls ? await tlsConnectOptions(endpoint.host) : undefined;
   const way = {
     ...{ endpoint, mode: isTls ? ('implicit' as const) : ('none' as const) },
     open: (onPhase: (phase: Phase) => void) => openSocket({ ...reach, tls, onPhase }),

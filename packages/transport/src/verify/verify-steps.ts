@@ -1,6 +1,5 @@
-import { type MailErrorJson, type Phase, toMailError } from '@flowpost/core';
+import { type MailErrorJson, type Phase, type TranscriptListener, toMailError } from '@flowpost/core';
 import type { SenderOptions } from '../sending.ts';
-import type { TranscriptListener } from '../smtp/transcript.ts';
 
 /** The steps of a verification, in order. */
 export const verifySteps = ['dns', 'tcp', 'tls', 'ehlo', 'token', 'auth', 'sender'] as const;

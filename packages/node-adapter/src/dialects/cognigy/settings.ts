@@ -2,6 +2,7 @@ import {
   addressListSchema,
   bytesSchema,
   hostSchema,
+  portSchema,
   singleAddressSchema,
   tlsOptionsSchema,
 } from '@flowpost/core';
@@ -95,7 +96,7 @@ const cognigyFields = z.strictObject({
   smtpSettings: leftEmpty(
     z.strictObject({
       host: hostSchema,
-      port: leftEmpty(z.preprocess(asNumber, z.number().int().min(1).max(65535))),
+      port: leftEmpty(z.preprocess(asNumber, portSchema)),
       secure: leftEmpty(flag(false)),
     }),
   ),

@@ -1,4 +1,4 @@
-import { hostSchema, tlsOptionsSchema } from '@flowpost/core';
+import { hostSchema, portSchema, tlsOptionsSchema } from '@flowpost/core';
 import { z } from 'zod';
 import { cortexMessageSchema } from '../cortex/email-message.ts';
 import { encryptable, encrypted, notNull } from '../cortex/properties.ts';
@@ -65,7 +65,7 @@ export const cortexMicrosoft365SettingsSchema = z.strictObject({
   TokenEndpointUrl: leftEmpty(url),
   GraphBaseUrl: leftEmpty(url),
   SmtpHost: leftEmpty(hostSchema),
-  SmtpPort: leftEmpty(z.preprocess(asNumber, z.number().int().min(1).max(65535))),
+  SmtpPort: leftEmpty(z.preprocess(asNumber, portSchema)),
   TlsOptions: leftEmpty(tlsOptionsSchema),
 });
 

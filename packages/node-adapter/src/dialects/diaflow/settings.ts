@@ -2,6 +2,7 @@ import {
   addressListSchema,
   bytesSchema,
   hostSchema,
+  portSchema,
   singleAddressSchema,
   tlsOptionsSchema,
 } from '@flowpost/core';
@@ -63,10 +64,7 @@ const diaflowFields = z.strictObject({
     name: leftEmpty(z.string()),
     host: hostSchema,
     /** Decides how the connection is encrypted: 465 from the first byte, any other by STARTTLS. */
-    port: z.preprocess(asNumber, z.number().int().min(1).max(65535)) as unknown as z.ZodType<
-      number,
-      number | string
-    >,
+    port: z.preprocess(asNumber, portSchema) as unknown as z.ZodType<number, number | string>,
     username: leftEmpty(encryptable),
     password: leftEmpty(encryptable),
     fromEmail: leftEmpty(singleAddressSchema),
