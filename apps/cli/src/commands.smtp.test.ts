@@ -327,12 +327,10 @@ it('what is interrupted says where it was, and does not go on in the background'
   await place.write('connection.json', JSON.stringify(connection));
   const send = place.start(['send', '--connection', 'connection.json', ...message]);
   await expect.poll(() => silent.connections).toBe(2);
-  const begun = performance.now();
   send.kill('SIGINT');
   expect(await text(send.stderr)).toMatch(/SEND_CANCELLED, phase token/);
   if (send.exitCode === null) await once(send, 'close');
   expect(send.exitCode).toBe(75);
-  expect(performance.now() - begun).toBeLessThan(10_000);
 });
 
 it('options that make no sense together are refused, and hints say what they name', async () => {

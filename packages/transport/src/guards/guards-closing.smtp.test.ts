@@ -24,22 +24,25 @@ describe('several recipients', () => {
     [['grey@x.org', 'gone@x.org'], 'accept'],
     [['grey@x.org', 'gone@x.org'], 'fail'],
   ] as const)('%s, one refused for good and one for now, with %s', async (to, onPartial) => {
-    let isGrey = true;
+    let tries = 0;
     await using inbox = await SmtpInbox.start({
       refuse: {
         rcptTo: (address) => {
           if (address === 'gone@x.org') return { code: 550, text: '5.1.1 gone' };
-          return isGrey ? later : undefined;
+          return tries++ === 0 ? later : undefined;
         },
       },
     });
-    await using sender = withRetry(createSender(inbox.url), { attempts: 3, firstDelayMs: 50 });
+    await using sender = withRetry(createSender(inbox.url), { attempts: 3, firstDelayMs: 1 });
     const sending = sender.send({ ...message, to }, { onPartial }).catch((error) => error);
-    await delay(20);
-    isGrey = false;
     expect(await sending).toMatchObject(
       onPartial === 'accept'
-        ? { status: 'partial', accepted: ['grey@x.org'], rejected: [{ address: 'gone@x.org', code: 550 }] }
+        ? {
+            status: 'partial',
+            attempts: 2,
+            accepted: ['grey@x.org'],
+            rejected: [{ address: 'gone@x.org', code: 550 }],
+          }
         : { code: 'RECIPIENTS_REFUSED', retryable: false },
     );
   });
@@ -47,10 +50,15 @@ describe('several recipients', () => {
 
 describe('closing', () => {
   it('ends waiting for another attempt at once, with what failed', async () => {
-    await using inbox = await SmtpInbox.start({ refuse: { mailFrom: () => later } });
+    let refused = 0;
+    const mailFrom = () => {
+      refused++;
+      return later;
+    };
+    await using inbox = await SmtpInbox.start({ refuse: { mailFrom } });
     const sender = withRetry(createSender(inbox.url), { attempts: 3, firstDelayMs: 60_000 });
     const sending = sender.send(message).catch((error) => error);
-    await delay(300);
+    await expect.poll(() => refused).toBe(1);
     await sender[Symbol.asyncDispose]();
     expect(await sending).toMatchObject({
       code: 'SENDER_DEFERRED',
@@ -61,7 +69,7 @@ describe('closing', () => {
     const inner = createSender(inbox.url);
     const outer = withRetry(inner, { attempts: 3, firstDelayMs: 300 });
     const waiting = outer.send(message).catch((error) => error);
-    await delay(150);
+    await expect.poll(() => refused).toBe(2);
     await inner[Symbol.asyncDispose]();
     expect(await waiting).toMatchObject({ code: 'SENDER_DEFERRED', retryable: true });
   });
@@ -69,12 +77,18 @@ describe('closing', () => {
   it.each([Number.POSITIVE_INFINITY, 30 * 86_400_000])(
     'waits for %s ms when told to',
     async (closeDeadlineMs) => {
+      const arrived = Promise.withResolvers<void>();
       await using inbox = await SmtpInbox.start({
-        refuse: { message: () => delay(300).then(() => undefined) },
+        refuse: {
+          message: () => {
+            arrived.resolve();
+            return delay(300).then(() => undefined);
+          },
+        },
       });
       const sender = createSender(inbox.url, { closeDeadlineMs });
       const sending = sender.send(message);
-      await delay(100);
+      await arrived.promise;
       await sender[Symbol.asyncDispose]();
       expect(await sending).toMatchObject({ status: 'sent' });
     },
