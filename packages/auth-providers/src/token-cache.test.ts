@@ -165,6 +165,30 @@ describe('back-off', () => {
     await expect(cache.get(other, async () => token('T'))).resolves.toBeDefined();
   });
 
+  it('ends when nobody waits for it any more, without asking; and goes on for whoever comes', async () => {
+    const clock = new ManualClock(clockNow);
+    const cache = new TokenCache(new MemoryTokenStore(), { clock });
+    const busy = new MailError('TOKEN_ENDPOINT_BUSY', 'x', { phase: 'token' });
+    await expect(cache.get(name, failing(busy))).rejects.toBe(busy);
+    let asked = 0;
+    const fetch: FetchToken = async () => {
+      asked++;
+      return token('T');
+    };
+    const leaving = new AbortController();
+    const left = [cache.get(name, fetch, leaving.signal), cache.get(name, fetch, leaving.signal)];
+    const all = Promise.allSettled(left);
+    await new Promise(setImmediate);
+    leaving.abort(new Error('enough'));
+    expect((await all).map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+    const next = cache.get(name, fetch);
+    await new Promise(setImmediate);
+    expect(asked).toBe(0);
+    clock.advance(1_000);
+    expect((await next).accessToken.reveal()).toBe('T');
+    expect(asked).toBe(1);
+  });
+
   it('does not follow a failure that asked nobody', async () => {
     const clock = new ManualClock(clockNow);
     const cache = new TokenCache(new MemoryTokenStore(), { clock });

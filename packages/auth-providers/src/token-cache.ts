@@ -10,7 +10,7 @@ import {
   untilAborted,
 } from '@flowpost/core';
 import type { IssuedToken } from './token-endpoint.ts';
-import { Entry, type Failures, type ValidTokens } from './token-entry.ts';
+import { type Asking, Entry, type Failures, type ValidTokens } from './token-entry.ts';
 
 /** A token is replaced this long before it expires, so that it does not expire on the way. */
 const expiryMarginMs = 300_000;
@@ -95,19 +95,30 @@ export class TokenCache {
   async get(name: TokenName, fetch: FetchToken, signal?: AbortSignal): Promise<ValidTokens> {
     signal?.throwIfAborted();
     const entry = this.#entry(name.key);
+    const pending = entry.pending.get(name.variant);
+    const asking = pending && !pending.nobody.signal.aborted ? pending : this.#ask(name, entry, fetch);
+    asking.waiting++;
+    try {
+      // One's own signal ends one's own waiting only.
+      return await untilAborted(signal, () => asking.tokens);
+    } finally {
+      if (--asking.waiting === 0) asking.nobody.abort();
+    }
+  }
+
+  #ask(name: TokenName, entry: Entry, fetch: FetchToken): Asking {
     const { variant } = name;
-    const pending =
-      entry.pending.get(variant) ??
-      entry
-        .inTurn(() => this.#obtain(name, entry, fetch))
-        .finally(() => {
-          entry.pending.delete(variant);
-        });
-    entry.pending.set(variant, pending);
+    const nobody = new AbortController();
+    const tokens = entry
+      .inTurn(() => this.#obtain(name, entry, fetch, nobody.signal))
+      .finally(() => {
+        if (entry.pending.get(variant) === asking) entry.pending.delete(variant);
+      });
+    const asking: Asking = { tokens, waiting: 0, nobody };
+    entry.pending.set(variant, asking);
     // Everybody may have stopped waiting by the time it fails.
-    pending.catch(() => undefined);
-    // One's own signal ends one's own waiting only.
-    return untilAborted(signal, () => pending);
+    tokens.catch(() => undefined);
+    return asking;
   }
 
   /** Forgets an access token that a server refused, unless a newer one has taken its place. */
@@ -160,7 +171,7 @@ export class TokenCache {
     return refreshToken && { refreshToken, ...(other !== undefined && { variant: other }) };
   }
 
-  async #obtain(name: TokenName, entry: Entry, fetch: FetchToken): Promise<ValidTokens> {
+  async #obtain(name: TokenName, entry: Entry, fetch: FetchToken, nobody: AbortSignal): Promise<ValidTokens> {
     const { key, variant } = name;
     const stored = await this.#known(name, entry);
     if (isValid(stored, this.#clock.now())) {
@@ -171,7 +182,7 @@ export class TokenCache {
     // It ends soon, but nobody need wait for its successor before it has.
     if (isUnexpired(stored, this.#clock.now()) && this.#waitMs(failures) > 0) return stored;
     try {
-      await this.#backOff(failures);
+      await this.#backOff(failures, nobody);
       return await this.#alone(key, () => this.#request(name, entry, fetch));
     } catch (error) {
       if (!isUnexpired(stored, this.#clock.now())) throw error;
@@ -250,12 +261,15 @@ export class TokenCache {
     return failures && wait > 0 && wait <= failures.delay ? wait : 0;
   }
 
-  /** Waits until the issuer may be asked again; a wait nobody would sit through ends with the last error at once. */
-  async #backOff(failures: Failures | undefined): Promise<void> {
+  /**
+   * Waits until the issuer may be asked again; a wait nobody would sit through ends with the last error at once, and one that nobody
+   * sits through any more with the signal.
+   */
+  async #backOff(failures: Failures | undefined, nobody: AbortSignal): Promise<void> {
     const wait = this.#waitMs(failures);
     if (wait === 0) return;
     if (wait > longestBackoffMs) throw failures?.error;
-    await this.#clock.sleep(wait);
+    await this.#clock.sleep(wait, nobody);
   }
 }
 

@@ -11,10 +11,19 @@ export interface Failures {
 /** A valid access token, as stored. */
 export type ValidTokens = StoredTokens & Required<Pick<StoredTokens, 'accessToken'>>;
 
+/** A token that is being got, for everybody who wants the same. */
+export interface Asking {
+  readonly tokens: Promise<ValidTokens>;
+  /** How many wait for it. */
+  waiting: number;
+  /** Aborted when nobody does any more. */
+  readonly nobody: AbortController;
+}
+
 /** What is known of one credential, beside what the store holds. */
 export class Entry {
   /** Everybody who asks for the same variant while a token is being got waits for the same one. */
-  readonly pending = new Map<string | undefined, Promise<ValidTokens>>();
+  readonly pending = new Map<string | undefined, Asking>();
   readonly failures = new Map<string | undefined, Failures>();
   /** Newer than the store, because writing failed. The only working refresh token may be among them. */
   unsaved: StoredTokens | undefined;
