@@ -99,8 +99,13 @@ export interface NodeDefinition<Settings extends z.ZodType = z.ZodType> {
    * @param workOut works out those of some settings on which that depends.
    */
   htmlFields?(written: unknown, workOut: <Some>(some: Some) => Some): readonly string[];
-  /** How a failure ends for these settings, checked or not. */
-  failurePolicy(settings: unknown): FailurePolicy;
+  /** How a failure ends. Default: the flow stops. */
+  readonly failurePolicy?: {
+    /** The settings that decide; whatever else is wrong, these are worked out. */
+    readonly reads: readonly string[];
+    /** For these settings, checked or not. */
+    of(settings: Readonly<Record<string, unknown>>): FailurePolicy;
+  };
   /** The error in the words of the platform. */
   describeError(error: MailError, settings?: unknown): NodeError;
   /** What to change about settings that work. */

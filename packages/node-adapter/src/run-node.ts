@@ -43,17 +43,17 @@ const notStored: NodeWarning = {
     'The message was sent, but its result could not be stored: the flow has something else in that place by now.',
 };
 
-/** Settings that decide how a failure ends, on any platform. */
-const policyKeys = ['stopOnError', 'store', 'storeResult', 'inputKey', 'contextKey'];
+const stops: FailurePolicy = { stopOnError: true, store: undefined };
 
 /** How a failure ends, whatever else the settings are; so what decides it is worked out apart from the rest. */
 function policyOf(
-  definition: Pick<NodeDefinition, 'failurePolicy'>,
+  { failurePolicy }: Pick<NodeDefinition, 'failurePolicy'>,
   settings: unknown,
   { flow, dynamicFields = true, names }: PrepareOptions,
 ): FailurePolicy {
+  if (!failurePolicy) return stops;
   const resolved: Record<string, unknown> = {};
-  for (const key of policyKeys) {
+  for (const key of failurePolicy.reads) {
     try {
       const value = (settings as Record<string, unknown> | null | undefined)?.[key];
       if (value === undefined) continue;
@@ -63,9 +63,9 @@ function policyOf(
     }
   }
   try {
-    return definition.failurePolicy(resolved);
+    return failurePolicy.of(resolved);
   } catch {
-    return { stopOnError: true, store: undefined };
+    return stops;
   }
 }
 

@@ -137,9 +137,9 @@ export const cognigyNode: NodeDefinition<typeof cognigySettingsSchema> = {
     };
   },
 
-  failurePolicy(settings) {
-    const given = (settings ?? {}) as Record<string, unknown>;
-    return { stopOnError: asFlag(given.stopOnError) === true, store: storeOf(given) };
+  failurePolicy: {
+    reads: ['stopOnError', 'storeResult', 'inputKey', 'contextKey'],
+    of: (settings) => ({ stopOnError: asFlag(settings.stopOnError) === true, store: storeOf(settings) }),
   },
 
   describeError: (error, settings) => ({ ...error.toJSON(), ...diagnose(error, settings) }),

@@ -106,6 +106,5 @@ export const cortexMicrosoft365Node: NodeDefinition<typeof cortexMicrosoft365Set
     };
   },
 
-  failurePolicy: () => ({ stopOnError: true, store: undefined }),
   describeError: (error) => describeCortexError(error, 'microsoft365'),
 };

@@ -72,6 +72,5 @@ export const cortexSmtpNode: NodeDefinition<typeof cortexSmtpSettingsSchema> = {
   },
 
   // An exception stops a flow of this platform, unless the flow itself catches it.
-  failurePolicy: () => ({ stopOnError: true, store: undefined }),
   describeError: (error) => describeCortexError(error, 'smtp'),
 };

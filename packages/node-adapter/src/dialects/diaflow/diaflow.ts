@@ -141,6 +141,5 @@ export const diaflowNode: NodeDefinition<typeof diaflowSettingsSchema> = {
     };
   },
 
-  failurePolicy: () => ({ stopOnError: true, store: undefined }),
   describeError: (error) => error.toJSON(),
 };

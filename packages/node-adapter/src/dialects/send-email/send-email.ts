@@ -70,10 +70,12 @@ export const sendEmailNode: NodeDefinition<typeof sendEmailSettingsSchema> = {
     return { connection: given.connection, policy, message: asCheckedMessage(message) };
   },
 
-  failurePolicy(settings) {
-    const { stopOnError, store } = (settings ?? {}) as Record<string, unknown>;
-    const place = storeResultSchema.safeParse(store);
-    return { stopOnError: asFlag(stopOnError) !== false, store: place.success ? place.data : undefined };
+  failurePolicy: {
+    reads: ['stopOnError', 'store'],
+    of({ stopOnError, store }) {
+      const place = storeResultSchema.safeParse(store);
+      return { stopOnError: asFlag(stopOnError) !== false, store: place.success ? place.data : undefined };
+    },
   },
 
   describeError: (error) => error.toJSON(),
