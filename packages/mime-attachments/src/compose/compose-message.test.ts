@@ -589,6 +589,19 @@ describe('long runs of white space', () => {
   });
 });
 
+it.each([40, 50, 51, 52, 60, 76])(
+  'encoded words beside a header name of %d characters are in lines of 76',
+  async (length) => {
+    const name = `X-${'a'.repeat(length - 2)}`;
+    const value = 'Grüße 😀 an alle, die das hier lesen und noch viel mehr';
+    const { raw } = await parsed({ text: 'x', headers: { [name]: value } });
+    const lines = raw.slice(raw.indexOf(name)).split('\r\n');
+    for (const line of lines.filter((one) => one.includes('=?'))) expect(line.length).toBeLessThanOrEqual(76);
+    const words = [...raw.matchAll(/=\?UTF-8\?Q\?(.*?)\?=/g)].map(([, word = '']) => word).join('');
+    expect(decodeURIComponent(words.replaceAll('_', ' ').replaceAll('=', '%'))).toBe(value);
+  },
+);
+
 it('an address in a header of the author counts for SMTPUTF8', async () => {
   const headers = { 'Disposition-Notification-To': 'j\u00f6rg@x.org' };
   const { composed } = await parsed({ text: 'x', headers });

@@ -66,6 +66,9 @@ function qEncode(text: string): string {
   return encoded;
 }
 
+/** Room for any character, encoded. */
+const shortestWord = 24;
+
 /**
  * Encoded words of RFC 2047 in UTF-8, each at most 75 characters and split between characters, in the shorter
  * of the two encodings. Decoders join them without the space between. The Q encoding uses the small alphabet
@@ -77,7 +80,7 @@ export function encodeWords(text: string, firstLine: number = encodedWordLength)
   const encoding = qEncode(text).length <= Math.ceil(Buffer.byteLength(text) / 3) * 4 ? 'Q' : 'B';
   const room = (limit: number): number => limit - '=?UTF-8?Q??='.length;
   const words: string[] = [];
-  let limit = room(Math.max(firstLine, 24));
+  let limit = room(Math.max(firstLine, shortestWord));
   let chunk = '';
   let cost = 0;
   const flush = (): void => {
@@ -112,7 +115,10 @@ export function textHeader(name: string, value: string): string {
     if (name.length + 2 + value.length <= lineLength) return `${name}: ${value}\r\n`;
     return foldHeader(name, value.match(/[ \t]*[^ \t]+/g) ?? []);
   }
-  const words = encodeWords(value, lineLength - name.length - 2);
+  const left = lineLength - name.length - 2;
+  // A line with encoded words has at most 76 characters (RFC 2047 section 2), so beside a long name there is none.
+  if (left < shortestWord) return `${name}:\r\n ${encodeWords(value).join('\r\n ')}\r\n`;
+  const words = encodeWords(value, left);
   return foldHeader(name, [words[0] ?? '', ...words.slice(1).map((word) => ` ${word}`)]);
 }
 
