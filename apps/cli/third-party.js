@@ -25,7 +25,7 @@ export const thirdPartyLicences = {
     const modules = Object.values(bundle).flatMap((chunk) => Object.keys(chunk.modules ?? {}));
     const foreign = modules
       .map((one) => one.replace(/^\0|\?.*$/g, ''))
-      .filter((one) => one.includes('/node_modules/'));
+      .filter((one) => /[\\/]node_modules[\\/]/.test(one));
     const packages = new Map(foreign.map(packageOf).map((one) => [`${one.name} ${one.version}`, one]));
     const notices = [...packages.keys()].sort().map((key) => noticeOf(packages.get(key)));
     const source = `${notices.join(`\n\n${'-'.repeat(78)}\n\n`)}\n`;

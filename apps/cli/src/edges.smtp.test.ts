@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
 import { chmod, rm, symlink, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
@@ -146,4 +147,31 @@ it('run --watch sees what a link leads to', async () => {
   await symlink('v2', place.path('current'));
   await expect.poll(() => shown).toContain('from v2');
   child.kill('SIGTERM');
+});
+
+it('a preview is signed as the message will be, whoever prints the key', async () => {
+  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  await using place = await Workplace.make({
+    'key.pem': privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
+    'c.yaml':
+      'connections:\n  d:\n    host: h\n    dkim: { domain: x.org, selector: s, privateKeyCommand: cat key.pem }\n',
+  });
+  const { code, out } = await place.flowpost([
+    'preview',
+    '--config',
+    'c.yaml',
+    '--connection',
+    '@d',
+    ...message,
+  ]);
+  expect([code, out]).toEqual([0, expect.stringContaining('DKIM-Signature: v=1; a=rsa-sha256;')]);
+});
+
+it('catch --dir goes on after files whose names are no numbers of its own', async () => {
+  await using place = await Workplace.make({ 'in/20240101123045123.eml': 'x', 'in/7.eml': 'x' });
+  await using catching = await place.catching(['--dir', 'in']);
+  for (const name of ['0008.eml', '0009.eml']) {
+    expect((await place.flowpost(['send', '--connection', catching.url, ...message])).code).toBe(0);
+    expect((await catching.next()).file).toMatch(new RegExp(`${name}$`));
+  }
 });

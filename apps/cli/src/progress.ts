@@ -43,7 +43,12 @@ export class Progress implements Disposable {
   /** Ctrl-Z: the shell gets its cursor back for as long. */
   readonly #stop = (): void => {
     this.#restore();
-    process.kill(process.pid, 'SIGSTOP');
+    // As it would have without this: where nobody could wake it, it does not stop.
+    process.off('SIGTSTP', this.#stop);
+    process.kill(process.pid, 'SIGTSTP');
+    setImmediate(() => {
+      if (this.#timer !== undefined) process.on('SIGTSTP', this.#stop);
+    });
   };
   readonly #goOn = (): void => {
     process.stderr.write(hideCursor);

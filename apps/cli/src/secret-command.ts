@@ -73,7 +73,9 @@ export async function runSecretCommands(
         Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'string');
       if (typeof value !== 'string' && !isList)
         throw new MailError('CONNECTION_INVALID', `${key} must be a command: a text, or a list of texts.`);
-      return [secret, use === 'run' ? await printedSecret(key, value) : 'left out'];
+      // What is signed is signed with it, in a preview too.
+      const isWanted = use === 'run' || secret === 'privateKey';
+      return [secret, isWanted ? await printedSecret(key, value) : 'left out'];
     }),
   );
   return Object.fromEntries(entries);

@@ -168,6 +168,13 @@ describe('what cannot be worked out', () => {
     expect(resolveDynamicFields({ field: `=${text}` }, flow)).toEqual({ field: '=2 3' });
   });
 
+  it('a date that is none is a mistake, in a text too', () => {
+    const data = parseFlowData({ input: { d: new Date('31.02.2026') } });
+    expect(() => resolveDynamicFields({ field: 'on {{ input.d }}' }, data)).toThrowError(
+      expect.objectContaining({ code: 'DYNAMIC_FIELD_INVALID' }),
+    );
+  });
+
   it('a variable that is not there', () => {
     expect(failure({ $variable: 'absent' })).toMatchObject({
       code: 'DYNAMIC_FIELD_MISSING',

@@ -1,12 +1,16 @@
+import { types } from 'node:util';
+
 /** How a value looks inside other text. */
 export function asText(value: unknown): string {
   if (value === undefined || value === null) return '';
   if (Array.isArray(value)) return value.map(asText).join(', ');
   if (typeof value !== 'object') return String(value);
-  // Dates and URLs say themselves how they are written.
+  // An invalid one throws.
+  if (types.isDate(value)) return Date.prototype.toISOString.call(value);
+  // URLs and the like say themselves how they are written.
   const { toJSON } = value as { toJSON?: unknown };
   const written: unknown = typeof toJSON === 'function' ? toJSON.call(value) : value;
-  return typeof written === 'string' ? written : JSON.stringify(written);
+  return typeof written === 'object' && written !== null ? JSON.stringify(written) : asText(written);
 }
 
 const escapes: Readonly<Record<string, string>> = {

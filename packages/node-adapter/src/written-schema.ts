@@ -6,6 +6,8 @@ interface JsonSchema {
   readonly properties?: Readonly<Record<string, JsonSchema>>;
   readonly required?: readonly string[];
   readonly items?: JsonSchema;
+  readonly additionalProperties?: JsonSchema | boolean;
+  readonly format?: string;
   readonly oneOf?: readonly JsonSchema[];
   readonly anyOf?: readonly JsonSchema[];
 }
@@ -48,7 +50,18 @@ function writtenValue(schema: JsonSchema, { isRequired }: { readonly isRequired:
   };
 }
 
-function asWritten({ properties, items, oneOf, anyOf, ...schema }: JsonSchema): JsonSchema {
+/** Of those that zod writes, JSON Schema knows these. */
+const knownFormats: ReadonlySet<string> = new Set(['date-time', 'email', 'uri', 'uuid']);
+
+function asWritten({
+  properties,
+  items,
+  additionalProperties,
+  oneOf,
+  anyOf,
+  format,
+  ...schema
+}: JsonSchema): JsonSchema {
   const isRequired = (name: string): boolean => schema.required?.includes(name) === true;
   const written = Object.entries(properties ?? {}).map(
     ([name, one]) => [name, writtenValue(one, { isRequired: isRequired(name) })] as const,
@@ -59,6 +72,13 @@ function asWritten({ properties, items, oneOf, anyOf, ...schema }: JsonSchema): 
     ...schema,
     ...(properties && { properties: Object.fromEntries(written) }),
     ...(items && { items: writtenValue(items, { isRequired: true }) }),
+    ...(additionalProperties !== undefined && {
+      additionalProperties:
+        typeof additionalProperties === 'object'
+          ? writtenValue(additionalProperties, { isRequired: true })
+          : additionalProperties,
+    }),
+    ...(format !== undefined && knownFormats.has(format) && { format }),
     ...(either && { anyOf: either.map(asWritten) }),
   };
 }

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { formsOf, secretScrubber } from './scrub.ts';
 
@@ -45,6 +46,23 @@ describe('a secret that somebody echoes', () => {
 
   it('keeps what stands around it', () => {
     expect(scrub(`535 5.7.8 wrong: ${secret}, try again`)).toBe('535 5.7.8 wrong: ***, try again');
+  });
+
+  it.each([8, 10, 12, 14, 15])('so it is with one of %d characters, folded or without an end', (length) => {
+    for (let round = 0; round < 200; round++) {
+      const own = randomBytes(length).toString('base64url').slice(0, length);
+      const hide = secretScrubber(formsOf(own));
+      for (const text of [own.slice(1), own.slice(0, -1), `${own.slice(0, 5)}\n535 ${own.slice(5)}`]) {
+        const shown = hide(`535 sent ${text}`);
+        expect(shown.startsWith('535 sent ***')).toBe(true);
+        // What is left of it is less than a piece.
+        for (const rest of shown.split(/\*\*\*|\n535 |535 sent /)) expect(rest.length).toBeLessThan(4);
+      }
+    }
+  });
+
+  it('one with half a character in it is looked for too', () => {
+    expect(secretScrubber(formsOf('secret\ud83d'))('535 secret')).toBe('535 ***');
   });
 
   it('a short one is found as a whole', () => {

@@ -69,7 +69,7 @@ async function openFolder(folder: string): Promise<(raw: Buffer) => Promise<stri
   try {
     await mkdir(folder, { recursive: true });
     for (const name of await readdir(folder))
-      last = Math.max(last, Number(/^(\d+)\.eml$/.exec(name)?.[1] ?? 0));
+      last = Math.max(last, Number(/^(\d{1,15})\.eml$/.exec(name)?.[1] ?? 0));
   } catch (error) {
     throw new UsageError(`--dir ${folder} cannot be a folder (${(error as NodeJS.ErrnoException).code}).`);
   }

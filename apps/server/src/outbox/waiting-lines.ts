@@ -1,3 +1,8 @@
+/**
+ * How far behind the next turn a place may lie, in milliseconds. Whoever is further behind lines up again then: limits are raised, and
+ * those in front are cancelled.
+ */
+const longestLineMs = 300_000;
 /** Fewer than this are kept without looking which of them are over. */
 const fewLanes = 1_000;
 
@@ -15,7 +20,8 @@ export class WaitingLines {
    */
   place(lane: string, first: number, everyMs: number, now = Date.now()): number {
     const end = this.#ends.get(lane);
-    const at = end === undefined ? first : Math.max(first, end + everyMs);
+    const next = end === undefined ? first : Math.max(first, end + everyMs);
+    const at = Math.min(next, first + longestLineMs);
     if (this.#ends.size >= fewLanes)
       for (const [one, last] of this.#ends) if (last < now) this.#ends.delete(one);
     this.#ends.set(lane, at);

@@ -48,24 +48,28 @@ function parseObject(text: string | undefined): Record<string, unknown> | undefi
   }
 }
 
-/** Ids as Microsoft writes them; anything else might be what it was sent. */
 const uuid = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-const ids = (entries: Readonly<Record<string, unknown>>): Record<string, string> =>
-  Object.fromEntries(
-    Object.entries(entries).filter(
-      (entry): entry is [string, string] => typeof entry[1] === 'string' && uuid.test(entry[1]),
-    ),
+/** Words of small letters, as all error codes of OAuth are. */
+const errorCode = /^[a-z_]{1,64}$/;
+
+/** A text of the form it should have, unless it has to do with something secret that was sent. */
+function shown(value: unknown, form: RegExp, { secrets = [] }: Exchange): string | undefined {
+  if (typeof value !== 'string' || !form.test(value)) return undefined;
+  const text = value.toLowerCase();
+  const isSecret = secrets.some(
+    (one) => one.toLowerCase().includes(text) || text.includes(one.toLowerCase()),
   );
+  return isSecret ? undefined : value;
+}
 
 function oauthFailure(exchange: Exchange, body: OAuthErrorBody, now: number): MailError {
   const { host, status } = exchange;
   const known = Object.hasOwn(byOAuthError, body.error) ? byOAuthError[body.error] : undefined;
   const busy = isLaterStatus(status ?? 0);
   const code = busy ? 'TOKEN_ENDPOINT_BUSY' : (known ?? 'TOKEN_REQUEST_INVALID');
-  // Words of small letters, as all error codes of OAuth are.
-  const isCode =
-    /^[a-z_]{1,64}$/.test(body.error) && !exchange.secrets?.some((one) => one.includes(body.error));
-  const error = isCode ? body.error : 'an error that is no OAuth error code';
+  const error = shown(body.error, errorCode, exchange) ?? 'an error that is no OAuth error code';
+  const correlationId = shown(body.correlation_id, uuid, exchange);
+  const traceId = shown(body.trace_id, uuid, exchange);
   const entraCodes = Array.isArray(body.error_codes)
     ? body.error_codes.filter((one) => typeof one === 'number')
     : [];
@@ -78,7 +82,8 @@ function oauthFailure(exchange: Exchange, body: OAuthErrorBody, now: number): Ma
       status,
       error,
       // Microsoft asks for these when one turns to its support.
-      ...ids({ correlationId: body.correlation_id, traceId: body.trace_id }),
+      ...(correlationId !== undefined && { correlationId }),
+      ...(traceId !== undefined && { traceId }),
       ...(entraCodes.length > 0 && { entraCodes }),
       ...(delay !== undefined && { retryAfterMs: delay }),
     },

@@ -15,6 +15,7 @@ export interface SchemaIssue {
 /** Whoever has to mend more than this mends something that all have in common; an error has to fit into the data of a flow. */
 const mostListed = 50;
 const longestPath = 200;
+const longestMessage = 500;
 
 /** The first of many sentences as one, and how many there are besides. */
 export function listProblems(sentences: readonly string[]): string {
@@ -25,12 +26,15 @@ export function listProblems(sentences: readonly string[]): string {
 /** As many of many problems as are listed. */
 export const listed = <Problem>(problems: readonly Problem[]): Problem[] => problems.slice(0, mostListed);
 
+const shorten = (text: string, length: number): string =>
+  text.length > length ? `${text.slice(0, length)}...` : text;
+
 function formatPath(path: readonly PropertyKey[]): string {
   const text = path.reduce<string>((text, key) => {
     if (typeof key === 'number') return `${text}[${key}]`;
     return text === '' ? String(key) : `${text}.${String(key)}`;
   }, '');
-  return text.length > longestPath ? `${text.slice(0, longestPath)}...` : text;
+  return shorten(text, longestPath);
 }
 
 /** A union reports what each of its members found; the member that got furthest says what was meant. */
@@ -81,7 +85,9 @@ export function parseWith<Schema extends z.ZodType>(
     const { path } = issue;
     const isWrong = issue.code === 'invalid_type' || issue.code === 'invalid_union';
     const isMissing = isWrong && path.length > 0 && at(value, path) === undefined;
-    const message = isMissing ? 'it is missing' : issue.message;
+    // The sentence of an address list names many of them.
+    const longest = codeOf(issue) === 'ADDRESS_INVALID' ? Number.POSITIVE_INFINITY : longestMessage;
+    const message = isMissing ? 'it is missing' : shorten(issue.message, longest);
     return { path: formatPath(path), message, ...(typeof problem === 'string' && { problem }) };
   });
   const codes = new Set(found.map(codeOf));

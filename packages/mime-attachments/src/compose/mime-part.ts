@@ -24,7 +24,10 @@ export function textPart(contentType: string, text: string, parameters: readonly
   return { headers: `${type}Content-Transfer-Encoding: ${encoding}\r\n`, body: [content] };
 }
 
-/** How an attachment is sent. A message may not be in base64 (RFC 2046 section 5.2.1), so one that needs it is a file. */
+/**
+ * How an attachment is sent. A message may not be in base64 (RFC 2046 section 5.2.1), so one that needs it is a file; and so is one
+ * that streams, of which nobody knows before it is read.
+ */
 function typeAndEncoding({ content, contentType }: ContentAttachment): {
   type: string;
   encoding: '7bit' | 'base64';

@@ -71,12 +71,14 @@ function countTags(html: string): number {
 }
 
 /** Takes out what stands between two marks, marks included; one that does not end goes on to the end. */
-function without(html: string, lower: string, start: string, end: string): string {
+function without(html: string, begin: RegExp, end: string): string {
+  const lower = html.toLowerCase();
   let kept = '';
   let at = 0;
-  for (let from = lower.indexOf(start); from >= 0; from = lower.indexOf(start, at)) {
-    kept += html.slice(at, from);
-    const until = lower.indexOf(end, from + start.length);
+  for (const { index, 0: mark } of lower.matchAll(begin)) {
+    if (index < at) continue;
+    kept += html.slice(at, index);
+    const until = lower.indexOf(end, index + mark.length);
     if (until < 0) return kept;
     at = until + end.length;
   }
@@ -103,12 +105,12 @@ function withAddresses(html: string): string {
 /** What is left without the tags: for HTML that cannot be converted, a few passes and no surprises. */
 async function withoutTags(html: string): Promise<string> {
   const hidden = [
-    ['<!--', '-->'],
-    ['<style', '</style>'],
-    ['<script', '</script>'],
-    ['<title', '</title>'],
+    [/<!--/g, '-->'],
+    [/<style(?=[\s>/])/g, '</style>'],
+    [/<script(?=[\s>/])/g, '</script>'],
+    [/<title(?=[\s>/])/g, '</title>'],
   ] as const;
-  const visible = hidden.reduce((text, [start, end]) => without(text, text.toLowerCase(), start, end), html);
+  const visible = hidden.reduce((text, [begin, end]) => without(text, begin, end), html);
   const broken = withAddresses(visible).replace(
     /<(?:br|\/(?:p|div|tr|li|dt|dd|table|center|address|summary|h[1-6]))\b[^>]*>?/gi,
     '\n',

@@ -8,13 +8,10 @@ import {
   checkSize,
   type StreamedContent,
 } from '../attachment-source.ts';
-import { typeByName } from '../content-type.ts';
 import { readChunks } from '../read-chunks.ts';
 
 /** Smaller files are read at once; larger ones stream, so that memory stays flat. */
 const inMemoryLimit = 1024 * 1024;
-/** Whether a message may be sent as one depends on all of its bytes (RFC 2046 section 5.2.1). In bytes. */
-const messageLimit = 25 * inMemoryLimit;
 
 function isInside(folder: string, path: string): boolean {
   const way = relative(folder, path);
@@ -87,7 +84,7 @@ async function openFile(path: string): Promise<FileHandle> {
 
 /** A file inside the allowed folders: a regular one, within the size limit, unchanged while it is read. */
 export async function readFile(
-  { path, contentType }: AttachmentOf<'file'>,
+  { path }: AttachmentOf<'file'>,
   context: AttachmentContext,
 ): Promise<AttachmentSource> {
   try {
@@ -117,8 +114,7 @@ export async function readFile(
       yield* readChunks(from, size);
       await assertSame(from);
     }
-    const isMessage = /^message\//i.test(contentType ?? typeByName(path) ?? '');
-    if (size <= (isMessage ? messageLimit : inMemoryLimit)) {
+    if (size <= inMemoryLimit) {
       const content = Buffer.concat(await Array.fromAsync(readAll(handle)));
       if (content.length !== size) throw changed();
       return { content, filename };

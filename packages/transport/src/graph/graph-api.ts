@@ -35,6 +35,21 @@ export interface GraphApiOptions {
   readonly user: string;
   readonly provider: AuthProvider;
   readonly fetch: typeof globalThis.fetch;
+  readonly scrubbers: TokenScrubbers;
+}
+
+/** What takes a token out of texts: made once for each token, because tokens are long. */
+export class TokenScrubbers {
+  #token = '';
+  #scrubber = secretScrubber([]);
+
+  of(token: string): (text: string) => string {
+    if (token !== this.#token) {
+      this.#token = token;
+      this.#scrubber = secretScrubber(formsOf(token));
+    }
+    return this.#scrubber;
+  }
 }
 
 /** Failures that happen before a request is on its way. */
@@ -111,7 +126,7 @@ export class GraphApi {
   async request(request: GraphRequest): Promise<Response> {
     for (let fresh = false; ; fresh = true) {
       const login = await this.#options.provider.login(this.#signal);
-      if (login.kind === 'bearer') this.#scrubber = secretScrubber(formsOf(login.token.reveal()));
+      if (login.kind === 'bearer') this.#scrubber = this.#options.scrubbers.of(login.token.reveal());
       const response = await this.#fetch(request, login);
       if (response.status === request.expect) return response;
       const isStale = response.status === 401 && !fresh;

@@ -198,3 +198,19 @@ it.each<[string, number, string]>([
   for (const part of ['eyJhb', 'SECRET', 'TOKEN', 'signat']) expect(shown).not.toContain(part);
   expect(JSON.stringify(found).length).toBeLessThan(2_000);
 });
+
+it('a sender that is closed has taken its draft away', async () => {
+  await using server = await startServer((path, response) => {
+    if (path.endsWith('/messages')) json(response, 201, { id: 'draft' });
+    else if (path.includes('createUploadSession'))
+      json(response, 201, { uploadUrl: `http://${response.req.headers.host}/upload/1` });
+    // The upload is never answered.
+    else if (!path.startsWith('/upload')) response.writeHead(204).end();
+  });
+  const sender = createSender(server.connection('token'), { closeDeadlineMs: 200 });
+  const sending = sender.send(large).catch((error) => error);
+  await expect.poll(() => server.asked.join()).toContain('PUT /upload');
+  await sender[Symbol.asyncDispose]();
+  expect(server.asked).toContain('DELETE /users/a%40x.org/messages/draft');
+  expect((await sending).inDoubt).toBe(false);
+});

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { AuthProvider } from '@flowpost/auth-providers';
 import {
   guardLogger,
@@ -25,7 +26,7 @@ import { RateLimit } from '../rate-limit.ts';
 import { failedSend, loginProvider, type SenderOptions, timingsUntil } from '../sending.ts';
 import { Slots } from '../slots.ts';
 import { DraftDelivery } from './draft-delivery.ts';
-import { GraphApi } from './graph-api.ts';
+import { GraphApi, TokenScrubbers } from './graph-api.ts';
 import { requestIdOf } from './graph-failure.ts';
 
 /**
@@ -33,6 +34,8 @@ import { requestIdOf } from './graph-failure.ts';
  * MIME messages have been seen to be answered with 200 and never sent.
  */
 const onePieceBytes = 2_200_000;
+/** How long closing waits for drafts to be taken away, in milliseconds. */
+const tidyingMs = 5_000;
 /** Requests at once for one application and mailbox, by the service's throttling limits. */
 const atOnce = 4;
 
@@ -46,6 +49,9 @@ export class GraphSender implements MailSender {
   readonly #slots: Slots;
   readonly #messageBytes: number | undefined;
   readonly #inFlight: InFlight;
+  readonly #scrubbers = new TokenScrubbers();
+  /** Drafts that are being taken away. */
+  readonly #tidying = new Set<Promise<void>>();
 
   constructor(connection: Microsoft365Connection, options: SenderOptions = {}) {
     this.#connection = connection;
@@ -163,7 +169,8 @@ export class GraphSender implements MailSender {
     const { fetch = globalThis.fetch } = this.#options.auth ?? {};
     const provider = this.#provider;
     const baseUrl = graphUrlOf(this.#connection);
-    return new GraphApi({ baseUrl, user, provider, fetch }, signal, options.transcript);
+    const scrubbers = this.#scrubbers;
+    return new GraphApi({ baseUrl, user, provider, fetch, scrubbers }, signal, options.transcript);
   }
 
   async #sendAtOnce(api: GraphApi, mime: Buffer, options: SendOptions): Promise<Response> {
@@ -191,9 +198,12 @@ export class GraphSender implements MailSender {
       return await draft.send(this.#connection.timeouts.confirmMs);
     } catch (error) {
       // A draft whose sending is in doubt is all there is to find out with.
-      const tidied = isMailError(error) && error.inDoubt ? undefined : draft.discard();
-      // Who gave up does not wait for that.
-      if (!options.signal?.aborted) await tidied;
+      if (!(isMailError(error) && error.inDoubt)) {
+        const tidied = draft.discard().finally(() => this.#tidying.delete(tidied));
+        this.#tidying.add(tidied);
+        // Who gave up does not wait for that; who closes the sender does.
+        if (!options.signal?.aborted) await tidied;
+      }
       throw error;
     }
   }
@@ -201,5 +211,7 @@ export class GraphSender implements MailSender {
   /** Takes nothing more, and waits for sends in flight, up to the deadline. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#inFlight.close();
+    const given = delay(tidyingMs, undefined, { ref: false });
+    await Promise.race([Promise.all(this.#tidying), given]);
   }
 }

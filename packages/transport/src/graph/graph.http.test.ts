@@ -60,7 +60,7 @@ async function send(
   await using sender = createSender(connectionTo(graph, more), {
     attachments: { fileRoots: [folder], baseFolder: folder },
   });
-  return sender.send({ ...message, ...change }, options);
+  return await sender.send({ ...message, ...change }, options);
 }
 const failure = (sending: Promise<unknown>) =>
   sending.then(

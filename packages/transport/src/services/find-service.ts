@@ -62,9 +62,9 @@ export function findService(name: string): MailService {
   if (found === undefined || !entry) {
     const similar = Object.keys(entries).filter((one) => normalize(one).startsWith(key.slice(0, 3)));
     // A connection URL in the wrong place may hold a password.
-    const shown = /[:/@]/.test(name) ? 'this' : JSON.stringify(name);
+    const shown = /[:/@]/.test(name) ? 'this' : JSON.stringify(name.slice(0, 100));
     throw new MailError('SERVICE_UNKNOWN', `No service is known as ${shown}.`, {
-      details: { ...(shown !== 'this' && { service: name }), similar },
+      details: { ...(shown !== 'this' && { service: name.slice(0, 100) }), similar },
     });
   }
   return toService(found, entry);

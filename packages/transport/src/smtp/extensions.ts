@@ -25,7 +25,7 @@ export function readExtensions(ehloReply: string): Extensions {
  */
 export function assertCarries(
   extensions: Extensions,
-  { envelope, sizeBytes }: ComposedMessage,
+  { envelope, sizeBytes }: Pick<ComposedMessage, 'envelope' | 'sizeBytes'>,
   { requireTls, encrypted }: { readonly requireTls: boolean; readonly encrypted: boolean },
 ): void {
   const limitBytes = Number(extensions.get('SIZE')?.[0]);

@@ -341,4 +341,14 @@ it('a server that takes so many sessions and no more gets another one when one h
   const outcomes = await Promise.allSettled(sends);
   expect(outcomes.map(({ status }) => status)).toEqual(sends.map(() => 'fulfilled'));
   expect(taken).toBe(20);
+  // Nor does it matter how they ended.
+  await using idle = createSender({
+    ...{ host: '127.0.0.1', port: server.port, tls: 'none', limits: { connections: 3, idleMs: 20 } },
+    auth: { kind: 'basic', username: 'me', password: 'secret' },
+  });
+  await Promise.all([1, 2, 3].map(() => idle.send(message)));
+  await expect.poll(() => open).toBe(0);
+  expect(
+    (await Promise.allSettled([1, 2, 3].map(() => idle.send(message)))).map(({ status }) => status),
+  ).toEqual(Array(3).fill('fulfilled'));
 });

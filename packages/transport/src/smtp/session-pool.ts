@@ -78,9 +78,7 @@ export class SessionPool {
   /** The session that ended when such an envelope came, as long as none has been heard since. */
   #endedEarly: SmtpSession | undefined;
   /** What the server said when it wanted no more sessions for a while, and until when, in Unix milliseconds. */
-  #unwelcome: { readonly error: MailError; readonly until: number } | undefined;
-  /** How many sessions have ended since it said that they were too many. Each leaves room for another. */
-  #vacant = 0;
+  #unwelcome: { readonly error: MailError; readonly until: number; readonly open: number } | undefined;
   #closed = false;
 
   constructor(options: SessionPoolOptions) {
@@ -183,12 +181,15 @@ export class SessionPool {
    */
   #assertWelcome(): void {
     if (!this.#unwelcome) return;
-    if (this.#vacant > 0) {
-      this.#vacant--;
-      return;
-    }
-    const { error, until } = this.#unwelcome;
+    const { error, until, open } = this.#unwelcome;
+    // It takes so many and no more; one that has ended since leaves room for another.
+    if (error.details.diagnosis === tooManySessions && this.#others < open) return;
     throw again(error, { retryAfterMs: until - this.#options.clock.now() });
+  }
+
+  /** How many sessions there are beside the one that is being opened. */
+  get #others(): number {
+    return this.#slots.taken - 1 + this.#parked.length;
   }
 
   /** Remembers that a server wants no more sessions for now. */
@@ -198,8 +199,7 @@ export class SessionPool {
     const isDeferred = code === 'AUTH_DEFERRED' || code === 'GREETING_DEFERRED';
     if (!isDeferred || typeof details.retryAfterMs !== 'number' || this.#unwelcome) return;
     const waitMs = Math.min(details.retryAfterMs, longestTimerMs);
-    this.#unwelcome = { error, until: this.#options.clock.now() + waitMs };
-    this.#vacant = 0;
+    this.#unwelcome = { error, until: this.#options.clock.now() + waitMs, open: this.#others };
     setTimeout(() => {
       this.#unwelcome = undefined;
       this.#slots.restore();
@@ -257,7 +257,6 @@ export class SessionPool {
       // Counted until it is closed: a server counts it until then too.
       if (!park) await Promise.all([session.close(), others]);
     } finally {
-      if (!park && this.#unwelcome?.error.details.diagnosis === tooManySessions) this.#vacant++;
       this.#slots.free();
     }
   }

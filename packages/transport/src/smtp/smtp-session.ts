@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { isLoopbackHost, type Login, untilAborted } from '@flowpost/core';
+import { isLoopbackHost, type Login, needsSmtpUtf8, untilAborted } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import { connectionError } from '../diagnosis/connection-failure.ts';
 import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
@@ -250,6 +250,8 @@ export class SmtpSession {
   /** Asks whether mail from an address would be taken, and takes the question back; nothing is sent. */
   async askSender(from: string, signal?: AbortSignal): Promise<void> {
     const { timeouts } = this.#options;
+    const question = { envelope: { from, to: [], smtpUtf8: needsSmtpUtf8(from) }, sizeBytes: 0 };
+    assertCarries(this.#extensions, question, { requireTls: false, encrypted: false });
     try {
       await this.#step(signal, async () => {
         this.#channel.send(senderCommand(from));

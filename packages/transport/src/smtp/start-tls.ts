@@ -28,6 +28,7 @@ export async function startTls(
   }
   // Before the server is asked: what it says after its reply must not come in between.
   const [{ connect }, settings] = await Promise.all([loadTls(), tlsConnectOptions(host, tlsOptions)]);
+  options.onPhase?.('tls');
   channel.send('STARTTLS\r\n');
   const reply = await channel.read(timeouts.commandMs).catch((cause) => {
     throw describeLoss(cause, 'tls', context);
@@ -49,7 +50,6 @@ export async function startTls(
       message: 'bytes in clear came in after the server had agreed to TLS',
     });
   }
-  options.onPhase?.('tls');
   const secure = connect({ ...settings, socket: channel.release() });
   const fail = (cause: unknown) => {
     const failure = connectionFailure(cause, 'tls', context);

@@ -15,6 +15,9 @@ const stepOf: Partial<Record<Phase, VerifyStepName>> = {
 /** A certificate that ends this soon is worth a word. */
 const soonDays = 21;
 
+const nameOf = (mode: SmtpSessionOptions['tls']): string =>
+  mode === 'implicit' ? 'implicit TLS' : 'STARTTLS';
+
 export interface Opening<Opened> {
   readonly endpoint: Endpoint;
   readonly mode: SmtpSessionOptions['tls'];
@@ -51,8 +54,12 @@ export async function verifyOpening<Opened>(
   };
   const goesOn =
     passed('dns', 'resolve', `${host} was found`) && passed('tcp', 'connect', `port ${port} answers`);
-  const encrypted = opened && socketOf(opened);
-  if (goesOn && failed !== 'tls') addTls(steps, mode, encrypted, times.ms('tls'));
+  const ms = times.ms('tls');
+  if (goesOn && failed !== 'tls') {
+    // What failed later has no socket to look at any more, but was encrypted all the same.
+    if (opened !== undefined || mode === 'none') addTls(steps, mode, opened && socketOf(opened), ms);
+    else if (times.entered('tls')) steps.add('tls', { status: 'ok', ms, message: nameOf(mode) });
+  }
   if (opened !== undefined && !failure) return { opened, times };
   const more = failure && failed === 'tls' ? await seen?.(failure) : undefined;
   steps.fail(failed ?? 'dns', failure, times.ms(failure?.phase ?? 'resolve'), more);
@@ -81,7 +88,7 @@ function addTls(steps: Steps, mode: SmtpSessionOptions['tls'], socket: Socket | 
   steps.add('tls', {
     status: 'ok',
     ms,
-    message: `${mode === 'implicit' ? 'implicit TLS' : 'STARTTLS'}, ${protocol}, certificate for ${certificate.subject} by ${certificate.issuer}, ${certificate.daysLeft} days left`,
+    message: `${nameOf(mode)}, ${protocol}, certificate for ${certificate.subject} by ${certificate.issuer}, ${certificate.daysLeft} days left`,
     ...(hint !== undefined && { hint }),
     details: { mode, protocol, certificate },
   });

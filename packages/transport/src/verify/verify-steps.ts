@@ -98,6 +98,10 @@ export class PhaseTimes {
     this.#phase = undefined;
   }
 
+  entered(phase: Phase): boolean {
+    return this.#times.has(phase);
+  }
+
   ms(phase: Phase): number {
     return this.#times.get(phase) ?? 0;
   }

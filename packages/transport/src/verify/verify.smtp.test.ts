@@ -172,6 +172,27 @@ describe('stops at the first failure', () => {
     expect(visits).toBe(1);
   });
 
+  it('a greeting that refuses, over TLS that went well', async () => {
+    await using inbox = await SmtpInbox.start({
+      ...{ tls: 'implicit', certificate: certificates.valid },
+      refuse: { connect: () => ({ code: 554, text: '5.7.1 no service for you' }) },
+    });
+    const tlsOptions = { ca: certificates.authority.cert };
+    const report = await verify(at(inbox.port, { tls: 'implicit', tlsOptions }));
+    expect(report.summary).toMatch(/^dns ok, tcp ok, tls ok, ehlo failed/);
+  });
+
+  it('a sender the server has no way to hear of is no refusal of his', async () => {
+    await using inbox = await SmtpInbox.start({ hide: ['SMTPUTF8'] });
+    const from = 'j\u00f6rg@x.org';
+    const { steps } = await verifyConnection({
+      host: '127.0.0.1',
+      port: inbox.port,
+      from,
+    } as ConnectionInput);
+    expect(steps.at(-1)).toMatchObject({ step: 'sender', error: { code: 'SMTPUTF8_NOT_OFFERED' } });
+  });
+
   it('a signal that ends while the name is looked up is no failure of what comes after', async () => {
     const options = { lookup: () => new Promise<never>(() => undefined), signal: AbortSignal.timeout(50) };
     const graph = {

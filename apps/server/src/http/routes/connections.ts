@@ -18,7 +18,11 @@ function found(connection: StoredConnection | undefined, id: string): StoredConn
 }
 
 /** Connections: stored with their secrets sealed, used by name, never read back. */
-export const connectionRoutes = ({ connections, scope }: Pick<FlowpostServer, 'connections' | 'scope'>) => [
+export const connectionRoutes = ({
+  connections,
+  deliveries,
+  scope,
+}: Pick<FlowpostServer, 'connections' | 'deliveries' | 'scope'>) => [
   route({
     ...common,
     method: 'POST',
@@ -65,14 +69,12 @@ export const connectionRoutes = ({ connections, scope }: Pick<FlowpostServer, 'c
     params: ref,
     body: connectionBodySchema.partial(),
     answers: one,
-    handle: async ({ params, body }) =>
-      found(
-        await connections.update(params.id, {
-          name: body.name,
-          connection: body.connection as ConnectionInput | undefined,
-        }),
-        params.id,
-      ),
+    async handle({ params, body }) {
+      const connection = body.connection as ConnectionInput | undefined;
+      const updated = found(await connections.update(params.id, { name: body.name, connection }), params.id);
+      if (connection !== undefined) await deliveries.hurry(updated.id);
+      return updated;
+    },
   }),
   route({
     ...common,

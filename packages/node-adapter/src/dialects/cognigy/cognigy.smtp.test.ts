@@ -403,8 +403,16 @@ describe('forms', () => {
     const parsed = cognigyNode.settings.parse(settings);
     expect(parsed.authentication).toMatchObject({ ...login, type });
     expect(parsed.attachments).toEqual([{ type: 'text', content: 'x' }]);
-    const wrong = { ...settings, authentication: { ...authentication, pasword: 'x' } };
-    expect(cognigyNode.settings.safeParse(wrong).success).toBe(false);
+    // What nobody left there by chance: it says where secrets go, how they travel, or what a file is.
+    const foreign =
+      type === 'oauth2' ? { tokenEndpointUrl: 'https://x.org/token' } : { accessUrl: 'https://x.org' };
+    for (const wrong of [{ pasword: 'x' }, foreign])
+      expect(
+        cognigyNode.settings.safeParse({ ...settings, authentication: { ...authentication, ...wrong } })
+          .success,
+      ).toBe(false);
+    const typed = [{ type: 'text', content: '<b>', contentType: 'text/html' }];
+    expect(cognigyNode.settings.safeParse({ ...settings, attachments: typed }).success).toBe(false);
   });
 
   it('[COG-50] what is left blank, or belongs to a choice that was not made, is not there', async () => {

@@ -1,4 +1,5 @@
 import type { NodeSection } from '../../node.ts';
+import { formDefaults } from './settings.ts';
 
 const other = { field: 'emailService', anyOf: ['other'] };
 const auth = (...types: string[]) => ({ showWhen: { field: 'authentication.type', anyOf: types } });
@@ -117,14 +118,14 @@ export const cognigySections: readonly NodeSection[] = [
         name: 'authentication.accessUrl',
         label: 'Access URL',
         widget: 'text',
-        default: 'https://accounts.google.com/o/oauth2/token',
+        default: formDefaults.accessUrl,
         ...refresh,
       },
       {
         name: 'authentication.tlsOption',
         label: 'TLS',
         widget: 'select',
-        default: 'tls',
+        default: formDefaults.tlsOption,
         options: [
           { value: 'tls', label: 'TLS from the first byte (port 465)' },
           { value: 'starttls', label: 'STARTTLS (port 587 or 25)' },

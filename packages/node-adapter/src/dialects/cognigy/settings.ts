@@ -24,6 +24,12 @@ import {
 const connectionName = { connectionName: leftEmpty(z.string()) };
 const user = encryptable;
 
+/** What the form fills in for choices that were not made, too. */
+export const formDefaults = {
+  accessUrl: 'https://accounts.google.com/o/oauth2/token',
+  tlsOption: 'tls',
+} as const;
+
 /** One of the connections a flow author makes and names. */
 const authenticationSchema = z.discriminatedUnion('type', [
   z.strictObject({
@@ -128,20 +134,35 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
 
 type Choices = z.ZodDiscriminatedUnion<readonly z.ZodObject<{ type: z.ZodLiteral<string> }>[]>;
 
-/** What a form hands over of a choice: without fields of the choices that were not made, filled in or not, and without empty ones. */
-function chosen({ options }: Choices): (value: Record<string, unknown>) => object {
+/**
+ * What a form hands over of a choice: without empty fields, and without what was filled in before another choice was made.
+ *
+ * @param left fields a form leaves filled in when it hides them. Not what says where secrets go or what a file is: there, whoever
+ * wrote it meant it, and is told.
+ * @param usual what a form fills in by itself.
+ */
+function chosen(
+  { options }: Choices,
+  left: ReadonlySet<string>,
+  usual: Readonly<Record<string, unknown>> = {},
+): (value: Record<string, unknown>) => object {
   const fields = new Map(options.map(({ shape }) => [shape.type.value, new Set(Object.keys(shape))]));
-  const known = new Set([...fields.values()].flatMap((names) => [...names]));
   return (value) => {
     const own = fields.get(String(value.type));
+    const isLeft = (name: string, one: unknown): boolean => left.has(name) || usual[name] === one;
     const isKept = ([name, one]: [string, unknown]): boolean =>
-      own?.has(name) === true || (isFilledIn(one) && !(own && known.has(name)));
+      own?.has(name) === true || (isFilledIn(one) && !(own && isLeft(name, one)));
     return Object.fromEntries(Object.entries(value).filter(isKept));
   };
 }
 
-const chosenAuthentication = chosen(authenticationSchema as unknown as Choices);
-const chosenFields = chosen(attachmentSchema as unknown as Choices);
+const words = (text: string): ReadonlySet<string> => new Set(text.split(' '));
+const chosenAuthentication = chosen(
+  authenticationSchema as unknown as Choices,
+  words('username password user clientId clientSecret scope accessToken refreshToken expiryDate'),
+  formDefaults,
+);
+const chosenFields = chosen(attachmentSchema as unknown as Choices, words('url content raw'));
 
 function chosenAttachment(attachment: unknown): unknown {
   if (!isObject(attachment)) return attachment;
