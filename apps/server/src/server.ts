@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { lockPath, type SecretBox, toMailError } from '@flowpost/core';
 import { createGuardedFetch } from '@flowpost/mime-attachments';
 import { createFlowScope, type FlowScope } from '@flowpost/node-adapter';
@@ -58,6 +59,8 @@ export interface RunningServer extends AsyncDisposable {
 }
 
 const hourMs = 3_600_000;
+/** How long after the grace period the database is waited for, in milliseconds. */
+const afterGraceMs = 2_000;
 const ownVersion = (): string =>
   JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
 
@@ -202,7 +205,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   log.info({ url, database: database.kind, survivesPowerLoss: database.survivesPowerLoss }, 'ready');
 
   let stopped: Promise<void> | undefined;
-  const stop = async (): Promise<void> => {
+  const end = async (): Promise<void> => {
     closing.abort();
     for (const timer of timers) clearInterval(timer);
     // Nothing new comes in, what is under way ends, and then everything below goes. What takes too long is left as it is, and
@@ -220,6 +223,11 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
     await recovery.stop();
     await scope[Symbol.asyncDispose]();
     for (const undo of cleanUp.toReversed()) await undo();
+  };
+  const stop = async (): Promise<void> => {
+    // A database that does not answer is not waited for: what it was told, and what not, whoever takes over finds out.
+    const given = delay(config.graceMs + afterGraceMs, 'late', { ref: false });
+    if ((await Promise.race([end(), given])) === 'late') log.warn('the database did not answer in time');
     log.info('stopped');
   };
   return {

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { utimesSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -40,6 +40,18 @@ it('of a process that has ended is free at once', async () => {
   await writeFile(`${path}.lock-b`, JSON.stringify({ ...held, beginning: '1' }));
   (await lockPath(path, { onLost }))();
   expect(await readdir(folder)).toEqual([]);
+});
+
+it("that was copied with its folder is nobody's there", async () => {
+  const [original, copy] = [join(folder, 'original'), join(folder, 'copy')];
+  await mkdir(original);
+  const unlock = await lockPath(join(original, 'thing'), { onLost });
+  await cp(original, copy, { recursive: true });
+  (await lockPath(join(copy, 'thing'), { onLost }))();
+  await expect(lockPath(join(original, 'thing'), { onLost })).rejects.toMatchObject({
+    code: 'FOLDER_IN_USE',
+  });
+  unlock();
 });
 
 it('of a process elsewhere is held as long as it is touched, whatever its clock says', async () => {

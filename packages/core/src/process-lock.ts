@@ -27,7 +27,14 @@ interface Holder {
   readonly pid: number;
   readonly beginning: string;
   readonly numberSpace: string;
+  /** The folder it is in, so that a copy of it is not taken for it. */
+  readonly place?: string;
 }
+
+const placeOf = (folder: string): string => {
+  const { dev, ino } = statSync(folder);
+  return `${dev} ${ino}`;
+};
 
 function read(path: string, readIt: (path: string) => string): string {
   try {
@@ -75,6 +82,7 @@ function holderOf(path: string): Holder | 'nobody' | 'unknown' {
   try {
     const holder = JSON.parse(text) as Holder;
     if (holder.numberSpace !== numberSpace()) return 'unknown';
+    if (holder.place !== undefined && holder.place !== placeOf(dirname(path))) return 'nobody';
     return isRunning(holder.pid) && beginning(holder.pid) === holder.beginning ? holder : 'nobody';
   } catch {
     return 'nobody';
@@ -144,8 +152,9 @@ export async function lockPath(
   const [folder, prefix] = [dirname(path), `${basename(path)}.lock-`];
   const own = `${prefix}${randomUUID()}`;
   const ownPath = join(folder, own);
-  const me: Holder = { pid: process.pid, beginning: beginning(process.pid), numberSpace: numberSpace() };
+  const known = { pid: process.pid, beginning: beginning(process.pid), numberSpace: numberSpace() };
   const take = (): void => {
+    const me: Holder = { ...known, place: placeOf(folder) };
     // Whole from the beginning on: half a file would be nobody's. Others have to read it, whoever they are.
     writeFileSync(`${folder}/.${own}`, JSON.stringify(me), { mode: 0o644 });
     renameSync(`${folder}/.${own}`, ownPath);

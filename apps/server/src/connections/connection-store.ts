@@ -189,8 +189,8 @@ export class ConnectionStore {
   /** The connection of an id or a name, ready to be used. @throws MailError `CONNECTION_NOT_FOUND`. */
   async open(ref: string): Promise<OpenConnection> {
     const known = this.#recent.get(ref);
-    const row = known && known.until > Date.now() ? known.row : await this.#find(ref);
-    if (row && row !== known?.row) this.#recent.set(ref, { row, until: Date.now() + recentMs });
+    const row = known && known.until > performance.now() ? known.row : await this.#find(ref);
+    if (row && row !== known?.row) this.#recent.set(ref, { row, until: performance.now() + recentMs });
     if (row) return { id: row.id, connection: await this.unseal(row.sealed, { isStored: true }) };
     throw new MailError('CONNECTION_NOT_FOUND', `There is no connection ${JSON.stringify(ref)}.`, {
       details: { connection: ref },

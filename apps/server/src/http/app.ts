@@ -21,6 +21,7 @@ import { traced } from '../observability/tracing.ts';
 import type { ApiKey, ApiKeys } from '../security/api-keys.ts';
 import { BodyBudget, NoRoom } from './body-budget.ts';
 import { frameworkProblem } from './framework-problem.ts';
+import { mostConnections } from './most-connections.ts';
 import { httpProblem, type Problem, problemOf } from './problem.ts';
 import type { Route } from './route.ts';
 
@@ -70,6 +71,8 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
     },
     clientErrorHandler: answerUnreadable,
   });
+  const most = mostConnections();
+  if (most !== undefined) app.server.maxConnections = most;
   const readJson = app.getDefaultJsonParser('error', 'error');
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
     const [, charset = 'utf-8'] =

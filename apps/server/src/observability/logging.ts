@@ -9,7 +9,10 @@ const redact = [...secretFields, 'authorization', 'key', 'cookie'].flatMap((name
 ]);
 
 export function createLogger(level: string): Pino {
-  return pino({ level, redact: { paths: [...redact, 'req.headers.authorization'], censor: '***' } });
+  const out = pino.destination({ fd: 1, sync: true, maxLength: 1_048_576 });
+  // What cannot be written is lost, and is no reason to stop sending: a disk that is full has room again.
+  out.on('error', () => undefined);
+  return pino({ level, redact: { paths: [...redact, 'req.headers.authorization'], censor: '***' } }, out);
 }
 
 /** The log as the packages write to it. */

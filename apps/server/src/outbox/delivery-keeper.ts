@@ -74,13 +74,14 @@ export class DeliveryKeeper extends DeliveryReader {
    * who only seems dead may be writing down that it is leaving. What may have left is in doubt, and waits for a person unless its
    * policy is to send it again; what somebody waited for has failed, since nobody waits any more; the rest goes back into the queue.
    *
-   * @param except what is not left behind after all. Asked within the transaction: what comes later is later than its beginning.
+   * @param except what is not left behind after all, where the worker is this one. Asked within the transaction: what comes later
+   * is later than its beginning.
    */
   async recover(
     ended: readonly string[],
     failed: MailErrorJson,
     inDoubt: MailErrorJson,
-    except: () => readonly string[] = () => [],
+    except?: () => readonly string[],
   ): Promise<{ state: DeliveryState }[]> {
     return this.database.transaction(async (transaction) => {
       const recovered = await transaction.query<Due & { readonly state: DeliveryState }>(
@@ -93,14 +94,14 @@ export class DeliveryKeeper extends DeliveryReader {
              error = case when state = 'committing' then $3::jsonb when mode = 'async' then error else $2::jsonb end,
              open = state = 'committing' or mode = 'async'
            where open and state in ('sending', 'committing') and worker = any($1::uuid[])
-             and id <> all($4::uuid[]) and updated_at <= now()
+             and ($4::uuid[] is null or id <> all($4::uuid[]) and updated_at <= now())
            returning id, state, lane, next_at
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine),
          freed as (
            delete from flowpost.duplicates where receipt is null and owner in (select id::text from mine where state = 'failed')
          )
          select id, state, lane, next_at from mine`,
-        [ended, storable(failed), storable(inDoubt), except()],
+        [ended, storable(failed), storable(inDoubt), except?.() ?? null],
       );
       await this.enqueue(
         recovered.filter(({ state }) => state === 'queued'),

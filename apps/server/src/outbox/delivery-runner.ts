@@ -77,14 +77,14 @@ export class DeliveryRunner {
    * Sends a delivery once.
    *
    * @param keepsTrying whether a failure that may pass puts it back into the queue. Not for whoever waits for the outcome.
-   * @param onSlotAway told when the next turn of this lane is so far off that the delivery went back into the queue.
+   * @param onSlotAway told how long it is to the next turn of this lane, in milliseconds, when the delivery went back into the queue.
    */
   async run(
     claim: ClaimedDelivery,
     {
       keepsTrying,
       onSlotAway,
-    }: { readonly keepsTrying: boolean; readonly onSlotAway?: (at: number) => void },
+    }: { readonly keepsTrying: boolean; readonly onSlotAway?: (waitMs: number) => void },
   ): Promise<SendReceipt> {
     const { metrics, logger, inHand, retryForMs, cut } = this.#options;
     const started = performance.now();
@@ -102,8 +102,11 @@ export class DeliveryRunner {
       return receipt;
     } catch (thrown) {
       if (thrown instanceof SlotAway && keepsTrying) {
-        onSlotAway?.(thrown.at);
-        await this.#postpone(claim, this.#lines.place(claim.lane, thrown.at, thrown.everyMs));
+        onSlotAway?.(thrown.waitMs);
+        await this.#postpone(
+          claim,
+          this.#lines.place(claim.lane, Date.now() + thrown.waitMs, thrown.everyMs),
+        );
         throw thrown.error;
       }
       const error = toMailError(thrown instanceof SlotAway ? thrown.error : thrown);
@@ -237,13 +240,13 @@ export class DeliveryRunner {
 
 /** The provider's limit is used up for longer than one waits with a session in hand. */
 class SlotAway extends Error {
-  readonly at: number;
+  readonly waitMs: number;
   readonly everyMs: number;
   readonly error: MailError;
 
   constructor(waitMs: number, everyMs: number) {
     super('no slot');
-    this.at = Date.now() + waitMs;
+    this.waitMs = waitMs;
     this.everyMs = everyMs;
     this.error = new MailError(
       'MESSAGE_DEFERRED',

@@ -17,13 +17,14 @@ export class Lanes {
     else this.#running.delete(lane);
   }
 
-  /** Its rate limit is used up until then, in Unix milliseconds. */
-  away(lane: string, until: number): void {
-    this.#awayUntil.set(lane, until);
+  /** Its rate limit is used up for so long, in milliseconds. */
+  away(lane: string, waitMs: number): void {
+    this.#awayUntil.set(lane, performance.now() + waitMs);
   }
 
   /** The lanes of which nothing should be taken while so many, and so much, are free. */
-  closed(free: number, freeBytes: number, now = Date.now()): string[] {
+  closed(free: number, freeBytes: number): string[] {
+    const now = performance.now();
     for (const [lane, until] of this.#awayUntil) if (until <= now) this.#awayUntil.delete(lane);
     const full = [...this.#running]
       .filter(([, { count, bytes }]) => count >= free || bytes >= freeBytes)

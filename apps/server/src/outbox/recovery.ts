@@ -38,7 +38,8 @@ export class Recovery {
   readonly #options: RecoveryOptions;
   readonly #stopping = new AbortController();
   /** Since when this process has seen the database without a break. */
-  #steadySince = Date.now();
+  #steadySince = performance.now();
+  /** When the database last answered, by a clock that people set: it goes on while a machine sleeps. */
   #heardAt = Date.now();
   #loop: Promise<void> | undefined;
 
@@ -53,7 +54,7 @@ export class Recovery {
   async start(): Promise<void> {
     const { database, worker } = this.#options;
     await database.query('insert into flowpost.workers (id) values ($1)', [worker]);
-    if (database.kind === 'pglite') await this.#recover(0);
+    if (database.kind === 'pglite') await this.#recover();
     this.#loop = this.#run();
   }
 
@@ -65,7 +66,7 @@ export class Recovery {
   async #run(): Promise<void> {
     const { database, deliveries, worker, beatMs, silenceMs, logger, inHand, onRecovered } = this.#options;
     const { signal } = this.#stopping;
-    let nextLook = Date.now() + lookMs;
+    let nextLook = performance.now() + lookMs;
     while (!signal.aborted) {
       await delay(beatMs, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return;
@@ -76,26 +77,27 @@ export class Recovery {
         );
         // When nobody could reach the database nobody could say that he is alive, which is no reason to take him for dead. Nor
         // could they while it stood still.
-        if (Date.now() - this.#heardAt > silenceMs / 2) this.#steadySince = Date.now();
+        if (Date.now() - this.#heardAt > silenceMs / 2) this.#steadySince = performance.now();
         this.#heardAt = Date.now();
-        if (Date.now() - this.#steadySince > silenceMs) await this.#recover(silenceMs);
-        if (Date.now() < nextLook) continue;
-        nextLook = Date.now() + lookMs;
+        if (performance.now() - this.#steadySince > silenceMs) await this.#recover(silenceMs);
+        if (performance.now() < nextLook) continue;
+        nextLook = performance.now() + lookMs;
         inHand.suspect();
         if ((await deliveries.requeueForgotten()) > 0) onRecovered();
       } catch (error) {
-        this.#steadySince = Date.now();
+        this.#steadySince = performance.now();
         logger.warn('the database cannot be reached', { code: (error as { code?: string }).code });
       }
     }
   }
 
-  async #recover(silenceMs: number): Promise<void> {
+  /** @param silenceMs how long it is that the dead have said nothing. Without it everybody else is: clocks say nothing about that. */
+  async #recover(silenceMs?: number): Promise<void> {
     const { database, deliveries, worker, logger, onRecovered } = this.#options;
     const dead = await database.query<{ id: string }>(
-      `select id from flowpost.workers where id <> $1 and seen_at <= now() - $2 * interval '1 millisecond'
+      `select id from flowpost.workers where id <> $1 and ($2::float8 is null or seen_at <= now() - $2::float8 * interval '1 millisecond')
          and exists (select 1 from flowpost.deliveries d where d.open and d.worker = workers.id)`,
-      [worker, silenceMs],
+      [worker, silenceMs ?? null],
     );
     if (dead.length === 0) return;
     const recovered = await deliveries.recover(

@@ -1,4 +1,4 @@
-import { MailError, type SendReceipt } from '@flowpost/core';
+import { MailError, type SendReceipt, silentLogger } from '@flowpost/core';
 import { expect, it } from 'vitest';
 import type { Database } from '../database/database.ts';
 import { openOutbox } from '../testing/outbox-parts.test-support.ts';
@@ -110,6 +110,24 @@ it('those put off for want of a turn come before all others when they are due', 
   expect((await parts.deliveries.claim(parts.worker, 1)).map(({ id }) => id)).toEqual([first]);
 });
 
+it('what an embedded database was left by a process with a clock ahead is taken over at the start', async () => {
+  await using parts = await openOutbox();
+  const { database, deliveries } = parts;
+  const [id = ''] = await parts.put('a', 1);
+  await database.query("insert into flowpost.workers (id, seen_at) values ($1, now() + interval '2 hours')", [
+    parts.worker,
+  ]);
+  await deliveries.claim(parts.worker, 1);
+  await database.query("update flowpost.deliveries set updated_at = now() + interval '2 hours'");
+  const recovery = new Recovery({
+    ...{ database, deliveries, logger: silentLogger, worker: '00000000-0000-4000-8000-000000000001' },
+    ...{ beatMs: 1_000, silenceMs: 10_000, inHand: {} as never, onRecovered: () => undefined },
+  });
+  await recovery.start();
+  expect((await deliveries.get(id))?.state).toBe('queued');
+  await recovery.stop();
+});
+
 it('a database that stood still makes nobody dead', async () => {
   await using parts = await openOutbox();
   const { database, deliveries } = parts;
@@ -132,9 +150,8 @@ it('a database that stood still makes nobody dead', async () => {
     },
   });
   let isStopped = true;
-  const logger = { debug() {}, info() {}, warn() {}, error() {} };
   const recovery = new Recovery({
-    ...{ database: slow, deliveries, logger, worker: '00000000-0000-4000-8000-000000000001' },
+    ...{ database: slow, deliveries, logger: silentLogger, worker: '00000000-0000-4000-8000-000000000001' },
     ...{ beatMs: 10, silenceMs: 100, inHand: {} as never, onRecovered: () => undefined },
   });
   await recovery.start();

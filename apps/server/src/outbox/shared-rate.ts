@@ -12,6 +12,15 @@ function paceOf(limit: number): { readonly burst: number; readonly everyMs: numb
   return { burst, everyMs: 60_000 / (limit - burst) };
 }
 
+/** Nobody waits longer for a turn, in milliseconds, but who says so. */
+const longestWaitMs = 60_000;
+/**
+ * The next turn. One that lies further off than anybody takes turns was taken before the clock was set back, and says nothing. $2 is
+ * how far apart turns are, $3 how long one waits.
+ */
+const nextTurn = `case when slot.next_at > now() + (greatest(${longestWaitMs}, $3::float8) + $2::float8) * interval '1 millisecond'
+  then now() else slot.next_at end`;
+
 export interface Turn {
   readonly waitMs: number;
   readonly everyMs: number;
@@ -41,15 +50,15 @@ export class SharedRate {
     const [taken] = await this.#database.query<{ wait: number }>(
       `insert into flowpost.rate_slots as slot (key, next_at) values ($1, now() - ($4::float8 - 1) * $2::float8 * interval '1 millisecond')
        on conflict (key) do update
-         set next_at = greatest(now() - $4::float8 * $2::float8 * interval '1 millisecond', slot.next_at) + $2::float8 * interval '1 millisecond'
-         where slot.next_at <= now() + $3 * interval '1 millisecond'
+         set next_at = greatest(now() - $4::float8 * $2::float8 * interval '1 millisecond', ${nextTurn}) + $2::float8 * interval '1 millisecond'
+         where ${nextTurn} <= now() + $3 * interval '1 millisecond'
        returning (extract(epoch from next_at - now()) * 1000 - $2::float8)::float8 as wait`,
       [owner, everyMs, atMostMs, burst],
     );
     if (taken) return { waitMs: Math.max(0, taken.wait), everyMs };
     const [slot] = await this.#database.query<{ wait: number }>(
-      'select (extract(epoch from next_at - now()) * 1000)::float8 as wait from flowpost.rate_slots where key = $1',
-      [owner],
+      `select (extract(epoch from ${nextTurn} - now()) * 1000)::float8 as wait from flowpost.rate_slots as slot where key = $1`,
+      [owner, everyMs, atMostMs],
     );
     return { waitMs: Math.max(atMostMs + 1, slot?.wait ?? 0), everyMs };
   }

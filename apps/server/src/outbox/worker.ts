@@ -94,9 +94,11 @@ export class OutboxWorker {
         this.#closed = this.#lanes.closed(now, mostBytes - this.#bytes);
         const known = this.#foundNothing;
         const isInVain =
-          known && Date.now() < known.until && known.closed.every((lane) => this.#closed.includes(lane));
+          known &&
+          performance.now() < known.until &&
+          known.closed.every((lane) => this.#closed.includes(lane));
         if (!isInVain) {
-          const found = { closed: this.#closed, until: Date.now() + pollMs / 2 };
+          const found = { closed: this.#closed, until: performance.now() + pollMs / 2 };
           this.#foundNothing = found;
           // Half of what is free, so that something is left for the next lane that comes.
           const claims = await deliveries.claim(worker, Math.ceil(now / 2), {
@@ -136,7 +138,7 @@ export class OutboxWorker {
     const { lane, bytes } = claim;
     this.#lanes.begin(lane, bytes);
     this.#bytes += bytes;
-    const onSlotAway = (at: number): void => this.#lanes.away(lane, at);
+    const onSlotAway = (waitMs: number): void => this.#lanes.away(lane, waitMs);
     // How it ended is written down where it ended.
     const running = this.#options.runner.run(claim, { keepsTrying: true, onSlotAway }).catch(() => undefined);
     this.#running.add(running);

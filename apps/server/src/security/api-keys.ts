@@ -99,13 +99,13 @@ export class ApiKeys {
 
   async #find(id: string): Promise<Row | undefined> {
     const known = this.#known.get(id);
-    if (known && known.until > Date.now()) return known.row;
+    if (known && known.until > performance.now()) return known.row;
     const [row] = await this.#database.query<Row>(
       'select * from flowpost.api_keys where id = $1 and revoked_at is null',
       [id],
     );
     if (this.#known.size > 10_000) this.#known.clear();
-    this.#known.set(id, { row, until: Date.now() + rememberedMs });
+    this.#known.set(id, { row, until: performance.now() + rememberedMs });
     return row;
   }
 }
