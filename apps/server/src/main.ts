@@ -3,6 +3,8 @@ import { isMailError } from '@flowpost/core';
 import { readConfig } from './config.ts';
 import { startServer } from './server.ts';
 
+// What nobody reads, or no disk has room for, is no reason to end.
+for (const out of [process.stdout, process.stderr]) out.on('error', () => undefined);
 const print = (line: string): boolean => process.stdout.write(`${line}\n`);
 
 try {

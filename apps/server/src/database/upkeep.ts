@@ -5,8 +5,6 @@ import type { Queryable } from './database.ts';
 const vacuumAfter = 16 * 1_048_576;
 /** How much may be written ahead before it is put where it belongs and its files are used again, in bytes. */
 const checkpointAfter = 64 * 1_048_576;
-/** How many transactions a row may be old before all are frozen. A database that never does that loses its rows after 2 billion. */
-const freezeAfter = 200_000_000;
 /** What has rows that come and go. */
 const tables = [
   'flowpost.delivery_requests',
@@ -26,17 +24,10 @@ const tables = [
  * written ahead would grow for as long as it runs, and be read again in full after a crash; without vacuum the place of rows that
  * are gone would never be used again.
  *
- * @param limits.everyMs how often it is looked whether there is something to do, in milliseconds.
- * @param limits.freezeAge in transactions.
+ * @param everyMs how often it is looked whether there is something to do, in milliseconds.
  * @returns ends it.
  */
-export function startUpkeep(
-  database: Queryable,
-  {
-    everyMs = 1_000,
-    freezeAge = freezeAfter,
-  }: { readonly everyMs?: number; readonly freezeAge?: number } = {},
-): () => Promise<void> {
+export function startUpkeep(database: Queryable, everyMs = 1_000): () => Promise<void> {
   const ending = new AbortController();
   const { signal } = ending;
   const position = async (): Promise<number> => {
@@ -56,10 +47,6 @@ export function startUpkeep(
       // Each of them alone, so that others get their turn in between, and one that cannot be done does not keep the others from it.
       for (const table of tables)
         if (!signal.aborted) await database.query(`vacuum ${table}`).catch(() => undefined);
-      const [row] = await database.query<{ age: number }>(
-        'select age(datfrozenxid)::int as age from pg_database where datname = current_database()',
-      );
-      if ((row?.age ?? 0) > freezeAge) await database.query('vacuum (freeze)').catch(() => undefined);
       if (at - checkpointed < checkpointAfter) continue;
       checkpointed = at;
       await database.query('checkpoint');

@@ -111,19 +111,6 @@ export class DeliveryKeeper extends DeliveryReader {
     });
   }
 
-  /** Those of a connection that wait for nothing but their turn come at once: what it allows may be more now. */
-  async hurry(connectionId: string): Promise<void> {
-    await this.database.transaction(async (transaction) => {
-      const rows = await transaction.query<Due>(
-        `update flowpost.deliveries set next_at = null
-         where open and state = 'queued' and connection_id = $1 and next_at > now() and error is null
-         returning id, lane, next_at`,
-        [connectionId],
-      );
-      await this.enqueue(rows, transaction);
-    });
-  }
-
   /** Deliveries that wait and have no job that would come for them. A safety net: there should be none. */
   async requeueForgotten(): Promise<number> {
     const atOnce = 1_000;

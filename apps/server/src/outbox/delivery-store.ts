@@ -183,7 +183,7 @@ export class DeliveryStore extends DeliveryKeeper {
              next_at timestamptz, detail jsonb, uncounted boolean, retry_to text[])
            where d.id = any($3::uuid[]) and d.id = given.id and d.attempt = given.attempt
              and (d.state in ('sending', 'committing') and d.worker = $2 or d.state = 'in-doubt'
-               or d.state = 'queued' and given.state in ('sent', 'partial') and (d.error ->> 'inDoubt')::boolean)
+               or d.state = 'queued' and given.receipt is not null and (d.error ->> 'inDoubt')::boolean)
            returning d.id, d.state, d.lane, d.next_at, d.receipt, given.detail
          ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, detail from mine),
          -- What the duplicate guard could not be told, when the database was away as the message left.

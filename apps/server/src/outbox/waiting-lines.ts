@@ -2,7 +2,7 @@
  * How far behind the next turn a place may lie, in milliseconds. Whoever is further behind lines up again then: limits are raised, and
  * those in front are cancelled.
  */
-const longestLineMs = 300_000;
+const longestLineMs = 60_000;
 /** Fewer than this are kept without looking which of them are over. */
 const fewLanes = 1_000;
 

@@ -571,7 +571,8 @@ describe('long runs of white space', () => {
   });
 
   it('and elements whose names begin as those of hidden ones do', async () => {
-    const html = `<titlebar>Important</titlebar><p>Your code is 1234</p>${'<b>x</b>'.repeat(10_100)}`;
+    const hidden = '<title>İİ</title ><STYLE media=x>İ.a{}</STYLE\n><script>1</script\t>';
+    const html = `${hidden}<titlebar>Important</titlebar><p>Your code is 1234</p>${'<b>x</b>'.repeat(10_100)}`;
     const { mail } = await parsed({ html, text: undefined } as never);
     expect(mail.text).toMatch(/^Important\s+Your code is 1234/);
   });

@@ -71,16 +71,15 @@ function countTags(html: string): number {
 }
 
 /** Takes out what stands between two marks, marks included; one that does not end goes on to the end. */
-function without(html: string, begin: RegExp, end: string): string {
-  const lower = html.toLowerCase();
+function without(html: string, begin: RegExp, end: RegExp): string {
   let kept = '';
   let at = 0;
-  for (const { index, 0: mark } of lower.matchAll(begin)) {
+  for (const { index, 0: mark } of html.matchAll(begin)) {
     if (index < at) continue;
     kept += html.slice(at, index);
-    const until = lower.indexOf(end, index + mark.length);
-    if (until < 0) return kept;
-    at = until + end.length;
+    end.lastIndex = index + mark.length;
+    if (!end.test(html)) return kept;
+    at = end.lastIndex;
   }
   return kept + html.slice(at);
 }
@@ -105,10 +104,10 @@ function withAddresses(html: string): string {
 /** What is left without the tags: for HTML that cannot be converted, a few passes and no surprises. */
 async function withoutTags(html: string): Promise<string> {
   const hidden = [
-    [/<!--/g, '-->'],
-    [/<style(?=[\s>/])/g, '</style>'],
-    [/<script(?=[\s>/])/g, '</script>'],
-    [/<title(?=[\s>/])/g, '</title>'],
+    [/<!--/g, /-->/g],
+    [/<style(?=[\s>/])/gi, /<\/style(?=[\s/>])[^>]*>?/gi],
+    [/<script(?=[\s>/])/gi, /<\/script(?=[\s/>])[^>]*>?/gi],
+    [/<title(?=[\s>/])/gi, /<\/title(?=[\s/>])[^>]*>?/gi],
   ] as const;
   const visible = hidden.reduce((text, [begin, end]) => without(text, begin, end), html);
   const broken = withAddresses(visible).replace(

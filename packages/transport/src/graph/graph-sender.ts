@@ -50,6 +50,7 @@ export class GraphSender implements MailSender {
   readonly #messageBytes: number | undefined;
   readonly #inFlight: InFlight;
   readonly #scrubbers = new TokenScrubbers();
+  #closing: Promise<void> | undefined;
   /** Drafts that are being taken away. */
   readonly #tidying = new Set<Promise<void>>();
 
@@ -209,7 +210,12 @@ export class GraphSender implements MailSender {
   }
 
   /** Takes nothing more, and waits for sends in flight, up to the deadline. */
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     await this.#inFlight.close();
     const given = delay(tidyingMs, undefined, { ref: false });
     await Promise.race([Promise.all(this.#tidying), given]);

@@ -352,3 +352,22 @@ it('a server that takes so many sessions and no more gets another one when one h
     (await Promise.allSettled([1, 2, 3].map(() => idle.send(message)))).map(({ status }) => status),
   ).toEqual(Array(3).fill('fulfilled'));
 });
+
+it('a server that has no place for another session is not asked again and again', async () => {
+  let logins = 0;
+  await using server = await RawServer.start((socket) =>
+    speakSmtp(socket, (command) => {
+      if (command.startsWith('EHLO')) return '250-x\r\n250 AUTH PLAIN';
+      if (!command.startsWith('AUTH')) return undefined;
+      logins++;
+      return '432 4.3.2 Concurrent connections limit exceeded.';
+    }),
+  );
+  await using sender = createSender({
+    ...{ host: '127.0.0.1', port: server.port, tls: 'none', limits: { connections: 5 } },
+    auth: { kind: 'basic', username: 'me', password: 'secret' },
+  });
+  await Promise.allSettled(Array.from({ length: 5 }, () => sender.send(message)));
+  for (let count = 0; count < 20; count++) await sender.send(message).catch(() => undefined);
+  expect(logins).toBe(5);
+});

@@ -79,6 +79,8 @@ export class SessionPool {
   #endedEarly: SmtpSession | undefined;
   /** What the server said when it wanted no more sessions for a while, and until when, in Unix milliseconds. */
   #unwelcome: { readonly error: MailError; readonly until: number; readonly open: number } | undefined;
+  /** How many are being opened. */
+  #opening = 0;
   #closed = false;
 
   constructor(options: SessionPoolOptions) {
@@ -120,7 +122,8 @@ export class SessionPool {
     this.#assertWelcome();
     // A parked session counts against the limit too, so one makes room for a fresh one.
     if (this.#slots.taken + this.#parked.length > this.#options.connections) this.#unpark()?.destroy();
-    const session = await this.#options.open(request);
+    this.#opening++;
+    const session = await this.#options.open(request).finally(() => this.#opening--);
     this.#expiry.set(session, this.#options.clock.now() + this.#options.lifetimeMs);
     return session;
   }
@@ -187,7 +190,7 @@ export class SessionPool {
     throw again(error, { retryAfterMs: until - this.#options.clock.now() });
   }
 
-  /** How many sessions there are beside the one that is being opened. */
+  /** How many sessions there are, or are being opened, beside one's own. */
   get #others(): number {
     return this.#slots.taken - 1 + this.#parked.length;
   }
@@ -197,9 +200,13 @@ export class SessionPool {
     if (!isMailError(error)) return;
     const { code, details } = error;
     const isDeferred = code === 'AUTH_DEFERRED' || code === 'GREETING_DEFERRED';
+    // Those that are logged in are what it takes; it may take fewer by now.
+    const taken = this.#others - this.#opening;
+    if (isDeferred && this.#unwelcome && details.diagnosis === tooManySessions)
+      this.#unwelcome = { ...this.#unwelcome, open: Math.min(this.#unwelcome.open, taken) };
     if (!isDeferred || typeof details.retryAfterMs !== 'number' || this.#unwelcome) return;
     const waitMs = Math.min(details.retryAfterMs, longestTimerMs);
-    this.#unwelcome = { error, until: this.#options.clock.now() + waitMs, open: this.#others };
+    this.#unwelcome = { error, until: this.#options.clock.now() + waitMs, open: taken };
     setTimeout(() => {
       this.#unwelcome = undefined;
       this.#slots.restore();

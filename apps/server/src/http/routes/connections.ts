@@ -18,11 +18,7 @@ function found(connection: StoredConnection | undefined, id: string): StoredConn
 }
 
 /** Connections: stored with their secrets sealed, used by name, never read back. */
-export const connectionRoutes = ({
-  connections,
-  deliveries,
-  scope,
-}: Pick<FlowpostServer, 'connections' | 'deliveries' | 'scope'>) => [
+export const connectionRoutes = ({ connections, scope }: Pick<FlowpostServer, 'connections' | 'scope'>) => [
   route({
     ...common,
     method: 'POST',
@@ -69,12 +65,14 @@ export const connectionRoutes = ({
     params: ref,
     body: connectionBodySchema.partial(),
     answers: one,
-    async handle({ params, body }) {
-      const connection = body.connection as ConnectionInput | undefined;
-      const updated = found(await connections.update(params.id, { name: body.name, connection }), params.id);
-      if (connection !== undefined) await deliveries.hurry(updated.id);
-      return updated;
-    },
+    handle: async ({ params, body }) =>
+      found(
+        await connections.update(params.id, {
+          name: body.name,
+          connection: body.connection as ConnectionInput | undefined,
+        }),
+        params.id,
+      ),
   }),
   route({
     ...common,

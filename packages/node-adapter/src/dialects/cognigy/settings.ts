@@ -162,7 +162,7 @@ const chosenAuthentication = chosen(
   words('username password user clientId clientSecret scope accessToken refreshToken expiryDate'),
   formDefaults,
 );
-const chosenFields = chosen(attachmentSchema as unknown as Choices, words('url content raw'));
+const chosenFields = chosen(attachmentSchema as unknown as Choices, words('url content raw filename'));
 
 function chosenAttachment(attachment: unknown): unknown {
   if (!isObject(attachment)) return attachment;
