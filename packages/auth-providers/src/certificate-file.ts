@@ -241,7 +241,7 @@ export function assertValidNow(certificate: X509Certificate, now: number): void 
     throw certificateError('CERTIFICATE_EXPIRED', `The certificate expired on ${validTo}.`, dates);
 }
 
-/** @throws MailError `CERTIFICATE_KEY_UNSUITABLE` for anything but RSA with at least 2048 bits. */
+/** @throws MailError `CERTIFICATE_KEY_UNSUITABLE` for anything but RSA with 2048 to 8192 bits. */
 export function assertRsaKey(key: KeyObject): void {
   const bits = key.asymmetricKeyDetails?.modulusLength ?? 0;
   // Signing takes time with the third power of the size, and everybody else waits for it.

@@ -8,7 +8,7 @@ import {
   toAsciiDomain,
 } from './address-grammar.ts';
 import { MailError } from './errors/mail-error.ts';
-import { listed, listProblems } from './errors/schema-error.ts';
+import { listed, listProblems, shorten } from './errors/schema-error.ts';
 
 /** A mailbox: an address, with the name to show beside it. */
 export interface EmailAddress {
@@ -98,16 +98,18 @@ function readMailbox(text: string, name: string | undefined): ParsedEntry {
   return { name, address: spec.address };
 }
 
-const shorten = (text: string): string =>
-  text.length > shownCharacters ? `${text.slice(0, shownCharacters)}...` : text;
-
 /** Reads addresses without throwing: the mailboxes found, and every problem. */
 function readAddresses(input: unknown): { addresses: EmailAddress[]; problems: AddressProblem[] } {
   const addresses: EmailAddress[] = [];
   const problems: AddressProblem[] = [];
   readEntries(input).forEach((entry, index) => {
     if ('reason' in entry)
-      problems.push({ ...entry, part: shorten(entry.part), reason: shorten(entry.reason), entry: index + 1 });
+      problems.push({
+        ...entry,
+        part: shorten(entry.part, shownCharacters),
+        reason: shorten(entry.reason, shownCharacters),
+        entry: index + 1,
+      });
     else addresses.push(entry);
   });
   return { addresses, problems };

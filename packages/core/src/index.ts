@@ -48,6 +48,7 @@ export {
   type Login,
   secretFields,
 } from './credential.ts';
+export { definedOnly } from './defined-only.ts';
 export { type Dkim, dkimSchema } from './dkim.ts';
 export {
   EncryptedText,

@@ -2,6 +2,7 @@ import { exchangeScopeAt } from '@flowpost/auth-providers';
 import {
   type Connection,
   type Credential,
+  definedOnly,
   type Microsoft365Connection,
   resolveTlsMode,
   type SmtpConnection,
@@ -47,11 +48,10 @@ export function asSmtpConnection(connection: Microsoft365Connection): SmtpConnec
 }
 
 /** What a connection says, and else what its service is known to allow. */
-function limitsOf(profile: ServiceProfile = {}, { limits = {} }: Connection): ConnectionLimits {
-  // A limit that is there without a value is not given.
-  const given = Object.entries(limits).filter(([, value]) => value !== undefined);
-  return { ...profile, ...Object.fromEntries(given) };
-}
+const limitsOf = (profile: ServiceProfile | undefined, { limits }: Connection): ConnectionLimits => ({
+  ...profile,
+  ...definedOnly(limits),
+});
 
 /** Where an SMTP connection leads: its service's host and port, or its own. */
 export function resolveServer(connection: SmtpConnection) {

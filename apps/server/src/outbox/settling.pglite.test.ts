@@ -1,9 +1,9 @@
 import { MailError, type SendReceipt, silentLogger } from '@flowpost/core';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import type { Database } from '../database/database.ts';
 import { openOutbox } from '../testing/outbox-parts.test-support.ts';
 import { DatabaseDuplicateStore } from './duplicate-store.ts';
-import { Recovery } from './recovery.ts';
+import { Recovery, type RecoveryOptions } from './recovery.ts';
 import { WaitingLines } from './waiting-lines.ts';
 
 const receipt: SendReceipt = {
@@ -110,6 +110,23 @@ it('those put off for want of a turn come before all others when they are due', 
   expect((await parts.deliveries.claim(parts.worker, 1)).map(({ id }) => id)).toEqual([first]);
 });
 
+/** What another process does that comes to the same database. */
+const recoveryOf = (
+  { database, deliveries }: Pick<RecoveryOptions, 'database' | 'deliveries'>,
+  times: Pick<RecoveryOptions, 'beatMs' | 'silenceMs'>,
+): Recovery =>
+  new Recovery({
+    ...{
+      database,
+      deliveries,
+      ...times,
+      logger: silentLogger,
+      inHand: {} as never,
+      onRecovered: () => undefined,
+    },
+    worker: '00000000-0000-4000-8000-000000000001',
+  });
+
 it('what an embedded database was left by a process with a clock ahead is taken over at the start', async () => {
   await using parts = await openOutbox();
   const { database, deliveries } = parts;
@@ -119,10 +136,7 @@ it('what an embedded database was left by a process with a clock ahead is taken 
   ]);
   await deliveries.claim(parts.worker, 1);
   await database.query("update flowpost.deliveries set updated_at = now() + interval '2 hours'");
-  const recovery = new Recovery({
-    ...{ database, deliveries, logger: silentLogger, worker: '00000000-0000-4000-8000-000000000001' },
-    ...{ beatMs: 1_000, silenceMs: 10_000, inHand: {} as never, onRecovered: () => undefined },
-  });
+  const recovery = recoveryOf(parts, { beatMs: 1_000, silenceMs: 10_000 });
   await recovery.start();
   expect((await deliveries.get(id))?.state).toBe('queued');
   await recovery.stop();
@@ -144,21 +158,21 @@ it('a database that stood still makes nobody dead', async () => {
       if (name !== 'query') return Reflect.get(target, name, target);
       return async (sql: string, values: unknown[]) => {
         asked.push(sql);
-        if (isStopped) await new Promise((resolve) => setTimeout(resolve, 300));
+        if (isStopped) vi.setSystemTime(Date.now() + 1_000);
         return target.query(sql, values);
       };
     },
   });
   let isStopped = true;
-  const recovery = new Recovery({
-    ...{ database: slow, deliveries, logger: silentLogger, worker: '00000000-0000-4000-8000-000000000001' },
-    ...{ beatMs: 10, silenceMs: 100, inHand: {} as never, onRecovered: () => undefined },
-  });
+  vi.useFakeTimers({ toFake: ['Date'] });
+  const recovery = recoveryOf({ database: slow, deliveries }, { beatMs: 10, silenceMs: 100 });
   await recovery.start();
   const beats = () => asked.filter((sql) => sql.includes('seen_at = now()')).length;
-  await expect.poll(beats).toBeGreaterThan(3);
+  // Long enough for whoever goes by how long this has lasted.
+  await expect.poll(beats).toBeGreaterThan(30);
   expect(asked.some((sql) => sql.startsWith('select id from flowpost.workers'))).toBe(false);
   isStopped = false;
+  vi.useRealTimers();
   await expect.poll(async () => (await deliveries.get(id))?.state).toBe('queued');
   await recovery.stop();
 });

@@ -26,7 +26,8 @@ export function listProblems(sentences: readonly string[]): string {
 /** As many of many problems as are listed. */
 export const listed = <Problem>(problems: readonly Problem[]): Problem[] => problems.slice(0, mostListed);
 
-const shorten = (text: string, length: number): string =>
+/** As much of a text as is worth repeating. */
+export const shorten = (text: string, length: number): string =>
   text.length > length ? `${text.slice(0, length)}...` : text;
 
 function formatPath(path: readonly PropertyKey[]): string {

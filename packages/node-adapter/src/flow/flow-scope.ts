@@ -3,6 +3,7 @@ import {
   type BackgroundRunner,
   type Connection,
   type DuplicateStore,
+  definedOnly,
   InProcessRunner,
   longestTimerMs,
   MailError,
@@ -136,10 +137,4 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
       await close(() => true);
     },
   };
-}
-
-/** Without entries that are there and undefined, which would hide a default. */
-function definedOnly<Value extends object>(value: Value | undefined): Partial<Value> {
-  const entries = Object.entries(value ?? {}).filter(([, one]) => one !== undefined);
-  return Object.fromEntries(entries) as Partial<Value>;
 }

@@ -50,6 +50,11 @@ for (const [name, { aliases = [], domains = [] }] of Object.entries(entries)) {
   for (const key of [name, ...aliases, ...domains]) byName.set(normalize(key), name);
 }
 
+/** Where several share a host, the first one stands for them. */
+const byHost = new Map<string, string>();
+for (const [name, { host }] of Object.entries(entries).reverse())
+  if (host !== undefined) byHost.set(host.toLowerCase(), name);
+
 /**
  * A service by its name, an alias or a mail domain; case, spaces and punctuation do not matter.
  *
@@ -90,7 +95,7 @@ export function listServices(): MailService[] {
 
 /** The service that takes mail at a host, if it is a known one: its limits hold however it was named. */
 export function findServiceByHost(host: string): MailService | undefined {
-  const wanted = host.toLowerCase();
-  const found = Object.entries(entries).find(([, entry]) => entry.host?.toLowerCase() === wanted);
-  return found && toService(...found);
+  const name = byHost.get(host.toLowerCase());
+  const entry = name === undefined ? undefined : entries[name];
+  return name !== undefined && entry ? toService(name, entry) : undefined;
 }
