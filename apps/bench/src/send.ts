@@ -9,16 +9,20 @@ const peers = [
 ];
 const ours = ['flowpost', 'flowpost with guards'];
 const rounds = 3;
+/** By then the engine has compiled what a sender does; before, how much code there is decides. */
+const warmUpMs = 5_000;
 
 interface Load {
   readonly subject: string;
   readonly connections: number;
   readonly messages: number;
   readonly recipients?: number;
+  readonly warmUpMs?: number;
 }
 
-async function rate(port: number, { subject, connections, messages, recipients = 1 }: Load): Promise<number> {
-  const args = { subject, port, connections, messages, recipients };
+async function rate(port: number, load: Load): Promise<number> {
+  const { subject, connections, messages, recipients = 1, warmUpMs: warmUp = 0 } = load;
+  const args = { subject, port, connections, messages, recipients, 'warm-up': warmUp };
   const list = Object.entries(args).flatMap(([name, value]) => [`--${name}`, String(value)]);
   return (await runJob<{ perSecond: number }>('send-load', ...list)).perSecond;
 }
@@ -30,7 +34,7 @@ export async function compare(port: number, subjects: readonly string[], load: O
     for (const subject of subjects) {
       // What opens a connection for each message would otherwise take most of the time.
       const messages = subject.endsWith('each') ? Math.ceil(load.messages / 5) : load.messages;
-      found.get(subject)?.push(await rate(port, { ...load, subject, messages }));
+      found.get(subject)?.push(await rate(port, { ...load, subject, messages, warmUpMs }));
     }
   }
   return new Map([...found].map(([subject, values]) => [subject, median(values)]));
