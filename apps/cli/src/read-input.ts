@@ -11,6 +11,10 @@ export function unreadable(path: string, cause: unknown): MailError {
   return new MailError('FILE_UNREADABLE', `${path} ${why}.`, { details: { path, reason }, cause });
 }
 
+/** What is wrong in a file, for people. */
+export const invalid = (path: string, message: string, hint: string): MailError =>
+  new MailError('INPUT_INVALID', `${path}: ${message}.`, { hint, details: { path } });
+
 /** What to do about a text that is not UTF-8. */
 export const utf8Hint = 'Save it as UTF-8, or convert it with iconv -t UTF-8.';
 

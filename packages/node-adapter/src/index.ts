@@ -35,7 +35,7 @@ export type {
   PlatformError,
 } from './node.ts';
 export { type PreparedRun, type PrepareOptions, prepareRun } from './prepare-run.ts';
-export { previewNode } from './preview-node.ts';
+export { previewNode, previewRequest } from './preview-node.ts';
 export { type BatchHost, type BatchRow, runBatch } from './run-batch.ts';
 export { type NodeHost, NodeRun, runNode } from './run-node.ts';
 export type { WrittenSettings } from './written-settings.ts';

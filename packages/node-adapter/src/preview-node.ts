@@ -1,7 +1,7 @@
 import type { Connection } from '@flowpost/core';
 import { applySandbox, previewMessage } from '@flowpost/transport';
 import type { z } from 'zod';
-import type { NodeDefinition } from './node.ts';
+import type { NodeDefinition, NodeRequest } from './node.ts';
 import { type PrepareOptions, prepareRun } from './prepare-run.ts';
 
 type PreviewOptions = Parameters<typeof previewMessage>[2] & {
@@ -9,6 +9,19 @@ type PreviewOptions = Parameters<typeof previewMessage>[2] & {
   readonly assertAllowed?: ((connection: Connection) => void) | undefined;
 };
 type Preview = ReturnType<typeof previewMessage>;
+
+/**
+ * The message a request would send, without sending it; where it names a sandbox, as that lets it out.
+ *
+ * @throws MailError as sending it would.
+ */
+export function previewRequest(
+  { message, connection, policy }: Pick<NodeRequest, 'message' | 'connection' | 'policy'>,
+  options: Parameters<typeof previewMessage>[2] = {},
+): Preview {
+  const sent = policy.sandbox ? applySandbox(message, policy.sandbox) : message;
+  return previewMessage(sent, connection, options);
+}
 
 /**
  * The message a run of the node would send with the same host, byte for byte, without sending it; where the settings name a
@@ -22,11 +35,7 @@ export async function previewNode<Settings extends z.ZodType>(
   host: PrepareOptions,
   { assertAllowed, ...options }: PreviewOptions = {},
 ): Preview {
-  const { message, connection, policy } = prepareRun(definition, settings, host).request;
-  assertAllowed?.(connection);
-  return previewMessage(
-    policy.sandbox ? applySandbox(message, policy.sandbox) : message,
-    connection,
-    options,
-  );
+  const { request } = prepareRun(definition, settings, host);
+  assertAllowed?.(request.connection);
+  return previewRequest(request, options);
 }

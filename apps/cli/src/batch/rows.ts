@@ -3,15 +3,11 @@ import { stat } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { type Readable, Transform } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
-import { MailError } from '@flowpost/core';
 import { CsvError, parse } from 'csv-parse';
-import { unreadable, utf8Hint } from '../read-input.ts';
+import { invalid, unreadable, utf8Hint } from '../read-input.ts';
 
 export type Row = Readonly<Record<string, unknown>>;
 export type RowFormat = 'csv' | 'ndjson';
-
-const invalid = (path: string, message: string, hint: string): MailError =>
-  new MailError('INPUT_INVALID', `${path}: ${message}.`, { hint, details: { path } });
 
 /** Longer is no row: somewhere a quote is not closed, and the rest of the file would be read into it. In bytes. */
 const longestRow = 16 * 1_048_576;

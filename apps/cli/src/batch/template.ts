@@ -1,7 +1,6 @@
 import { dirname, extname, resolve } from 'node:path';
-import { MailError } from '@flowpost/core';
 import { assertDynamicFields, sendEmailNode } from '@flowpost/node-adapter';
-import { readText, readYaml } from '../read-input.ts';
+import { invalid, readText, readYaml } from '../read-input.ts';
 
 /** A message for many: settings of the send-email node, with expressions over `row`. */
 export interface BatchTemplate {
@@ -9,9 +8,6 @@ export interface BatchTemplate {
   /** Where its attachments are looked for. */
   readonly folder: string;
 }
-
-const invalid = (path: string, message: string, hint: string): MailError =>
-  new MailError('INPUT_INVALID', `${path}: ${message}.`, { hint, details: { path } });
 
 const expressionLine = /^(\s*(?:- +)*(?:[\w-]+: +)?)(\{\{.*\}\}.*?)[ \t]*$/;
 /** A line after which text comes as it is, as long as it stands further in (YAML 1.2 section 8.1). */

@@ -49,6 +49,21 @@ function saySummary(summary: Summary, isInterrupted: boolean): void {
     say('Go on with --resume.');
 }
 
+/** That something has to be set right counts for more than what is in doubt, and that for more than what may succeed later. */
+function exitCodeFor(
+  { stoppedBy, inDoubt, deferred, failed, partial }: Summary,
+  firstFailure: MailErrorJson | undefined,
+  isInterrupted: boolean,
+): number {
+  const exitCode = stoppedBy && exitCodeOf(stoppedBy);
+  if (exitCode !== undefined && exitCode !== exitCodes.temporary) return exitCode;
+  if (inDoubt > 0) return exitCodes['in-doubt'];
+  if (exitCode !== undefined || isInterrupted || deferred > 0) return exitCodes.temporary;
+  if (firstFailure !== undefined) return exitCodeOf(firstFailure);
+  if (failed > 0) return exitCodes.input;
+  return partial > 0 ? exitCodes.partial : exitCodes.sent;
+}
+
 /** Which rows have their turn when, by how they ended in earlier runs. */
 function turnsOf(values: BatchValues, journal: BatchJournal): (row: number, key: string) => Turn {
   const again: readonly (RowState | undefined)[] = [
@@ -157,12 +172,5 @@ export const batch: Command<typeof batchSpec> = async (values) => {
   };
   if (values.json) printJson(summary);
   else saySummary(summary, interrupted.aborted);
-  const exitCode = stoppedBy && exitCodeOf(stoppedBy);
-  // That something has to be set right counts for more than what is in doubt, and that for more than what may succeed later.
-  if (exitCode !== undefined && exitCode !== exitCodes.temporary) return exitCode;
-  if (summary.inDoubt > 0) return exitCodes['in-doubt'];
-  if (exitCode !== undefined || interrupted.aborted || summary.deferred > 0) return exitCodes.temporary;
-  if (firstFailure !== undefined) return exitCodeOf(firstFailure.error);
-  if (summary.failed > 0) return exitCodes.input;
-  return summary.partial > 0 ? exitCodes.partial : exitCodes.sent;
+  return exitCodeFor(summary, firstFailure?.error, interrupted.aborted);
 };

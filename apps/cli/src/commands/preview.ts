@@ -1,8 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { previewNode } from '@flowpost/node-adapter';
-import { applySandbox, previewMessage } from '@flowpost/transport';
+import { previewNode, previewRequest } from '@flowpost/node-adapter';
 import { type Command, UsageError } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { printJson, say } from '../output.ts';
@@ -55,12 +54,7 @@ export const preview: Command<typeof previewSpec> = async (values, operands) => 
     }
     if (values.flow !== undefined) throw new UsageError('--flow is the data of a FILE, and there is none.');
     const { request, sending } = await readSettings(values, { previewOnly: true });
-    const { message, connection, policy } = request;
-    return previewMessage(
-      policy.sandbox ? applySandbox(message, policy.sandbox) : message,
-      connection,
-      sending,
-    );
+    return previewRequest(request, sending);
   };
   const composed = await compose();
   const page = values['html-out'];

@@ -2,7 +2,7 @@ import { type ConnectionInput, MailError } from '@flowpost/core';
 import { verifyConnection } from '@flowpost/transport';
 import { z } from 'zod';
 import type { StoredConnection } from '../../connections/connection-store.ts';
-import type { FlowpostServer } from '../../server.ts';
+import type { FlowpostServer } from '../../parts.ts';
 import { route } from '../route.ts';
 import { connectionBodySchema, connectionSchema, verifySchema } from '../schemas.ts';
 

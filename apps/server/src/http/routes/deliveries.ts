@@ -2,7 +2,7 @@ import { isMailError, MailError, parseMessage } from '@flowpost/core';
 import { previewMessage } from '@flowpost/transport';
 import { z } from 'zod';
 import { type DeliveryState, deliveryStates } from '../../outbox/delivery.ts';
-import type { FlowpostServer } from '../../server.ts';
+import type { FlowpostServer } from '../../parts.ts';
 import { route } from '../route.ts';
 import { deliverySchema, deliveryWithEventsSchema } from '../schemas.ts';
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
+import type { FlowpostServer } from '../../parts.ts';
 import { scopes } from '../../security/api-keys.ts';
-import type { FlowpostServer } from '../../server.ts';
 import { httpProblem } from '../problem.ts';
 import { route } from '../route.ts';
 import { apiKeySchema } from '../schemas.ts';

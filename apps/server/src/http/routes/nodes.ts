@@ -2,7 +2,7 @@ import { MailError } from '@flowpost/core';
 import { findNode, listNodes, parseFlowData, previewNode } from '@flowpost/node-adapter';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
-import type { FlowpostServer } from '../../server.ts';
+import type { FlowpostServer } from '../../parts.ts';
 import { problemOf, statusOf } from '../problem.ts';
 import { route } from '../route.ts';
 import { previewBodySchema, runAnswerSchema, runBodySchema } from '../schemas.ts';

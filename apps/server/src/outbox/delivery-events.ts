@@ -1,0 +1,75 @@
+import type { Queryable } from '../database/database.ts';
+
+/** One change of a delivery. */
+export interface DeliveryEvent {
+  /** Where it stands among the events: the transaction, and the place in it. */
+  readonly cursor: string;
+  readonly delivery: string;
+  readonly state: string;
+  readonly at: Date;
+  readonly detail: unknown;
+}
+
+/** What a cursor looks like. */
+export const cursorPattern = /^\d{1,19}\.\d{1,18}$/;
+/** Before everything that is there. */
+const beginning = '0.0';
+/** How many are read at once. */
+export const mostEvents = 500;
+
+const partsOf = (cursor: string): [xid: string, seq: string] => {
+  const [xid = '0', seq = '0'] = cursor.split('.');
+  return [xid, seq];
+};
+
+/** Changes of deliveries in the order in which others can see them, so that who has read up to one has missed none. */
+export class DeliveryEvents {
+  readonly #database: Queryable;
+
+  constructor(database: Queryable) {
+    this.#database = database;
+  }
+
+  /** The last one that nothing can come before any more: no transaction that is still under way. */
+  async newest(): Promise<string> {
+    const [newest] = await this.#database.query<{ cursor: string }>(
+      `select xid::text || '.' || seq as cursor from flowpost.delivery_events
+       where seq > $1 and xid < pg_snapshot_xmin(pg_current_snapshot()) order by xid desc, seq desc limit 1`,
+      [0],
+    );
+    return newest?.cursor ?? beginning;
+  }
+
+  /** Those after one, in their order; of what is still under way, and all behind it, nothing yet. */
+  async after(cursor: string): Promise<DeliveryEvent[]> {
+    return this.#database.query<DeliveryEvent>(
+      `select xid::text || '.' || seq as cursor, delivery_id as delivery, state, at, detail from flowpost.delivery_events
+       where (xid, seq) > ($1::xid8, $2::bigint) and xid < pg_snapshot_xmin(pg_current_snapshot())
+       order by xid, seq limit ${mostEvents}`,
+      partsOf(cursor),
+    );
+  }
+
+  /**
+   * Where the events go on for whoever has this one. It may have another place since, when the data was moved into another
+   * database cluster; see `rebaseEvents`.
+   */
+  async placeOf(cursor: string): Promise<string> {
+    const [xid, seq] = partsOf(cursor);
+    const [state] = await this.#database.query<{ same: boolean; moves: boolean; ahead: boolean }>(
+      `select exists (select 1 from flowpost.delivery_events where xid = $1::xid8 and seq = $2::bigint) as same,
+         exists (select 1 from flowpost.event_moves) as moves, $1::xid8 >= pg_snapshot_xmax(pg_current_snapshot()) as ahead`,
+      [xid, seq],
+    );
+    if (state?.same) return cursor;
+    // Nothing was moved: it was forgotten, and so lies before everything that is there; or it is from elsewhere.
+    if (!state?.moves) return state?.ahead ? beginning : cursor;
+    const [moved] = await this.#database.query<{ cursor: string; same: boolean }>(
+      `select xid::text || '.' || seq as cursor, seq = $1::bigint as same from flowpost.delivery_events where seq <= $1::bigint
+       order by seq desc limit 1`,
+      [seq],
+    );
+    if (moved && (moved.same || state.ahead)) return moved.cursor;
+    return state.ahead ? beginning : cursor;
+  }
+}

@@ -1,0 +1,111 @@
+import { randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
+import type { Logger, SecretBox } from '@flowpost/core';
+import { createGuardedFetch } from '@flowpost/mime-attachments';
+import { createFlowScope, type FlowScope } from '@flowpost/node-adapter';
+import type { PgBoss } from 'pg-boss';
+import type { ServerConfig } from './config.ts';
+import { ConnectionStore } from './connections/connection-store.ts';
+import { HostAccess } from './connections/host-access.ts';
+import type { Database } from './database/database.ts';
+import { Metrics } from './observability/metrics.ts';
+import { DeliveryRunner } from './outbox/delivery-runner.ts';
+import { DeliveryStore } from './outbox/delivery-store.ts';
+import { InHand } from './outbox/in-hand.ts';
+import { Outbox } from './outbox/outbox.ts';
+import { Recovery } from './outbox/recovery.ts';
+import { SharedRate } from './outbox/shared-rate.ts';
+import { DatabaseTokenStore } from './outbox/token-store.ts';
+import { OutboxWorker } from './outbox/worker.ts';
+import { Runs } from './runs.ts';
+import { ApiKeys } from './security/api-keys.ts';
+
+/** What the parts of a server have of each other. */
+export interface FlowpostServer {
+  readonly database: Database;
+  readonly deliveries: DeliveryStore;
+  readonly connections: ConnectionStore;
+  readonly hostAccess: HostAccess;
+  readonly keys: ApiKeys;
+  readonly runs: Runs;
+  readonly scope: FlowScope;
+  readonly metrics: Metrics;
+  readonly closing: AbortSignal;
+  wake(lane?: string): void;
+}
+
+/** What a server is made of, and what of it is started and stopped. */
+export interface ServerParts {
+  readonly server: FlowpostServer;
+  readonly worker: OutboxWorker;
+  readonly recovery: Recovery;
+  /** Ends whatever waits for something new: the server takes no more. */
+  readonly closing: AbortController;
+  /** Ends what is under way. */
+  readonly cut: AbortController;
+}
+
+/** What there has to be before the parts. */
+export interface Foundations {
+  readonly database: Database;
+  readonly boss: PgBoss;
+  readonly logger: Logger;
+  /** The keys of those who encrypt for this server, and its own: what one made must not be taken for the other's. */
+  readonly boxes: { readonly box: SecretBox; readonly userBox: SecretBox };
+}
+
+/** Makes the parts of a server; none of them does anything yet. */
+export function assemble(config: ServerConfig, { database, boss, logger, boxes }: Foundations): ServerParts {
+  const { allowedHosts, sandbox, filesFolder, retryForMs, concurrency, leaseMs } = config;
+  const { box, userBox } = boxes;
+  /** This process, among those that share the database. */
+  const worker = randomUUID();
+  const closing = new AbortController();
+  const cut = new AbortController();
+  setMaxListeners(0, closing.signal, cut.signal);
+  const metrics = new Metrics();
+  const deliveries = new DeliveryStore(database, boss);
+  const hostAccess = new HostAccess(config);
+  const connections = new ConnectionStore(database, boxes, hostAccess);
+  const keys = new ApiKeys(database);
+  const scope = createFlowScope({
+    secretBox: userBox,
+    logger,
+    auth: { tokenStore: new DatabaseTokenStore(database, box), ...guardedFetch(config, hostAccess) },
+    attachments: { fileRoots: [filesFolder], baseFolder: filesFolder, urls: { allowedHosts } },
+    sandbox,
+  });
+  const inHand = new InHand();
+  const runner = new DeliveryRunner({
+    ...{ database, deliveries, connections, scope, metrics, logger, worker, inHand, retryForMs },
+    rate: new SharedRate(database),
+    writesAhead: database.kind === 'postgres',
+    cut: cut.signal,
+  });
+  const outbox = new Outbox(deliveries, worker, inHand);
+  const outboxWorker = new OutboxWorker({
+    ...{ deliveries, runner, logger, worker, inHand, concurrency, pollMs: 500 },
+    isBusy: () => database.kind === 'pglite' && outbox.isBusy,
+  });
+  const wake = (lane?: string): void => outboxWorker.wake(lane);
+  const recovery = new Recovery({
+    ...{ database, deliveries, logger, worker, inHand, onRecovered: () => wake() },
+    ...{ beatMs: leaseMs / 5, silenceMs: leaseMs },
+  });
+  const runs = new Runs({
+    ...{ box, connections, deliveries, runner, metrics, logger, hostAccess, onQueued: wake },
+    ...{ outbox, closing: closing.signal },
+  });
+  const server: FlowpostServer = {
+    ...{ database, deliveries, connections, hostAccess, keys, runs, scope, metrics, wake },
+    closing: closing.signal,
+  };
+  return { server, worker: outboxWorker, recovery, closing, cut };
+}
+
+/** Token endpoints and Graph of whoever may only send must be public. Through a proxy it is the proxy that connects. */
+function guardedFetch({ allowedHosts }: ServerConfig, { trusts }: HostAccess): { fetch?: typeof fetch } {
+  const { NODE_USE_ENV_PROXY, HTTPS_PROXY, https_proxy } = process.env;
+  if (NODE_USE_ENV_PROXY === '1' && (HTTPS_PROXY ?? https_proxy)) return {};
+  return { fetch: createGuardedFetch({ allowedHosts, trusts }) };
+}
