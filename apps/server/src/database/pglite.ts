@@ -1,7 +1,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { statfsSync } from 'node:fs';
 import { type Database, type Queryable, storageError } from './database.ts';
-import { PgliteClient } from './pglite-client.ts';
+import type { PgliteClient } from './pglite-client.ts';
+import { RestartingClient } from './restarting-client.ts';
 import { startUpkeep } from './upkeep.ts';
 
 const queryable = (client: PgliteClient): Queryable => ({
@@ -20,37 +21,8 @@ const queryable = (client: PgliteClient): Queryable => ({
  * @param longestMs how long a statement may take before the thread is taken for lost and started again, in milliseconds.
  */
 export async function openPglite(folder: string, longestMs?: number): Promise<Database> {
-  let client = new PgliteClient(folder, longestMs);
-  const survivesPowerLoss = await client.ready.catch(async (error) => {
-    await client.close();
-    throw error;
-  });
-  let isClosed = false;
-  /**
-   * One that has ended, for whatever reason, is started again: what was committed is in its files. Not before it is out of them,
-   * since two at once would destroy them.
-   */
-  const again = async (): Promise<void> => {
-    if (!(await client.hasExited())) throw new Error('the embedded database does not end');
-    if (isClosed) throw new Error('the database has been closed');
-    client = new PgliteClient(folder, longestMs);
-    await client.ready;
-  };
-  let starting: Promise<void> | undefined;
-  const ready = async (): Promise<PgliteClient> => {
-    try {
-      if (isClosed) throw new Error('the database has been closed');
-      if (client.isGone) {
-        starting ??= again().finally(() => {
-          starting = undefined;
-        });
-      }
-      await starting;
-      return client;
-    } catch (error) {
-      throw storageError(error, { reached: false });
-    }
-  };
+  const client = new RestartingClient(folder, longestMs);
+  const survivesPowerLoss = await client.start();
   // There is one connection. Whoever asks for something while his own transaction has it means within that transaction; to wait
   // for its end would be to wait for himself.
   const current = new AsyncLocalStorage<{ transaction: Queryable | undefined }>();
@@ -75,7 +47,7 @@ export async function openPglite(folder: string, longestMs?: number): Promise<Da
       if (inside) return inside.query<Row>(text, values);
       const release = await turn();
       try {
-        const connection = queryable(await ready());
+        const connection = queryable(await client.ready());
         const answer = connection.query<Row>(text, values);
         release();
         return await answer;
@@ -89,7 +61,7 @@ export async function openPglite(folder: string, longestMs?: number): Promise<Da
       const release = await turn();
       const held: { transaction: Queryable | undefined } = { transaction: undefined };
       try {
-        const connection = queryable(await ready());
+        const connection = queryable(await client.ready());
         const begun = connection.query('begin');
         const inside: Queryable = {
           query: (text, values) =>
@@ -117,11 +89,10 @@ export async function openPglite(folder: string, longestMs?: number): Promise<Da
       }
     },
     async [Symbol.asyncDispose]() {
-      isClosed = true;
+      client.endTaking();
       await endUpkeep();
       // Those who had their turn before this still get what they asked for.
       await free;
-      await starting?.catch(() => undefined);
       await client.close();
     },
   };
