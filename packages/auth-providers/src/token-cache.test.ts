@@ -80,18 +80,71 @@ describe('a rotated refresh token', () => {
     expect(used).toEqual(['R0', 'R1', 'R2', 'R3', 'R4']);
   });
 
+  it('is not written over by a process that was told meanwhile that the access token is refused', async () => {
+    const store = new MemoryTokenStore();
+    let last: Promise<unknown> = Promise.resolve();
+    let isSlow = false;
+    const shared = () => ({
+      get: (key: string) => store.get(key),
+      delete: (key: string) => store.delete(key),
+      async set(key: string, tokens: StoredTokens) {
+        if (isSlow) for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
+        await store.set(key, tokens);
+      },
+      exclusively<Value>(_: string, work: () => Promise<Value>) {
+        const done = last.then(work);
+        last = done.catch(() => undefined);
+        return done;
+      },
+    });
+    const { fetch, used } = rotatingIssuer();
+    const [here, there] = [1, 2].map(() => new TokenCache(shared(), { clock: new ManualClock(clockNow) }));
+    await here?.get(name, fetch);
+    await there?.get(name, fetch);
+    isSlow = true;
+    const told = here?.invalidate(name, 'T1');
+    isSlow = false;
+    await there?.invalidate(name, 'T1');
+    await there?.get(name, fetch);
+    await told;
+    expect((await here?.get(name, fetch))?.accessToken.reveal()).toBe('T2');
+    expect(used).toEqual(['R0', 'R1']);
+  });
+
+  it('a refused access token is not used again where the store cannot be locked', async () => {
+    const store = new MemoryTokenStore();
+    const locked = Object.assign(store, { exclusively: () => Promise.reject(new Error('read only')) });
+    const { fetch } = rotatingIssuer();
+    const cache = new TokenCache(locked, { clock: new ManualClock(clockNow) });
+    await cache.get(name, fetch);
+    await cache.invalidate(name, 'T1');
+    expect((await cache.get(name, fetch)).accessToken.reveal()).toBe('T2');
+  });
+
+  it('is kept from an answer that is of no use otherwise', async () => {
+    const store = new MemoryTokenStore();
+    const cache = new TokenCache(store, { clock: new ManualClock(clockNow) });
+    const broken: FetchToken = async (_, onRequest, onRotated) => {
+      onRequest();
+      onRotated(new SecretText('R1'));
+      throw new MailError('TOKEN_RESPONSE_INVALID', 'odd', { phase: 'token' });
+    };
+    await expect(cache.get(name, broken)).rejects.toMatchObject({ code: 'TOKEN_RESPONSE_INVALID' });
+    expect((await store.get('k'))?.refreshToken?.reveal()).toBe('R1');
+  });
+
   it('that another process rotated is found in the store', async () => {
     const store = new MemoryTokenStore();
     const { fetch } = rotatingIssuer();
     const here = new TokenCache(store, { clock: new ManualClock(clockNow) });
     await here.get(name, fetch);
     await here.invalidate(name, 'T1');
-    const fetchWhileAnother: FetchToken = async (stored, onRequest) => {
+    const fetchWhileAnother: FetchToken = async (stored, onRequest, onRotated) => {
       if (stored?.refreshToken?.reveal() === 'R1') {
-        const newer = await fetch(stored, onRequest);
+        const newer = await fetch(stored, onRequest, onRotated);
         await store.set('k', { refreshToken: newer.refreshToken as SecretText });
       }
-      return fetch(stored, onRequest);
+      return fetch(stored, onRequest, onRotated);
     };
     expect((await here.get(name, fetchWhileAnother)).accessToken.reveal()).toBe('T3');
   });

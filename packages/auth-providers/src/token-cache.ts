@@ -3,6 +3,7 @@ import {
   isMailError,
   type Logger,
   MailError,
+  type SecretText,
   type StoredTokens,
   silentLogger,
   systemClock,
@@ -27,9 +28,14 @@ const mostVariants = 100;
 
 /**
  * Gets a token from the issuer. `stored` is what is known of the credential so far; `onRequest` is called before the
- * issuer is asked, so that only real requests are followed by a back-off.
+ * issuer is asked, so that only real requests are followed by a back-off; `onRotated` with a new refresh token as soon as it is
+ * there, whatever is wrong with the answer it came in.
  */
-export type FetchToken = (stored: StoredTokens | undefined, onRequest: () => void) => Promise<IssuedToken>;
+export type FetchToken = (
+  stored: StoredTokens | undefined,
+  onRequest: () => void,
+  onRotated: (refreshToken: SecretText) => void,
+) => Promise<IssuedToken>;
 
 export interface TokenCacheOptions {
   readonly clock?: Clock | undefined;
@@ -56,6 +62,18 @@ function isValid(tokens: StoredTokens | undefined, now: number): tokens is Valid
   const lifetime = expiresAt - (obtainedAt ?? expiresAt - 2 * expiryMarginMs);
   return now < expiresAt - Math.min(expiryMarginMs, lifetime / 2);
 }
+
+/** What stays when the access token is of no use. */
+const withoutAccess = ({
+  refreshToken,
+  variant,
+}: {
+  readonly refreshToken?: SecretText | undefined;
+  readonly variant?: string | undefined;
+}): StoredTokens => ({
+  ...(refreshToken !== undefined && { refreshToken }),
+  ...(variant !== undefined && { variant }),
+});
 
 /**
  * Keeps access tokens until they are about to expire. For each key there is at most one request under way, whoever
@@ -122,17 +140,29 @@ export class TokenCache {
   }
 
   /** Forgets an access token that a server refused, unless a newer one has taken its place. */
-  async invalidate(name: TokenName, refused: string): Promise<void> {
-    const entry = this.#entry(name.key);
+  async invalidate({ key }: TokenName, refused: string): Promise<void> {
+    const entry = this.#entry(key);
     await entry.inTurn(async () => {
-      const stored = await this.#read(name.key, entry);
-      if (stored?.accessToken?.reveal() !== refused) return;
-      const { refreshToken, variant } = stored;
-      // The entry that stays says that whatever access token the credential began with is used up.
-      await this.#write(name.key, entry, {
-        ...(refreshToken !== undefined && { refreshToken }),
-        ...(variant !== undefined && { variant }),
-      });
+      entry.refused = refused;
+      const forget = async (): Promise<void> => {
+        const stored = await this.#read(key, entry);
+        // The entry that stays says that whatever access token the credential began with is used up.
+        if (stored?.accessToken?.reveal() === refused) await this.#write(key, entry, withoutAccess(stored));
+      };
+      // Another process may be about to rotate the refresh token: what was read before that must not be written after it.
+      if (!this.#store.exclusively) return forget();
+      let isBegun = false;
+      await this.#store
+        .exclusively(key, () => {
+          isBegun = true;
+          return forget();
+        })
+        .catch((error) => {
+          if (isBegun) throw error;
+          // Here it is known; others find out for themselves.
+          const code = isMailError(error) ? error.code : undefined;
+          this.#logger.warn('tokens cannot be locked; a refused one stays in the store', { code });
+        });
     });
   }
 
@@ -163,12 +193,13 @@ export class TokenCache {
     }
   }
 
-  /** What is stored, as far as it is good for this variant of the credential. */
+  /** What is stored, as far as it is good for this variant of the credential and not refused. */
   async #known({ key, variant }: TokenName, entry: Entry): Promise<StoredTokens | undefined> {
     const stored = await this.#read(key, entry);
-    if (!stored || stored.variant === variant) return stored;
-    const { refreshToken, variant: other } = stored;
-    return refreshToken && { refreshToken, ...(other !== undefined && { variant: other }) };
+    if (!stored) return undefined;
+    const isRefused = entry.refused !== undefined && stored.accessToken?.reveal() === entry.refused;
+    if (stored.variant === variant) return isRefused ? withoutAccess(stored) : stored;
+    return stored.refreshToken && withoutAccess(stored);
   }
 
   async #obtain(name: TokenName, entry: Entry, fetch: FetchToken, nobody: AbortSignal): Promise<ValidTokens> {
@@ -216,18 +247,22 @@ export class TokenCache {
     const stored = await this.#known(name, entry);
     if (isValid(stored, this.#clock.now())) return stored;
     let asked = false;
+    let rotated: SecretText | undefined;
     try {
       const onRequest = (): void => {
         asked = true;
       };
+      const onRotated = (refreshToken: SecretText): void => {
+        rotated = refreshToken;
+      };
       let from = stored;
-      const issued = await fetch(stored, onRequest).catch(async (error) => {
+      const issued = await fetch(stored, onRequest, onRotated).catch(async (error) => {
         // Another process may have rotated the refresh token meanwhile; then its successor is in the store.
         const newer = await this.#known(name, entry);
         const isStale = newer?.refreshToken?.reveal() !== stored?.refreshToken?.reveal();
         if (!isStale || !isMailError(error) || error.code !== 'TOKEN_GRANT_REFUSED') throw error;
         from = newer;
-        return isValid(newer, this.#clock.now()) ? newer : fetch(newer, onRequest);
+        return isValid(newer, this.#clock.now()) ? newer : fetch(newer, onRequest, onRotated);
       });
       const refreshToken = issued.refreshToken ?? from?.refreshToken;
       const tokens = {
@@ -241,6 +276,7 @@ export class TokenCache {
       return tokens;
     } catch (error) {
       if (asked) this.#remember(entry, variant, error);
+      if (rotated) await this.#write(key, entry, withoutAccess({ refreshToken: rotated, variant }));
       throw error;
     }
   }

@@ -66,6 +66,8 @@ export interface TokenEndpointOptions {
   readonly deadlineMs?: number | undefined;
   readonly fetch?: typeof globalThis.fetch | undefined;
   readonly clock?: Clock | undefined;
+  /** Called with a new refresh token as soon as it is there: also when the answer is of no use otherwise. */
+  readonly onRotated?: ((refreshToken: SecretText) => void) | undefined;
 }
 
 /** Far more than any token needs. */
@@ -108,17 +110,21 @@ function clientAuthentication(client: ClientAuthentication, endpoint: string, no
   });
 }
 
+/** What an answer may hold and the library looks at (RFC 6749 section 5.1); some issuers write null for what there is not. */
+const optionalMembers = ['expires_in', 'scope', 'refresh_token'];
+
 /**
- * Leaves out the ID token some issuers send along. Nothing here uses it, and the library would refuse the answer over
- * an issuer name that is not the token endpoint's, as it never is with Entra and Google.
+ * The members of a token answer without what nothing here uses and the library would refuse it for: the ID token some issuers send
+ * along, whose issuer name is never that of the token endpoint with Entra and Google, and what is empty.
  */
-function withoutIdToken(text: string): string {
-  if (!text.includes('"id_token"')) return text;
+function answerMembers(text: string): Record<string, unknown> | undefined {
   try {
-    const { id_token: _, ...rest } = JSON.parse(text);
-    return JSON.stringify(rest);
+    const { id_token: _, ...members } = JSON.parse(text);
+    for (const name of optionalMembers)
+      if (members[name] === null || members[name] === '') delete members[name];
+    return members;
   } catch {
-    return text;
+    return undefined;
   }
 }
 
@@ -137,7 +143,7 @@ export async function requestToken(
   request: TokenRequest,
   options: TokenEndpointOptions = {},
 ): Promise<IssuedToken> {
-  const { clock = systemClock, deadlineMs = 30_000, fetch = globalThis.fetch } = options;
+  const { clock = systemClock, deadlineMs = 30_000, fetch = globalThis.fetch, onRotated } = options;
   const url = checkedEndpoint(request.endpoint);
   const { client, grant } = request;
   const clientId = client.kind === 'none' ? 'none' : client.clientId;
@@ -164,7 +170,10 @@ export async function requestToken(
     // With this header the library would not look into the body, where the reason stands.
     headers.delete('www-authenticate');
     headers.delete('content-encoding');
-    const text = withoutIdToken(exchange.text);
+    const members = answerMembers(exchange.text);
+    const { refresh_token: rotated } = members ?? {};
+    if (response.ok && typeof rotated === 'string') onRotated?.(new SecretText(rotated));
+    const text = members ? JSON.stringify(members) : exchange.text;
     return new Response(text === '' ? null : text, { status: response.status, headers });
   };
 

@@ -25,6 +25,8 @@ export class Entry {
   /** Everybody who asks for the same variant while a token is being got waits for the same one. */
   readonly pending = new Map<string | undefined, Asking>();
   readonly failures = new Map<string | undefined, Failures>();
+  /** The last access token that a server refused. */
+  refused: string | undefined;
   /** Newer than the store, because writing failed. The only working refresh token may be among them. */
   unsaved: StoredTokens | undefined;
   #busy = 0;

@@ -90,13 +90,18 @@ export function tokenProvider(open: () => Promise<TokenSource>, options: AuthPro
     async login(signal): Promise<Login> {
       const from = await source();
       const name = tokenName(from);
-      const fetchToken: FetchToken = async (stored, onRequest) => {
+      const fetchToken: FetchToken = async (stored, onRequest, onRotated) => {
         const isNew = stored === undefined || stored.variant !== name.variant;
         const wanted = await from.request(stored, isNew);
-        if (!('accessToken' in wanted)) onRequest();
+        if ('accessToken' in wanted) {
+          from.check?.(wanted);
+          return wanted;
+        }
+        onRequest();
         // Loaded when the first token is wanted: a session with a password, or with a token that is still good, needs no OAuth client.
         const { requestToken } = await import('./token-endpoint.ts');
-        const issued = 'accessToken' in wanted ? wanted : await requestToken(wanted, endpoint);
+        const issued = await requestToken(wanted, { ...endpoint, onRotated });
+        assertToken(issued.accessToken);
         from.check?.(issued);
         return issued;
       };

@@ -364,6 +364,27 @@ describe('a token request that fails', () => {
     expect(tokenOf(await provide(byId(server.tokenEndpoint)).login())).toBe('opaque');
   });
 
+  it('members that say null or nothing are as good as absent', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret } });
+    const empty = { expires_in: null, scope: null, refresh_token: '' };
+    const answer = { access_token: 'opaque', token_type: 'Bearer', ...empty };
+    server.inject({ status: 200, headers: json, body: JSON.stringify(answer) });
+    expect(tokenOf(await provide(byId(server.tokenEndpoint)).login())).toBe('opaque');
+  });
+
+  it('an access token that is none is not kept', async () => {
+    await using server = await OAuthServer.start({ secrets: { app: secret } });
+    const answer = { access_token: 'one\n', token_type: 'Bearer' };
+    server.inject({ status: 200, headers: json, body: JSON.stringify(answer) });
+    const tokenStore = new MemoryTokenStore();
+    const written: StoredTokens[] = [];
+    tokenStore.set = async (_, tokens) => void written.push(tokens);
+    await expect(provide(byId(server.tokenEndpoint), { tokenStore }).login()).rejects.toMatchObject({
+      code: 'TOKEN_RESPONSE_INVALID',
+    });
+    expect(written).toEqual([]);
+  });
+
   it('an endpoint nobody listens at, and one that is not to be trusted', async () => {
     const { tokenEndpoint } = await OAuthServer.start().then(async (server) => {
       const { tokenEndpoint } = server;

@@ -61,6 +61,24 @@ describe('a secret that somebody echoes', () => {
     }
   });
 
+  it.each([
+    ['smtp-kX9v2qLw7', '535 5.7.8 smtp login refused by smtp.example.org, see https://example.org/smtp'],
+    ['kQSend-2024-x', '554 5.2.0 SendAsDeniedException.MapiException; SendAsDenied; SendAsDenied'],
+  ])('a word that comes back is no part of %s', (own, text) => {
+    expect(secretScrubber(formsOf(own))(text)).toBe(text);
+  });
+
+  it('takes no more memory than a few times what it looks for', () => {
+    const tokens = Array.from({ length: 50 }, () => randomBytes(1_500).toString('base64url'));
+    const before = process.memoryUsage();
+    const scrubbers = tokens.map((token) => secretScrubber(formsOf(token)));
+    for (const one of scrubbers) expect(one('250 2.0.0 ok')).toBe('250 2.0.0 ok');
+    const after = process.memoryUsage();
+    const grown = after.heapUsed - before.heapUsed + after.arrayBuffers - before.arrayBuffers;
+    expect(grown / tokens.length).toBeLessThan(400_000);
+    expect(scrubbers.map((one, index) => one(`535 ${tokens[index]}`))).toEqual(tokens.map(() => '535 ***'));
+  });
+
   it('one with half a character in it is looked for too', () => {
     expect(secretScrubber(formsOf('secret\ud83d'))('535 secret')).toBe('535 ***');
   });

@@ -36,7 +36,61 @@ interface Run {
   end: number;
 }
 
-type Places = ReadonlyMap<string, readonly (readonly [form: number, at: number])[]>;
+const secondHash = 0x85ebca6b;
+
+function hashOf(text: string, at: number): number {
+  let hash = 0;
+  for (let index = at; index < at + piece; index++)
+    hash = Math.imul(hash ^ text.charCodeAt(index), 0x9e3779b1);
+  return hash;
+}
+
+/** Where the pieces of some forms stand in them. */
+class Pieces {
+  readonly #forms: readonly string[];
+  /**
+   * Which pieces there are, two bits for each; a few others have the same (a Bloom filter). A table of all of them would take a
+   * hundred times as much memory, and there is one for each session.
+   */
+  readonly #bits: Uint8Array;
+
+  constructor(forms: readonly string[]) {
+    this.#forms = forms;
+    const length = forms.reduce((sum, form) => sum + form.length, 0);
+    this.#bits = new Uint8Array(2 ** Math.ceil(Math.log2(length * 2)));
+    for (const form of forms)
+      for (let at = 0; at + piece <= form.length; at++) {
+        const hash = hashOf(form, at);
+        this.#set(hash);
+        this.#set(Math.imul(hash, secondHash));
+      }
+  }
+
+  #set(hash: number): void {
+    const bit = (hash >>> 5) & (this.#bits.length * 8 - 1);
+    this.#bits[bit >>> 3] = (this.#bits[bit >>> 3] ?? 0) | (1 << (bit & 7));
+  }
+
+  #has(hash: number): boolean {
+    const bit = (hash >>> 5) & (this.#bits.length * 8 - 1);
+    return ((this.#bits[bit >>> 3] ?? 0) & (1 << (bit & 7))) !== 0;
+  }
+
+  /** The places of the piece that stands here in a text. */
+  placesOf(text: string, at: number): (readonly [form: number, at: number])[] {
+    const hash = hashOf(text, at);
+    if (!this.#has(hash) || !this.#has(Math.imul(hash, secondHash))) return [];
+    const places: [number, number][] = [];
+    const one = text.slice(at, at + piece);
+    for (const [form, whole] of this.#forms.entries()) {
+      for (let from = whole.indexOf(one); from >= 0; from = whole.indexOf(one, from + 1)) {
+        if (places.length === mostPlaces) return places;
+        places.push([form, from]);
+      }
+    }
+    return places;
+  }
+}
 
 /**
  * Makes what takes secrets out of a text, should somebody echo them: whole, cut off at either end, or folded over several lines.
@@ -46,35 +100,22 @@ type Places = ReadonlyMap<string, readonly (readonly [form: number, at: number])
 export function secretScrubber(forms: readonly string[]): (text: string) => string {
   const known = forms.filter(({ length }) => length >= piece);
   if (known.length === 0) return (text) => text;
-  let places: Places | undefined;
+  let pieces: Pieces | undefined;
   return (text) => {
-    places ??= placesOf(known);
-    const runs = runsIn(text, places);
+    pieces ??= new Pieces(known);
+    const runs = runsIn(text, pieces);
     return tells(runs, known) ? withoutRuns(text, runs) : text;
   };
 }
 
-function placesOf(forms: readonly string[]): Places {
-  const places = new Map<string, [number, number][]>();
-  for (const [form, text] of forms.entries()) {
-    for (let at = 0; at + piece <= text.length; at++) {
-      const key = text.slice(at, at + piece);
-      const known = places.get(key);
-      if (!known) places.set(key, [[form, at]]);
-      else if (known.length < mostPlaces) known.push([form, at]);
-    }
-  }
-  return places;
-}
-
-function runsIn(text: string, places: Places): Run[] {
+function runsIn(text: string, pieces: Pieces): Run[] {
   const runs: Run[] = [];
   let going = new Map<string, Run>();
   for (let at = 0; at + piece <= text.length; at++) {
-    const found = places.get(text.slice(at, at + piece));
-    if (!found && going.size === 0) continue;
+    const found = pieces.placesOf(text, at);
+    if (found.length === 0 && going.size === 0) continue;
     const next = new Map<string, Run>();
-    for (const [form, from] of found ?? []) {
+    for (const [form, from] of found) {
       const run = going.get(`${form} ${from - 1}`) ?? { form, from, begin: at, end: at };
       if (run.end === at) runs.push(run);
       run.end = at + piece;
@@ -86,14 +127,16 @@ function runsIn(text: string, places: Places): Run[] {
 }
 
 function tells(runs: readonly Run[], forms: readonly string[]): boolean {
-  const together = new Map<number, number>();
+  /** Which characters of a form stand somewhere. A word that comes back says no more than it did. */
+  const together = new Map<number, Set<number>>();
   for (const { form, from, begin, end } of runs) {
     const { length } = forms[form] ?? '';
     const enough = Math.min(telling, Math.max(Math.min(piece + 1, length), Math.floor(length / 2)));
-    const inAll = (together.get(form) ?? 0) + end - begin;
-    together.set(form, inAll);
     if (end - begin >= (from === 0 ? Math.min(enough, tellingBeginning) : enough)) return true;
-    if (inAll >= tellingTogether) return true;
+    const seen = together.get(form) ?? new Set();
+    together.set(form, seen);
+    for (let at = from; at < from + end - begin; at++) seen.add(at);
+    if (seen.size >= tellingTogether) return true;
   }
   return false;
 }

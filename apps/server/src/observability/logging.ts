@@ -9,7 +9,11 @@ const redact = [...secretFields, 'authorization', 'key', 'cookie'].flatMap((name
 ]);
 
 export function createLogger(level: string): Pino {
-  const out = pino.destination({ fd: 1, sync: true, maxLength: 1_048_576 });
+  const out = pino.destination({
+    ...{ fd: 1, sync: true, maxLength: 1_048_576 },
+    // Whoever reads a pipe may stand still, and to wait for him would be to stop everything.
+    ...{ retryEAGAIN: () => false },
+  });
   // What cannot be written is lost, and is no reason to stop sending: a disk that is full has room again.
   out.on('error', () => undefined);
   return pino({ level, redact: { paths: [...redact, 'req.headers.authorization'], censor: '***' } }, out);

@@ -172,7 +172,8 @@ export class DeliveryStore extends DeliveryKeeper {
       }),
     );
     const write = (queryable: Queryable) =>
-      // One that was declared in doubt because its process seemed dead is settled all the same when it comes back.
+      // One that was declared in doubt because its process seemed dead is settled all the same when it comes back; also when it is to be
+      // sent again because of that doubt, as long as nobody has begun to.
       queryable.query<Due & { readonly state: string }>(
         `with mine as (
            update flowpost.deliveries d set state = given.state, receipt = coalesce(given.receipt, d.receipt),
@@ -183,7 +184,8 @@ export class DeliveryStore extends DeliveryKeeper {
              next_at timestamptz, detail jsonb, uncounted boolean, retry_to text[])
            where d.id = any($3::uuid[]) and d.id = given.id and d.attempt = given.attempt
              and (d.state in ('sending', 'committing') and d.worker = $2 or d.state = 'in-doubt'
-               or d.state = 'queued' and given.receipt is not null and (d.error ->> 'inDoubt')::boolean)
+               or d.state = 'queued' and (d.error ->> 'inDoubt')::boolean
+                 and not coalesce((given.error ->> 'inDoubt')::boolean, false))
            returning d.id, d.state, d.lane, d.next_at, d.receipt, given.detail
          ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, detail from mine),
          -- What the duplicate guard could not be told, when the database was away as the message left.

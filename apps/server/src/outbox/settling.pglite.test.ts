@@ -82,6 +82,28 @@ it('a message that its process says was sent is not sent again, though it was ta
   expect(await parts.deliveries.claim(parts.worker, 1)).toEqual([]);
 });
 
+it.each([
+  ['what its process says was refused is not sent again', refused, 'failed'],
+  [
+    'what its process knows no more about is sent again, as was wanted',
+    new MailError('DELIVERY_IN_DOUBT', 'y', { phase: 'confirm' }).toJSON(),
+    'queued',
+  ],
+] as const)('%s, though it was taken for dead', async (_, error, state) => {
+  await using parts = await openOutbox();
+  await parts.put('a', 1, { policy: { onDoubt: 'resend' } });
+  const [claim] = await parts.deliveries.claim(parts.worker, 1);
+  if (!claim) throw new Error('nothing was taken');
+  await parts.deliveries.commit([claim], parts.worker);
+  const doubt = new MailError('DELIVERY_IN_DOUBT', 'x', { phase: 'confirm' }).toJSON();
+  await parts.deliveries.recover([parts.worker], refused, doubt);
+  await parts.deliveries.settle(
+    [{ id: claim.id, attempt: 1, state: error.inDoubt ? 'in-doubt' : 'failed', error }],
+    parts.worker,
+  );
+  expect(await parts.deliveries.get(claim.id)).toMatchObject({ state });
+});
+
 it('an answer is not kept for what was tried again since', async () => {
   await using parts = await openOutbox();
   const [id = ''] = await parts.put('a', 1, { mode: 'sync' });

@@ -92,11 +92,11 @@ export async function authenticate(
   offered: readonly string[] | undefined,
   server: Endpoint,
   exchange: Exchange,
+  scrub = loginScrubber(login, server),
 ): Promise<void> {
   if (offered === undefined) {
     throw new MailError('AUTH_NOT_OFFERED', 'The server offers no login.', { phase: 'auth' });
   }
-  const scrub = loginScrubber(login, server);
   const usable = mechanisms[login.kind];
   const mechanism = usable.find(({ name }) => offered.includes(name));
   if (!mechanism) {

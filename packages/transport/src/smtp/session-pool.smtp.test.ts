@@ -312,46 +312,52 @@ it('a server that answers without end while a hook runs ends the send', async ()
   await expect(sent).rejects.toMatchObject({ code: 'PROTOCOL_VIOLATED', inDoubt: false });
 });
 
-it('a server that takes so many sessions and no more gets another one when one has ended', async () => {
-  let open = 0;
-  let taken = 0;
-  await using server = await RawServer.start((socket) => {
-    let isIn = false;
-    const leave = (): void => {
-      if (isIn) open--;
-      isIn = false;
-    };
-    socket.on('close', leave);
-    speakSmtp(socket, (command) => {
-      if (command.startsWith('EHLO')) return '250-x\r\n250 AUTH PLAIN';
-      if (command === 'QUIT') leave();
-      if (command === '.') taken++;
-      if (!command.startsWith('AUTH')) return undefined;
-      if (open === 2) return '432 4.3.2 Concurrent connections limit exceeded.';
-      isIn = true;
-      open++;
-      return undefined;
+it.each([0, 30])(
+  'a server that takes so many sessions, each after %d ms, and no more gets another one when one has ended',
+  async (loginMs) => {
+    let open = 0;
+    let taken = 0;
+    await using server = await RawServer.start((socket) => {
+      let isIn = false;
+      const leave = (): void => {
+        if (isIn) open--;
+        isIn = false;
+      };
+      socket.on('close', leave);
+      speakSmtp(socket, (command) => {
+        if (command.startsWith('EHLO')) return '250-x\r\n250 AUTH PLAIN';
+        if (command === 'QUIT') leave();
+        if (command === '.') taken++;
+        if (!command.startsWith('AUTH')) return undefined;
+        if (open === 2) return '432 4.3.2 Concurrent connections limit exceeded.';
+        isIn = true;
+        open++;
+        if (loginMs === 0) return undefined;
+        // It takes longer to let somebody in than to send him away.
+        setTimeout(() => socket.write('235 2.7.0 welcome\r\n'), loginMs);
+        return null;
+      });
     });
-  });
-  await using sender = createSender({
-    ...{ host: '127.0.0.1', port: server.port, tls: 'none', limits: { connections: 3 } },
-    auth: { kind: 'basic', username: 'me', password: 'secret' },
-  });
-  const sends = Array.from({ length: 20 }, () => sender.send(message, { closeSession: true }));
-  const outcomes = await Promise.allSettled(sends);
-  expect(outcomes.map(({ status }) => status)).toEqual(sends.map(() => 'fulfilled'));
-  expect(taken).toBe(20);
-  // Nor does it matter how they ended.
-  await using idle = createSender({
-    ...{ host: '127.0.0.1', port: server.port, tls: 'none', limits: { connections: 3, idleMs: 20 } },
-    auth: { kind: 'basic', username: 'me', password: 'secret' },
-  });
-  await Promise.all([1, 2, 3].map(() => idle.send(message)));
-  await expect.poll(() => open).toBe(0);
-  expect(
-    (await Promise.allSettled([1, 2, 3].map(() => idle.send(message)))).map(({ status }) => status),
-  ).toEqual(Array(3).fill('fulfilled'));
-});
+    await using sender = createSender({
+      ...{ host: '127.0.0.1', port: server.port, tls: 'none', limits: { connections: 3 } },
+      auth: { kind: 'basic', username: 'me', password: 'secret' },
+    });
+    const sends = Array.from({ length: 20 }, () => sender.send(message, { closeSession: true }));
+    const outcomes = await Promise.allSettled(sends);
+    expect(outcomes.map(({ status }) => status)).toEqual(sends.map(() => 'fulfilled'));
+    expect(taken).toBe(20);
+    // Nor does it matter how they ended.
+    await using idle = createSender({
+      ...{ host: '127.0.0.1', port: server.port, tls: 'none', limits: { connections: 3, idleMs: 20 } },
+      auth: { kind: 'basic', username: 'me', password: 'secret' },
+    });
+    await Promise.all([1, 2, 3].map(() => idle.send(message)));
+    await expect.poll(() => open).toBe(0);
+    expect(
+      (await Promise.allSettled([1, 2, 3].map(() => idle.send(message)))).map(({ status }) => status),
+    ).toEqual(Array(3).fill('fulfilled'));
+  },
+);
 
 it('a server that has no place for another session is not asked again and again', async () => {
   let logins = 0;

@@ -124,6 +124,11 @@ export class SessionPool {
     if (this.#slots.taken + this.#parked.length > this.#options.connections) this.#unpark()?.destroy();
     this.#opening++;
     const session = await this.#options.open(request).finally(() => this.#opening--);
+    // One that was under way when another was refused is one more that the server takes.
+    if (this.#unwelcome) {
+      const open = Math.max(this.#unwelcome.open, this.#others - this.#opening + 1);
+      this.#unwelcome = { ...this.#unwelcome, open };
+    }
     this.#expiry.set(session, this.#options.clock.now() + this.#options.lifetimeMs);
     return session;
   }
@@ -197,7 +202,8 @@ export class SessionPool {
 
   /** Remembers that a server wants no more sessions for now. */
   #heed(error: unknown): void {
-    if (!isMailError(error)) return;
+    // What the pool itself says is no news of the server.
+    if (!isMailError(error) || (this.#unwelcome && error.cause === this.#unwelcome.error)) return;
     const { code, details } = error;
     const isDeferred = code === 'AUTH_DEFERRED' || code === 'GREETING_DEFERRED';
     // Those that are logged in are what it takes; it may take fewer by now.

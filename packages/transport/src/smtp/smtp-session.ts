@@ -209,7 +209,7 @@ export class SmtpSession {
     const { host, allowPlaintextAuth, timeouts } = this.#options;
     if (!login) return;
     this.#login = login;
-    this.#scrub = loginScrubber(login, this.#options);
+    if (login !== this.#options.login) this.#scrub = loginScrubber(login, this.#options);
     const context = this.#context(signal);
     if (!this.encrypted && !allowPlaintextAuth && !isLoopbackHost(host)) {
       throw connectionError('AUTH_IN_CLEAR_REFUSED', 'auth', context, {
@@ -218,10 +218,16 @@ export class SmtpSession {
     }
     try {
       await this.#step(signal, () =>
-        authenticate(login, this.#extensions.get('AUTH'), this.#options, (line) => {
-          this.#channel.send(`${line}\r\n`);
-          return this.#channel.read(timeouts.commandMs);
-        }),
+        authenticate(
+          login,
+          this.#extensions.get('AUTH'),
+          this.#options,
+          (line) => {
+            this.#channel.send(`${line}\r\n`);
+            return this.#channel.read(timeouts.commandMs);
+          },
+          this.#scrub,
+        ),
       );
     } catch (cause) {
       throw describeLoss(cause, 'auth', context);
