@@ -47,6 +47,8 @@ describe('connections by name', () => {
     for (const [command, said] of [
       ['"echo oops >&2; exit 3"', /passwordCommand failed \(3\)/],
       ['"true"', /passwordCommand printed nothing/],
+      ['"yes"', /passwordCommand printed more than any secret has/],
+      [`"printf '\\\\344'"`, /passwordCommand printed what is not UTF-8/],
       ['7', /passwordCommand must be a command/],
     ] as const) {
       await place.write('.config/flowpost/config.yaml', config(command));

@@ -47,6 +47,36 @@ describe('what is typed', () => {
   });
 });
 
+it('numbers go out as they were written', async () => {
+  await using inbox = await SmtpInbox.start();
+  const flow = '{ "input": { "order": 12345678901234567890, "price": 1.5 } }';
+  const step = `{ "node": "send-email", "settings": { "connection": ${JSON.stringify(inbox.url)}, "from": "a@x.org",
+    "to": "b@x.org", "subject": "{{ input.order }} {{ input.price }}" }, "flow": ${flow} }`;
+  const template = `---\nfrom: a@x.org\nto: {{ row.email }}\nsubject: 0042\nheaders:\n  X-V: 1.10\n---\nHello\n`;
+  await using place = await Workplace.make({
+    ...{ 'step.json': step, 'letter.txt': template, 'people.csv': 'email\nb@x.org\n' },
+  });
+  const via = ['--connection', inbox.url];
+  for (const args of [
+    ['run', 'step.json'],
+    ['batch', '--template', 'letter.txt', '--rows', 'people.csv', ...via],
+    ['send', ...to, ...via, '--set', 'subject=1.50', '--set', 'headers={"X-O":12345678901234567890}'],
+  ])
+    expect(await place.flowpost(args)).toMatchObject({ code: 0 });
+  expect(inbox.messages.map(({ subject }) => subject)).toEqual(['12345678901234567890 1.5', '0042', '1.50']);
+  expect(`${inbox.messages[1]?.raw}`).toContain('X-V: 1.10\r\n');
+  expect(`${inbox.messages[2]?.raw}`).toContain('X-O: 12345678901234567890\r\n');
+});
+
+it('a password command ends with whoever waits for it', async () => {
+  await using place = await Workplace.make();
+  const auth = { kind: 'basic', username: 'me', passwordCommand: 'echo $$ > pid; sleep 300' };
+  await writeFile(`${place.folder}/slow.json`, JSON.stringify({ host: '127.0.0.1', port: 1, auth }));
+  const line = `"$NODE" "$FP" verify --connection slow.json & p=$!; until [ -s pid ]; do sleep 0.05; done; kill $p; wait $p;
+    for n in $(seq 100); do kill -0 -$(cat pid) 2>/dev/null || { echo gone >&2; exit 0; }; sleep 0.05; done; exit 1`;
+  expect(await shell(place, line)).toMatchObject({ status: 0, stderr: expect.stringContaining('gone') });
+});
+
 it('a folder that is gone is no defect of a batch or a step', async () => {
   await using inbox = await SmtpInbox.start();
   const step = { node: 'send-email', settings: { from: 'a@x.org', to: 'b@x.org', text: 'x' } };

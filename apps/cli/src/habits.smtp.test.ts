@@ -75,6 +75,23 @@ describe('a template', () => {
     expect((await place.flowpost(batch('smtp://127.0.0.1:1', '--dry-run'))).code).toBe(0);
   });
 
+  it.each([
+    ['subject: Your order #{{ row.email }} has shipped', 65],
+    ['subject: Order #{{ row.email }} and # {{ row.email }}', 65],
+    ['subject: "Your order #{{ row.email }}"', 0],
+    ['subject: >-\n  Your order #{{ row.email }}', 0],
+    ['subject: Hello # no name', 0],
+    ['# subject: {{ row.email }}', 0],
+    ['replyTo: {{ row.email }} # as {{ row.email }}', 0],
+  ])('%s', async (line, code) => {
+    await using place = await Workplace.make({
+      'letter.txt': `---\nfrom: a@x.org\nto: {{ row.email }}\n${line}\n---\nHello\n`,
+      'rows.csv': 'email\nb@x.org\n',
+    });
+    const result = await place.flowpost(batch('smtp://127.0.0.1:1', '--dry-run'));
+    expect([result.code, result.err.includes('line 4 ends at the #')]).toEqual([code, code !== 0]);
+  });
+
   it('keeps comments to itself, and folded values whole', async () => {
     await using inbox = await SmtpInbox.start();
     await using place = await Workplace.make({

@@ -1,9 +1,9 @@
 import type { MailErrorJson, SendReceipt } from '@flowpost/core';
 import type { VerifyStep } from '@flowpost/transport';
-import { clearProgress } from './progress.ts';
+import { canDraw, clearProgress } from './progress.ts';
 
 /** Colour is for people at a terminal. */
-const colours = process.stderr.isTTY && process.env.NO_COLOR === undefined;
+const colours = canDraw && process.env.NO_COLOR === undefined;
 const codes = { red: 31, green: 32, yellow: 33, magenta: 35, cyan: 36, grey: 90 } as const;
 export const paint = (colour: keyof typeof codes, text: string): string =>
   colours ? `\x1b[${codes[colour]}m${text}\x1b[0m` : text;

@@ -1,3 +1,6 @@
+/** Whether who reads along can be drawn to: a person at a terminal that knows how. */
+export const canDraw = process.stderr.isTTY === true && process.env.TERM !== 'dumb';
+
 const hideCursor = '\x1b[?25l';
 const showCursor = '\x1b[?25h';
 const clearLine = '\r\x1b[2K';
@@ -64,7 +67,7 @@ export class Progress implements Disposable {
   /** @param wanted not when somebody asked for quiet. */
   constructor(state: () => ProgressState, wanted = true) {
     this.#state = state;
-    if (!wanted || !process.stderr.isTTY) return;
+    if (!wanted || !canDraw) return;
     process.stderr.write(hideCursor);
     process.once('exit', this.#restore);
     for (const signal of unheard) process.once(signal, this.#end);

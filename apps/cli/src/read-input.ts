@@ -3,6 +3,7 @@ import { buffer } from 'node:stream/consumers';
 import { FileTokenStore } from '@flowpost/auth-providers';
 import { MailError, SecretBox } from '@flowpost/core';
 import { UsageError } from './command-line.ts';
+import { isAsWritten, parseExactly } from './exact-json.ts';
 
 /** Why a file cannot be read, for people. */
 export function unreadable(path: string, cause: unknown): MailError {
@@ -45,11 +46,11 @@ export async function readBytes(path: string): Promise<Buffer> {
 /** @throws MailError `FILE_UNREADABLE`. */
 export const readText = async (path: string): Promise<string> => decodeText(await readBytes(path), path);
 
-/** @throws MailError `FILE_UNREADABLE` when the file is missing or not JSON. Its content is not repeated. */
+/** @throws MailError `FILE_UNREADABLE` when the file is missing or not JSON. Its content is not repeated. Numbers are as {@link parseExactly} has them. */
 export async function readJson(path: string): Promise<unknown> {
   const content = await readText(path);
   try {
-    return JSON.parse(content);
+    return parseExactly(content);
   } catch {
     throw new MailError('FILE_UNREADABLE', `${path} is not valid JSON.`, { details: { path } });
   }
@@ -58,14 +59,26 @@ export async function readJson(path: string): Promise<unknown> {
 /**
  * What a YAML text says. Of one that is not quite YAML nothing is repeated: where it stands may be a secret.
  *
+ * @param asWritten a number that would look otherwise than it is written, such as 0042, is a text.
  * @returns the value, or the line that is wrong, from 1, where that is known.
  */
-export async function readYaml(content: string): Promise<{ value: unknown } | { line: number | undefined }> {
-  const { parseDocument } = await import('yaml');
+export async function readYaml(
+  content: string,
+  asWritten = false,
+): Promise<{ value: unknown } | { line: number | undefined }> {
+  const { parseDocument, visit } = await import('yaml');
   const document = parseDocument(content, { logLevel: 'silent' });
   // A word behind an exclamation mark is a tag and no value, which only earns a warning.
   const [wrong] = [...document.errors, ...document.warnings];
   if (wrong) return { line: wrong.linePos?.[0].line };
+  if (asWritten)
+    visit(document, {
+      Scalar(_key, scalar) {
+        const { value, source } = scalar;
+        if (typeof value === 'number' && source !== undefined && !isAsWritten(value, source))
+          scalar.value = source;
+      },
+    });
   try {
     return { value: document.toJS() };
   } catch {

@@ -7,10 +7,20 @@ const commandOf = new Map([...secretFields].map((name) => [`${name}Command`, nam
 export type SecretUse = 'run' | 'left out';
 /** Somebody may have to type a password for the password. */
 const longestMs = 300_000;
-/** No secret is longer, in characters. */
+/** No secret is longer, in bytes. */
 const longestOutput = 1_000_000;
+/** What ends this process, and the command with it. */
+const endings = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /** How long output may take after the end of what wrote it, in milliseconds. */
 const graceMs = 500;
+
+function decoded(bytes: Uint8Array): string | undefined {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
 
 /**
  * The first line a command prints, as msmtp's passwordeval has it; all of it where that is a key. A text is for the shell, a list
@@ -24,22 +34,49 @@ async function printedSecret(name: string, command: unknown): Promise<string> {
     });
   const { spawn } = await import('node:child_process');
   // At a terminal somebody may be asked; anything else on standard input is for the message.
-  const stdin = process.stdin.isTTY ? 'inherit' : 'ignore';
-  const child = spawn(program, args, { stdio: [stdin, 'pipe', 'ignore'], timeout: longestMs });
-  let stdout = '';
-  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-    stdout += chunk;
-    if (stdout.length > longestOutput) child.kill();
+  const atTerminal = process.stdin.isTTY === true;
+  // A group of its own can be ended with all it has started. At a terminal it would lose that, and Ctrl-C reaches it there.
+  const child = spawn(program, args, {
+    stdio: [atTerminal ? 'inherit' : 'ignore', 'pipe', 'ignore'],
+    detached: !atTerminal,
   });
-  const end = await new Promise<number | string | null>((resolve) => {
-    child.once('error', ({ code }: NodeJS.ErrnoException) => resolve(code ?? 'ERROR'));
+  let endedFor: string | undefined;
+  const end = (why: string): void => {
+    endedFor ??= why;
+    try {
+      process.kill(atTerminal ? Number(child.pid) : -Number(child.pid));
+    } catch {
+      // It has ended by itself.
+    }
+  };
+  /** Nobody waits for it any more. */
+  const onSignal = (signal: NodeJS.Signals): void => {
+    end('was not waited for');
+    for (const one of endings) process.off(one, onSignal);
+    process.kill(process.pid, signal);
+  };
+  for (const one of endings) process.once(one, onSignal);
+  const late = setTimeout(() => end('did not end in time'), longestMs);
+  const printed: Buffer[] = [];
+  let size = 0;
+  child.stdout.on('data', (chunk: Buffer) => {
+    printed.push(chunk);
+    size += chunk.length;
+    if (size > longestOutput) end('printed more than any secret has');
+  });
+  const code = await new Promise<number | string | null>((resolve) => {
+    child.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'ERROR'));
     child.once('exit', resolve);
   });
+  clearTimeout(late);
+  for (const one of endings) process.off(one, onSignal);
   // A helper it left running may hold its output open for ever; what it printed itself is here in a moment.
-  await Promise.race([once(child.stdout, 'close').catch(() => undefined), delay(end === 0 ? graceMs : 0)]);
+  await Promise.race([once(child.stdout, 'close').catch(() => undefined), delay(code === 0 ? graceMs : 0)]);
   child.stdout.destroy();
   // What it wrote is not repeated: it may be what it was to keep.
-  if (end !== 0) throw invalid(end === null ? 'did not end in time' : `failed (${end})`);
+  if (endedFor !== undefined || code !== 0) throw invalid(endedFor ?? `failed (${code ?? child.signalCode})`);
+  const stdout = decoded(Buffer.concat(printed));
+  if (stdout === undefined) throw invalid('printed what is not UTF-8');
   const line = (name === 'privateKeyCommand' ? stdout.trim() : stdout.split(/\r?\n/, 1)[0]) ?? '';
   if (line === '') throw invalid('printed nothing');
   return line;

@@ -145,6 +145,9 @@ describe('at a terminal', () => {
     const without = inTerminal(place, args, { NO_COLOR: '1' });
     expect(await without.ended).toBe(0);
     expect(without.shown()).not.toMatch(/\x1b\[3\dm/);
+    const dumb = inTerminal(place, args, { TERM: 'dumb' });
+    expect(await dumb.ended).toBe(0);
+    expect(dumb.shown()).toMatch(/^Sent [^\x1b]*$/);
     const quiet = inTerminal(place, [...args, '--quiet']);
     expect(await quiet.ended).toBe(0);
     expect(quiet.shown()).toBe('');

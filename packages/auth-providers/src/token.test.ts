@@ -12,6 +12,7 @@ import {
   MemoryLogger,
   MemoryTokenStore,
   parseWith,
+  type StoredTokens,
 } from '@flowpost/core';
 import { createSelfSigned, GoogleTokenEndpoint, OAuthServer, RawServer } from '@flowpost/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

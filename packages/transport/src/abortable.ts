@@ -30,3 +30,14 @@ export function withinTime(options: SendOptions): SendOptions {
     signal: options.signal ? AbortSignal.any([options.signal, late]) : late,
   };
 }
+
+/** Ends so many milliseconds after a signal does: for what should still be found out then. */
+export function somewhatAfter(signal: AbortSignal | undefined, graceMs: number): AbortSignal {
+  const ending = new AbortController();
+  const end = (): void => {
+    setTimeout(() => ending.abort(signal?.reason), graceMs).unref();
+  };
+  if (signal?.aborted) end();
+  else signal?.addEventListener('abort', end, { once: true });
+  return ending.signal;
+}

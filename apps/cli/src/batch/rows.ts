@@ -4,6 +4,7 @@ import { extname } from 'node:path';
 import { type Readable, Transform } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
 import { CsvError, parse } from 'csv-parse';
+import { parseExactly } from '../exact-json.ts';
 import { invalid, unreadable, utf8Hint } from '../read-input.ts';
 
 export type Row = Readonly<Record<string, unknown>>;
@@ -56,19 +57,6 @@ async function* inLines(source: Readable, name: string): AsyncGenerator<string, 
   }
   if (pending !== '') yield pending;
 }
-
-/** JSON with its numbers as they are written, where JavaScript has none that is the same: as text, they are what they were. */
-function parseExactly(text: string): unknown {
-  if (!/\d{16}|\d[eE]\+?\d{2}/.test(text)) return JSON.parse(text);
-  type Reviver = (key: string, value: unknown, context: { readonly source?: string }) => unknown;
-  const exact: Reviver = (_key, value, { source }) =>
-    typeof value === 'number' && !(Number.isSafeInteger(value) || isExact(value, source)) ? source : value;
-  return JSON.parse(text, exact as Parameters<typeof JSON.parse>[1]);
-}
-
-/** A fraction is as near as it gets; a whole number is the same or another one. */
-const isExact = (value: number, source = ''): boolean =>
-  Number.isFinite(value) && (!Number.isInteger(value) || BigInt(value).toString() === source);
 
 /** Rows of a table, read as they are asked for; any number of them. */
 export class Rows {

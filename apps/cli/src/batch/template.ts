@@ -9,6 +9,8 @@ export interface BatchTemplate {
   readonly folder: string;
 }
 
+const quoteHint = 'Put values with special characters into quotes.';
+
 const expressionLine = /^(\s*(?:- +)*(?:[\w-]+: +)?)(\{\{.*\}\}.*?)[ \t]*$/;
 /** A line after which text comes as it is, as long as it stands further in (YAML 1.2 section 8.1). */
 const blockBegin = /^(\s*)(?:- +)*(?:[^#]*: +)?[|>][+-]?\d?[+-]?[ \t]*(?:#.*)?$/;
@@ -22,19 +24,33 @@ function withoutComment(text: string): string {
   return [...parts.slice(0, at), parts[at]?.replace(/\s#.*$/, '')].join('').trimEnd();
 }
 
-/** `to: {{ row.email }}` means that text, though to YAML it is something else. */
-function quoteExpressions(yaml: string): string {
+/** Whether YAML would take an expression, and what stands before it, for a comment: `Your order #{{ row.number }}`. */
+function losesExpression(line: string): boolean {
+  const value = line.replace(/^\s*(?:- +)*(?:[\w-]+: +)?/, '');
+  return !/^["'#]/.test(value) && /\s#.*\{\{/.test(value);
+}
+
+/**
+ * `to: {{ row.email }}` means that text, though to YAML it is something else.
+ *
+ * @throws MailError `INPUT_INVALID` for an expression in a comment behind a value.
+ */
+function quoteExpressions(yaml: string, path: string): string {
   let block: number | undefined;
   /** Whether the line before was a name or a dash, whose value comes below. */
   let opens = false;
-  const quote = (line: string): string => {
+  const quote = (line: string, index: number): string => {
     const indent = line.search(/\S/);
     if (block !== undefined && (indent === -1 || indent > block)) return line;
     block = blockBegin.exec(line)?.[1]?.length;
     const [, before = '', text] = expressionLine.exec(line) ?? [];
     // Further in, below a value that has begun, it is a part of that and needs no quotes.
     const continues = before.trim() === '' && before !== '' && !opens;
+    const begins = opens || /^\s*(?:- |[\w-]+:)/.test(line);
     if (line.trim() !== '') opens = /[:-]\s*$/.test(line);
+    if (text === undefined && begins && losesExpression(line))
+      // The first line of the file is the one of ---.
+      throw invalid(path, `line ${index + 2} ends at the #: what follows is a comment`, quoteHint);
     if (text === undefined || continues) return line;
     return `${before}${JSON.stringify(withoutComment(text))}`;
   };
@@ -61,15 +77,11 @@ export async function readTemplate(path: string): Promise<BatchTemplate> {
       'Begin it with ---, then lines such as to: {{ row.email }} and subject: Hello, then --- and the text.',
     );
   }
-  const read = await readYaml(quoteExpressions(frontMatter));
+  const read = await readYaml(quoteExpressions(frontMatter, path), true);
   if (!('value' in read)) {
     // The first line of the file is the one of ---.
     const line = read.line === undefined ? '' : ` (line ${read.line + 1})`;
-    throw invalid(
-      path,
-      `its settings are not valid YAML${line}`,
-      'Put values with special characters into quotes.',
-    );
+    throw invalid(path, `its settings are not valid YAML${line}`, quoteHint);
   }
   const settings = read.value ?? {};
   if (typeof settings !== 'object' || settings === null || Array.isArray(settings)) {

@@ -5,10 +5,11 @@ import { createFlowScope, deliver, parseFlowData, sendEmailNode } from '@flowpos
 import { type Command, UsageError, type Values } from '../command-line.ts';
 import { readConnection } from '../configuration.ts';
 import { currentFolder } from '../current-folder.ts';
+import { parseAsWritten } from '../exact-json.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { printJson, sayReceipt, sayTranscript } from '../output.ts';
-import { Progress } from '../progress.ts';
+import { canDraw, Progress } from '../progress.ts';
 import { environmentOptions, readValue } from '../read-input.ts';
 import { size } from '../size.ts';
 import type { previewSpec, sendSpec } from '../specs.ts';
@@ -41,7 +42,7 @@ function readHeaders(lines: readonly string[]): Record<string, string[]> {
 
 function readJsonOrText(text: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseAsWritten(text);
   } catch {
     return text;
   }
@@ -119,7 +120,7 @@ export const send: Command<typeof sendSpec> = async (values) => {
   const { request, sending } = await readSettings(values);
   using interrupted = untilInterrupted();
   await using scope = createFlowScope(sending);
-  const expected = process.stderr.isTTY ? await expectedBytes(request.message.attachments) : undefined;
+  const expected = canDraw ? await expectedBytes(request.message.attachments) : undefined;
   let sent = 0;
   using _progress = new Progress(
     () => ({

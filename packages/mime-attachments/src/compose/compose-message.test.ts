@@ -359,8 +359,12 @@ it('addresses and ids in headers of the author are not encoded', async () => {
     'Resent-To': ['b@x.org, Änne <c@x.org>'],
     'List-Id': 'Grüße von uns <news.x.example>',
     'X-Note': 'Grüße < Küsse',
+    'X-Size': 'Größe<XL>',
+    'X-Gap': 'Größe\u00a0 <XL>',
   };
-  const { raw } = await parsed({ headers, text: 'x' });
+  const { raw, mail } = await parsed({ headers, text: 'x' });
+  expect(mail.headers.get('x-size')).toEqual(['Größe<XL>']);
+  expect(mail.headers.get('x-gap')).toEqual(['Größe\u00a0 <XL>']);
   const unfolded = raw.replace(/\r\n[ \t]/g, ' ');
   expect(unfolded).toMatch(/^Disposition-Notification-To: =\?UTF-8\?\S+\?= <joerg@x\.example>\r$/m);
   expect(unfolded).toMatch(/^Resent-To: b@x\.org, =\?UTF-8\?\S+\?= <c@x\.org>\r$/m);

@@ -57,11 +57,10 @@ function customHeader(name: string, value: string): string {
       // No addresses after all.
     }
   }
-  // A phrase before an id, as in List-Id (RFC 2919) and in what is made like it.
-  const trimmed = value.trimEnd();
-  const id = trimmed.slice(trimmed.lastIndexOf('<'));
-  if (trimmed.length > 500 || !/^<[!-;=?-~]+>$/.test(id)) return textHeader(name, value);
-  return textHeader(name, trimmed.slice(0, -id.length).trimEnd()).replace(/\r\n$/, `\r\n ${id}\r\n`);
+  // A phrase before an id, as in List-Id (RFC 2919) and in what is made like it. Only what is white space in a header may go.
+  const [, phrase, id] = (value.length <= 500 && /^(.*[^ \t])[ \t]+(<[!-;=?-~]+>)[ \t]*$/s.exec(value)) || [];
+  if (phrase === undefined) return textHeader(name, value);
+  return textHeader(name, phrase).replace(/\r\n$/, `\r\n ${id}\r\n`);
 }
 
 /** All header lines but those about the content. Bcc is not among them, unless it is asked for. */

@@ -18,14 +18,19 @@ const afterwardsMs = 15_000;
  */
 export class DraftDelivery {
   readonly #api: GraphApi;
-  /** The same without the caller's signal: what must be looked up or tidied when he has given up. */
-  readonly #afterwards: GraphApi;
+  readonly #lookup: GraphApi;
+  readonly #tidying: GraphApi;
   #id = '';
   #hasHtml = false;
 
-  constructor(api: GraphApi, afterwards: GraphApi) {
+  /**
+   * @param api ends when the caller gives up.
+   * @param afterwards what goes on then: looking up what became of the draft, a little longer, and tidying.
+   */
+  constructor(api: GraphApi, afterwards: { readonly lookup: GraphApi; readonly tidying: GraphApi }) {
     this.#api = api;
-    this.#afterwards = afterwards;
+    this.#lookup = afterwards.lookup;
+    this.#tidying = afterwards.tidying;
   }
 
   /**
@@ -127,11 +132,11 @@ export class DraftDelivery {
 
   async #isStillDraft(): Promise<boolean | undefined> {
     try {
-      const response = await this.#afterwards.request({
+      const response = await this.#lookup.request({
         ...{ method: 'GET', path: `/messages/${this.#id}?$select=isDraft`, expect: 200 },
         ...{ permission: 'Mail.ReadWrite', limitMs: afterwardsMs },
       });
-      return await this.#afterwards.member(response, 'isDraft', 'boolean');
+      return await this.#lookup.member(response, 'isDraft', 'boolean');
     } catch {
       return undefined;
     }
@@ -141,7 +146,7 @@ export class DraftDelivery {
   async discard(): Promise<void> {
     if (this.#id === '') return;
     const request = { method: 'DELETE', path: `/messages/${this.#id}`, expect: 204 } as const;
-    await this.#afterwards
+    await this.#tidying
       .request({ ...request, permission: 'Mail.ReadWrite', limitMs: afterwardsMs })
       .catch(() => undefined);
   }

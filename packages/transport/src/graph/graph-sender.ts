@@ -18,7 +18,7 @@ import {
   untilAborted,
 } from '@flowpost/core';
 import { composeMessage, openAttachments } from '@flowpost/mime-attachments';
-import { cancelledBefore } from '../abortable.ts';
+import { cancelledBefore, somewhatAfter } from '../abortable.ts';
 import { connectionTarget, graphCredential, graphUrlOf } from '../connection-target.ts';
 import { InFlight } from '../in-flight.ts';
 import { assertAllowedSize, withFrom } from '../message-composer.ts';
@@ -36,6 +36,8 @@ import { requestIdOf } from './graph-failure.ts';
 const onePieceBytes = 2_200_000;
 /** How long closing waits for drafts to be taken away, in milliseconds. */
 const tidyingMs = 5_000;
+/** For how long it is still looked up, for somebody who has given up, whether a draft was sent. */
+const lookupGraceMs = 1_500;
 /** Requests at once for one application and mailbox, by the service's throttling limits. */
 const atOnce = 4;
 
@@ -146,7 +148,10 @@ export class GraphSender implements MailSender {
       !attachments && mime.length <= onePieceBytes
         ? await this.#sendAtOnce(api, mime, options)
         : await this.#sendDraft(
-            new DraftDelivery(api, await this.#api(message, undefined, options)),
+            new DraftDelivery(api, {
+              lookup: await this.#api(message, somewhatAfter(options.signal, lookupGraceMs), options),
+              tidying: await this.#api(message, undefined, options),
+            }),
             mime,
             { attachments: attachments ?? [], hasHtml: message.html !== undefined },
             options,
@@ -202,8 +207,8 @@ export class GraphSender implements MailSender {
       if (!(isMailError(error) && error.inDoubt)) {
         const tidied = draft.discard().finally(() => this.#tidying.delete(tidied));
         this.#tidying.add(tidied);
-        // Who gave up does not wait for that; who closes the sender does.
-        if (!options.signal?.aborted) await tidied;
+        // Who gives up does not wait for that; who closes the sender does.
+        await untilAborted(options.signal, () => tidied).catch(() => undefined);
       }
       throw error;
     }
