@@ -14,7 +14,8 @@ export interface AuthProvider {
   /**
    * A login that is valid now.
    *
-   * @throws MailError with phase `token`, of category `configuration`, `authentication`, `network` or `temporary`.
+   * @throws MailError with phase `token`, of category `configuration`, `authentication`, `network` or `temporary`; with phase
+   * `validate` where encrypted text cannot be opened.
    */
   login(signal?: AbortSignal): Promise<Login>;
   /** Tells that a server refused this login. The next one comes with a new token, where there are tokens. */

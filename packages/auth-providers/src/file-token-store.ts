@@ -125,7 +125,10 @@ export class FileTokenStore implements TokenStore {
   }
 
   async delete(key: string): Promise<void> {
-    await rm(this.#path(key), { force: true });
+    const path = this.#path(key);
+    await rm(path, { force: true }).catch((error) => {
+      throw storeFailure('deleted', path, error);
+    });
   }
 
   /** Makes the rename itself durable. Some systems cannot open folders; there it is as durable as it gets. */

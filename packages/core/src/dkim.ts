@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { secretSchema } from './credential.ts';
 
-const dnsName = z
+/** A name in the DNS as it is written there: A-labels. */
+export const dnsNameSchema = z
   .string()
   .regex(/^[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*$/i, 'it must be a DNS name in ASCII');
 
@@ -11,8 +12,8 @@ const dnsName = z
  */
 export const dkimSchema = z
   .strictObject({
-    domain: dnsName,
-    selector: dnsName,
+    domain: dnsNameSchema,
+    selector: dnsNameSchema,
     /** PEM: RSA of 1024 to 4096 bits (RFC 8301), or Ed25519 (RFC 8463). May be encrypted text. */
     privateKey: secretSchema.optional(),
     /** The same in a file. */

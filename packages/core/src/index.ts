@@ -49,7 +49,7 @@ export {
   secretFields,
 } from './credential.ts';
 export { definedOnly } from './defined-only.ts';
-export { type Dkim, dkimSchema } from './dkim.ts';
+export { type Dkim, dkimSchema, dnsNameSchema } from './dkim.ts';
 export {
   EncryptedText,
   formatSecretKey,
@@ -59,6 +59,7 @@ export {
 } from './encrypted-text.ts';
 export { cancellationOf, linkAbort, untilAborted } from './errors/cancellation.ts';
 export { type ErrorCategory, type ErrorCode, type ErrorCodeEntry, errorCodes } from './errors/error-codes.ts';
+export { isError } from './errors/is-error.ts';
 export {
   type ErrorDetails,
   isMailError,

@@ -90,6 +90,10 @@ it.each<[string, object]>([
       EmailMessage: { To: [{ Name: null, Address: 'a@x.org' }], From: { $variable: 'from' }, Subject: null },
     },
   ],
+  [
+    'send-email',
+    { connection: 'smtp://h', stopOnError: 'False', async: ' TRUE', headers: { 'X-A': 1, 'X-B': null } },
+  ],
   ['diaflow.smtp', { credentials: { host: 'h', port: '465' }, to: 'a@x.org' }],
   ['diaflow.smtp', { credentials: { host: 'h', port: '{{ variables.p }}' }, to: 'a@x.org', subject: 7 }],
 ])('the schema of %s takes what forms and flows hand over: %j', (type, settings) => {

@@ -1,4 +1,5 @@
 import { runInNewContext } from 'node:vm';
+import { cancellationOf, isError, toMailError } from '@flowpost/core';
 import { SmtpInbox } from '@flowpost/testing';
 import { expect, it } from 'vitest';
 import { cognigyNode } from './dialects/cognigy/cognigy.ts';
@@ -69,6 +70,16 @@ it.each([
   expect(await runNode(sendEmailNode, settings, { flow: asked })).toMatchObject({
     receipt: { status: 'sent' },
   });
+});
+
+it('an error of a sandbox is an error, and the end of its time is told from a wish', () => {
+  expect(isError(made("new TypeError('x')"))).toBe(true);
+  expect(isError(made("Object.assign(Object.create(Error.prototype), { message: 'x' })"))).toBe(false);
+  const late = AbortSignal.abort(
+    runInNewContext('new E("late", "TimeoutError")', { E: DOMException }) as DOMException,
+  );
+  expect(cancellationOf(late)).toMatchObject({ code: 'SEND_TIMED_OUT' });
+  expect(toMailError(made("new RangeError('too far')")).message).toContain('too far');
 });
 
 it('an error with thousands of mistakes fits into the data of a flow', async () => {

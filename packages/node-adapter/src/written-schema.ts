@@ -32,21 +32,29 @@ const withoutKind = ({ required = [], anyOf, ...schema }: JsonSchema): JsonSchem
   ...(anyOf && { anyOf: anyOf.map(withoutKind) }),
 });
 
+const inAnyCase = (word: string): string =>
+  [...word].map((letter) => `[${letter.toUpperCase()}${letter}]`).join('');
+const truths = ['true', 'false', 'on', 'off', 'yes', 'no'];
+const truthPattern = `^\\s*(?:${truths.map(inAnyCase).join('|')})\\s*$`;
+
 /** How forms and the flow hand over a single value, besides as what it is. */
 function otherForms({ type, enum: names, const: one, pattern, format }: JsonSchema): JsonSchema[] {
   if (type === 'integer' || type === 'number') return [{ type: 'string', pattern: '^\\s*-?\\d+\\s*$' }];
-  if (type === 'boolean') return [{ type: 'string', enum: ['true', 'false', 'on', 'off', 'yes', 'no'] }];
+  if (type === 'boolean') return [{ type: 'string', pattern: truthPattern }];
   const isText = type === 'string' && [names, one, pattern, format].every((limit) => limit === undefined);
   return isText ? [{ type: ['number', 'boolean', 'null'] }] : [];
 }
 
 /** A setting as one writes it: besides what it is worked out to, an expression, a variable, and what forms make of it. */
-function writtenValue(schema: JsonSchema, { isRequired }: { readonly isRequired: boolean }): JsonSchema {
+function writtenValue(
+  schema: JsonSchema,
+  { isRequired, forms = otherForms(schema) }: { readonly isRequired: boolean; readonly forms?: JsonSchema[] },
+): JsonSchema {
   const { default: usual, description, ...type } = schema;
   return {
     ...(usual !== undefined && { default: usual }),
     ...(description !== undefined && { description }),
-    anyOf: [asWritten(type), ...otherForms(type), ...(isRequired ? [] : [leftEmpty]), ...fromTheFlow],
+    anyOf: [asWritten(type), ...forms, ...(isRequired ? [] : [leftEmpty]), ...fromTheFlow],
   };
 }
 
@@ -75,7 +83,10 @@ function asWritten({
     ...(additionalProperties !== undefined && {
       additionalProperties:
         typeof additionalProperties === 'object'
-          ? writtenValue(additionalProperties, { isRequired: true })
+          ? writtenValue(additionalProperties, {
+              isRequired: true,
+              forms: (additionalProperties.anyOf ?? [additionalProperties]).flatMap(otherForms),
+            })
           : additionalProperties,
     }),
     ...(format !== undefined && knownFormats.has(format) && { format }),

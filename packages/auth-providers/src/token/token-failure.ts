@@ -1,4 +1,4 @@
-import { type ErrorCode, isLaterStatus, MailError, retryAfterMs } from '@flowpost/core';
+import { type ErrorCode, isError, isLaterStatus, MailError, retryAfterMs } from '@flowpost/core';
 import { hintForEntraCode } from './entra-codes.ts';
 
 /** What was seen of one request to a token endpoint. */
@@ -92,7 +92,7 @@ function oauthFailure(exchange: Exchange, body: OAuthErrorBody, now: number): Ma
 
 /** The system's code for a request that never got an answer. */
 function networkReason(cause: unknown): string | undefined {
-  for (let at = cause; at instanceof Error; at = at.cause) {
+  for (let at = cause; isError(at); at = at.cause) {
     const { code } = at as NodeJS.ErrnoException;
     if (typeof code === 'string' && !code.startsWith('OAUTH_')) return code;
   }

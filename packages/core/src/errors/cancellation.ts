@@ -1,3 +1,5 @@
+import { isError } from './is-error.ts';
+
 /**
  * Ends one thing with another, such as an attempt with the signal of the whole. Costs less than a signal made of several
  * (`AbortSignal.any`), where it is done for each message.
@@ -22,8 +24,8 @@ export function cancellationOf(signal: AbortSignal | undefined): {
   readonly cause?: Error;
 } {
   const reason = signal?.reason;
-  const cause = reason instanceof Error && { cause: reason };
-  return reason instanceof Error && reason.name === 'TimeoutError'
+  const cause = isError(reason) && { cause: reason };
+  return isError(reason) && reason.name === 'TimeoutError'
     ? { code: 'SEND_TIMED_OUT', message: 'the time allowed for the send ran out', ...cause }
     : { code: 'SEND_CANCELLED', message: 'the send was cancelled', ...cause };
 }

@@ -1,5 +1,6 @@
 import { isInDoubt, isRetryable, type Phase } from '../phase.ts';
 import { type ErrorCategory, type ErrorCode, errorCodes } from './error-codes.ts';
+import { isError } from './is-error.ts';
 
 const marker = Symbol.for('flowpost.mail-error');
 
@@ -99,7 +100,6 @@ export function isMailError(value: unknown): value is MailError {
 /** Turns anything thrown into a {@link MailError}; what is not one already is a defect and becomes `INTERNAL`. */
 export function toMailError(thrown: unknown, phase: Phase = 'validate'): MailError {
   if (isMailError(thrown)) return thrown;
-  const message =
-    thrown instanceof Error ? thrown.message : `something that is not an error (${typeof thrown})`;
+  const message = isError(thrown) ? thrown.message : `something that is not an error (${typeof thrown})`;
   return new MailError('INTERNAL', `Unexpected failure: ${message}`, { phase, cause: thrown });
 }

@@ -178,3 +178,13 @@ it('signing what streams ends with the signal', async () => {
     await rm(folder, { recursive: true });
   }
 });
+
+it.each([
+  { domain: 'x.org\r\nBcc: evil@x.org', selector: 's' },
+  { domain: 'x.org', selector: 's; x=1' },
+  { domain: 'münchen.example', selector: 's' },
+])('what is no DNS name signs nothing: %j', (identity) => {
+  const { privateKey } = generateKeyPairSync('ed25519');
+  const pem = privateKey.export({ type: 'pkcs8', format: 'pem' }) as string;
+  expect(() => new DkimSigner({ ...identity, privateKey: pem })).toThrow(/no DNS name/);
+});

@@ -1,12 +1,12 @@
 import { createHash, createPrivateKey, type Hash, type KeyObject, sign } from 'node:crypto';
-import { MailError } from '@flowpost/core';
+import { dnsNameSchema, MailError } from '@flowpost/core';
 import { foldHeader } from './header.ts';
 
 /** Who vouches for a message (RFC 6376): the owner of the domain whose DNS holds `<selector>._domainkey.<domain>`. */
 export interface DkimIdentity {
   readonly domain: string;
   readonly selector: string;
-  /** PEM, unencrypted: RSA of 1024 bits or more, or Ed25519 (RFC 8463). */
+  /** PEM, unencrypted: RSA of 1024 to 4096 bits (RFC 8301), or Ed25519 (RFC 8463). */
   readonly privateKey: string;
 }
 
@@ -111,9 +111,12 @@ export class DkimSigner {
   readonly #identity: DkimIdentity;
   readonly #key: KeyObject;
 
-  /** @throws MailError `DKIM_KEY_INVALID`. */
+  /** @throws MailError `DKIM_KEY_INVALID`, also for a domain or selector that is no DNS name in ASCII. */
   constructor(identity: DkimIdentity) {
     this.#identity = identity;
+    for (const name of ['domain', 'selector'] as const)
+      if (!dnsNameSchema.safeParse(identity[name]).success)
+        throw new MailError('DKIM_KEY_INVALID', `The DKIM ${name} is no DNS name in ASCII.`);
     try {
       this.#key = createPrivateKey(identity.privateKey);
     } catch {

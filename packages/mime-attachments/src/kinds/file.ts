@@ -1,6 +1,6 @@
 import { constants, type FileHandle, lstat, open, readlink, realpath, stat } from 'node:fs/promises';
 import { basename, isAbsolute, relative, resolve, sep } from 'node:path';
-import type { AttachmentOf } from '@flowpost/core';
+import { type AttachmentOf, isError } from '@flowpost/core';
 import {
   type AttachmentContext,
   type AttachmentSource,
@@ -126,12 +126,12 @@ export async function readFile(
           await using again = await openFile(file.real);
           yield* readAll(again);
         } catch (error) {
-          throw error instanceof Error && 'syscall' in error ? fileError(error, context) : error;
+          throw isError(error) && 'syscall' in error ? fileError(error, context) : error;
         }
       },
     };
     return { content, filename };
   } catch (error) {
-    throw error instanceof Error && 'syscall' in error ? fileError(error, context) : error;
+    throw isError(error) && 'syscall' in error ? fileError(error, context) : error;
   }
 }

@@ -95,10 +95,15 @@ export function connectionError(
   });
 }
 
+/** With several addresses Node reports all their failures at once (AggregateError); the first one stands for them. */
+export function firstOf(cause: unknown): unknown {
+  const { errors } = (cause ?? {}) as { readonly errors?: unknown };
+  return Array.isArray(errors) && errors.length > 0 ? errors[0] : cause;
+}
+
 /** What a failed lookup, connection or TLS handshake means, by the error's code and the phase it came in. */
 export function connectionFailure(cause: unknown, phase: Phase, endpoint: Endpoint): MailError {
-  // With several addresses Node reports all their failures at once; the first one stands for them.
-  const one = cause instanceof AggregateError && cause.errors.length > 0 ? cause.errors[0] : cause;
+  const one = firstOf(cause);
   const reason = reasonOf(one);
   const handshake = phase === 'tls' && reason.startsWith('ERR_');
   // What OpenSSL finds wrong with a certificate has no E in front, and some of it no name, such as a key that is too small.

@@ -8,7 +8,12 @@ import {
   type TranscriptListener,
   withoutBrackets,
 } from '@flowpost/core';
-import { connectionFailure, type Endpoint, isHandshakeFailure } from '../diagnosis/connection-failure.ts';
+import {
+  connectionFailure,
+  type Endpoint,
+  firstOf,
+  isHandshakeFailure,
+} from '../diagnosis/connection-failure.ts';
 import { formsOf, secretScrubber } from '../scrub.ts';
 import { describeLoss } from '../smtp/session-failure.ts';
 import { tell } from '../smtp/transcript.ts';
@@ -87,7 +92,7 @@ const unexpected = (what: string): MailError =>
 
 function reasonOf(thrown: unknown): { readonly cause: unknown; readonly code: string } {
   const cause = (thrown as { cause?: unknown }).cause ?? thrown;
-  const first = cause instanceof AggregateError ? cause.errors[0] : cause;
+  const first = firstOf(cause);
   const code = String((first as { code?: unknown })?.code ?? '');
   // What has no code of the system may repeat what was to be sent.
   return { cause: code === '' ? new Error('the request failed') : first, code };
@@ -191,13 +196,24 @@ export class GraphApi {
     const size = typeof body === 'string' ? ` (${body.length} bytes)` : '';
     tell(this.#transcript, { from: 'client', text: `${init.method} ${new URL(url).pathname}${size}` });
     try {
-      const response = await this.#options.fetch(url, { ...init, signal, redirect: 'error' });
+      const response = await this.#options.fetch(url, { ...init, signal, redirect: 'manual' });
       const text = this.scrub(`${response.status} ${response.statusText}`);
       tell(this.#transcript, { from: 'server', text });
-      return response;
+      if (response.status < 300 || response.status > 399) return response;
+      await response.body?.cancel().catch(() => undefined);
+      throw this.#elsewhere(response.status);
     } catch (thrown) {
       throw this.#describe(thrown, phase);
     }
+  }
+
+  /** Graph sends nobody elsewhere: this is a portal one has to log in to, or another server. It has sent nothing. */
+  #elsewhere(status: number): MailError {
+    const { host, port } = this.#endpoint;
+    return new MailError('CONNECTION_LOST', `${host}:${port}: the request was to go elsewhere (${status}).`, {
+      ...{ phase: 'envelope', details: { host, port, status } },
+      hint: 'Something on the way, or graphBaseUrl where one is given, is not Microsoft Graph. Check both, and try again.',
+    });
   }
 
   #describe(thrown: unknown, phase: Phase): MailError {

@@ -157,15 +157,25 @@ it('an answer without end is not read to it', async () => {
   expect(written).toBeLessThan(50_000_000);
 });
 
-it('a redirect, as of a portal one has to log in to, is a failure that may pass', async () => {
-  const found = await failure((_, response) => response.writeHead(302, { location: '/login' }).end());
-  expect(found).toMatchObject({
-    code: 'CONNECTION_LOST',
-    phase: 'envelope',
-    retryable: true,
-    inDoubt: false,
-  });
-});
+it.each([
+  ['large', 302, large],
+  ['small', 302, { ...large, attachments: [] }],
+  ['small', 307, { ...large, attachments: [] }],
+])(
+  'a redirect of a %s message (%d), as of a portal one has to log in to, is a failure that may pass',
+  async (_, status, sent) => {
+    const found = await failure(
+      (_, response) => response.writeHead(status, { location: '/login' }).end(),
+      sent,
+    );
+    expect(found).toMatchObject({
+      code: 'CONNECTION_LOST',
+      phase: 'envelope',
+      retryable: true,
+      inDoubt: false,
+    });
+  },
+);
 
 it('a token with a line break in it is not sent, and stands in no error', async () => {
   await using server = await startServer((_, response) => response.writeHead(202).end());

@@ -245,7 +245,7 @@ const certificateWith = (change: object) => ({ Credentials: { ...byCertificate()
 
 describe('forms', () => {
   it('[M365-55] what is left blank, or belongs to the other kind of credentials, is not there', async () => {
-    const blank = { Delivery: '', SmtpHost: '', SmtpPort: '', TlsOptions: null };
+    const blank = { Delivery: '', SmtpHost: '', SmtpPort: '', TlsOptions: { ca: '' } };
     const withBoth = { ...byId(), CertificatePath: null, CertificatePassword: '' };
     expect(await run({ ...blank, Credentials: withBoth })).toMatchObject({ receipt: { status: 'sent' } });
     const other = { ...byCertificate(), ClientSecret: '' };

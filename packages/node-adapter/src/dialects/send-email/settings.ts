@@ -43,7 +43,10 @@ const readHeaders = (value: unknown): unknown =>
         ]),
       )
     : value;
-const readConnection = asObject({ port: asNumber });
+const readConnection = asObject({ port: asNumber, tlsOptions: asObject({}, { mayBeAbsent: true }) });
+/** A list of one address, or of none. */
+const readSingle = (value: unknown): unknown =>
+  Array.isArray(value) && value.length === 0 ? undefined : value;
 
 /** Fields that forms and the flow hand over as text, or as a number where text is meant. */
 const readers = new Map<string, (value: unknown) => unknown>([
@@ -56,8 +59,11 @@ const readers = new Map<string, (value: unknown) => unknown>([
   ['retry', asNumbers(['attempts', 'firstDelayMs', 'longestDelayMs'])],
   ['attachments', (value) => (Array.isArray(value) ? value.map(readAttachment) : value)],
   ['headers', readHeaders],
-  ...['unsubscribe', 'store', 'dsn'].map((name) => [name, asObject({}, { mayBeAbsent: true })] as const),
+  ...['unsubscribe', 'store', 'dsn', 'calendar'].map(
+    (name) => [name, asObject({}, { mayBeAbsent: true })] as const,
+  ),
   ['sandbox', asObject()],
+  ...['from', 'sender'].map((name) => [name, readSingle] as const),
 ]);
 
 /** Forms hand over empty text, or null, for a field left empty, and text for what is none. */
