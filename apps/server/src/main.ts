@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { isMailError } from '@flowpost/core';
 import { readConfig } from './config.ts';
+import { storageReason } from './database/database.ts';
 import { startServer } from './server.ts';
 
 // What nobody reads, or no disk has room for, is no reason to end.
@@ -26,9 +27,11 @@ try {
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
 } catch (error) {
-  const { message } = error as Error;
+  const message = (error as Partial<Error>).message ?? 'its data folder cannot be written to';
+  const { said, reason } = storageReason(error);
+  const why = said === undefined ? '' : `\n  ${said}${reason === undefined ? '' : ` (${reason})`}`;
   process.stderr.write(
-    `${isMailError(error) ? `${message}\n  ${error.hint}` : `The server cannot start: ${message}`}\n`,
+    `${isMailError(error) ? `${message}${why}\n  ${error.hint}` : `The server cannot start: ${message}`}\n`,
   );
   process.exit(78);
 }

@@ -1,4 +1,4 @@
-import { isMailError, MailError } from '@flowpost/core';
+import { isError, isMailError, MailError } from '@flowpost/core';
 
 /** Something that runs SQL: a database, or a transaction in it. Values take the place of `$1`, `$2`. */
 export interface Queryable {
@@ -37,8 +37,21 @@ export function storageError(cause: unknown, details: { readonly reached?: false
 /** Whether it was not even asked: there is no database at the moment. */
 export const isUnreached = (error: unknown): boolean => isMailError(error) && error.details.reached === false;
 
-/** SQLSTATE of a server that ends, of a connection that broke, and of a database that is broken itself. */
-const endings = /^(?:08|57|58|XX)/;
+/** Why the database does not do something, for a log: what it said may hold values of users otherwise. */
+export function storageReason(error: unknown): { readonly reason?: string; readonly said?: string } {
+  const { reason } = isMailError(error) ? error.details : {};
+  const { cause } = error as { readonly cause?: unknown };
+  return {
+    ...(typeof reason === 'string' && { reason }),
+    ...(isError(cause) && { said: cause.message }),
+  };
+}
+
+/**
+ * SQLSTATE of a server that ends, of a connection that broke, and of a database that is broken itself. A statement that was cancelled
+ * (57014) was undone, and where nobody could connect (57P03) there was none.
+ */
+const endings = /^(?:08|57P0[1245]|58|XX)/;
 
 /**
  * Whether what failed may have been done all the same: the database did not say that it was not. What it said is an SQLSTATE, and a

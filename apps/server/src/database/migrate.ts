@@ -143,11 +143,20 @@ async function rebaseEvents(transaction: Queryable): Promise<void> {
   );
 }
 
+export async function hasSchema(database: Queryable, name: string): Promise<boolean> {
+  const [found] = await database.query<{ exists: boolean }>(
+    'select to_regnamespace($1) is not null as exists',
+    [name],
+  );
+  return found?.exists === true;
+}
+
 /** Brings the schema up to date. Of several processes that start at once, one does it and the others wait. */
 export async function migrate(database: Database): Promise<void> {
   await database.transaction(async (transaction) => {
     await transaction.query('select pg_advisory_xact_lock($1::bigint)', [String(lock)]);
-    await transaction.query('create schema if not exists flowpost');
+    // Also where there is one already, making one takes a right that whoever may only use it has not.
+    if (!(await hasSchema(transaction, 'flowpost'))) await transaction.query('create schema flowpost');
     await transaction.query(
       'create table if not exists flowpost.migrations (version int primary key, at timestamptz not null default now())',
     );

@@ -1,3 +1,4 @@
+import { MailError } from '@flowpost/core';
 import pg from 'pg';
 import { type Database, mayHaveBeenDone, type Queryable, storageError } from './database.ts';
 import { Statements } from './statements.ts';
@@ -27,7 +28,38 @@ function queryable(client: Pick<pg.Pool, 'query'> | pg.PoolClient): Queryable {
   };
 }
 
-/** A PostgreSQL server. Lost connections are replaced; a statement that was under way fails. */
+const unusable = (message: string, hint: string): MailError =>
+  new MailError('CONNECTION_INVALID', message, { hint });
+
+/** @throws MailError `CONNECTION_INVALID` for a database that would take some messages and not others, or hand out connections. */
+async function assertUsable(pool: pg.Pool): Promise<void> {
+  const { rows } = await pool.query<{ server_encoding: string }>('show server_encoding');
+  const encoding = rows[0]?.server_encoding;
+  if (encoding !== 'UTF8')
+    throw unusable(
+      `The database is in ${encoding}, which cannot hold every message.`,
+      "Make one with: create database flowpost encoding 'UTF8' template template0",
+    );
+  const clients = [await pool.connect(), await pool.connect()];
+  try {
+    const processes = new Set<unknown>();
+    for (const client of clients)
+      processes.add((await client.query('select pg_backend_pid() as process')).rows[0].process);
+    if (processes.size < clients.length)
+      throw unusable(
+        'The database is behind a pooler that gives each transaction another connection.',
+        'What is set up in a connection has to stay there: use session mode (in PgBouncer pool_mode = session).',
+      );
+  } finally {
+    for (const client of clients) client.release();
+  }
+}
+
+/**
+ * A PostgreSQL server. Lost connections are replaced; a statement that was under way fails.
+ *
+ * @throws MailError `CONNECTION_INVALID` for one that is of no use; what the database says when it cannot be reached.
+ */
 export async function openPostgres(url: string): Promise<Database> {
   const pool = new pg.Pool({
     connectionString: url,
@@ -37,14 +69,19 @@ export async function openPostgres(url: string): Promise<Database> {
     keepAlive: true,
     // A statement planned while a table is empty reads all of it, and goes on so while it fills, until somebody gathers statistics.
     onConnect: async (client) => {
-      await client.query('set enable_seqscan = off');
+      await client.query('set enable_seqscan = off; set datestyle = iso');
     },
   });
   // A connection lost while idle is no failure of anything.
   pool.on('error', () => undefined);
   // One lost in use makes its statement fail, which is told there.
   pool.on('connect', (client) => client.on('error', () => undefined));
-  await pool.query('select 1');
+  try {
+    await assertUsable(pool);
+  } catch (error) {
+    await pool.end();
+    throw error;
+  }
   return {
     kind: 'postgres',
     survivesPowerLoss: true,

@@ -1,7 +1,12 @@
+import { hash } from 'node:crypto';
+
 /** There are some hundred different ones; whoever makes texts without end must not fill the database with them. */
 const most = 500;
 
-/** Names for statements, so that the database reads and plans each of them once. */
+/**
+ * Names for statements, so that the database reads and plans each of them once. Two of one name are the same: where a pooler hands a
+ * connection on, whoever comes next may find one that another process has named.
+ */
 export class Statements {
   readonly #names = new Map<string, string>();
 
@@ -9,7 +14,7 @@ export class Statements {
   nameOf(text: string): string | undefined {
     let name = this.#names.get(text);
     if (name === undefined && this.#names.size < most) {
-      name = `flowpost_${this.#names.size}`;
+      name = `flowpost_${hash('sha256', text, 'base64url').slice(0, 22)}`;
       this.#names.set(text, name);
     }
     return name;

@@ -1,7 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   type Connection,
-  isMailError,
   type Logger,
   MailError,
   parseMessage,
@@ -12,7 +11,7 @@ import { deliver, type FlowScope, parseFlowData } from '@flowpost/node-adapter';
 import { continuedReceipt } from '@flowpost/transport';
 import type { ConnectionStore } from '../connections/connection-store.ts';
 import { Batcher } from '../database/batcher.ts';
-import type { Queryable } from '../database/database.ts';
+import { type Queryable, storageReason } from '../database/database.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import { traced } from '../observability/tracing.ts';
 import type { ClaimedDelivery, Settlement } from './delivery.ts';
@@ -113,16 +112,14 @@ export class DeliveryRunner {
       const isGoingDown = cut.aborted;
       const settlement = judge(claim, error, { keepsTrying, retryForMs, isGoingDown });
       await this.#settle(claim, settlement);
-      metrics.failed(error.code, error.phase, settlement.state);
       const { code, phase, inDoubt } = error;
-      logger.warn('delivery failed', {
-        delivery: claim.id,
-        attempt: claim.tries,
-        code,
-        phase,
-        inDoubt,
-        state: settlement.state,
-      });
+      const attempt = { delivery: claim.id, attempt: claim.tries, code, phase, inDoubt };
+      // What becomes of it now is not for this process to say.
+      if (code === 'DELIVERY_CANCELLED') logger.warn('delivery is in other hands', attempt);
+      else {
+        metrics.failed(code, phase, settlement.state);
+        logger.warn('delivery failed', { ...attempt, state: settlement.state });
+      }
       throw error;
     } finally {
       inHand.release(claim.id);
@@ -225,10 +222,9 @@ export class DeliveryRunner {
         await batch.run(settlement);
         return;
       } catch (error) {
-        const reason = isMailError(error) ? error.code : (error as { code?: string }).code;
+        const { code } = error as { code?: string };
         this.#options.logger.error('the database cannot be told how a delivery ended', {
-          delivery: settlement.id,
-          reason,
+          ...{ delivery: settlement.id, code, ...storageReason(error) },
         });
         // Left as it is: whoever takes over calls it in doubt, which from here it is.
         if (cut.aborted) return;

@@ -24,6 +24,11 @@ export class DeliveryStore extends DeliveryKeeper {
   /** For how many deliveries the jobs came that were last taken, on average. */
   #perJob = 1;
 
+  /** Whether there is room for more. */
+  get hasRoom(): boolean {
+    return this.database.freeBytes() >= reserveBytes;
+  }
+
   /**
    * Puts deliveries in, all in one transaction with their jobs. Where the answer to that was lost, doing it again does what was not
    * done, and nothing twice: it waits for whoever may still be putting in the same ones.

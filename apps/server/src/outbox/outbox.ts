@@ -3,7 +3,7 @@ import { MailError } from '@flowpost/core';
 import { PgBoss } from 'pg-boss';
 import { Batcher } from '../database/batcher.ts';
 import { type Database, forPgBoss, isUnreached, mayHaveBeenDone } from '../database/database.ts';
-import { exclusively } from '../database/migrate.ts';
+import { exclusively, hasSchema } from '../database/migrate.ts';
 import type { NewDelivery } from './delivery.ts';
 import { queue } from './delivery-keeper.ts';
 import type { Known } from './delivery-reader.ts';
@@ -14,10 +14,8 @@ import type { InHand } from './in-hand.ts';
 /** The queue, over the same database as everything else. Its own retries are off: ours go by phase and reply code. */
 export async function startBoss(database: Database, onError: (error: Error) => void): Promise<PgBoss> {
   const boss = new PgBoss({
-    db: forPgBoss(database),
-    backend: database.kind,
-    schedule: false,
-    supervise: true,
+    ...{ db: forPgBoss(database), backend: database.kind, schedule: false, supervise: true },
+    createSchema: !(await hasSchema(database, 'pgboss')),
   });
   boss.on('error', onError);
   const start = async (): Promise<void> => {

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Logger, MailError } from '@flowpost/core';
-import type { Database } from '../database/database.ts';
+import { type Database, storageReason } from '../database/database.ts';
 import type { DeliveryStore } from './delivery-store.ts';
 import type { InHand } from './in-hand.ts';
 
@@ -67,6 +67,8 @@ export class Recovery {
     const { database, deliveries, worker, beatMs, silenceMs, logger, inHand, onRecovered } = this.#options;
     const { signal } = this.#stopping;
     let nextLook = performance.now() + lookMs;
+    /** Why the database cannot be reached, while it cannot. */
+    let away: string | undefined;
     while (!signal.aborted) {
       await delay(beatMs, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return;
@@ -75,6 +77,7 @@ export class Recovery {
           'insert into flowpost.workers (id) values ($1) on conflict (id) do update set seen_at = now()',
           [worker],
         );
+        away = undefined;
         // When nobody could reach the database nobody could say that he is alive, which is no reason to take him for dead. Nor
         // could they while it stood still.
         if (Date.now() - this.#heardAt > silenceMs / 2) this.#steadySince = performance.now();
@@ -86,7 +89,10 @@ export class Recovery {
         if ((await deliveries.requeueForgotten()) > 0) onRecovered();
       } catch (error) {
         this.#steadySince = performance.now();
-        logger.warn('the database cannot be reached', { code: (error as { code?: string }).code });
+        const why = { code: (error as { code?: string }).code, ...storageReason(error) };
+        // Once for each reason: a beat is a fraction of a second.
+        if (away !== (why.reason ?? why.code)) logger.warn('the database cannot be reached', why);
+        away = why.reason ?? why.code;
       }
     }
   }

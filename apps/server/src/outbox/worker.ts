@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '@flowpost/core';
+import { storageReason } from '../database/database.ts';
 import type { ClaimedDelivery } from './delivery.ts';
 import type { DeliveryRunner } from './delivery-runner.ts';
 import type { DeliveryStore } from './delivery-store.ts';
@@ -118,7 +119,7 @@ export class OutboxWorker {
         this.#foundNothing = undefined;
         this.#options.inHand.suspect();
         const { code, message } = error as { code?: string; message: string };
-        logger.error('the outbox cannot be read', { code, message });
+        logger.error('the outbox cannot be read', { code, message, ...storageReason(error) });
         await delay(1_000, undefined, { signal }).catch(() => undefined);
       }
     }

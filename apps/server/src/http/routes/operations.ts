@@ -4,6 +4,20 @@ import type { FlowpostServer } from '../../parts.ts';
 import { type Route, route } from '../route.ts';
 
 const status = z.strictObject({ status: z.string() });
+/** Whether something can be put into the outbox. */
+async function stateOf({ database, deliveries }: Pick<FlowpostServer, 'database' | 'deliveries'>) {
+  if (!deliveries.hasRoom) return 'no room on the disk';
+  const readOnly = await Promise.race([
+    database.query<{ value: string }>('select current_setting($1) as value', ['transaction_read_only']).then(
+      ([setting]) => setting?.value,
+      () => undefined,
+    ),
+    delay(3_000, undefined, { ref: false }),
+  ]);
+  if (readOnly === undefined) return 'no database';
+  return readOnly === 'off' ? 'ready' : 'the database is read-only';
+}
+
 /** For whoever runs the server: is it alive, is it ready, what is going on. */
 export const operationRoutes = (
   server: Pick<FlowpostServer, 'closing' | 'connections' | 'database' | 'deliveries' | 'metrics'>,
@@ -22,22 +36,16 @@ export const operationRoutes = (
     method: 'GET',
     path: '/readyz',
     operationId: 'readiness',
-    summary: 'Whether it can take deliveries: the database answers, and it is not shutting down',
+    summary:
+      'Whether it can take deliveries: the database answers and may be written to, there is room, and it is not shutting down',
     tag: 'operations',
     answers: {
       200: { description: 'It can.', schema: status },
       503: { description: 'It cannot.', schema: status },
     },
     async handle({ reply }) {
-      const answers = await Promise.race([
-        server.database.query('select 1').then(
-          () => true,
-          () => false,
-        ),
-        delay(3_000, false, { ref: false }),
-      ]);
-      if (answers && !server.closing.aborted) return { status: 'ready' };
-      return reply.status(503).send({ status: server.closing.aborted ? 'shutting down' : 'no database' });
+      const state = server.closing.aborted ? 'shutting down' : await stateOf(server);
+      return state === 'ready' ? { status: state } : reply.status(503).send({ status: state });
     },
   }),
   route({
