@@ -10,10 +10,6 @@ const print = (line: string): boolean => process.stdout.write(`${line}\n`);
 
 try {
   const server = await startServer(readConfig(process.env));
-  if (server.firstKey !== undefined) {
-    print(`The first API key, shown this once: ${server.firstKey}`);
-  }
-  print(`Flowpost is listening at ${server.url}`);
   let stopping = false;
   const stop = (): void => {
     // Who asks twice does not want to wait.
@@ -26,6 +22,8 @@ try {
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
+  if (server.firstKey !== undefined) print(`The first API key, shown this once: ${server.firstKey}`);
+  print(`Flowpost is listening at ${server.url}`);
 } catch (error) {
   const message = (error as Partial<Error>).message ?? 'its data folder cannot be written to';
   const { said, reason } = storageReason(error);

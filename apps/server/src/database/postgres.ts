@@ -40,11 +40,14 @@ async function assertUsable(pool: pg.Pool): Promise<void> {
       `The database is in ${encoding}, which cannot hold every message.`,
       "Make one with: create database flowpost encoding 'UTF8' template template0",
     );
-  const clients = [await pool.connect(), await pool.connect()];
+  const clients: pg.PoolClient[] = [];
   try {
     const processes = new Set<unknown>();
-    for (const client of clients)
+    for (let number = 0; number < 2; number++) {
+      const client = await pool.connect();
+      clients.push(client);
       processes.add((await client.query('select pg_backend_pid() as process')).rows[0].process);
+    }
     if (processes.size < clients.length)
       throw unusable(
         'The database is behind a pooler that gives each transaction another connection.',

@@ -1,0 +1,94 @@
+import pg from 'pg';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { temporaryFolder } from '../testing/local-server.test-support.ts';
+import { PostgresServer } from '../testing/postgres.test-support.ts';
+import { ServerProcess } from '../testing/server-process.test-support.ts';
+import { mayHaveBeenDone } from './database.ts';
+import { migrate } from './migrate.ts';
+import { openPostgres } from './postgres.ts';
+
+let postgres: PostgresServer;
+beforeAll(async () => {
+  postgres = await PostgresServer.start();
+});
+afterAll(() => postgres?.[Symbol.asyncDispose]());
+
+const urlOf = (database: string, user = 'flowpost'): string =>
+  postgres.url.replace(/\/flowpost$/, `/${database}`).replace('flowpost:flowpost@', `${user}:flowpost@`);
+
+async function administer(database: string, ...statements: string[]): Promise<void> {
+  const client = new pg.Client({ connectionString: urlOf(database) });
+  await client.connect();
+  try {
+    for (const statement of statements) await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}
+
+it('a database that cannot hold every message is refused, with what to do', async () => {
+  await administer(
+    'flowpost',
+    "create database latin encoding 'LATIN1' template template0 lc_collate 'C' lc_ctype 'C'",
+  );
+  await expect(openPostgres(urlOf('latin'))).rejects.toMatchObject({
+    code: 'CONNECTION_INVALID',
+    message: expect.stringContaining('LATIN1'),
+    hint: expect.stringContaining("encoding 'UTF8'"),
+  });
+});
+
+it('whoever may use the schemas that are there need not be allowed to make any', async () => {
+  await administer(
+    'flowpost',
+    "create role app login password 'flowpost'",
+    'create database given',
+    "alter database given set datestyle = 'German, DMY'",
+  );
+  await administer('given', 'create schema flowpost authorization app');
+  await using database = await openPostgres(urlOf('given', 'app'));
+  await migrate(database);
+  await migrate(database);
+  const [row] = await database.query<{ at: Date }>(
+    'select at from flowpost.migrations where version = $1',
+    [1],
+  );
+  expect(row?.at).toBeInstanceOf(Date);
+});
+
+it('a statement that was cancelled was undone, and of one that was cut off nobody knows', async () => {
+  await using database = await openPostgres(postgres.url);
+  const failed = (statement: string) =>
+    database
+      .transaction(async (transaction) => transaction.query(statement))
+      .then(
+        () => undefined,
+        (error) => error,
+      );
+  const late = await failed('set local statement_timeout = 1; select pg_sleep(10)');
+  expect([late?.details.reason, mayHaveBeenDone(late)]).toEqual(['57014', false]);
+  const cut = await failed('select pg_terminate_backend(pg_backend_pid())');
+  expect([cut?.details.reason, mayHaveBeenDone(cut)]).toEqual(['57P01', true]);
+});
+
+it('a server whose database may only be read is not ready, and says why it cannot start with one', async () => {
+  await using folder = await temporaryFolder();
+  await administer('flowpost', 'create database still');
+  const environment = { DATABASE_URL: urlOf('still'), FLOWPOST_DATA: folder.path };
+  const server = await ServerProcess.start(environment);
+  const isReady = async () => {
+    const answer = await fetch(`${server.url}/readyz`);
+    return [answer.status, await answer.json()];
+  };
+  expect(await isReady()).toEqual([200, { status: 'ready' }]);
+  await administer(
+    'flowpost',
+    'alter database still set default_transaction_read_only = on',
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'still'",
+  );
+  await expect.poll(isReady).toEqual([503, { status: 'the database is read-only' }]);
+  await server.end('SIGTERM');
+  await administer('flowpost', 'drop database still', 'create database still');
+  await administer('flowpost', 'alter database still set default_transaction_read_only = on');
+  await expect(ServerProcess.start(environment)).rejects.toThrow(/read-only transaction \(25006\)/);
+});
