@@ -14,7 +14,7 @@ export class Statements {
   nameOf(text: string): string | undefined {
     let name = this.#names.get(text);
     if (name === undefined && this.#names.size < most) {
-      name = `flowpost_${hash('sha256', text, 'base64url').slice(0, 22)}`;
+      name = `flowpost_${hash('sha256', text).slice(0, 32)}`;
       this.#names.set(text, name);
     }
     return name;
