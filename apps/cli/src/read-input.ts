@@ -1,9 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { buffer } from 'node:stream/consumers';
 import { FileTokenStore } from '@flowpost/auth-providers';
-import { MailError, SecretBox } from '@flowpost/core';
+import { isAsWritten, MailError, parseExactly, SecretBox } from '@flowpost/core';
 import { UsageError } from './command-line.ts';
-import { isAsWritten, parseExactly } from './exact-json.ts';
 
 /** Why a file cannot be read, for people. */
 export function unreadable(path: string, cause: unknown): MailError {

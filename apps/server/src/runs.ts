@@ -98,7 +98,8 @@ export class Runs {
     const node = findNode(request.type);
     const flow = parseFlowData(request.flow);
     const before = await this.#before(request);
-    if (typeof before?.answer === 'string') return this.#open(before.answer);
+    const kept = await this.#open(before?.answer);
+    if (kept) return kept;
     const host = { flow, nodeId: request.nodeId };
     const opened = await this.#options.connections.inSettings(request.settings).catch((error) => {
       if (!isMailError(error) || error.code !== 'CONNECTION_NOT_FOUND') throw error;
@@ -217,8 +218,15 @@ export class Runs {
     return known;
   }
 
-  async #open(answer: string): Promise<RunAnswer> {
-    return JSON.parse(await this.#options.box.decrypt(new EncryptedText(answer)));
+  /** An answer that was kept; undefined when there is none, or the key it was sealed with is gone: then what is known has to do. */
+  async #open(answer: string | null | undefined): Promise<RunAnswer | undefined> {
+    if (typeof answer !== 'string') return undefined;
+    try {
+      return JSON.parse(await this.#options.box.decrypt(new EncryptedText(answer)));
+    } catch (error) {
+      if (isMailError(error) && error.code === 'SECRET_KEY_MISSING') return undefined;
+      throw error;
+    }
   }
 
   /** The same answer as before, for the same key and request. */
@@ -240,7 +248,8 @@ export class Runs {
     for (let waited = 0; waited < twinWaitMs && !closing.aborted; waited += pollMs) {
       const now = await this.#options.deliveries.findByKey(apiKey, idempotencyKey);
       if (!now) break;
-      if (now.answer !== null) return this.#open(now.answer);
+      const kept = await this.#open(now.answer);
+      if (kept) return kept;
       if (ends.includes(now.state)) {
         // Written down how it ended, but not what was answered: the process ended in between, or a person decided.
         const ended = await this.#options.deliveries.get(known.id);

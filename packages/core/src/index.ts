@@ -69,6 +69,7 @@ export {
   toMailError,
 } from './errors/mail-error.ts';
 export { parseWith, type SchemaIssue } from './errors/schema-error.ts';
+export { isAsWritten, parseAsWritten, parseExactly } from './exact-json.ts';
 export { headerTextProblem } from './header-text.ts';
 export { isLaterStatus, retryAfterMs } from './http-answer.ts';
 export {

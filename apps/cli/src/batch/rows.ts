@@ -3,8 +3,8 @@ import { stat } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { type Readable, Transform } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
+import { parseExactly } from '@flowpost/core';
 import { CsvError, parse } from 'csv-parse';
-import { parseExactly } from '../exact-json.ts';
 import { invalid, unreadable, utf8Hint } from '../read-input.ts';
 
 export type Row = Readonly<Record<string, unknown>>;

@@ -1,11 +1,10 @@
 import { stat } from 'node:fs/promises';
 import { parse } from 'node:path';
-import { type AttachmentInput, parseWith } from '@flowpost/core';
+import { type AttachmentInput, parseAsWritten, parseWith } from '@flowpost/core';
 import { createFlowScope, deliver, parseFlowData, sendEmailNode } from '@flowpost/node-adapter';
 import { type Command, UsageError, type Values } from '../command-line.ts';
 import { readConnection } from '../configuration.ts';
 import { currentFolder } from '../current-folder.ts';
-import { parseAsWritten } from '../exact-json.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { printJson, sayReceipt, sayTranscript } from '../output.ts';

@@ -1,6 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { STATUS_CODES } from 'node:http';
-import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import helmet from '@fastify/helmet';
 import rateLimit from '@fastify/rate-limit';
@@ -15,15 +13,17 @@ import fastify, {
 } from 'fastify';
 import type { Logger as Pino } from 'pino';
 import type { z } from 'zod';
-import { isStorable } from '../database/storable.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import { traced } from '../observability/tracing.ts';
 import type { ApiKey, ApiKeys } from '../security/api-keys.ts';
+import { assertStorable } from './assert-storable.ts';
 import { BodyBudget, NoRoom } from './body-budget.ts';
 import { frameworkProblem } from './framework-problem.ts';
+import { takeJson } from './json-body.ts';
 import { mostConnections } from './most-connections.ts';
 import { httpProblem, type Problem, problemOf } from './problem.ts';
 import type { Route } from './route.ts';
+import { Unreadable } from './unreadable.ts';
 
 export interface AppOptions {
   readonly routes: readonly Route[];
@@ -46,13 +46,29 @@ const keyOf = (request: FastifyRequest): ApiKey | undefined => (request as { key
 /** What may be held of all bodies together, in bytes: in memory each takes several times its size until it is answered. */
 const mostBodyBytes = 256 * 1_048_576;
 
+/** What may come where no body is taken, in bytes. */
+const mostWithoutBody = 4_096;
+
 function send(reply: FastifyReply, problem: Problem): FastifyReply {
   return reply.status(problem.status).type('application/problem+json').send(problem);
 }
 
+const notFound = (request: FastifyRequest, reply: FastifyReply): FastifyReply =>
+  send(
+    reply,
+    httpProblem(
+      404,
+      'NOT_FOUND',
+      'There is nothing at this address.',
+      'The addresses are listed in /openapi.json.',
+      request.id,
+    ),
+  );
+
 /** The API over HTTP: who calls, what they may, what they sent, and failures as problems. */
 export async function createApp(options: AppOptions): Promise<FastifyInstance> {
   const { routes, keys, metrics, log, bodyBytes, requestsPerMinute, trustedProxies, closing } = options;
+  const unreadable = new Unreadable();
   const app = fastify({
     bodyLimit: bodyBytes,
     genReqId: () => randomUUID(),
@@ -69,34 +85,21 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
       reply.header('x-request-id', request.id);
       send(reply, frameworkProblem(error, request.id));
     },
-    clientErrorHandler: answerUnreadable,
+    clientErrorHandler: unreadable.answer,
   });
+  unreadable.watch(app.server);
   const most = mostConnections();
   if (most !== undefined) app.server.maxConnections = most;
-  const readJson = app.getDefaultJsonParser('error', 'error');
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
-    const [, charset = 'utf-8'] =
-      /;\s*charset="?([^\s;"]*)/i.exec(request.headers['content-type'] ?? '') ?? [];
-    if (!/^utf-?8$/i.test(charset)) {
-      done(Object.assign(new Error('another charset'), { statusCode: 415 }));
-      return;
-    }
-    let text: string;
-    try {
-      text = new TextDecoder('utf-8', { fatal: true }).decode(body as Buffer);
-    } catch {
-      done(Object.assign(new Error('no UTF-8'), { statusCode: 400 }));
-      return;
-    }
-    // What takes no body may come with the usual header all the same.
-    if (text === '') done(null, undefined);
-    else readJson(request, text, done);
-  });
+  takeJson(app);
   await app.register(helmet);
   await app.register(rateLimit, { global: false });
   const limit = { max: requestsPerMinute, timeWindow: 60_000 };
   // By address before anybody is asked who he is, and by key once that is known.
   app.addHook('onRequest', app.rateLimit({ ...limit, keyGenerator: ({ ip }: FastifyRequest) => `ip ${ip}` }));
+  // Before its body is read.
+  app.addHook('onRequest', async (request, reply) => {
+    if (request.is404) return notFound(request, reply);
+  });
   // Counted by hand: of two hooks of the plugin the second one does nothing.
   const countKey = app.createRateLimit({ ...limit, keyGenerator: (request) => `key ${keyOf(request)?.id}` });
   app.addHook('preHandler', async (request, reply) => {
@@ -115,18 +118,7 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
     metrics.request(`${request.method} ${route}`, reply.statusCode);
     request.log.debug({ route, status: reply.statusCode, ms: Math.round(reply.elapsedTime) }, 'request');
   });
-  app.setNotFoundHandler((request, reply) =>
-    send(
-      reply,
-      httpProblem(
-        404,
-        'NOT_FOUND',
-        'There is nothing at this address.',
-        'The addresses are listed in /openapi.json.',
-        request.id,
-      ),
-    ),
-  );
+  app.setNotFoundHandler(notFound);
   app.setErrorHandler((error: FastifyError, request, reply) => {
     if (isMailError(error)) {
       if (error.code === 'INTERNAL' || error.code === 'STORAGE_UNAVAILABLE') {
@@ -161,24 +153,6 @@ const serverBusy = (why: string, id: string): Problem =>
     id,
   );
 
-/** Answers what is no HTTP, or has too many header fields; nothing of ours has seen it. */
-function answerUnreadable(error: Error & { readonly code?: string }, socket: Socket): void {
-  const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
-  if (error.code === 'ECONNRESET' || !socket.writable || socket.destroyed) {
-    socket.destroy();
-    return;
-  }
-  const id = randomUUID();
-  const statusCode = tooLarge ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400;
-  const body = JSON.stringify(frameworkProblem({ statusCode }, id));
-  const head = [
-    `HTTP/1.1 ${statusCode} ${STATUS_CODES[statusCode]}`,
-    'content-type: application/problem+json',
-    ...[`content-length: ${Buffer.byteLength(body)}`, `x-request-id: ${id}`, 'connection: close'],
-  ];
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
-}
-
 async function authenticate(request: FastifyRequest, route: Route, keys: ApiKeys): Promise<ApiKey | Problem> {
   const [, token = ''] = /^Bearer (\S{1,200})$/i.exec(request.headers.authorization ?? '') ?? [];
   const key = await keys.authenticate(token);
@@ -203,45 +177,6 @@ async function authenticate(request: FastifyRequest, route: Route, keys: ApiKeys
 }
 
 const isProblem = (value: ApiKey | Problem): value is Problem => 'status' in value;
-/** Deeper than anybody means; the database's own limit is that of its stack, and reaching it ends it. */
-const deepest = 100;
-
-interface Unstorable {
-  /** Names and numbers, the innermost first. */
-  readonly path: (string | number)[];
-  readonly message: string;
-}
-
-/** What in a value no database can hold. A request may have millions of parts, so their paths are made for what is found only. */
-function findUnstorable(value: unknown, depth = 0): Unstorable | undefined {
-  if (typeof value === 'string')
-    return isStorable(value) ? undefined : { path: [], message: 'it holds a NUL or half a surrogate pair' };
-  if (typeof value !== 'object' || value === null) return undefined;
-  if (depth === deepest) return { path: [], message: `there is no place for more than ${deepest} levels` };
-  if (Array.isArray(value)) {
-    for (const [index, one] of value.entries()) {
-      const found = findUnstorable(one, depth + 1);
-      if (found) return { ...found, path: [...found.path, index] };
-    }
-    return undefined;
-  }
-  for (const key in value) {
-    const found = findUnstorable(key) ?? findUnstorable((value as Record<string, unknown>)[key], depth + 1);
-    if (found) return { ...found, path: [...found.path, key] };
-  }
-  return undefined;
-}
-
-/** @throws MailError `INPUT_INVALID` for what no database can hold, wherever it stands. */
-function assertStorable(value: unknown): void {
-  const found = findUnstorable(value);
-  if (!found) return;
-  const path = found.path.reverse().join('.').slice(0, 100);
-  throw new MailError('INPUT_INVALID', `${path || 'The request'}: ${found.message}.`, {
-    details: { issues: [{ path, message: found.message }] },
-  });
-}
-
 function parse(schema: z.ZodType | undefined, value: unknown): unknown {
   if (!schema) return undefined;
   assertStorable(value);
@@ -259,8 +194,11 @@ function add(app: FastifyInstance, route: Route, { keys, budget, closing }: Gate
   app.route({
     method: route.method,
     url: route.path.replace(/\{(\w+)\}/g, ':$1'),
+    ...(!route.body && { bodyLimit: mostWithoutBody }),
     // Before the body is read: who may not call need not send it.
     onRequest: async (request, reply) => {
+      // Whatever an empty body is said to be.
+      if (!route.body && request.headers['content-length'] === '0') delete request.headers['content-type'];
       if (route.scope === undefined) return;
       if (closing.aborted)
         return send(reply.header('retry-after', 5), serverBusy('is going down', request.id));

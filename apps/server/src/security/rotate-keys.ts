@@ -2,15 +2,16 @@ import { EncryptedText, isMailError, type SecretBox } from '@flowpost/core';
 import type { Queryable } from '../database/database.ts';
 
 /** Where sealed text is kept, and what shows a row to people. What says that all of it is sealed anew comes last. */
+const asText = { sealed: 'sealed', text: 'sealed', written: '$2' } as const;
 const places = [
-  { table: 'connections', id: 'id', name: 'name', sealed: 'sealed', text: 'sealed', written: '$2' },
-  { table: 'tokens', id: 'key', name: 'key', sealed: 'sealed', text: 'sealed', written: '$2' },
-  { table: 'delivery_requests', id: 'id', name: 'id', sealed: 'sealed', text: 'sealed', written: '$2' },
+  { table: 'connections', id: 'id', type: 'uuid', name: 'name', ...asText },
+  { table: 'tokens', id: 'key', type: 'text', name: 'key', ...asText },
+  { table: 'delivery_requests', id: 'id', type: 'uuid', name: 'id', ...asText },
   {
-    ...{ table: 'deliveries', id: 'id', name: 'id', sealed: 'answer' },
+    ...{ table: 'deliveries', id: 'id', type: 'uuid', name: 'id', sealed: 'answer' },
     ...{ text: "answer #>> '{}'", written: 'to_jsonb($2::text)' },
   },
-  { table: 'key_check', id: 'id', name: 'id', sealed: 'sealed', text: 'sealed', written: '$2' },
+  { table: 'key_check', id: 'id', type: 'int', name: 'id', ...asText },
 ] as const;
 type Place = (typeof places)[number];
 const atOnce = 200;
@@ -35,9 +36,11 @@ async function prefixOf(box: SecretBox): Promise<string> {
   return compact.slice(0, compact.indexOf('.') + 1);
 }
 
-const rest = ({ table, id, name, sealed, text }: Place): string =>
+/** Some of those that are left, behind one of them. */
+const rest = ({ table, id, type, name, sealed, text }: Place): string =>
   `select ${id}::text as id, ${name}::text as name, ${text} as sealed from flowpost.${table}
-   where ${sealed} is not null and not starts_with(${text}, $1) and ${id}::text <> all($2::text[]) limit ${atOnce}`;
+   where ${sealed} is not null and not starts_with(${text}, $1) and ($2::text is null or ${id} > $2::text::${type})
+   order by ${table}.${id} limit ${atOnce}`;
 
 /**
  * Seals everything in the database with the first key that is not yet, some rows at a time, so that the other keys can be taken
@@ -52,39 +55,40 @@ export async function rotateKeys(
   only?: readonly string[],
 ): Promise<Rotation> {
   const prefix = await prefixOf(box);
-  const unreadable: string[] = [];
+  const unreadable = new Set<string>();
   let sealed = 0;
   for (const place of places) {
     if (only && !only.includes(place.table)) continue;
-    const passedOver: string[] = [];
-    for (;;) {
-      const rows = await database.query<Row>(rest(place), [prefix, passedOver]);
-      if (rows.length === 0) break;
-      for (const row of rows) {
-        if (signal.aborted) return { sealed, unreadable };
-        if (await sealAnew(database, box, place, row)) sealed++;
-        else {
-          passedOver.push(row.id);
-          unreadable.push(`${place.table} ${row.name}`);
+    // Once more after each time that found some: others may have put something in meanwhile.
+    for (let before = -1; before !== sealed; ) {
+      before = sealed;
+      for (let last: string | null = null; ; ) {
+        const rows: Row[] = await database.query<Row>(rest(place), [prefix, last]);
+        if (rows.length === 0) break;
+        for (const row of rows) {
+          if (signal.aborted) return { sealed, unreadable: [...unreadable] };
+          if (await sealAnew(database, box, place, row)) sealed++;
+          else unreadable.add(`${place.table} ${row.name}`);
+          last = row.id;
         }
       }
     }
   }
-  return { sealed, unreadable };
+  return { sealed, unreadable: [...unreadable] };
 }
 
 /** @returns whether it could be opened. */
 async function sealAnew(
   database: Queryable,
   box: SecretBox,
-  { table, id, sealed, text, written }: Place,
+  { table, id, type, sealed, text, written }: Place,
   row: Row,
 ): Promise<boolean> {
   try {
     const { compact } = await box.rotate(new EncryptedText(row.sealed));
     // One that was changed meanwhile was sealed by whoever changed it.
     await database.query(
-      `update flowpost.${table} set ${sealed} = ${written} where ${id}::text = $1 and ${text} = $3`,
+      `update flowpost.${table} set ${sealed} = ${written} where ${id} = $1::text::${type} and ${text} = $3`,
       [row.id, compact, row.sealed],
     );
     return true;

@@ -4,18 +4,21 @@ import type { FlowpostServer } from '../../parts.ts';
 import { type Route, route } from '../route.ts';
 
 const status = z.strictObject({ status: z.string() });
+/** Longer than a database that is there takes, and not so long that whoever asks has given up, in milliseconds. */
+const answerMs = 3_000;
+
+/** What the database says; nothing when it does not say it in time. */
+async function inTime<Row>(rows: Promise<readonly Row[]>): Promise<readonly Row[]> {
+  return Promise.race([rows.catch(() => []), delay(answerMs, [], { ref: false })]);
+}
+
 /** Whether something can be put into the outbox. */
 async function stateOf({ database, deliveries }: Pick<FlowpostServer, 'database' | 'deliveries'>) {
   if (!deliveries.hasRoom) return 'no room on the disk';
-  const readOnly = await Promise.race([
-    database.query<{ value: string }>('select current_setting($1) as value', ['transaction_read_only']).then(
-      ([setting]) => setting?.value,
-      () => undefined,
-    ),
-    delay(3_000, undefined, { ref: false }),
-  ]);
-  if (readOnly === undefined) return 'no database';
-  return readOnly === 'off' ? 'ready' : 'the database is read-only';
+  const setting = 'select current_setting($1) as value';
+  const [readOnly] = await inTime(database.query<{ value: string }>(setting, ['transaction_read_only']));
+  if (!readOnly) return 'no database';
+  return readOnly.value === 'off' ? 'ready' : 'the database is read-only';
 }
 
 /** For whoever runs the server: is it alive, is it ready, what is going on. */
@@ -56,8 +59,12 @@ export const operationRoutes = (
     tag: 'operations',
     answers: { 200: { description: 'The metrics.', schema: z.string(), contentType: 'text/plain' } },
     async handle({ reply }) {
-      server.metrics.depth(await server.deliveries.depth().catch(() => []));
-      server.metrics.expiry(await server.connections.list().catch(() => []));
+      const [depth, connections] = await Promise.all([
+        inTime(server.deliveries.depth()),
+        inTime(server.connections.list()),
+      ]);
+      server.metrics.depth(depth);
+      server.metrics.expiry(connections);
       return reply.type(server.metrics.contentType).send(await server.metrics.text());
     },
   }),

@@ -12,9 +12,14 @@ const isSame = (value: number, source: string): boolean =>
   Number.isSafeInteger(value) ||
   (Number.isFinite(value) && (!Number.isInteger(value) || BigInt(value).toString() === source));
 
-/** JSON of data, with the numbers JavaScript has none for that is the same as text: so they are what they were. */
-export const parseExactly = (text: string): unknown =>
-  /\d{16}|\d[eE]\+?\d{2}/.test(text) ? parseWith(text, isSame) : JSON.parse(text);
+/**
+ * Parses JSON of data, with the numbers JavaScript has none for that is the same as text: so they are what they were.
+ *
+ * @param parse for a text that has no such numbers.
+ * @throws SyntaxError for what is no JSON.
+ */
+export const parseExactly = (text: string, parse: (text: string) => unknown = JSON.parse): unknown =>
+  /\d{16}|\d[eE]\+?\d{2}/.test(text) ? parseWith(text, isSame) : parse(text);
 
 /** Whether a number looks as somebody wrote it: 0042 and 1.50 do not. */
 export const isAsWritten = (value: number, source: string): boolean => String(value) === source;
