@@ -70,6 +70,37 @@ describe('requests that are none', () => {
     expect(JSON.parse(answer.slice(answer.indexOf('{')))).toMatchObject({ status, code: expect.any(String) });
   });
 
+  const post = (path: string, body: string, type = 'application/json') =>
+    [
+      `POST ${path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${local.key}\r\nconnection: close`,
+      `content-type: ${type}\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+    ].join('\r\n');
+
+  it('what no route takes is not read', async () => {
+    // Never sent: whoever waited for it would wait for the whole of the time a request may take.
+    const head = 'HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n';
+    const nowhere = await raw(`POST /nothing ${head}connection: close\r\n\r\n{`);
+    expect(nowhere).toMatch(/^HTTP\/1\.1 404 /);
+    const cancel = `/v1/deliveries/${crypto.randomUUID()}/cancel`;
+    expect(await raw(post(cancel, `"${'x'.repeat(5_000)}"`))).toMatch(/^HTTP\/1\.1 413 /);
+    expect(await raw(post(cancel, '', 'application/x-www-form-urlencoded'))).toMatch(/^HTTP\/1\.1 404 /);
+  });
+
+  it('bytes behind a request are no answer to it', async () => {
+    const text = JSON.stringify({ settings: settings({ subject: 'and more' }) });
+    const answer = await raw(`${post('/v1/nodes/send-email/runs', text)}}`);
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+    expect(inbox.messages.filter(({ subject }) => subject === 'and more')).toHaveLength(1);
+  });
+
+  it('numbers are sent as they are written', async () => {
+    const subject = 'no {{ input.n }}';
+    const body = JSON.stringify({ settings: settings({ subject }), flow: { input: { n: 1 } } });
+    const exact = body.replace('"n":1', '"n":12345678901234567890');
+    expect(await raw(post('/v1/nodes/send-email/runs', exact))).toMatch(/^HTTP\/1\.1 200 /);
+    expect(inbox.messages.at(-1)?.subject).toBe('no 12345678901234567890');
+  });
+
   it('bodies are held up to a limit together, and one alone may be larger', async () => {
     const budget = new BodyBudget(100);
     const answering = () => Object.assign(new EventEmitter(), { destroyed: false, closed: false }) as never;

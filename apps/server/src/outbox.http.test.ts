@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { get } from 'node:http';
 import { connect } from 'node:net';
-import { relative } from 'node:path';
+import { join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { MailError } from '@flowpost/core';
+import { MailError, SecretBox } from '@flowpost/core';
 import { FaultServer, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { migrate } from './database/migrate.ts';
@@ -381,7 +381,9 @@ it('servers on one database need the same keys', async () => {
 it('keys are rotated by a start with a new one in front, after which the old one can go', async () => {
   await using inbox = await SmtpInbox.start({ users: { me: 'pw' } });
   await using folder = await temporaryFolder();
-  const [a, b] = [1, 2].map((fill) => `${'-ab'[fill]}:${Buffer.alloc(32, fill).toString('base64url')}`);
+  const [a = '', b = ''] = [1, 2].map(
+    (fill) => `${'-ab'[fill]}:${Buffer.alloc(32, fill).toString('base64url')}`,
+  );
   const start = (keys = '', key = '') => startLocal({ FLOWPOST_KEYS: keys }, { path: folder.path, key });
   let local = await start(a);
   const { key } = local;
@@ -410,6 +412,47 @@ it('keys are rotated by a start with a new one in front, after which the old one
     .not.toBe('SECRET_KEY_MISSING');
   expect((await run('k', {})).body).toEqual(first.body);
   expect((await run('another', { subject: 'again' })).status).toBe(200);
+  await local[Symbol.asyncDispose]();
+});
+
+it('what was sealed with a key that this server does not have waits, and answers of then are made anew', async () => {
+  let isAway = true;
+  await using inbox = await SmtpInbox.start({
+    users: { me: 'pw' },
+    refuse: { rcptTo: () => (isAway ? { code: 451, text: '4.3.0 later' } : undefined) },
+  });
+  await using folder = await temporaryFolder();
+  const [a = '', b = ''] = [1, 2].map(
+    (fill) => `${'-ab'[fill]}:${Buffer.alloc(32, fill).toString('base64url')}`,
+  );
+  const start = (keys = '', key = '') => startLocal({ FLOWPOST_KEYS: keys }, { path: folder.path, key });
+  let local = await start(`${a},${b}`);
+  const { key } = local;
+  const connection = `smtp://me:pw@127.0.0.1:${inbox.port}`;
+  const run = (more: object, headers = {}) =>
+    local.client.post('/v1/nodes/send-email/runs', { settings: settings(connection, more) }, headers);
+  const { body } = await run({ async: true, subject: 'later' });
+  const stateOf = async () => (await local.client.get(`/v1/deliveries/${body.deliveryId}`)).body;
+  await expect.poll(async () => (await stateOf()).error?.code).toBe('RECIPIENTS_DEFERRED');
+  isAway = false;
+  expect((await run({ subject: 'kept' }, { 'idempotency-key': 'k' })).status).toBe(200);
+  await local[Symbol.asyncDispose]();
+  // Only what tells the keys is as after a rotation that the other server did not take part in.
+  await using database = await openPglite(join(folder.path, 'database'));
+  const other = await SecretBox.fromText(b).derive('server');
+  await database.query('update flowpost.key_check set sealed = $1', [(await other.encrypt('x')).compact]);
+  await database.query("update flowpost.deliveries set next_at = now() where state = 'queued'", []);
+  await database[Symbol.asyncDispose]();
+  local = await start(b, key);
+  await expect
+    .poll(async () => (await stateOf()).error?.code, { timeout: 20_000 })
+    .toBe('STORAGE_UNAVAILABLE');
+  expect(await stateOf()).toMatchObject({
+    state: 'queued',
+    error: { details: { reason: 'SECRET_KEY_MISSING' } },
+  });
+  const again = await run({ subject: 'kept' }, { 'idempotency-key': 'k' });
+  expect([again.status, again.body.outcome?.receipt?.status ?? again.body]).toEqual([200, 'sent']);
   await local[Symbol.asyncDispose]();
 });
 
