@@ -11,10 +11,16 @@ import {
   untilAborted,
 } from '@flowpost/core';
 import type { IssuedToken } from './token-endpoint.ts';
-import { type Asking, Entry, type Failures, type ValidTokens } from './token-entry.ts';
+import {
+  type Asking,
+  Entry,
+  type Failures,
+  isUnexpired,
+  isValid,
+  type ValidTokens,
+  withoutAccess,
+} from './token-entry.ts';
 
-/** A token is replaced this long before it expires, so that it does not expire on the way. */
-const expiryMarginMs = 300_000;
 const firstBackoffMs = 1_000;
 const longestBackoffMs = 30_000;
 /** What an issuer may ask for with Retry-After, and no longer. */
@@ -47,33 +53,6 @@ export interface TokenName {
   readonly key: string;
   readonly variant?: string | undefined;
 }
-
-/** Whether a token is still good at all. */
-function isUnexpired(tokens: StoredTokens | undefined, now: number): tokens is ValidTokens {
-  return tokens?.accessToken !== undefined && now < (tokens.expiresAt ?? Number.POSITIVE_INFINITY);
-}
-
-/** Whether a token is good for long enough not to be replaced. */
-function isValid(tokens: StoredTokens | undefined, now: number): tokens is ValidTokens {
-  if (!isUnexpired(tokens, now)) return false;
-  const { expiresAt, obtainedAt } = tokens;
-  if (expiresAt === undefined) return true;
-  // Never more than half the lifetime, or a short-lived token would count as expired from the start.
-  const lifetime = expiresAt - (obtainedAt ?? expiresAt - 2 * expiryMarginMs);
-  return now < expiresAt - Math.min(expiryMarginMs, lifetime / 2);
-}
-
-/** What stays when the access token is of no use. */
-const withoutAccess = ({
-  refreshToken,
-  variant,
-}: {
-  readonly refreshToken?: SecretText | undefined;
-  readonly variant?: string | undefined;
-}): StoredTokens => ({
-  ...(refreshToken !== undefined && { refreshToken }),
-  ...(variant !== undefined && { variant }),
-});
 
 /**
  * Keeps access tokens until they are about to expire. For each key there is at most one request under way, whoever

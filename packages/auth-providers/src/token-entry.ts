@@ -1,4 +1,4 @@
-import type { StoredTokens } from '@flowpost/core';
+import type { SecretText, StoredTokens } from '@flowpost/core';
 
 /** What came of asking, and how long not to ask again. */
 export interface Failures {
@@ -10,6 +10,36 @@ export interface Failures {
 
 /** A valid access token, as stored. */
 export type ValidTokens = StoredTokens & Required<Pick<StoredTokens, 'accessToken'>>;
+
+/** A token is replaced this long before it expires, so that it does not expire on the way. */
+const expiryMarginMs = 300_000;
+
+/** Whether a token is still good at all. */
+export function isUnexpired(tokens: StoredTokens | undefined, now: number): tokens is ValidTokens {
+  return tokens?.accessToken !== undefined && now < (tokens.expiresAt ?? Number.POSITIVE_INFINITY);
+}
+
+/** Whether a token is good for long enough not to be replaced. */
+export function isValid(tokens: StoredTokens | undefined, now: number): tokens is ValidTokens {
+  if (!isUnexpired(tokens, now)) return false;
+  const { expiresAt, obtainedAt } = tokens;
+  if (expiresAt === undefined) return true;
+  // Never more than half the lifetime, or a short-lived token would count as expired from the start.
+  const lifetime = expiresAt - (obtainedAt ?? expiresAt - 2 * expiryMarginMs);
+  return now < expiresAt - Math.min(expiryMarginMs, lifetime / 2);
+}
+
+/** What stays when the access token is of no use. */
+export const withoutAccess = ({
+  refreshToken,
+  variant,
+}: {
+  readonly refreshToken?: SecretText | undefined;
+  readonly variant?: string | undefined;
+}): StoredTokens => ({
+  ...(refreshToken !== undefined && { refreshToken }),
+  ...(variant !== undefined && { variant }),
+});
 
 /** A token that is being got, for everybody who wants the same. */
 export interface Asking {

@@ -69,14 +69,20 @@ it.each([
   expect(await parts.deliveries.get(claim.id)).toMatchObject({ state, error: { inDoubt: true } });
 });
 
-it('a message that its process says was sent is not sent again, though it was taken for dead', async () => {
-  await using parts = await openOutbox();
+/** A message whose process was taken for dead as it may have been leaving, to be sent again. */
+async function takenForDead(parts: Awaited<ReturnType<typeof openOutbox>>) {
   await parts.put('a', 1, { policy: { onDoubt: 'resend' } });
   const [claim] = await parts.deliveries.claim(parts.worker, 1);
   if (!claim) throw new Error('nothing was taken');
   await parts.deliveries.commit([claim], parts.worker);
   const doubt = new MailError('DELIVERY_IN_DOUBT', 'x', { phase: 'confirm' }).toJSON();
   await parts.deliveries.recover([parts.worker], refused, doubt);
+  return claim;
+}
+
+it('a message that its process says was sent is not sent again, though it was taken for dead', async () => {
+  await using parts = await openOutbox();
+  const claim = await takenForDead(parts);
   await parts.deliveries.settle([{ id: claim.id, attempt: 1, state: 'sent', receipt }], parts.worker);
   expect(await parts.deliveries.get(claim.id)).toMatchObject({ state: 'sent' });
   expect(await parts.deliveries.claim(parts.worker, 1)).toEqual([]);
@@ -91,12 +97,7 @@ it.each([
   ],
 ] as const)('%s, though it was taken for dead', async (_, error, state) => {
   await using parts = await openOutbox();
-  await parts.put('a', 1, { policy: { onDoubt: 'resend' } });
-  const [claim] = await parts.deliveries.claim(parts.worker, 1);
-  if (!claim) throw new Error('nothing was taken');
-  await parts.deliveries.commit([claim], parts.worker);
-  const doubt = new MailError('DELIVERY_IN_DOUBT', 'x', { phase: 'confirm' }).toJSON();
-  await parts.deliveries.recover([parts.worker], refused, doubt);
+  const claim = await takenForDead(parts);
   await parts.deliveries.settle(
     [{ id: claim.id, attempt: 1, state: error.inDoubt ? 'in-doubt' : 'failed', error }],
     parts.worker,
