@@ -60,7 +60,17 @@ it('numbers go out as they were written', async () => {
   for (const args of [
     ['run', 'step.json'],
     ['batch', '--template', 'letter.txt', '--rows', 'people.csv', ...via],
-    ['send', ...to, ...via, '--set', 'subject=1.50', '--set', 'headers={"X-O":12345678901234567890}'],
+    [
+      'send',
+      ...to,
+      ...via,
+      '--set',
+      'subject=1.50',
+      '--set',
+      'timeoutMs=1e4',
+      '--set',
+      'headers={"X-O":12345678901234567890}',
+    ],
   ])
     expect(await place.flowpost(args)).toMatchObject({ code: 0 });
   expect(inbox.messages.map(({ subject }) => subject)).toEqual(['12345678901234567890 1.5', '0042', '1.50']);

@@ -81,6 +81,10 @@ describe('a template', () => {
     ['subject: "Your order #{{ row.email }}"', 0],
     ['subject: >-\n  Your order #{{ row.email }}', 0],
     ['subject: Hello # no name', 0],
+    ['subject: &s "Your order #{{ row.email }}"', 0],
+    ['headers: { X-Order: "Your order #{{ row.email }}" }', 0],
+    ['headers:\n  X.Order: "Your order #{{ row.email }}"', 0],
+    ['headers: { X-Order: Your order #{{ row.email }} }', 65],
     ['# subject: {{ row.email }}', 0],
     ['replyTo: {{ row.email }} # as {{ row.email }}', 0],
   ])('%s', async (line, code) => {

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MailError, secretFields } from '@flowpost/core';
 
@@ -13,6 +14,16 @@ const longestOutput = 1_000_000;
 const endings = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /** How long output may take after the end of what wrote it, in milliseconds. */
 const graceMs = 500;
+
+/** Whether a person may be asked, whatever standard input is. */
+function hasTerminal(): boolean {
+  try {
+    closeSync(openSync('/dev/tty', 'r'));
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 function decoded(bytes: Uint8Array): string | undefined {
   try {
@@ -35,16 +46,17 @@ async function printedSecret(name: string, command: unknown): Promise<string> {
   const { spawn } = await import('node:child_process');
   // At a terminal somebody may be asked; anything else on standard input is for the message.
   const atTerminal = process.stdin.isTTY === true;
-  // A group of its own can be ended with all it has started. At a terminal it would lose that, and Ctrl-C reaches it there.
+  // A group of its own can be ended with all it has started. It loses the terminal then, where it may ask somebody.
+  const detached = !hasTerminal();
   const child = spawn(program, args, {
     stdio: [atTerminal ? 'inherit' : 'ignore', 'pipe', 'ignore'],
-    detached: !atTerminal,
+    detached,
   });
   let endedFor: string | undefined;
   const end = (why: string): void => {
     endedFor ??= why;
     try {
-      process.kill(atTerminal ? Number(child.pid) : -Number(child.pid));
+      process.kill(detached ? -Number(child.pid) : Number(child.pid));
     } catch {
       // It has ended by itself.
     }

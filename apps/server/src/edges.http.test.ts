@@ -91,6 +91,10 @@ describe('requests that are none', () => {
     const answer = await raw(`${post('/v1/nodes/send-email/runs', text)}}`);
     expect(answer).toMatch(/^HTTP\/1\.1 200 /);
     expect(inbox.messages.filter(({ subject }) => subject === 'and more')).toHaveLength(1);
+    // Nor is a request behind it that cannot be read.
+    const open = post('/v1/nodes/send-email/runs', text).replace('connection: close', 'x: y');
+    const broken = 'POST /v1/previews HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n';
+    expect(await raw(`${open}${broken}`)).toMatch(/^HTTP\/1\.1 200 /);
   });
 
   it('numbers are sent as they are written', async () => {

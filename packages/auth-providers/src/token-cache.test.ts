@@ -121,6 +121,19 @@ describe('a rotated refresh token', () => {
     expect((await cache.get(name, fetch)).accessToken.reveal()).toBe('T2');
   });
 
+  it('goes with an access token that its issuer gives again', async () => {
+    let asked = 0;
+    const cache = new TokenCache(new MemoryTokenStore(), { clock: new ManualClock(clockNow) });
+    const fetch: FetchToken = async () => {
+      asked++;
+      return token('T', { refreshToken: new SecretText('R') });
+    };
+    await cache.get(name, fetch);
+    await cache.invalidate(name, 'T');
+    for (let count = 0; count < 5; count++) await cache.get(name, fetch);
+    expect(asked).toBe(2);
+  });
+
   it('is kept from an answer that is of no use otherwise', async () => {
     const store = new MemoryTokenStore();
     const cache = new TokenCache(store, { clock: new ManualClock(clockNow) });

@@ -252,6 +252,8 @@ export class TokenCache {
       // A rotated refresh token is the only one that still works, so it is kept before anything else happens.
       await this.#write(key, entry, tokens);
       entry.failures.delete(variant);
+      // Where it is the same one again, its issuer stands by it.
+      entry.refused = undefined;
       return tokens;
     } catch (error) {
       if (asked) this.#remember(entry, variant, error);

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { numberText } from './dialects/fields.ts';
 
 interface JsonSchema {
   readonly [keyword: string]: unknown;
@@ -39,7 +40,7 @@ const truthPattern = `^\\s*(?:${truths.map(inAnyCase).join('|')})\\s*$`;
 
 /** How forms and the flow hand over a single value, besides as what it is. */
 function otherForms({ type, enum: names, const: one, pattern, format }: JsonSchema): JsonSchema[] {
-  if (type === 'integer' || type === 'number') return [{ type: 'string', pattern: '^\\s*-?\\d+\\s*$' }];
+  if (type === 'integer' || type === 'number') return [{ type: 'string', pattern: numberText.source }];
   if (type === 'boolean') return [{ type: 'string', pattern: truthPattern }];
   const isText = type === 'string' && [names, one, pattern, format].every((limit) => limit === undefined);
   return isText ? [{ type: ['number', 'boolean', 'null'] }] : [];

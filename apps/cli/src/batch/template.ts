@@ -24,33 +24,40 @@ function withoutComment(text: string): string {
   return [...parts.slice(0, at), parts[at]?.replace(/\s#.*$/, '')].join('').trimEnd();
 }
 
-/** Whether YAML would take an expression, and what stands before it, for a comment: `Your order #{{ row.number }}`. */
-function losesExpression(line: string): boolean {
-  const value = line.replace(/^\s*(?:- +)*(?:[\w-]+: +)?/, '');
-  return !/^["'#]/.test(value) && /\s#.*\{\{/.test(value);
-}
-
 /**
- * `to: {{ row.email }}` means that text, though to YAML it is something else.
- *
- * @throws MailError `INPUT_INVALID` for an expression in a comment behind a value.
+ * Which line of a YAML text, from 1, has an expression in a comment behind a value: `Your order #{{ row.number }}`. It was meant
+ * to be sent.
  */
-function quoteExpressions(yaml: string, path: string): string {
+async function lineOfLostExpression(yaml: string): Promise<number | undefined> {
+  const { Lexer } = await import('yaml');
+  let before = '';
+  let isScalar = false;
+  for (const token of new Lexer().lex(yaml)) {
+    const line = before.slice(before.lastIndexOf('\n') + 1);
+    const isComment = token.startsWith('#') && !isScalar;
+    if (isComment && line.trim() !== '' && token.includes('{{')) return before.split('\n').length;
+    // What the lexer says of tokens stands in none of them.
+    isScalar = token === scalarFollows;
+    if (!marks.has(token)) before += token;
+  }
+  return undefined;
+}
+const scalarFollows = '\x1f';
+const marks: ReadonlySet<string> = new Set([scalarFollows, '\x02', '\x18']);
+
+/** `to: {{ row.email }}` means that text, though to YAML it is something else. */
+function quoteExpressions(yaml: string): string {
   let block: number | undefined;
   /** Whether the line before was a name or a dash, whose value comes below. */
   let opens = false;
-  const quote = (line: string, index: number): string => {
+  const quote = (line: string): string => {
     const indent = line.search(/\S/);
     if (block !== undefined && (indent === -1 || indent > block)) return line;
     block = blockBegin.exec(line)?.[1]?.length;
     const [, before = '', text] = expressionLine.exec(line) ?? [];
     // Further in, below a value that has begun, it is a part of that and needs no quotes.
     const continues = before.trim() === '' && before !== '' && !opens;
-    const begins = opens || /^\s*(?:- |[\w-]+:)/.test(line);
     if (line.trim() !== '') opens = /[:-]\s*$/.test(line);
-    if (text === undefined && begins && losesExpression(line))
-      // The first line of the file is the one of ---.
-      throw invalid(path, `line ${index + 2} ends at the #: what follows is a comment`, quoteHint);
     if (text === undefined || continues) return line;
     return `${before}${JSON.stringify(withoutComment(text))}`;
   };
@@ -77,9 +84,13 @@ export async function readTemplate(path: string): Promise<BatchTemplate> {
       'Begin it with ---, then lines such as to: {{ row.email }} and subject: Hello, then --- and the text.',
     );
   }
-  const read = await readYaml(quoteExpressions(frontMatter, path), true);
+  const yaml = quoteExpressions(frontMatter);
+  const lost = await lineOfLostExpression(yaml);
+  // The first line of the file is the one of ---.
+  if (lost !== undefined)
+    throw invalid(path, `line ${lost + 1} ends at the #: what follows is a comment`, quoteHint);
+  const read = await readYaml(yaml, true);
   if (!('value' in read)) {
-    // The first line of the file is the one of ---.
     const line = read.line === undefined ? '' : ` (line ${read.line + 1})`;
     throw invalid(path, `its settings are not valid YAML${line}`, quoteHint);
   }

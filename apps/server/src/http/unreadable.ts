@@ -10,11 +10,17 @@ interface Exchange {
 
 /** Answers what is no HTTP, or has too many header fields; nothing of ours has seen it. */
 export class Unreadable {
-  /** What came last over a connection. */
-  readonly #last = new WeakMap<Socket, Exchange>();
+  /** What has no answer yet, in the order it came over a connection. */
+  readonly #open = new WeakMap<Socket, Exchange[]>();
 
   watch(server: Server): void {
-    server.on('request', (request, response) => this.#last.set(request.socket, { request, response }));
+    server.on('request', (request, response) => {
+      const exchange = { request, response };
+      const open = this.#open.get(request.socket) ?? [];
+      this.#open.set(request.socket, open);
+      open.push(exchange);
+      response.once('close', () => open.splice(open.indexOf(exchange), 1));
+    });
   }
 
   readonly answer = (error: Error & { readonly code?: string }, socket: Socket): void => {
@@ -22,8 +28,8 @@ export class Unreadable {
       socket.destroy();
       return;
     }
-    const last = this.#last.get(socket);
-    if (last?.request.complete && !last.response.closed) {
+    const last = this.#open.get(socket)?.findLast(({ request }) => request.complete);
+    if (last) {
       // Whoever gets this now would take it for the answer to what is still being worked on.
       last.response.once('close', () => socket.destroy());
       return;

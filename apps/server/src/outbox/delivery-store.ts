@@ -178,7 +178,7 @@ export class DeliveryStore extends DeliveryKeeper {
     );
     const write = (queryable: Queryable) =>
       // One that was declared in doubt because its process seemed dead is settled all the same when it comes back; also when it is to be
-      // sent again because of that doubt, as long as nobody has begun to.
+      // sent again because of that doubt, as long as nobody has begun to. That it was in other hands already says nothing then.
       queryable.query<Due & { readonly state: string }>(
         `with mine as (
            update flowpost.deliveries d set state = given.state, receipt = coalesce(given.receipt, d.receipt),
@@ -190,7 +190,8 @@ export class DeliveryStore extends DeliveryKeeper {
            where d.id = any($3::uuid[]) and d.id = given.id and d.attempt = given.attempt
              and (d.state in ('sending', 'committing') and d.worker = $2 or d.state = 'in-doubt'
                or d.state = 'queued' and (d.error ->> 'inDoubt')::boolean
-                 and not coalesce((given.error ->> 'inDoubt')::boolean, false))
+                 and not coalesce((given.error ->> 'inDoubt')::boolean, false)
+                 and coalesce(given.error ->> 'code', '') <> 'DELIVERY_CANCELLED')
            returning d.id, d.state, d.lane, d.next_at, d.receipt, given.detail
          ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, detail from mine),
          -- What the duplicate guard could not be told, when the database was away as the message left.

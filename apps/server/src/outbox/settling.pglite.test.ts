@@ -91,6 +91,11 @@ it('a message that its process says was sent is not sent again, though it was ta
 it.each([
   ['what its process says was refused is not sent again', refused, 'failed'],
   [
+    'what its process could not begin is sent again',
+    new MailError('DELIVERY_CANCELLED', 'x', { phase: 'envelope' }).toJSON(),
+    'queued',
+  ],
+  [
     'what its process knows no more about is sent again, as was wanted',
     new MailError('DELIVERY_IN_DOUBT', 'y', { phase: 'confirm' }).toJSON(),
     'queued',

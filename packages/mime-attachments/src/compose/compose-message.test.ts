@@ -358,6 +358,7 @@ it('addresses and ids in headers of the author are not encoded', async () => {
     'Disposition-Notification-To': 'Jörg Müller <joerg@x.example>',
     'Resent-To': ['b@x.org, Änne <c@x.org>'],
     'List-Id': 'Grüße von uns <news.x.example>',
+    'X-List-Id': 'Grüße<news.x.example>',
     'X-Note': 'Grüße < Küsse',
     'X-Size': 'Größe<XL>',
     'X-Gap': 'Größe\u00a0 <XL>',
@@ -368,6 +369,7 @@ it('addresses and ids in headers of the author are not encoded', async () => {
   expect(unfolded).toMatch(/^Resent-To: b@x\.org, =\?UTF-8\?\S+\?= <c@x\.org>\r$/m);
   expect(unfolded).toMatch(/^List-Id: =\?UTF-8\?\S+\?= <news\.x\.example>\r$/m);
   expect(unfolded).toMatch(/^X-Note: =\?UTF-8\?\S+\?=\r$/m);
+  expect(unfolded).toMatch(/^X-List-Id: =\?UTF-8\?\S+\?= <news\.x\.example>\r$/m);
   // What is no white space in a header stays, and none is added.
   expect(unfolded).toContain(`X-Size: =?UTF-8?B?${Buffer.from('Größe<XL>').toString('base64')}?=\r\n`);
   expect(unfolded).toContain(`X-Gap: =?UTF-8?B?${Buffer.from('Größe\u00a0').toString('base64')}?= <XL>\r\n`);

@@ -61,9 +61,12 @@ export function flag(otherwise: boolean): z.ZodDefault<z.ZodType<boolean, boolea
   return z.preprocess(read, z.boolean()).prefault(otherwise) as never;
 }
 
-/** A number as a form hands it over: itself, or its digits. */
+/** How a number may be written. */
+export const numberText = /^\s*[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?\s*$/;
+
+/** A number as a form hands it over: itself, or its text. */
 export const asNumber = (value: unknown): unknown =>
-  typeof value === 'string' && /^\s*-?\d+\s*$/.test(value) ? Number(value) : value;
+  typeof value === 'string' && numberText.test(value) ? Number(value) : value;
 
 /** One of several names, in whatever case. Anything else stays what it is. */
 export const asChoice = (value: unknown): unknown =>
