@@ -31,6 +31,11 @@ it('a database that cannot hold every message is refused, with what to do', asyn
     'flowpost',
     "create database latin encoding 'LATIN1' template template0 lc_collate 'C' lc_ctype 'C'",
   );
+  await administer('flowpost', "create database bytes encoding 'SQL_ASCII' template template0");
+  await using bytes = await openPostgres(urlOf('bytes'));
+  expect(await bytes.query('select $1::jsonb as value', ['"Gr\u00fc\u00dfe \u{1f600}"'])).toEqual([
+    { value: 'Gr\u00fc\u00dfe \u{1f600}' },
+  ]);
   await expect(openPostgres(urlOf('latin'))).rejects.toMatchObject({
     code: 'CONNECTION_INVALID',
     message: expect.stringContaining('LATIN1'),

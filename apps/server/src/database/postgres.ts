@@ -35,7 +35,8 @@ const unusable = (message: string, hint: string): MailError =>
 async function assertUsable(pool: pg.Pool): Promise<void> {
   const { rows } = await pool.query<{ server_encoding: string }>('show server_encoding');
   const encoding = rows[0]?.server_encoding;
-  if (encoding !== 'UTF8')
+  // A database in SQL_ASCII takes every byte and gives it back.
+  if (encoding !== 'UTF8' && encoding !== 'SQL_ASCII')
     throw unusable(
       `The database is in ${encoding}, which cannot hold every message.`,
       "Make one with: create database flowpost encoding 'UTF8' template template0",

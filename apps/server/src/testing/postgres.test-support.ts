@@ -35,6 +35,8 @@ export class PostgresServer implements AsyncDisposable {
       ...{ user: 'flowpost', password: 'flowpost', port, persistent: true },
       // PostgreSQL refuses to run as root.
       createPostgresUser: process.getuid?.() === 0,
+      // Whatever the locale of whoever runs the tests.
+      initdbFlags: ['--encoding=UTF8', '--locale=C'],
       onLog: () => undefined,
       onError: () => undefined,
     });
