@@ -24,6 +24,10 @@ function withoutComment(text: string): string {
   return [...parts.slice(0, at), parts[at]?.replace(/\s#.*$/, '')].join('').trimEnd();
 }
 
+/** What YAML's lexer says of the tokens that follow. */
+const scalarFollows = '\x1f';
+const marks: ReadonlySet<string> = new Set([scalarFollows, '\x02', '\x18']);
+
 /**
  * Which line of a YAML text, from 1, has an expression in a comment behind a value: `Your order #{{ row.number }}`. It was meant
  * to be sent.
@@ -36,14 +40,11 @@ async function lineOfLostExpression(yaml: string): Promise<number | undefined> {
     const line = before.slice(before.lastIndexOf('\n') + 1);
     const isComment = token.startsWith('#') && !isScalar;
     if (isComment && line.trim() !== '' && token.includes('{{')) return before.split('\n').length;
-    // What the lexer says of tokens stands in none of them.
     isScalar = token === scalarFollows;
     if (!marks.has(token)) before += token;
   }
   return undefined;
 }
-const scalarFollows = '\x1f';
-const marks: ReadonlySet<string> = new Set([scalarFollows, '\x02', '\x18']);
 
 /** `to: {{ row.email }}` means that text, though to YAML it is something else. */
 function quoteExpressions(yaml: string): string {
