@@ -21,19 +21,27 @@ export const utf8Hint = 'Save it as UTF-8, or convert it with iconv -t UTF-8.';
 /**
  * Bytes as text, without the byte order mark that editors put there.
  *
- * @throws MailError `FILE_UNREADABLE` for what is not UTF-8: it would go out as nonsense.
+ * @throws what `refuse` makes of bytes that are not UTF-8: they would go out as nonsense.
  */
-export function decodeText(bytes: Uint8Array, name: string): string {
+export function textOf(bytes: Uint8Array, refuse: (cause: unknown) => MailError): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw new MailError('FILE_UNREADABLE', `${name} is not UTF-8.`, {
-      hint: utf8Hint,
-      details: { path: name },
-      cause,
-    });
+    throw refuse(cause);
   }
 }
+
+/** @throws MailError `FILE_UNREADABLE` for what is not UTF-8. */
+export const decodeText = (bytes: Uint8Array, name: string): string =>
+  textOf(
+    bytes,
+    (cause) =>
+      new MailError('FILE_UNREADABLE', `${name} is not UTF-8.`, {
+        hint: utf8Hint,
+        details: { path: name },
+        cause,
+      }),
+  );
 
 /** @throws MailError `FILE_UNREADABLE`. */
 export async function readBytes(path: string): Promise<Buffer> {

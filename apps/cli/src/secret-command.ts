@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MailError, secretFields } from '@flowpost/core';
+import { textOf } from './read-input.ts';
 
 const commandOf = new Map([...secretFields].map((name) => [`${name}Command`, name]));
 /** Nobody should be asked for a password that nothing is done with. */
@@ -22,14 +23,6 @@ function hasTerminal(): boolean {
     return true;
   } catch {
     return false;
-  }
-}
-
-function decoded(bytes: Uint8Array): string | undefined {
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch {
-    return undefined;
   }
 }
 
@@ -87,8 +80,7 @@ async function printedSecret(name: string, command: unknown): Promise<string> {
   child.stdout.destroy();
   // What it wrote is not repeated: it may be what it was to keep.
   if (endedFor !== undefined || code !== 0) throw invalid(endedFor ?? `failed (${code ?? child.signalCode})`);
-  const stdout = decoded(Buffer.concat(printed));
-  if (stdout === undefined) throw invalid('printed what is not UTF-8');
+  const stdout = textOf(Buffer.concat(printed), () => invalid('printed what is not UTF-8'));
   const line = (name === 'privateKeyCommand' ? stdout.trim() : stdout.split(/\r?\n/, 1)[0]) ?? '';
   if (line === '') throw invalid('printed nothing');
   return line;

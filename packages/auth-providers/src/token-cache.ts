@@ -129,19 +129,10 @@ export class TokenCache {
         if (stored?.accessToken?.reveal() === refused) await this.#write(key, entry, withoutAccess(stored));
       };
       // Another process may be about to rotate the refresh token: what was read before that must not be written after it.
-      if (!this.#store.exclusively) return forget();
-      let isBegun = false;
-      await this.#store
-        .exclusively(key, () => {
-          isBegun = true;
-          return forget();
-        })
-        .catch((error) => {
-          if (isBegun) throw error;
-          // Here it is known; others find out for themselves.
-          const code = isMailError(error) ? error.code : undefined;
-          this.#logger.warn('tokens cannot be locked; a refused one stays in the store', { code });
-        });
+      await this.#alone(key, forget, async (code) => {
+        // Here it is known; others find out for themselves.
+        this.#logger.warn('tokens cannot be locked; a refused one stays in the store', { code });
+      });
     });
   }
 
@@ -193,7 +184,12 @@ export class TokenCache {
     if (isUnexpired(stored, this.#clock.now()) && this.#waitMs(failures) > 0) return stored;
     try {
       await this.#backOff(failures, nobody);
-      return await this.#alone(key, () => this.#request(name, entry, fetch));
+      const request = () => this.#request(name, entry, fetch);
+      return await this.#alone(key, request, (code) => {
+        // A store that can be read and not written to, mostly. A token is worth more than being alone.
+        this.#logger.warn('tokens cannot be locked; another process may ask for one too', { code });
+        return request();
+      });
     } catch (error) {
       if (!isUnexpired(stored, this.#clock.now())) throw error;
       const code = isMailError(error) ? error.code : undefined;
@@ -202,21 +198,22 @@ export class TokenCache {
     }
   }
 
-  /** Alone among all who share the store, where it can see to that. */
-  async #alone(key: string, request: () => Promise<ValidTokens>): Promise<ValidTokens> {
-    if (!this.#store.exclusively) return request();
+  /** Alone among all who share the store, where it can see to that; when it fails to, `unlocked` decides, given why. */
+  async #alone<Value>(
+    key: string,
+    work: () => Promise<Value>,
+    unlocked: (code: string | undefined) => Promise<Value>,
+  ): Promise<Value> {
+    if (!this.#store.exclusively) return work();
     let isBegun = false;
     try {
       return await this.#store.exclusively(key, () => {
         isBegun = true;
-        return request();
+        return work();
       });
     } catch (error) {
       if (isBegun) throw error;
-      // A store that can be read and not written to, mostly. A token is worth more than being alone.
-      const code = isMailError(error) ? error.code : undefined;
-      this.#logger.warn('tokens cannot be locked; another process may ask for one too', { code });
-      return request();
+      return unlocked(isMailError(error) ? error.code : undefined);
     }
   }
 

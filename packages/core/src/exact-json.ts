@@ -1,7 +1,7 @@
 type Reviver = (key: string, value: unknown, context: { readonly source?: string }) => unknown;
 
 /** Parses JSON; a number that is not the one that is written, as `isExact` sees it, becomes the text that is. */
-function parseWith(text: string, isExact: (value: number, source: string) => boolean): unknown {
+function parseNumbers(text: string, isExact: (value: number, source: string) => boolean): unknown {
   const exact: Reviver = (_key, value, { source = '' }) =>
     typeof value === 'number' && !isExact(value, source) ? source : value;
   return JSON.parse(text, exact as Parameters<typeof JSON.parse>[1]);
@@ -19,10 +19,10 @@ const isSame = (value: number, source: string): boolean =>
  * @throws SyntaxError for what is no JSON.
  */
 export const parseExactly = (text: string, parse: (text: string) => unknown = JSON.parse): unknown =>
-  /\d{16}|\d[eE]\+?\d{2}/.test(text) ? parseWith(text, isSame) : parse(text);
+  /\d{16}|\d[eE]\+?\d{2}/.test(text) ? parseNumbers(text, isSame) : parse(text);
 
 /** Whether a number looks as somebody wrote it: 0042 and 1.50 do not. */
 export const isAsWritten = (value: number, source: string): boolean => String(value) === source;
 
 /** JSON of settings, in which a number that would look otherwise than it is written is a text. */
-export const parseAsWritten = (text: string): unknown => parseWith(text, isAsWritten);
+export const parseAsWritten = (text: string): unknown => parseNumbers(text, isAsWritten);

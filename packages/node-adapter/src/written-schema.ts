@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { numberText } from './dialects/fields.ts';
+import { numberText, truthNames } from './dialects/fields.ts';
 
 interface JsonSchema {
   readonly [keyword: string]: unknown;
@@ -35,8 +35,7 @@ const withoutKind = ({ required = [], anyOf, ...schema }: JsonSchema): JsonSchem
 
 const inAnyCase = (word: string): string =>
   [...word].map((letter) => `[${letter.toUpperCase()}${letter}]`).join('');
-const truths = ['true', 'false', 'on', 'off', 'yes', 'no'];
-const truthPattern = `^\\s*(?:${truths.map(inAnyCase).join('|')})\\s*$`;
+const truthPattern = `^\\s*(?:${truthNames.map(inAnyCase).join('|')})\\s*$`;
 
 /** How forms and the flow hand over a single value, besides as what it is. */
 function otherForms({ type, enum: names, const: one, pattern, format }: JsonSchema): JsonSchema[] {

@@ -58,11 +58,9 @@ function customHeader(name: string, value: string): string {
     }
   }
   // A phrase before an id, as in List-Id (RFC 2919) and in what is made like it. Only what is white space in a header may go.
-  const phraseAndId = /-id$/i.test(name)
-    ? /^(.*[^ \t])[ \t]*(<[!-;=?-~]+>)[ \t]*$/s
-    : /^(.*[^ \t])[ \t]+(<[!-;=?-~]+>)[ \t]*$/s;
-  const [, phrase, id] = (value.length <= 500 && phraseAndId.exec(value)) || [];
-  if (phrase === undefined) return textHeader(name, value);
+  const [, phrase, gap, id] =
+    (value.length <= 500 && /^(.*[^ \t])([ \t]*)(<[!-;=?-~]+>)[ \t]*$/s.exec(value)) || [];
+  if (phrase === undefined || (gap === '' && !/-id$/i.test(name))) return textHeader(name, value);
   return textHeader(name, phrase).replace(/\r\n$/, `\r\n ${id}\r\n`);
 }
 

@@ -51,6 +51,8 @@ const truths: Readonly<Record<string, boolean>> = {
   off: false,
   no: false,
 };
+/** How a truth value may be written, in whatever case. */
+export const truthNames = Object.keys(truths);
 /** A truth value as a form hands it over: itself, or its name. Anything else stays what it is. */
 export const asFlag = (value: unknown): unknown =>
   typeof value === 'string' ? (truths[value.trim().toLowerCase()] ?? value) : value;

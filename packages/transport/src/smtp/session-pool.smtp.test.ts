@@ -312,9 +312,14 @@ it('a server that answers without end while a hook runs ends the send', async ()
   await expect(sent).rejects.toMatchObject({ code: 'PROTOCOL_VIOLATED', inDoubt: false });
 });
 
-it.each([0, 30])(
-  'a server that takes so many sessions, each after %d ms, and no more gets another one when one has ended',
-  async (loginMs) => {
+it.each([
+  ['at once', false],
+  ['after somebody it sent away has gone', true],
+])(
+  'a server that takes so many sessions, %s, and no more gets another one when one has ended',
+  async (_, waits) => {
+    /** Those it lets in, as long as it has sent nobody away. */
+    let held: (() => void)[] | undefined = waits ? [] : undefined;
     let open = 0;
     let taken = 0;
     await using server = await RawServer.start((socket) => {
@@ -329,12 +334,18 @@ it.each([0, 30])(
         if (command === 'QUIT') leave();
         if (command === '.') taken++;
         if (!command.startsWith('AUTH')) return undefined;
-        if (open === 2) return '432 4.3.2 Concurrent connections limit exceeded.';
+        if (open === 2) {
+          // Then it has heard so.
+          socket.once('close', () => {
+            for (const letIn of held ?? []) letIn();
+            held = undefined;
+          });
+          return '432 4.3.2 Concurrent connections limit exceeded.';
+        }
         isIn = true;
         open++;
-        if (loginMs === 0) return undefined;
-        // It takes longer to let somebody in than to send him away.
-        setTimeout(() => socket.write('235 2.7.0 welcome\r\n'), loginMs);
+        if (!held) return undefined;
+        held.push(() => socket.write('235 2.7.0 welcome\r\n'));
         return null;
       });
     });
