@@ -45,6 +45,8 @@ export function attachmentError(
     readonly cause?: unknown;
     /** Whether it may be had later. Default no. */
     readonly retryable?: boolean;
+    /** What to do, where the code alone does not say it. */
+    readonly hint?: string | undefined;
   } = {},
 ): MailError {
   const label = name === undefined ? `Attachment ${position}` : `Attachment ${position} (${name})`;
@@ -53,6 +55,7 @@ export function attachmentError(
     details: { position, ...(name !== undefined && { name }), ...extra.details },
     cause: extra.cause,
     retryable: extra.retryable,
+    hint: extra.hint,
   });
 }
 

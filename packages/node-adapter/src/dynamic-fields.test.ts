@@ -76,6 +76,26 @@ describe('text with expressions', () => {
     expect(resolve('<p>{{ input.name | raw }}</p>', 'field')).toBe('<p>Ann & <b></p>');
   });
 
+  it.each([
+    ['{% if input.zero &lt; 3 &amp;&amp; true %}few{% endif %}', undefined],
+    ['{% if input.zero &lt; 3 %}few &amp; {% endif %}<b>', 'few &amp; <b>'],
+    [
+      '<p>Hi&nbsp;{{&nbsp;input.none&nbsp;| default: &quot;a &lt; b&quot; }}</p>',
+      '<p>Hi&nbsp;a &amp;lt; b</p>',
+    ],
+    [`{{ "x<y" | replace: "<", '&lt;' | raw }}!`, 'x&lt;y!'],
+  ])('expressions are as they were before an editor of rich text wrote them: %s', (text, expected) => {
+    const kinds = new Map([['field', 'html' as const]]);
+    if (expected === undefined) {
+      expect(() => resolve(text, 'field')).toThrow();
+      expect(() => assertDynamicFields({ field: text }, kinds)).toThrow();
+    } else {
+      expect(resolve(text, 'field')).toBe(expected);
+      expect(() => assertDynamicFields({ field: text }, kinds)).not.toThrow();
+    }
+    expect(failure('{{&nbsp;input.zero }}')).toMatchObject({ code: 'DYNAMIC_FIELD_INVALID' });
+  });
+
   it('what stands in a value of the flow is data, not an expression', () => {
     expect(resolve('{{ input.tricky }}')).toBe('{{ input.name }}');
     expect(resolve('> {{ input.tricky }}')).toBe('> {{ input.name }}');

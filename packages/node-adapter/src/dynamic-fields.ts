@@ -1,82 +1,20 @@
 import { isMailError, MailError } from '@flowpost/core';
-import { CaptureTag, type Context, Liquid, Tokenizer, TokenKind, UndefinedVariableError } from 'liquidjs';
-import { asMarked, withValuesKept } from './address-text.ts';
-import { asHtml, asText } from './field-text.ts';
+import { Tokenizer, TokenKind, UndefinedVariableError } from 'liquidjs';
+import { withValuesKept } from './address-text.ts';
 import type { FlowData } from './flow/flow-data.ts';
+import { engines, type FieldKind, templates, writers } from './liquid.ts';
 import { PlainTemplate } from './plain-template.ts';
+import { withPlainExpressions } from './rich-text.ts';
 import { isSecretName } from './secret-name.ts';
 import { TextCache } from './text-cache.ts';
 import { variableReference } from './written-settings.ts';
 
-/** Nothing is read from disk, nothing inherited is seen, nothing runs long or grows large. */
-const limits = {
-  strictVariables: true,
-  strictFilters: true,
-  ownPropertyOnly: true,
-  lenientIf: true,
-  templates: {},
-  parseLimit: 5_000_000,
-  renderLimit: 1_000,
-  memoryLimit: 10_000_000,
-} as const;
 const longestOutput = 50_000_000;
 const deepest = 50;
 
-/** What the text of a field is, and so what a value may be in it. */
-export type FieldKind = 'text' | 'html' | 'addresses';
-
-/** What `capture` made in each rendering. */
-const captured = new WeakMap<Context, Set<unknown>>();
-
-class KeptCapture extends CaptureTag {
-  override *render(context: Context): Generator<unknown, void, string> {
-    yield* super.render(context);
-    const texts = captured.get(context) ?? new Set();
-    captured.set(context, texts.add((context.bottom() as Record<string, unknown>)[this.variable]));
-  }
-}
-
-/** Called as a filter is: with the rendering as `this`. */
-function markedOutput(this: unknown, value: unknown): string {
-  const texts = captured.get((this as { readonly context: Context }).context);
-  return asMarked(value, (text) => texts?.has(text) === true);
-}
-
-/** A filter of Liquid that evaluates an expression for each item of a list. */
-type ItemFilter = (this: unknown, ...values: unknown[]) => Generator<unknown, unknown, unknown>;
-
-/** Liquid looks at the time between the parts of a template, and such a filter is one part. */
-function withinTime(filter: ItemFilter): ItemFilter {
-  return function* (...values) {
-    const { renderLimit } = (this as { readonly context: Context }).context;
-    const working = filter.apply(this, values);
-    for (let step = working.next(); ; step = working.next(yield step.value)) {
-      if (step.done) return step.value;
-      renderLimit.check(performance.now());
-    }
-  };
-}
-
-function engine(outputEscape: (value: unknown) => string): Liquid {
-  const liquid = new Liquid({ ...limits, outputEscape });
-  for (const [name, filter] of Object.entries(liquid.filters))
-    if (name.endsWith('_exp')) liquid.registerFilter(name, withinTime(filter as ItemFilter));
-  return liquid;
-}
-
-/** What the flow puts into HTML is text there; the filter `raw` says otherwise. */
-const writers = { text: asText, html: asHtml, addresses: (value: unknown) => asMarked(value) };
-const engines = { text: engine(asText), html: engine(asHtml), addresses: engine(markedOutput) };
-engines.addresses.registerTag('capture', KeptCapture);
-
-/** Steps run again and again with the same settings, so a text is parsed once. */
-const templates = {
-  text: new TextCache((text) => engines.text.parse(text)),
-  html: new TextCache((text) => engines.html.parse(text)),
-  addresses: new TextCache((text) => engines.addresses.parse(text)),
-};
-
 const plainTemplates = new TextCache(PlainTemplate.parse);
+const richTexts = new TextCache(withPlainExpressions);
+const readable = (text: string, kind: FieldKind): string => (kind === 'html' ? richTexts.get(text) : text);
 
 const isDynamic = (text: string): boolean => text.includes('{{') || text.includes('{%');
 /** Exactly one expression, and so its value rather than text. */
@@ -149,13 +87,14 @@ function evaluate(expression: string, data: object): unknown {
 }
 
 /** @throws MailError `DYNAMIC_FIELD_INVALID`. */
-function assertReadable(given: FieldText): void {
+function assertReadable(given: FieldText, kind: FieldKind = 'text'): void {
+  const text = readable(given.text, kind);
   // What is only text with names in it may also be longer than Liquid takes.
-  if (plainTemplates.get(given.text)) return;
-  const [, expression] = whole.exec(given.text) ?? [];
+  if (plainTemplates.get(text)) return;
+  const [, expression] = whole.exec(text) ?? [];
   try {
     if (expression !== undefined) assertOne(expression.trim());
-    templates.text.get(given.text);
+    templates.text.get(text);
   } catch (error) {
     throw failure(error, given);
   }
@@ -163,7 +102,8 @@ function assertReadable(given: FieldText): void {
 
 /** @throws MailError `DYNAMIC_FIELD_MISSING` or `DYNAMIC_FIELD_INVALID`. */
 function renderText(given: FieldText, data: object, kind: FieldKind = 'text'): unknown {
-  const { text, field } = given;
+  const { field } = given;
+  const text = readable(given.text, kind);
   const [, expression] = whole.exec(text) ?? [];
   try {
     // A field that is one expression keeps the value's type: a list stays a list, bytes stay bytes.
@@ -287,8 +227,16 @@ export function resolveDynamicFields(
 /**
  * Reads every expression in settings without working it out: what is wrong here is wrong whatever the flow holds.
  *
+ * @param kinds what fields hold, as for `resolveDynamicFields`.
  * @throws MailError `DYNAMIC_FIELD_INVALID` for the first that cannot be read, such as one with a filter there is none of.
  */
-export function assertDynamicFields(settings: unknown): void {
-  resolve(settings, '', '', { text: assertReadable, variable: () => undefined, within: new Set() });
+export function assertDynamicFields(
+  settings: unknown,
+  kinds: ReadonlyMap<string, FieldKind> = new Map(),
+): void {
+  resolve(settings, '', '', {
+    text: (given) => assertReadable(given, kinds.get(listName(given.field))),
+    variable: () => undefined,
+    within: new Set(),
+  });
 }

@@ -14,13 +14,13 @@ export { type SendEmailSettings, sendEmailSettingsSchema } from './dialects/send
 export {
   assertDynamicFields,
   type Dynamic,
-  type FieldKind,
   resolveDynamicFields,
 } from './dynamic-fields.ts';
 export { type DeliveryContext, deliver } from './flow/deliver.ts';
 export { type FlowData, type FlowDataInput, flowDataSchema, parseFlowData } from './flow/flow-data.ts';
 export { createFlowScope, type FlowScope, type FlowScopeOptions } from './flow/flow-scope.ts';
 export { storeResult } from './flow/result-storage.ts';
+export type { FieldKind } from './liquid.ts';
 export { findNode, listNodes, type NodeDescription } from './list-nodes.ts';
 export type {
   FailurePolicy,

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { type FieldKind, resolveDynamicFields } from './dynamic-fields.ts';
+import { resolveDynamicFields } from './dynamic-fields.ts';
 import { parseFlowData } from './flow/flow-data.ts';
+import type { FieldKind } from './liquid.ts';
 import { PlainTemplate } from './plain-template.ts';
 
 const name = fc.constantFrom(

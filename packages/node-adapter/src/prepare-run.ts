@@ -1,9 +1,10 @@
 import { parseWith } from '@flowpost/core';
 import type { z } from 'zod';
-import { type FieldKind, resolveDynamicFields } from './dynamic-fields.ts';
+import { resolveDynamicFields } from './dynamic-fields.ts';
 import { withMessageId } from './flow/deliver.ts';
 import type { FlowData } from './flow/flow-data.ts';
 import { storeResult } from './flow/result-storage.ts';
+import type { FieldKind } from './liquid.ts';
 import type { FieldWidget, NodeDefinition, NodeRequest, NodeWarning } from './node.ts';
 import { readWritten } from './written-settings.ts';
 

@@ -119,6 +119,6 @@ export async function readTemplate(path: string): Promise<BatchTemplate> {
     throw invalid(path, `there is no setting ${unknown.map((one) => JSON.stringify(one)).join(', ')}`, hint);
   }
   const all = { ...given, ...(hasBody && { [kind]: body }) };
-  assertDynamicFields(all);
+  assertDynamicFields(all, new Map([['html', 'html']]));
   return { settings: all, folder: dirname(resolve(path)) };
 }

@@ -62,6 +62,9 @@ const at = (value: unknown, path: readonly PropertyKey[]): unknown =>
     value,
   );
 
+/** Forms hand over null, or empty text, for what nobody filled in. */
+const isLeftOut = (value: unknown): boolean => value === undefined || value === null || value === '';
+
 function codeOf(issue: z.core.$ZodIssue): ErrorCode | undefined {
   const code = issue.code === 'custom' ? issue.params?.code : undefined;
   return typeof code === 'string' && Object.hasOwn(errorCodes, code) ? (code as ErrorCode) : undefined;
@@ -85,7 +88,7 @@ export function parseWith<Schema extends z.ZodType>(
     const problem = issue.code === 'custom' ? issue.params?.problem : undefined;
     const { path } = issue;
     const isWrong = issue.code === 'invalid_type' || issue.code === 'invalid_union';
-    const isMissing = isWrong && path.length > 0 && at(value, path) === undefined;
+    const isMissing = isWrong && path.length > 0 && isLeftOut(at(value, path));
     // The sentence of an address list names many of them.
     const longest = codeOf(issue) === 'ADDRESS_INVALID' ? Number.POSITIVE_INFINITY : longestMessage;
     const message = isMissing ? 'it is missing' : shorten(issue.message, longest);

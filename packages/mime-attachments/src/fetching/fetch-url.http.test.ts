@@ -162,6 +162,13 @@ describe('what is fetched', () => {
 });
 
 describe('what fails names the attachment, and whether it may work later', () => {
+  it('a link that has expired is no matter of files', async () => {
+    await expect(fetched('/forbidden')).rejects.toMatchObject({
+      code: 'ATTACHMENT_ACCESS_DENIED',
+      hint: expect.stringMatching(/without a login/),
+    });
+  });
+
   it.each([
     ['/missing', 'ATTACHMENT_NOT_FOUND', false],
     ['/gone', 'ATTACHMENT_NOT_FOUND', false],

@@ -120,6 +120,9 @@ function describe(
   return fail(code, `${messages[code] ?? 'the server cannot be reached'} (${reason})`, { reason });
 }
 
+const loginHint =
+  'The server does not give it to everybody, or the link has expired. Use a link that works without a login, or a new one. Nothing was sent.';
+
 /** What an answer other than 200 means. */
 function refusedAnswer(status: number, url: URL, context: AttachmentContext) {
   const isLater = isLaterStatus(status);
@@ -133,6 +136,7 @@ function refusedAnswer(status: number, url: URL, context: AttachmentContext) {
   return attachmentError(code, `the server answered ${status}.`, context, {
     details: { url: shown(url), status },
     retryable: isLater,
+    hint: code === 'ATTACHMENT_ACCESS_DENIED' ? loginHint : undefined,
   });
 }
 

@@ -57,6 +57,7 @@ describe('a MIME node', () => {
       'A\rB\nC',
     ],
     ['bare line feeds in its body', 'Content-Type: text/x\r\n\r\na\nb\rc', 'a\r\nb\r\nc'],
+    ['what was typed into a form', 'Content-Type: text/x;\n charset=utf-8\nX-A: b\n\na\n\nb', 'a\r\n\r\nb'],
   ])('%s gets through unharmed', async (_, node, expected) => {
     const { mail } = await compose(node);
     expect(mail.attachments[0]?.content.toString().trimEnd()).toBe(expected);
@@ -71,10 +72,11 @@ describe('a MIME node', () => {
     );
   });
 
-  it.each<[string, string, object?]>([
+  it.each<[string, string | Buffer<ArrayBuffer>, object?]>([
     ['no empty line', 'Content-Type: text/plain'],
     ['bare line feeds in its header', 'Content-Type: text/plain\nX-A: b\r\n\r\nx'],
-    ['line feeds only', 'Content-Type: text/plain\n\nx'],
+    ['line feeds only, in bytes', Buffer.from('Content-Type: text/plain\n\nx')],
+    ['a bare line feed before a carriage return', 'Content-Type: a/b\nX-A: b\r\nX-B: c\n\nx'],
     ['a bare carriage return in its header', 'Content-Type: text/plain\rBcc: e@x.org\r\n\r\nx'],
     ['a NUL in its header', 'Content-Type: text/plain\0\r\n\r\nx'],
     ['a header of the message', 'Content-Type: text/plain\r\nBcc: e@x.org\r\n\r\nx'],

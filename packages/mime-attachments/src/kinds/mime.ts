@@ -106,6 +106,14 @@ function encodeBody(
   return { body: base64Segment(content), encoding: 'base64' };
 }
 
+/** What is typed into a form ends its lines in LF. Only where all of the header does: a lone one comes from elsewhere. */
+function withFormLines(raw: string): string {
+  const end = raw.indexOf('\n\n');
+  const header = raw.slice(0, end);
+  if (end < 1 || header.includes('\r')) return raw;
+  return `${header.replaceAll('\n', '\r\n')}\r\n\r\n${raw.slice(end + 2)}`;
+}
+
 /**
  * A MIME entity whose header and body its author wrote (RFC 2045, RFC 2046). The header is kept as it is once it is
  * known to be one; the body is kept too, unless only another encoding gets it through a 7-bit channel unharmed.
@@ -116,9 +124,14 @@ export function readMime(attachment: AttachmentOf<'mime'>, context: AttachmentCo
   const refuse = (why: string) => attachmentError('ATTACHMENT_INVALID', `${why}.`, context);
   const { raw, filename, contentType, contentId } = attachment;
   const isText = typeof raw === 'string';
-  const bytes = isText ? Buffer.from(raw, 'utf8') : Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength);
+  const bytes = isText
+    ? Buffer.from(withFormLines(raw), 'utf8')
+    : Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength);
   const end = bytes.indexOf('\r\n\r\n');
-  if (end < 1) throw refuse('there is no header, ended by an empty line; its lines must end in CRLF');
+  if (end < 1)
+    throw refuse(
+      'there is no header, ended by an empty line; all its lines must end in CRLF, or in text all in LF',
+    );
   const fields = readFields(bytes.toString('latin1', 0, end), refuse);
   const find = (name: string) => fields.find((field) => field.name === name)?.value;
   for (const [name, given] of [

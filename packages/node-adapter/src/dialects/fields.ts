@@ -15,7 +15,9 @@ export function leftEmpty<Schema extends z.ZodType>(
 }
 
 /** Text, or encrypted text. */
-export const encryptable = z.union([z.string().min(1, 'it is empty'), z.instanceof(EncryptedText)]);
+export const encryptable = z.union([z.string().min(1), z.instanceof(EncryptedText)], {
+  error: 'it must be text, or encrypted text',
+});
 
 /**
  * The policy of a step that belongs to another platform: what it does not promise is off, so that flows made for it behave as

@@ -2,21 +2,24 @@ import { types } from 'node:util';
 import { formatAddress, isMailError, parseAddresses, parseWith } from '@flowpost/core';
 import type { MailTrigger } from '@flowpost/transport';
 import { z } from 'zod';
+import { isFilledIn } from '../dialects/fields.ts';
 
-const record = z.record(z.string(), z.unknown());
+/** Hosts that write JSON have null where there is nothing. */
+const record = z.record(z.string(), z.unknown()).nullish();
+const data = record.transform((value) => value ?? {});
 
 /** The data of a running flow, as every dialect sees it. */
 export const flowDataSchema = z.strictObject({
   /** What came in with this turn of the flow. */
-  input: record.default({}),
+  input: data,
   /** What the flow remembers. */
-  context: record.default({}),
-  variables: record.default({}),
+  context: data,
+  variables: data,
   /**
    * What started the flow. For an incoming e-mail: `kind` "email", `from` as it stands there, and `headers` by name, which
    * is what the loop guard goes by.
    */
-  trigger: record.optional(),
+  trigger: record.transform((value) => value ?? undefined),
 });
 
 export type FlowData = z.output<typeof flowDataSchema>;
@@ -78,7 +81,8 @@ function headerValues(value: unknown, name: string): string[] {
 
 /** A trigger that does not say what it is and has what an e-mail has is one: better one answer too few than one too many. */
 function isMail(trigger: Readonly<Record<string, unknown>>): boolean {
-  const kind = trigger.kind ?? trigger.type;
+  const said = [trigger.kind, trigger.type].map((one) => (typeof one === 'string' ? one.trim() : one));
+  const kind = said.find(isFilledIn);
   if (kind === undefined) return trigger.from !== undefined || trigger.headers !== undefined;
   return typeof kind === 'string' && /^(?:e-?)?mail$/i.test(kind);
 }

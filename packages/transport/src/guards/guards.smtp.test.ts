@@ -247,6 +247,7 @@ describe('loop guard', () => {
 
   it.each([
     { 'Auto-Submitted': 'auto-replied' },
+    { 'X-Auto-Response-Suppress': 'DR, OOF, AutoReply' },
     { 'auto-submitted': 'auto-generated; owner-email=x' },
     { Precedence: 'bulk' },
     { 'Return-Path': '<>' },
@@ -281,6 +282,7 @@ describe('loop guard', () => {
     expect((await guarded({}, { 'auto-submitted': 'no (a person wrote this)' })).outcome.status).toBe('sent');
     expect((await guarded({}, { 'auto-submitted': 'no (a (real) person)' })).outcome.status).toBe('sent');
     expect((await guarded({}, { 'auto-submitted': 'no', precedence: 'normal' })).outcome.status).toBe('sent');
+    expect((await guarded({}, { 'X-Auto-Response-Suppress': 'DR, RN' })).outcome.status).toBe('sent');
     expect((await guarded({ to: 'ann.ex@x.org' }, undefined, 'ann.ex@y.org')).outcome.status).toBe('sent');
   });
 

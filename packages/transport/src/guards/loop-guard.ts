@@ -49,9 +49,12 @@ function automaticReason(headers: ReadonlyMap<string, readonly string[]>): strin
   );
   if (precedence !== undefined) return `Precedence: ${precedence}`;
   if (values('return-path').includes('<>')) return 'an empty Return-Path';
-  return [...headers.keys()].find((name) =>
-    /^(?:list-.*|x-autoreply|x-autorespond|x-auto-response-suppress)$/.test(name),
+  // Of what it may suppress, reports and receipts say nothing of who wrote it (MS-OXCMAIL section 2.2.3.2.14).
+  const suppressed = values('x-auto-response-suppress').find((value) =>
+    /\b(?:all|oof|autoreply)\b/.test(value),
   );
+  if (suppressed !== undefined) return `X-Auto-Response-Suppress: ${suppressed}`;
+  return [...headers.keys()].find((name) => /^(?:list-.*|x-autoreply|x-autorespond)$/.test(name));
 }
 
 class LoopGuard implements MailSender {

@@ -151,6 +151,16 @@ describe('email service', () => {
       authentication: { ...basic, username: 'me' },
     });
     expect(noAddress).toMatchObject({ error: { details: { issues: [{ path: 'customFrom' }] } } });
+    const nobody = await run({ ...settingsFor({ port: 1 }), authentication: null });
+    expect(nobody).toMatchObject({ error: { details: { issues: [{ path: 'authentication' }] } } });
+    const wrong = async (change: object): Promise<unknown> =>
+      run({ ...settingsFor({ port: 1 }), authentication: { ...basic, ...change } });
+    expect(await wrong({ username: '', password: null })).toMatchObject({
+      error: { message: 'authentication.username: it is missing; authentication.password: it is missing' },
+    });
+    expect(await wrong({ password: 12 })).toMatchObject({
+      error: { message: 'authentication.password: it must be text, or encrypted text' },
+    });
     const noKey = await run({ ...settingsFor({ port: 1 }), storeResult: 'input' });
     expect(noKey).toMatchObject({ error: { details: { issues: [{ path: 'inputKey' }] } } });
   });

@@ -84,6 +84,13 @@ function fromOf({ customFrom, authentication }: Settings): string | { name?: str
   if (customFrom) return customFrom;
   const user = authentication?.type === 'basic' ? authentication.username : authentication?.user;
   if (typeof user === 'string' && user.includes('@')) return user;
+  if (!authentication) {
+    const path = 'authentication';
+    const message = 'choose a connection to log in with; for a server without a login, set customFrom';
+    throw new MailError('INPUT_INVALID', `${path}: ${message}.`, {
+      details: { issues: [{ path, message }] },
+    });
+  }
   const why = user instanceof EncryptedText ? 'the user is encrypted' : 'the user who logs in is no address';
   throw new MailError('INPUT_INVALID', `customFrom: it is needed, because ${why}.`, {
     details: { issues: [{ path: 'customFrom', message: `it is needed, because ${why}` }] },

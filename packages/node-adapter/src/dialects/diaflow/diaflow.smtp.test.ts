@@ -328,6 +328,9 @@ describe('mail-loop guard', () => {
     expect(await run(settingsFor(inbox), from('ann@gmail.com'))).toMatchObject({
       receipt: { status: 'sent' },
     });
+    expect(await run(settingsFor(inbox, { subject: 'Two' }), { input: null, trigger: null })).toMatchObject({
+      receipt: { status: 'sent' },
+    });
     const webhook = { trigger: { kind: 'webhook', from: 'a@x.org' } };
     expect(await run(settingsFor(inbox), webhook)).toMatchObject({ receipt: { status: 'sent' } });
   });
@@ -356,6 +359,8 @@ describe('mail-loop guard', () => {
   it('[DIA-16] a trigger whose From is an object, a list or only among the headers counts too', async () => {
     await using inbox = await SmtpInbox.start({ users });
     const triggers = [
+      { kind: '', from: 'a@x.org' },
+      { kind: ' ', type: 'E-mail ', from: 'a@x.org' },
       { from: { name: 'A', address: 'a@x.org' } },
       { from: [{ address: 'a@x.org' }] },
       { headers: { From: 'A <a@x.org>' } },

@@ -35,17 +35,9 @@ function connectionOf({ credentials, tlsOptions }: Settings): Connection {
 function fromOf({ credentials: { fromEmail, username } }: Settings) {
   if (fromEmail) return fromEmail;
   if (typeof username === 'string' && username.includes('@')) return username;
-  throw new MailError(
-    'INPUT_INVALID',
-    'credentials.fromEmail: it is needed, because the user name is no address.',
-    {
-      details: {
-        issues: [
-          { path: 'credentials.fromEmail', message: 'it is needed, because the user name is no address' },
-        ],
-      },
-    },
-  );
+  const path = 'credentials.fromEmail';
+  const message = `it is needed, because ${username === undefined ? 'nobody logs in' : 'the user name is no address'}`;
+  throw new MailError('INPUT_INVALID', `${path}: ${message}.`, { details: { issues: [{ path, message }] } });
 }
 
 /** Whether text can be Base64 (RFC 4648 section 4): its alphabet, complete, with nothing in between but line ends. */
