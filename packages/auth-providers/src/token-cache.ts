@@ -92,14 +92,18 @@ export class TokenCache {
   async get(name: TokenName, fetch: FetchToken, signal?: AbortSignal): Promise<ValidTokens> {
     signal?.throwIfAborted();
     const entry = this.#entry(name.key);
-    const pending = entry.pending.get(name.variant);
-    const asking = pending && !pending.nobody.signal.aborted ? pending : this.#ask(name, entry, fetch);
-    asking.waiting++;
-    try {
-      // One's own signal ends one's own waiting only.
-      return await untilAborted(signal, () => asking.tokens);
-    } finally {
-      if (--asking.waiting === 0) asking.nobody.abort();
+    for (;;) {
+      const pending = entry.pending.get(name.variant);
+      const asking = pending && !pending.nobody.signal.aborted ? pending : this.#ask(name, entry, fetch);
+      asking.waiting++;
+      try {
+        // One's own signal ends one's own waiting only.
+        const tokens = await untilAborted(signal, () => asking.tokens);
+        // Who asked before the refusal may have found the refused one.
+        if (tokens.accessToken.reveal() !== entry.refused) return tokens;
+      } finally {
+        if (--asking.waiting === 0) asking.nobody.abort();
+      }
     }
   }
 
@@ -118,22 +122,12 @@ export class TokenCache {
     return asking;
   }
 
-  /** Forgets an access token that a server refused, unless a newer one has taken its place. */
-  async invalidate({ key }: TokenName, refused: string): Promise<void> {
-    const entry = this.#entry(key);
-    await entry.inTurn(async () => {
-      entry.refused = refused;
-      const forget = async (): Promise<void> => {
-        const stored = await this.#read(key, entry);
-        // The entry that stays says that whatever access token the credential began with is used up.
-        if (stored?.accessToken?.reveal() === refused) await this.#write(key, entry, withoutAccess(stored));
-      };
-      // Another process may be about to rotate the refresh token: what was read before that must not be written after it.
-      await this.#alone(key, forget, async (code) => {
-        // Here it is known; others find out for themselves.
-        this.#logger.warn('tokens cannot be locked; a refused one stays in the store', { code });
-      });
-    });
+  /**
+   * An access token that a server refused is not given out any more. In the store it stays until the next one takes its place:
+   * taking it out would mean waiting for whoever shares the store and asks its issuer now.
+   */
+  invalidate({ key }: TokenName, refused: string): void {
+    this.#entry(key).refused = refused;
   }
 
   async #read(key: string, entry: Entry): Promise<StoredTokens | undefined> {
@@ -250,11 +244,14 @@ export class TokenCache {
       await this.#write(key, entry, tokens);
       entry.failures.delete(variant);
       // Where it is the same one again, its issuer stands by it.
-      entry.refused = undefined;
+      if (tokens.accessToken.reveal() === entry.refused) entry.refused = undefined;
       return tokens;
     } catch (error) {
       if (asked) this.#remember(entry, variant, error);
-      if (rotated) await this.#write(key, entry, withoutAccess({ refreshToken: rotated, variant }));
+      if (rotated) {
+        const kept = isUnexpired(stored, this.#clock.now()) ? stored : withoutAccess({ variant });
+        await this.#write(key, entry, { ...kept, refreshToken: rotated });
+      }
       throw error;
     }
   }

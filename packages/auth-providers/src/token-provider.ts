@@ -113,7 +113,7 @@ export function tokenProvider(open: () => Promise<TokenSource>, options: AuthPro
       return { kind: 'bearer', username: from.user, token: accessToken, ...times };
     },
     async invalidate(login) {
-      if (login.kind === 'bearer') await cache.invalidate(tokenName(await source()), login.token.reveal());
+      if (login.kind === 'bearer') cache.invalidate(tokenName(await source()), login.token.reveal());
     },
     expiry: async () => (await source()).expiry,
   };

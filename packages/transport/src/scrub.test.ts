@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { formsOf, secretScrubber } from './scrub.ts';
 
 const secret = 'Sup3r/Secret+Passw0rd!';
@@ -77,6 +77,17 @@ describe('a secret that somebody echoes', () => {
     const grown = after.heapUsed - before.heapUsed + after.arrayBuffers - before.arrayBuffers;
     expect(grown / tokens.length).toBeLessThan(400_000);
     expect(scrubbers.map((one, index) => one(`535 ${tokens[index]}`))).toEqual(tokens.map(() => '535 ***'));
+  });
+
+  it('a text made of it is gone through once, not once for each of its characters', () => {
+    const token = randomBytes(3_000).toString('base64url');
+    const forms = formsOf(token);
+    const scrub = secretScrubber(forms);
+    const looks = vi.spyOn(String.prototype, 'indexOf');
+    expect(scrub(`550 ${token.repeat(4)}`)).toBe('550 ***');
+    // Each form is looked through for the first few pieces only.
+    expect(looks.mock.calls.length).toBeLessThan(100 * forms.length);
+    looks.mockRestore();
   });
 
   it('one with half a character in it is looked for too', () => {

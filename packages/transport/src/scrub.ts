@@ -45,6 +45,12 @@ function hashOf(text: string, at: number): number {
   return hash;
 }
 
+type Places = readonly (readonly [form: number, at: number])[];
+const none: Places = [];
+
+/** A text in which more pieces than these are found repeats a secret, and each of its characters may be one of them. */
+const fewHits = 16;
+
 /** Where the pieces of some forms stand in them. */
 class Pieces {
   readonly #forms: readonly string[];
@@ -53,6 +59,8 @@ class Pieces {
    * hundred times as much memory, and there is one for each session.
    */
   readonly #bits: Uint8Array;
+  /** The table after all, for who repeats a secret again and again. */
+  #table: WeakRef<Map<string, Places>> | undefined;
 
   constructor(forms: readonly string[]) {
     this.#forms = forms;
@@ -76,12 +84,8 @@ class Pieces {
     return ((this.#bits[bit >>> 3] ?? 0) & (1 << (bit & 7))) !== 0;
   }
 
-  /** The places of the piece that stands here in a text. */
-  placesOf(text: string, at: number): (readonly [form: number, at: number])[] {
-    const hash = hashOf(text, at);
-    if (!this.#has(hash) || !this.#has(Math.imul(hash, secondHash))) return [];
+  #placesOf(one: string): Places {
     const places: [number, number][] = [];
-    const one = text.slice(at, at + piece);
     for (const [form, whole] of this.#forms.entries()) {
       for (let from = whole.indexOf(one); from >= 0; from = whole.indexOf(one, from + 1)) {
         if (places.length === mostPlaces) return places;
@@ -89,6 +93,35 @@ class Pieces {
       }
     }
     return places;
+  }
+
+  #tableOfAll(): Map<string, Places> {
+    const known = this.#table?.deref();
+    if (known) return known;
+    const table = new Map<string, [number, number][]>();
+    for (const [form, whole] of this.#forms.entries()) {
+      for (let from = 0; from + piece <= whole.length; from++) {
+        const one = whole.slice(from, from + piece);
+        const places = table.get(one);
+        if (!places) table.set(one, [[form, from]]);
+        else if (places.length < mostPlaces) places.push([form, from]);
+      }
+    }
+    this.#table = new WeakRef(table);
+    return table;
+  }
+
+  /** For a text: gives the places of the piece that stands somewhere in it. */
+  lookUp(text: string): (at: number) => Places {
+    let hits = 0;
+    let table: Map<string, Places> | undefined;
+    return (at) => {
+      const hash = hashOf(text, at);
+      if (!this.#has(hash) || !this.#has(Math.imul(hash, secondHash))) return none;
+      if (++hits > fewHits) table ??= this.#tableOfAll();
+      const one = text.slice(at, at + piece);
+      return table ? (table.get(one) ?? none) : this.#placesOf(one);
+    };
   }
 }
 
@@ -110,9 +143,10 @@ export function secretScrubber(forms: readonly string[]): (text: string) => stri
 
 function runsIn(text: string, pieces: Pieces): Run[] {
   const runs: Run[] = [];
+  const placesAt = pieces.lookUp(text);
   let going = new Map<string, Run>();
   for (let at = 0; at + piece <= text.length; at++) {
-    const found = pieces.placesOf(text, at);
+    const found = placesAt(at);
     if (found.length === 0 && going.size === 0) continue;
     const next = new Map<string, Run>();
     for (const [form, from] of found) {
