@@ -78,6 +78,10 @@ describe('a template', () => {
   it.each([
     ['subject: Your order #{{ row.email }} has shipped', 65],
     ['subject: Order #{{ row.email }} and # {{ row.email }}', 65],
+    ['subject: {{ row.email }}, your order #{{ row.email }} has shipped', 65],
+    ['subject: {{ row.email }} #{{ row.email }}', 65],
+    ['subject: Your order\n  #{{ row.email }} has shipped', 65],
+    ['subject: {{ row.email }}\n  #{{ row.email }}', 65],
     ['subject: "Your order #{{ row.email }}"', 0],
     ['subject: >-\n  Your order #{{ row.email }}', 0],
     ['subject: Hello # no name', 0],
@@ -175,10 +179,14 @@ describe('in a shell', () => {
     expect(shell(place, `mkdir gone && cd gone && rmdir ../gone && ${send}`).status).toBe(0);
   });
 
-  it('a password command may leave a helper running, and has nothing to read', async () => {
+  it('a password command may leave a helper running, has nothing to read, and may print notes below', async () => {
     await using inbox = await SmtpInbox.start({ users: { me: password } });
     await using place = await Workplace.make();
-    for (const passwordCommand of [`(sleep 60 &) ; echo '${password}'`, `head -n1; echo '${password}'`]) {
+    for (const passwordCommand of [
+      `(sleep 60 &) ; echo '${password}'`,
+      `head -n1; echo '${password}'`,
+      `printf '${password}\\nnotes: caf\\351\\n'`,
+    ]) {
       const auth = { kind: 'basic', username: 'me', passwordCommand };
       await place.write('c.json', JSON.stringify({ host: '127.0.0.1', port: inbox.port, auth }));
       expect((await place.flowpost(['send', '--connection', 'c.json', ...message])).code).toBe(0);

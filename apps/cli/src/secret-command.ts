@@ -80,10 +80,15 @@ async function printedSecret(name: string, command: unknown): Promise<string> {
   child.stdout.destroy();
   // What it wrote is not repeated: it may be what it was to keep.
   if (endedFor !== undefined || code !== 0) throw invalid(endedFor ?? `failed (${code ?? child.signalCode})`);
-  const stdout = textOf(Buffer.concat(printed), () => invalid('printed what is not UTF-8'));
-  const line = (name === 'privateKeyCommand' ? stdout.trim() : stdout.split(/\r?\n/, 1)[0]) ?? '';
-  if (line === '') throw invalid('printed nothing');
-  return line;
+  const all = Buffer.concat(printed);
+  // What stands below a password, such as notes about it, is nobody's business here, whatever it is written in.
+  const lineEnd = name === 'privateKeyCommand' ? -1 : all.indexOf('\n');
+  const text = textOf(lineEnd < 0 ? all : all.subarray(0, lineEnd), () =>
+    invalid('printed what is not UTF-8'),
+  );
+  const secret = name === 'privateKeyCommand' ? text.trim() : text.replace(/\r$/, '');
+  if (secret === '') throw invalid('printed nothing');
+  return secret;
 }
 
 /**

@@ -281,6 +281,18 @@ describe.skipIf(!hasOpenssl)('PEM', () => {
     const { certificate } = await openCertificate(pem('other.key', 'other.crt', 'rsa.key', 'renewed.crt'));
     expect(subject(certificate)).toBe('CN=rsa');
   });
+
+  it('a certificate that was renewed for the same key: the one that is valid longest', async () => {
+    openssl('x509', '-in', 'rsa.crt', '-signkey', 'rsa.key', '-days', '90', '-out', 'renewed.crt');
+    const renewed = new X509Certificate(pem('renewed.crt'));
+    for (const files of [
+      ['rsa.crt', 'renewed.crt'],
+      ['renewed.crt', 'rsa.crt'],
+    ]) {
+      const { certificate } = await openCertificate(pem('rsa.key', ...files));
+      expect(certificate.validTo).toBe(renewed.validTo);
+    }
+  });
 });
 
 it('a certificate that is valid comes before one that is not yet', async () => {

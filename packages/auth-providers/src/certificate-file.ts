@@ -194,8 +194,8 @@ export async function openCertificate(
     throw readFailure(cause);
   });
   const pairs = keys.flatMap((privateKey) => {
-    const certificate = certificates.find((one) => one.checkPrivateKey(privateKey));
-    return certificate ? [{ privateKey, certificate }] : [];
+    const fitting = certificates.filter((one) => one.checkPrivateKey(privateKey));
+    return fitting.map((certificate) => ({ privateKey, certificate }));
   });
   // Of several, one that is valid, and of those the one that is so longest: after a renewal both may be in the file.
   const isNotYet = ({ certificate }: { certificate: X509Certificate }): number =>

@@ -37,6 +37,17 @@ const nationalIssuers: Readonly<Record<string, string>> = {
   'partner.outlook.cn': 'login.chinacloudapi.cn',
 };
 
+/**
+ * The token endpoint of the issuer that a mail server goes with, for people who signed in there; undefined where nobody knows it.
+ * Asking another one would tell it the secrets of this.
+ */
+export function tokenEndpointAt(mailHost: string): string | undefined {
+  if (/(?:^|\.)gmail\.com$/i.test(mailHost)) return googleTokenEndpoint;
+  const isExchange =
+    /(?:^|\.)(?:(?:office365|outlook|hotmail|live)\.com|office365\.us|partner\.outlook\.cn)$/i;
+  return isExchange.test(mailHost) ? entraTokenEndpoint('common', exchangeScopeAt(mailHost)) : undefined;
+}
+
 /** Whether a host is where Entra issues tokens, in whatever cloud. */
 export const isEntraHost = (host: string): boolean =>
   host === 'login.microsoftonline.com' || Object.values(nationalIssuers).includes(host);

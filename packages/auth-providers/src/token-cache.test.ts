@@ -1,10 +1,4 @@
-import {
-  MailError,
-  ManualClock,
-  MemoryLogger,
-  MemoryTokenStore,
-  SecretText,
-} from '@flowpost/core';
+import { MailError, ManualClock, MemoryLogger, MemoryTokenStore, SecretText } from '@flowpost/core';
 import { OAuthServer } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { createAuthProvider } from './create-auth-provider.ts';

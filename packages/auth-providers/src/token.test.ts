@@ -659,6 +659,28 @@ describe.skipIf(!hasOpenssl)('certificate', () => {
     expect((await provider.expiry())?.what).toBe('certificate');
   });
 
+  it('the next certificate in a file takes over when the one before has ended', async () => {
+    const day = 86_400_000;
+    const [now, next] = await Promise.all([
+      createSelfSigned({ keys: 'rsa', notAfter: new Date(Date.now() + 2 * day) }),
+      createSelfSigned({
+        keys: 'rsa',
+        notBefore: new Date(Date.now() + day),
+        notAfter: new Date(Date.now() + 90 * day),
+      }),
+    ]);
+    const certificate = Buffer.from([now.key, now.cert, next.key, next.cert].join(''));
+    const clock = new ManualClock(Date.now());
+    const provider = provide(credential('https://x.example/', { certificate, certificateFile: undefined }), {
+      clock,
+    });
+    const daysLeft = async () =>
+      Math.round(((await provider.expiry())?.expiresAt ?? 0) / day - clock.now() / day);
+    expect(await daysLeft()).toBe(2);
+    clock.advance(3 * day);
+    expect(await daysLeft()).toBe(87);
+  });
+
   it('a tenant that is none is refused', async () => {
     const change = { tokenEndpoint: undefined, tenantId: 'a/../b' };
     expect((await failure(credential('', change))).code).toBe('TOKEN_ENDPOINT_INVALID');

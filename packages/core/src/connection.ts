@@ -76,6 +76,8 @@ export const portSchema = z.number().int().min(1).max(65_535);
 export const hostSchema = z
   .string()
   .min(1, 'the host name is empty')
+  // RFC 1035 section 2.3.4, and a dot at the end.
+  .max(254, 'the host name is too long')
   .refine((host) => /^[^\s/@:?#[\]\x00-\x1f\x7f]+$/.test(host) || isIP(host) > 0, {
     error: 'it is not a host name',
   });
@@ -131,9 +133,19 @@ const smtpSchema = smtpFields
 /** Encrypted, or on this machine. */
 const graphUrl = z
   .url({ protocol: /^https?$/ })
-  .refine((text) => text.startsWith('https:') || isLoopbackHost(withoutBrackets(new URL(text).hostname)), {
-    error: 'it must be an https URL',
-  });
+  .refine(
+    (text) => text.startsWith('https:') || isLoopbackHost(withoutBrackets(URL.parse(text)?.hostname ?? '')),
+    {
+      error: 'it must be an https URL',
+    },
+  )
+  .refine(
+    (text) => {
+      const { username, password, search, hash } = URL.parse(text) ?? {};
+      return [username, password, search, hash].every((part) => !part);
+    },
+    { error: 'it must be no more than a server and a path' },
+  );
 
 const microsoft365Fields = z.strictObject({
   kind: z.literal('microsoft365'),

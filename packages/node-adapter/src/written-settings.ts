@@ -13,7 +13,7 @@ export interface WrittenSettings {
 
 /** An expression that is a variable of the flow: `{{ variables.details }}` or `{{ variables["details"] }}`. */
 const variableExpression =
-  /^\s*\{\{-?\s*variables\s*(?:\.\s*([\w-]+)|\[\s*(?:"([^"]+)"|'([^']+)')\s*\])\s*-?\}\}\s*$/;
+  /^\s*\{\{-?\s*variables\s*(?:\.\s*([\p{L}\p{N}\p{M}_?-]+)|\[\s*(?:"([^"]+)"|'([^']+)')\s*\])\s*-?\}\}\s*$/u;
 
 /** @returns the settings with the variables they are, whichever way that is written. */
 export function readWritten(settings: unknown): WrittenSettings {

@@ -23,13 +23,21 @@ export interface CertificateOptions {
   readonly notBefore?: Date;
   /** Default in a day. */
   readonly notAfter?: Date;
+  /** Of one that vouches for itself: elliptic curve P-256, which is the default, or RSA with 2048 bits. */
+  readonly keys?: 'ec' | 'rsa';
 }
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+const rsa = {
+  ...{ name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' },
+  ...{ modulusLength: 2048, publicExponent: new Uint8Array([1, 0, 1]) },
+};
 const hour = 3_600_000;
 
-async function generateKeys(): Promise<{ keys: webcrypto.CryptoKeyPair; key: string }> {
-  const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+async function generateKeys(
+  kind: CertificateOptions['keys'] = 'ec',
+): Promise<{ keys: webcrypto.CryptoKeyPair; key: string }> {
+  const keys = await crypto.subtle.generateKey(kind === 'rsa' ? rsa : algorithm, true, ['sign', 'verify']);
   const der = Buffer.from(await crypto.subtle.exportKey('pkcs8', keys.privateKey)).toString('base64');
   const lines = der.match(/.{1,64}/g) ?? [];
   return { keys, key: ['-----BEGIN PRIVATE KEY-----', ...lines, '-----END PRIVATE KEY-----', ''].join('\n') };
@@ -51,10 +59,11 @@ function leafParameters({
 
 /** A certificate that vouches for itself, as nobody else does. */
 export async function createSelfSigned(options: CertificateOptions = {}): Promise<KeyPair> {
-  const { keys, key } = await generateKeys();
+  const { keys, key } = await generateKeys(options.keys);
   const name = `CN=${options.hosts?.[0] ?? 'localhost'}`;
   const certificate = await X509CertificateGenerator.createSelfSigned({
     ...leafParameters(options),
+    ...(options.keys === 'rsa' && { signingAlgorithm: rsa }),
     name,
     keys,
   });

@@ -1,4 +1,4 @@
-import { exchangeScopeAt } from '@flowpost/auth-providers';
+import { entraTokenEndpoint, exchangeScopeAt } from '@flowpost/auth-providers';
 import {
   type Connection,
   type Credential,
@@ -20,6 +20,11 @@ export const graphUrlOf = ({ graphBaseUrl: own = graphBaseUrl }: Microsoft365Con
 
 /** The credential with what the connection knows: the tenant, and the permission to ask for. */
 function tenantCredential({ auth, tenantId }: Microsoft365Connection, scope: string | undefined): Credential {
+  if (auth.kind === 'oauth2-refresh') {
+    // Encrypted, it is not known yet; there is an endpoint for all tenants too.
+    const tenant = typeof tenantId === 'string' ? tenantId : 'common';
+    return { ...auth, tokenEndpoint: auth.tokenEndpoint ?? entraTokenEndpoint(tenant, scope) };
+  }
   if (auth.kind !== 'oauth2-client-credentials' && auth.kind !== 'oauth2-certificate') return auth;
   const wanted = auth.scope ?? scope;
   return { ...auth, tenantId: auth.tenantId ?? tenantId, ...(wanted !== undefined && { scope: wanted }) };

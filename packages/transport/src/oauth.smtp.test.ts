@@ -95,7 +95,15 @@ describe('sending with a token', () => {
 it.each([
   [{ service: 'Gmail' }, 'https://oauth2.googleapis.com/token'],
   [{ service: 'Outlook365' }, 'https://login.microsoftonline.com/common/oauth2/v2.0/token'],
-  [{ host: 'smtp.x.org' }, 'https://accounts.google.com/o/oauth2/token'],
+  [{ host: 'smtp.office365.us' }, 'https://login.microsoftonline.us/common/oauth2/v2.0/token'],
+  [
+    { kind: 'microsoft365', delivery: 'graph', tenantId: 'contoso.example', objectId: 'U' },
+    'https://login.microsoftonline.com/contoso.example/oauth2/v2.0/token',
+  ],
+  [
+    { kind: 'microsoft365', delivery: 'smtp', tenantId: 'contoso.example', host: 'smtp.office365.us' },
+    'https://login.microsoftonline.us/contoso.example/oauth2/v2.0/token',
+  ],
 ])('a refresh token for %j is taken to %s', async (where, endpoint) => {
   const asked: string[] = [];
   const fetch: typeof globalThis.fetch = async (url) => {
@@ -107,4 +115,12 @@ it.each([
   });
   await expect(sender.send(message)).rejects.toMatchObject({ code: 'TOKEN_GRANT_REFUSED' });
   expect(asked).toEqual([endpoint]);
+});
+
+it.each(['smtp.x.org', 'smtp.mail.yahoo.com'])('a refresh token for %s is taken nowhere', async (host) => {
+  await using sender = createSender({ host, auth: refreshCredential });
+  await expect(sender.send(message)).rejects.toMatchObject({
+    code: 'CREDENTIAL_INCOMPLETE',
+    details: { missing: ['tokenEndpoint'] },
+  });
 });

@@ -15,13 +15,15 @@ const expressionLine = /^(\s*(?:- +)*(?:[\w-]+: +)?)(\{\{.*\}\}.*?)[ \t]*$/;
 /** A line after which text comes as it is, as long as it stands further in (YAML 1.2 section 8.1). */
 const blockBegin = /^(\s*)(?:- +)*(?:[^#]*: +)?[|>][+-]?\d?[+-]?[ \t]*(?:#.*)?$/;
 
-/** A comment behind an expression goes (YAML 1.2 section 6.6). */
-function withoutComment(text: string): string {
+/** A comment behind an expression goes (YAML 1.2 section 6.6). @returns undefined where it was meant to be sent. */
+function withoutComment(text: string): string | undefined {
   // Outside of expressions only.
   const parts = text.split(/(\{\{.*?\}\})/);
   const at = parts.findIndex((part, index) => index % 2 === 0 && /\s#/.test(part));
   if (at < 0) return text;
-  return [...parts.slice(0, at), parts[at]?.replace(/\s#.*$/, '')].join('').trimEnd();
+  const kept = [...parts.slice(0, at), parts[at]?.replace(/\s#.*$/, '')].join('');
+  const comment = text.slice(kept.length).trimStart();
+  return /^#\S/.test(comment) && comment.includes('{{') ? undefined : kept.trimEnd();
 }
 
 /** What YAML's lexer says of the tokens that follow. */
@@ -29,8 +31,8 @@ const scalarFollows = '\x1f';
 const marks: ReadonlySet<string> = new Set([scalarFollows, '\x02', '\x18']);
 
 /**
- * Which line of a YAML text, from 1, has an expression in a comment behind a value: `Your order #{{ row.number }}`. It was meant
- * to be sent.
+ * Which line of a YAML text, from 1, has an expression in a comment behind a value, or below its beginning: `Your order
+ * #{{ row.number }}`. It was meant to be sent.
  */
 async function lineOfLostExpression(yaml: string): Promise<number | undefined> {
   const { Lexer } = await import('yaml');
@@ -39,7 +41,9 @@ async function lineOfLostExpression(yaml: string): Promise<number | undefined> {
   for (const token of new Lexer().lex(yaml)) {
     const line = before.slice(before.lastIndexOf('\n') + 1);
     const isComment = token.startsWith('#') && !isScalar;
-    if (isComment && line.trim() !== '' && token.includes('{{')) return before.split('\n').length;
+    const isBehind = line.trim() !== '' && token.includes('{{');
+    const isBelow = line !== '' && token.startsWith('#{{');
+    if (isComment && (isBehind || isBelow)) return before.split('\n').length;
     isScalar = token === scalarFollows;
     if (!marks.has(token)) before += token;
   }
@@ -60,7 +64,8 @@ function quoteExpressions(yaml: string): string {
     const continues = before.trim() === '' && before !== '' && !opens;
     if (line.trim() !== '') opens = /[:-]\s*$/.test(line);
     if (text === undefined || continues) return line;
-    return `${before}${JSON.stringify(withoutComment(text))}`;
+    const value = withoutComment(text);
+    return value === undefined ? line : `${before}${JSON.stringify(value)}`;
   };
   return yaml.split(/\r?\n/).map(quote).join('\n');
 }

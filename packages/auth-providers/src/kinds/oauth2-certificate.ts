@@ -29,6 +29,9 @@ function googleAssertion(key: KeyObject, keyId: string | undefined, claims: obje
   return new SecretText(`${signed}.${base64url(sign('sha256', Buffer.from(signed), key))}`);
 }
 
+/** Whether a certificate has not ended. The file may hold the next one, with another key, before this one has. */
+const hasTimeLeft = ({ validToDate }: X509Certificate, now: number): boolean => validToDate.getTime() >= now;
+
 const certificateExpiry = ({ validToDate }: X509Certificate): CredentialExpiry => ({
   what: 'certificate',
   expiresAt: validToDate.getTime(),
@@ -75,14 +78,14 @@ export function certificateProvider(
     const { file, fileHash, password, user, clientId, isCurrent } = await read();
     const tenant = await reveal(credential.tenantId);
     const endpoint = resolveTokenEndpoint(credential.tokenEndpoint, tenant, credential.scope);
-    if (clientId === undefined) throw incomplete('clientId');
+    if (!clientId) throw incomplete('clientId');
     const { certificate, privateKey } = await openCertificate(file, password, clock.now());
     assertRsaKey(privateKey);
     const scope = credential.scope ?? exchangeOnlineScope;
     const thumbprint = createHash('sha256').update(certificate.raw).digest('base64url');
     return {
       user,
-      isCurrent,
+      isCurrent: async () => hasTimeLeft(certificate, clock.now()) && (await isCurrent()),
       // The application's own token, whoever it sends as.
       identity: [credential.kind, 'entra', endpoint, clientId, fileHash, scope],
       request: () => {
@@ -111,7 +114,7 @@ export function certificateProvider(
     const endpoint = credential.tokenEndpoint ?? json?.tokenUri ?? googleTokenEndpoint;
     return {
       user,
-      isCurrent,
+      isCurrent: async () => (!opened || hasTimeLeft(opened.certificate, clock.now())) && (await isCurrent()),
       identity: [credential.kind, 'google', endpoint, issuer, fileHash, scope, user],
       request: () => {
         if (opened) assertValidNow(opened.certificate, clock.now());

@@ -1,7 +1,13 @@
 import { type CredentialOf, revealSecret, SecretText } from '@flowpost/core';
 import type { AuthProvider, AuthProviderOptions } from '../auth-provider.ts';
 import { exchangeOnlineScope, isEntraHost } from '../issuers.ts';
-import { assertEntraPermission, resolveTokenEndpoint, revealer, tokenProvider } from '../token-provider.ts';
+import {
+  assertEntraPermission,
+  incomplete,
+  resolveTokenEndpoint,
+  revealer,
+  tokenProvider,
+} from '../token-provider.ts';
 
 /**
  * OAuth 2.0 client credentials (RFC 6749 section 4.4) with a secret: the application logs in as itself and sends as
@@ -16,6 +22,9 @@ export function clientCredentialsProvider(
     const user = await revealSecret(credential.user, secretBox);
     const clientId = await revealSecret(credential.clientId, secretBox);
     const secret = await revealSecret(credential.clientSecret, secretBox);
+    // Encrypted text shows that it is empty only now.
+    if (clientId === '') throw incomplete('clientId');
+    if (secret === '') throw incomplete('clientSecret');
     const tenant = await revealer(secretBox)(credential.tenantId);
     const endpoint = resolveTokenEndpoint(credential.tokenEndpoint, tenant, credential.scope);
     const isEntra = tenant !== undefined || isEntraHost(new URL(endpoint).hostname);

@@ -7,7 +7,6 @@ import {
   systemClock,
 } from '@flowpost/core';
 import type { AuthProvider, AuthProviderOptions } from '../auth-provider.ts';
-import { olderGoogleTokenEndpoint } from '../issuers.ts';
 import type { IssuedToken, TokenRequest } from '../token-endpoint.ts';
 import { incomplete, revealer, tokenProvider } from '../token-provider.ts';
 
@@ -32,9 +31,9 @@ export function refreshTokenProvider(
         credential.clientSecret,
         credential.accessToken,
         credential.refreshToken,
-      ].map(reveal),
+      ].map(async (part) => (await reveal(part)) || undefined),
     );
-    const endpoint = credential.tokenEndpoint ?? olderGoogleTokenEndpoint;
+    const endpoint = credential.tokenEndpoint;
     if (accessToken === undefined && refreshToken === undefined)
       throw incomplete('refreshToken', 'accessToken');
     if (refreshToken !== undefined && clientId === undefined) throw incomplete('clientId');
@@ -54,6 +53,7 @@ export function refreshTokenProvider(
       }
       const newest = stored?.refreshToken?.reveal() ?? refreshToken;
       if (newest === undefined || clientId === undefined) throw expired();
+      if (endpoint === undefined) throw incomplete('tokenEndpoint');
       return {
         endpoint,
         client:

@@ -1,4 +1,4 @@
-import { EncryptedText, type SendPolicy, sendPolicySchema } from '@flowpost/core';
+import { EncryptedText, type SendPolicy, sendPolicySchema, tlsOptionsSchema } from '@flowpost/core';
 import { z } from 'zod';
 import { isPlainObject } from '../plain-object.ts';
 
@@ -129,3 +129,10 @@ export function filledIn(value: unknown): unknown {
   if (!isPlainObject(value)) return value;
   return Object.fromEntries(Object.entries(value).filter(([, one]) => isFilledIn(one)));
 }
+
+export const asTlsOptions = asObject({ dangerouslyAcceptAnyCertificate: asFlag }, { mayBeAbsent: true });
+
+/** A private authority, or a pinned certificate. */
+export const tlsOptionsSetting = leftEmpty(
+  z.preprocess(asTlsOptions, tlsOptionsSchema.optional()) as unknown as typeof tlsOptionsSchema,
+);

@@ -172,6 +172,12 @@ export class GraphSender implements MailSender {
     const [from] = parseAddresses(message.sender ?? message.from ?? []);
     const user =
       objectId === undefined ? (from?.address ?? '') : await revealSecret(objectId, this.#options.secretBox);
+    // Encrypted text shows that it is empty only now.
+    if (user === '') {
+      throw new MailError('CREDENTIAL_INCOMPLETE', 'The connection lacks the objectId of who sends.', {
+        details: { missing: ['objectId'] },
+      });
+    }
     const { fetch = globalThis.fetch } = this.#options.auth ?? {};
     const provider = this.#provider;
     const baseUrl = graphUrlOf(this.#connection);

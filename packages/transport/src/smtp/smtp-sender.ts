@@ -1,6 +1,7 @@
-import { type AuthProvider, entraTokenEndpoint, googleTokenEndpoint } from '@flowpost/auth-providers';
+import { type AuthProvider, tokenEndpointAt } from '@flowpost/auth-providers';
 import {
   type Credential,
+  definedOnly,
   guardLogger,
   isMailError,
   type Logger,
@@ -32,11 +33,7 @@ const defaults = { connections: 5, idleMs: 60_000, lifetimeMs: 540_000 };
 /** A refresh token that names no issuer belongs to the one the mail server goes with. */
 export function authFor(credential: Credential, host: string): Credential {
   if (credential.kind !== 'oauth2-refresh' || credential.tokenEndpoint !== undefined) return credential;
-  if (/(?:^|\.)gmail\.com$/i.test(host)) return { ...credential, tokenEndpoint: googleTokenEndpoint };
-  // Whoever takes it elsewhere tells one issuer the secrets of another.
-  if (/(?:^|\.)(?:office365|outlook|hotmail|live)\.com$/i.test(host))
-    return { ...credential, tokenEndpoint: entraTokenEndpoint('common') };
-  return credential;
+  return { ...credential, ...definedOnly({ tokenEndpoint: tokenEndpointAt(host) }) };
 }
 
 /** The server ended a session that was open before. Of the message no byte was read, so it is whole for a new one. */

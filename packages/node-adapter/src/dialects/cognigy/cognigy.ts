@@ -1,3 +1,4 @@
+import { olderGoogleTokenEndpoint, tokenEndpointAt } from '@flowpost/auth-providers';
 import {
   type AttachmentInput,
   type Connection,
@@ -10,6 +11,7 @@ import {
   storeResultSchema,
   type TlsMode,
 } from '@flowpost/core';
+import { findService } from '@flowpost/transport';
 import type { z } from 'zod';
 import type { NodeDefinition, NodeWarning } from '../../node.ts';
 import { asFlag, platformPolicy } from '../fields.ts';
@@ -36,7 +38,11 @@ function tlsMode({ smtpSettings, authentication }: Settings): TlsMode {
   return authentication?.type === 'oauth2' && !startTlsPorts.includes(port ?? 0) ? 'implicit' : 'auto';
 }
 
-function authOf(authentication: Authentication | undefined): Extract<ConnectionInput, object>['auth'] {
+/** @param host of the mail server, which says who issued a refresh token unless its connection does. */
+function authOf(
+  authentication: Authentication | undefined,
+  host: string,
+): Extract<ConnectionInput, object>['auth'] {
   switch (authentication?.type) {
     case undefined:
       return undefined;
@@ -59,7 +65,8 @@ function authOf(authentication: Authentication | undefined): Extract<ConnectionI
       return {
         kind: 'oauth2-refresh',
         ...{ user, clientId, clientSecret, accessToken, refreshToken },
-        ...{ expiresAt: expiryDate, tokenEndpoint: accessUrl },
+        expiresAt: expiryDate,
+        tokenEndpoint: accessUrl ?? tokenEndpointAt(host) ?? olderGoogleTokenEndpoint,
       };
     }
   }
@@ -67,16 +74,19 @@ function authOf(authentication: Authentication | undefined): Extract<ConnectionI
 
 function connectionOf(settings: Settings): Connection {
   const { emailService, smtpSettings, tlsOptions, allowPlaintextAuth } = settings;
-  const auth = authOf(settings.authentication);
-  const fixed = { kind: 'smtp', auth, tlsOptions, allowPlaintextAuth } as const;
-  if (!isOther(emailService)) return parseConnection({ ...fixed, service: emailService });
+  const fixed = { kind: 'smtp', tlsOptions, allowPlaintextAuth } as const;
+  if (!isOther(emailService)) {
+    const auth = authOf(settings.authentication, findService(emailService).host);
+    return parseConnection({ ...fixed, auth, service: emailService });
+  }
   if (!smtpSettings) {
     throw new MailError('INPUT_INVALID', 'smtpSettings: host and port are needed for "Other SMTP Service".', {
       details: { issues: [{ path: 'smtpSettings', message: 'it is missing' }] },
     });
   }
   const { host, port } = smtpSettings;
-  return parseConnection({ ...fixed, host, port, tls: tlsMode(settings) });
+  const auth = authOf(settings.authentication, host);
+  return parseConnection({ ...fixed, auth, host, port, tls: tlsMode(settings) });
 }
 
 /** The custom From, or whoever logs in. */

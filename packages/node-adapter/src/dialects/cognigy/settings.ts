@@ -1,11 +1,4 @@
-import {
-  addressListSchema,
-  bytesSchema,
-  hostSchema,
-  portSchema,
-  singleAddressSchema,
-  tlsOptionsSchema,
-} from '@flowpost/core';
+import { addressListSchema, bytesSchema, hostSchema, portSchema, singleAddressSchema } from '@flowpost/core';
 import { z } from 'zod';
 import { isPlainObject } from '../../plain-object.ts';
 import {
@@ -19,6 +12,7 @@ import {
   isFilledIn,
   leftEmpty,
   optionalText,
+  tlsOptionsSetting,
 } from '../fields.ts';
 
 const connectionName = { connectionName: leftEmpty(z.string()) };
@@ -124,7 +118,7 @@ const cognigyFields = z.strictObject({
   priority: choice(['high', 'normal', 'low'], 'normal'),
   async: flag(false),
   /** Ours: a private authority, or a pinned certificate. */
-  tlsOptions: leftEmpty(tlsOptionsSchema),
+  tlsOptions: tlsOptionsSetting,
   /** Ours: lets credentials travel in clear to another machine. */
   allowPlaintextAuth: flag(false),
 });

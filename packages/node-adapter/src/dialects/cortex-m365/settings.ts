@@ -1,8 +1,8 @@
-import { hostSchema, portSchema, tlsOptionsSchema } from '@flowpost/core';
+import { hostSchema, portSchema } from '@flowpost/core';
 import { z } from 'zod';
 import { cortexMessageSchema } from '../cortex/email-message.ts';
 import { encryptable, encrypted, notNull } from '../cortex/properties.ts';
-import { asNumber, asObject, choice, leftEmpty } from '../fields.ts';
+import { asNumber, choice, leftEmpty, tlsOptionsSetting } from '../fields.ts';
 
 const user = { ClientId: encryptable(), TenantId: encryptable(), ObjectId: encryptable() };
 
@@ -66,12 +66,7 @@ export const cortexMicrosoft365SettingsSchema = z.strictObject({
   GraphBaseUrl: leftEmpty(url),
   SmtpHost: leftEmpty(hostSchema),
   SmtpPort: leftEmpty(z.preprocess(asNumber, portSchema)),
-  TlsOptions: leftEmpty(
-    z.preprocess(
-      asObject({}, { mayBeAbsent: true }),
-      tlsOptionsSchema.optional(),
-    ) as unknown as typeof tlsOptionsSchema,
-  ),
+  TlsOptions: tlsOptionsSetting,
 });
 
 export type CortexMicrosoft365Settings = z.input<typeof cortexMicrosoft365SettingsSchema>;

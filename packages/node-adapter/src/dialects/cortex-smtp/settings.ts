@@ -1,8 +1,8 @@
-import { hostSchema, tlsOptionsSchema } from '@flowpost/core';
+import { hostSchema } from '@flowpost/core';
 import { z } from 'zod';
 import { cortexMessageSchema } from '../cortex/email-message.ts';
 import { encryptable, encrypted, notNull, report, text } from '../cortex/properties.ts';
-import { asNumber, flag, leftEmpty } from '../fields.ts';
+import { asNumber, flag, tlsOptionsSetting } from '../fields.ts';
 
 const port = notNull(
   z.preprocess(asNumber, z.number()) as unknown as z.ZodType<number, number | string>,
@@ -47,7 +47,7 @@ export const cortexSmtpSettingsSchema = z.strictObject({
   /** Left blank, false. */
   CloseSession: flag(false),
   /** Ours: a private authority, or a pinned certificate. */
-  TlsOptions: leftEmpty(tlsOptionsSchema),
+  TlsOptions: tlsOptionsSetting,
   /** Ours: lets credentials travel in clear to another machine. */
   AllowPlaintextAuth: flag(false),
 });

@@ -106,6 +106,8 @@ function sessionNumber({ code, category, phase, details }: MailError): SessionNu
   // Only what would end a command is found out as late as this.
   if (code === 'CONNECTION_INVALID' && phase === 'auth') return 300;
   if (code === 'CONNECTION_LOST' && (phase === 'connect' || phase === 'greeting')) return 100;
+  // What is no TLS server mostly ends the connection when somebody begins with TLS.
+  if (code === 'CONNECTION_LOST' && phase === 'tls') return 201;
   return sessionCodes[code];
 }
 
@@ -127,9 +129,11 @@ function sessionMessage(number: SessionNumber, error: MailError): string {
       if (code === 'AUTH_IN_CLEAR_REFUSED') {
         return `The server on 'Port' (${port}) offers no TLS, so 'Username' and 'Password' were not sent.`;
       }
+      if (code === 'CONNECTION_LOST') return `No secure connection on 'Port' (${port}). ${message}`;
       return `The secure connection on 'Port' (${port}) is not trusted. ${message}`;
     case 300:
-      return "'Username' or 'Password' is incorrect.";
+      // Elsewhere no password was judged.
+      return code === 'AUTH_REFUSED' ? "'Username' or 'Password' is incorrect." : message;
     case 400:
       return "'Certificate Path' or 'Certificate Password' is invalid.";
     case 401:
@@ -193,6 +197,13 @@ function platformError(error: MailError, block: Block): PlatformError | undefine
   const common = code === 'CONNECTION_INVALID' && error.phase === 'auth' ? undefined : forBoth[code];
   if (common) return exception(common, message, issue?.path ?? attachmentPath(error));
   if (block === 'microsoft365') {
+    const [missing] = code === 'CREDENTIAL_INCOMPLETE' ? [details.missing ?? []].flat() : [];
+    if (typeof missing === 'string')
+      return exception(
+        'PropertyEmptyException',
+        message,
+        `Credentials.${missing.charAt(0).toUpperCase()}${missing.slice(1)}`,
+      );
     if (isCertificate(code)) return exception('CryptographicException', message);
     if (isOAuth(code)) return exception('MsalServiceException', message);
     if (serviceCodes.includes(code)) return exception('ServiceException', message);

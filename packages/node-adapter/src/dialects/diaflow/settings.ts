@@ -1,13 +1,15 @@
-import {
-  addressListSchema,
-  bytesSchema,
-  hostSchema,
-  portSchema,
-  singleAddressSchema,
-  tlsOptionsSchema,
-} from '@flowpost/core';
+import { addressListSchema, bytesSchema, hostSchema, portSchema, singleAddressSchema } from '@flowpost/core';
 import { z } from 'zod';
-import { asNumber, asText, choice, encryptable, flowText, leftEmpty, optionalText } from '../fields.ts';
+import {
+  asNumber,
+  asText,
+  choice,
+  encryptable,
+  flowText,
+  leftEmpty,
+  optionalText,
+  tlsOptionsSetting,
+} from '../fields.ts';
 
 /** What JSON makes of bytes in Node. */
 function asBytes(value: unknown): unknown {
@@ -79,7 +81,7 @@ const diaflowFields = z.strictObject({
   messageFormat: messageFormatSchema,
   attachments: filesSchema,
   /** Ours: a private authority, or a pinned certificate. */
-  tlsOptions: leftEmpty(tlsOptionsSchema),
+  tlsOptions: tlsOptionsSetting,
 });
 
 export const diaflowSettingsSchema = diaflowFields.refine(

@@ -6,7 +6,7 @@ import {
   singleAddressSchema,
 } from '@flowpost/core';
 import { z } from 'zod';
-import { asChoice, asFlag, asNumber, asObject, asText, isBlank } from '../fields.ts';
+import { asChoice, asFlag, asNumber, asObject, asText, asTlsOptions, isBlank } from '../fields.ts';
 
 const fields = z.strictObject({
   connection: connectionSchema,
@@ -43,7 +43,7 @@ const readHeaders = (value: unknown): unknown =>
         ]),
       )
     : value;
-const readConnection = asObject({ port: asNumber, tlsOptions: asObject({}, { mayBeAbsent: true }) });
+const readConnection = asObject({ port: asNumber, tlsOptions: asTlsOptions });
 /** A list of one address, or of none. */
 const readSingle = (value: unknown): unknown =>
   Array.isArray(value) && value.length === 0 ? undefined : value;
