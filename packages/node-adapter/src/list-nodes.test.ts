@@ -41,6 +41,17 @@ describe.each(types)('%s', (type) => {
     for (const { name, secret } of secretive) expect([name, secret]).toEqual([name, true]);
   });
 
+  it('takes TLS options of which the form left each one empty, or only some', () => {
+    const name = fields.find((one) => /tlsOptions$/i.test(one.name))?.name.split('.')[0] ?? 'connection';
+    const empty = { ca: '', caFile: null, serverName: '', fingerprints: '', minVersion: '' };
+    for (const more of [{}, { serverName: 'mail.example.com', dangerouslyAcceptAnyCertificate: 'false' }]) {
+      const options = { ...empty, ...more };
+      const value = name === 'connection' ? { host: 'h.example', tlsOptions: options } : options;
+      const issues = node.settings.safeParse({ [name]: value }).error?.issues ?? [];
+      expect(issues.filter(({ path }) => path[0] === name)).toEqual([]);
+    }
+  });
+
   it('is described with a JSON Schema that survives JSON', () => {
     const described = JSON.parse(JSON.stringify(listNodes())).find(
       (one: { type: string }) => one.type === type,

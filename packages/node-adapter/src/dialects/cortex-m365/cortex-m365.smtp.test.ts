@@ -261,6 +261,27 @@ describe('forms', () => {
   });
 });
 
+describe('encrypted text that is empty', () => {
+  it.each(['ClientId', 'ClientSecret', 'ObjectId'])('[M365-40] [M365-41] [M365-43] %s', async (name) => {
+    const { compact } = await box.encrypt('');
+    expect(await run({ Credentials: { ...byId(), [name]: compact } })).toMatchObject({
+      error: { platform: { name: 'PropertyEmptyException', property: `Credentials.${name}` } },
+    });
+    expect(graph.sent).toEqual([]);
+  });
+});
+
+describe('a base URL that is more than one', () => {
+  it.each(['https://user:S3cret@graph.example/v1.0', 'https://graph.example/v1.0?x=1', 'nowhere'])(
+    'is refused before anything is sent: %s',
+    async (GraphBaseUrl) => {
+      expect(await run({ Credentials: byId(), GraphBaseUrl })).toMatchObject({
+        error: { inDoubt: false, platform: { name: 'ArgumentException', property: 'GraphBaseUrl' } },
+      });
+    },
+  );
+});
+
 describe('exceptions', () => {
   const rows: [string, string, string | undefined, () => object][] = [
     ['M365-13', 'ArgumentException', 'EmailMessage.BodyFormat', () => message({ BodyFormat: 10 })],

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { generateSecretKey, type Lookup, MailError, SecretBox } from '@flowpost/core';
 import {
   createTestCertificates,
+  RawServer,
   SmtpInbox,
   type SmtpInboxOptions,
   type TestCertificates,
@@ -300,6 +301,15 @@ describe('sessions', () => {
     BasicEmailSessionDetails: { $variable: 'details' },
     CloseSession: false,
     ...more,
+  });
+
+  it('[CTX-20] whatever language a variable is named in', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    await using scope = scopeFor();
+    const variables = { größe: details(inbox.port) };
+    for (const written of [{ $variable: 'größe' }, '{{ variables.größe }}'])
+      await run(step({ BasicEmailSessionDetails: written }), { variables }, scope);
+    expect(inbox.logins).toHaveLength(1);
   });
 
   it('[CTX-18] [CTX-20] a variable keeps its session open for later steps: three steps, one login', async () => {
@@ -616,5 +626,18 @@ describe('EmailSessionException', () => {
       numberName: 'InvalidUserCredentials',
     });
     expect(code).toBe('AUTH_REFUSED');
+  });
+
+  it('[CTX-33] where no password was judged, 300 does not say that it is wrong', async () => {
+    const { platform, code } = await refusing({ users, authMethods: ['XOAUTH2'] }, false);
+    expect(code).toBe('AUTH_MECHANISM_UNAVAILABLE');
+    expect(platform).toMatchObject({ number: 300, message: expect.stringContaining('share no login mechanism') });
+  });
+
+  it('[CTX-27] SSL 201 where the connection ends as soon as TLS begins', async () => {
+    await using server = await RawServer.start((socket) => socket.once('data', () => socket.destroy()));
+    const { platform, code } = await failure('localhost', server.port, true);
+    expect(platform).toMatchObject({ category: 'SSL', number: 201 });
+    expect(code).toBe('CONNECTION_LOST');
   });
 });
