@@ -97,6 +97,24 @@ describe('requests that are none', () => {
     expect(await raw(`${open}${broken}`)).toMatch(/^HTTP\/1\.1 200 /);
   });
 
+  it('bytes behind a request that has no end hold nothing', async () => {
+    const warnings: Error[] = [];
+    const heed = (warning: Error): number => warnings.push(warning);
+    process.on('warning', heed);
+    const socket = connect(Number(new URL(local.url).port), '127.0.0.1');
+    const answered = once(socket, 'data');
+    socket.write(`GET /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${local.key}\r\n\r\n`);
+    await answered;
+    for (let one = 0; one < 40; one++) {
+      socket.write('x');
+      // So that each comes alone.
+      await local.client.get('/healthz');
+    }
+    socket.destroy();
+    process.off('warning', heed);
+    expect(warnings).toEqual([]);
+  });
+
   it('numbers are sent as they are written', async () => {
     const subject = 'no {{ input.n }}';
     const body = JSON.stringify({ settings: settings({ subject }), flow: { input: { n: 1 } } });
@@ -129,11 +147,14 @@ describe('requests that are none', () => {
     const { port } = new URL(local.url);
     const head = (length: number) =>
       `POST /v1/previews HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${local.key}\r\ncontent-type: application/json\r\ncontent-length: ${length}\r\n\r\n`;
-    const holding = [40, 40, 40, 40, 40, 40, 16].map((mib) => {
-      const socket = connect(Number(port), '127.0.0.1');
-      socket.write(head(mib * 1_048_576));
-      return socket;
-    });
+    const holding = await Promise.all(
+      [40, 40, 40, 40, 40, 40, 16].map(async (mib) => {
+        const socket = connect(Number(port), '127.0.0.1');
+        socket.write(head(mib * 1_048_576).replace('\r\n\r\n', '\r\nexpect: 100-continue\r\n\r\n'));
+        await once(socket, 'data');
+        return socket;
+      }),
+    );
     await expect.poll(async () => (await run({ subject: 'no room' })).status).toBe(503);
     const busy = await run({ subject: 'no room' });
     expect(busy.body).toMatchObject({ code: 'SERVER_BUSY', retryable: true });

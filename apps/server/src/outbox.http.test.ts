@@ -436,6 +436,14 @@ it('what was sealed with a key that this server does not have waits, and answers
   await expect.poll(async () => (await stateOf()).error?.code).toBe('RECIPIENTS_DEFERRED');
   isAway = false;
   expect((await run({ subject: 'kept' }, { 'idempotency-key': 'k' })).status).toBe(200);
+  await local.client.post('/v1/connections', { name: 'mail', connection });
+  const runStored = (subject: string) =>
+    local.client.post(
+      '/v1/nodes/send-email/runs',
+      { settings: settings('@mail', { subject }) },
+      { 'idempotency-key': subject },
+    );
+  expect((await runStored('stored')).status).toBe(200);
   await local[Symbol.asyncDispose]();
   // Only what tells the keys is as after a rotation that the other server did not take part in.
   await using database = await openPglite(join(folder.path, 'database'));
@@ -453,6 +461,9 @@ it('what was sealed with a key that this server does not have waits, and answers
   });
   const again = await run({ subject: 'kept' }, { 'idempotency-key': 'k' });
   expect([again.status, again.body.outcome?.receipt?.status ?? again.body]).toEqual([200, 'sent']);
+  expect((await runStored('stored')).body).toMatchObject({ outcome: { receipt: { status: 'sent' } } });
+  const another = await runStored('another');
+  expect([another.status, another.body.retryable]).toEqual([503, true]);
   await local[Symbol.asyncDispose]();
 });
 

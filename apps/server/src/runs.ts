@@ -30,6 +30,7 @@ import type { DeliveryRunner } from './outbox/delivery-runner.ts';
 import type { DeliveryStore } from './outbox/delivery-store.ts';
 import { laneOf } from './outbox/lane.ts';
 import type { Outbox } from './outbox/outbox.ts';
+import { isSealedElsewhere } from './security/sealed-elsewhere.ts';
 
 export interface RunRequest {
   readonly type: string;
@@ -102,11 +103,13 @@ export class Runs {
     if (kept) return kept;
     const host = { flow, nodeId: request.nodeId };
     const opened = await this.#options.connections.inSettings(request.settings).catch((error) => {
-      if (!isMailError(error) || error.code !== 'CONNECTION_NOT_FOUND') throw error;
+      const isGone = isMailError(error) && error.code === 'CONNECTION_NOT_FOUND';
+      if (!isGone && !isSealedElsewhere(error)) throw error;
       // What was taken in under this key was taken in, whatever became of its connection since.
-      return before
-        ? { settings: { ...request.settings, connection: anyConnection }, connectionId: undefined }
-        : error;
+      if (before)
+        return { settings: { ...request.settings, connection: anyConnection }, connectionId: undefined };
+      if (!isGone) throw error;
+      return error;
     });
     // The flow's author says what becomes of it, as with every other mistake in the settings.
     if (isMailError(opened)) return answerOf(new NodeRun(node, request.settings, host).failed(opened));

@@ -10,6 +10,7 @@ import {
 } from '@flowpost/core';
 import { connectionTarget, findService } from '@flowpost/transport';
 import type { Queryable } from '../database/database.ts';
+import { sealedElsewhere } from '../security/sealed-elsewhere.ts';
 import type { HostAccess } from './host-access.ts';
 
 /** A stored connection, as it may be shown: nothing secret is in it. */
@@ -209,7 +210,8 @@ export class ConnectionStore {
     const opened = this.#opened[isStored ? 'stored' : 'inline'];
     const known = opened.get(sealed);
     if (known) return known;
-    const connection = parseConnection(JSON.parse(await this.#box.decrypt(new EncryptedText(sealed))));
+    const clear = await this.#box.decrypt(new EncryptedText(sealed)).catch(sealedElsewhere);
+    const connection = parseConnection(JSON.parse(clear));
     if (isStored) this.#access.trust(connection);
     if (opened.size > 1_000) opened.clear();
     opened.set(sealed, connection);

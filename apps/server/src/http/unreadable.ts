@@ -12,6 +12,8 @@ interface Exchange {
 export class Unreadable {
   /** What has no answer yet, in the order it came over a connection. */
   readonly #open = new WeakMap<Socket, Exchange[]>();
+  /** What is closed after the answer that is being worked on. */
+  readonly #ending = new WeakSet<Socket>();
 
   watch(server: Server): void {
     server.on('request', (request, response) => {
@@ -30,7 +32,10 @@ export class Unreadable {
     }
     const last = this.#open.get(socket)?.findLast(({ request }) => request.complete);
     if (last) {
-      // Whoever gets this now would take it for the answer to what is still being worked on.
+      // Whoever gets this now would take it for the answer to what is still being worked on. More of it says no more.
+      socket.pause();
+      if (this.#ending.has(socket)) return;
+      this.#ending.add(socket);
       last.response.once('close', () => socket.destroy());
       return;
     }

@@ -16,6 +16,8 @@ export function createLogger(level: string): Pino {
   });
   // What cannot be written is lost, and is no reason to stop sending: a disk that is full has room again.
   out.on('error', () => undefined);
+  // What is dropped for want of room is all that happens then; without another try nothing would ever be written again.
+  out.on('drop', () => out.write(''));
   return pino({ level, redact: { paths: [...redact, 'req.headers.authorization'], censor: '***' } }, out);
 }
 

@@ -1,7 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   type Connection,
-  isMailError,
   type Logger,
   MailError,
   parseMessage,
@@ -145,7 +144,7 @@ export class DeliveryRunner {
     if (sealed === null) {
       throw new MailError('CONNECTION_NOT_FOUND', 'The connection of this delivery was deleted.');
     }
-    const connection = await connections.unseal(sealed, { isStored }).catch(withoutKey);
+    const connection = await connections.unseal(sealed, { isStored });
     const { policy } = request;
     const waitedMs = await this.#takeTurn(
       connection,
@@ -233,21 +232,6 @@ export class DeliveryRunner {
       }
     }
   }
-}
-
-/** Another server may have sealed it with a key that this one will be given; nothing is wrong with the delivery. */
-function withoutKey(error: unknown): never {
-  if (!isMailError(error) || error.code !== 'SECRET_KEY_MISSING') throw error;
-  throw new MailError(
-    'STORAGE_UNAVAILABLE',
-    'The delivery was sealed with a key that this server does not have.',
-    {
-      retryable: true,
-      hint: 'Nothing was sent. Start every server with all keys in FLOWPOST_KEYS.',
-      details: { reason: error.code },
-      cause: error,
-    },
-  );
 }
 
 /** The provider's limit is used up for longer than one waits with a session in hand. */

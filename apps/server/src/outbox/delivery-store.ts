@@ -170,8 +170,8 @@ export class DeliveryStore extends DeliveryKeeper {
   /** Writes down how attempts ended, with the job of those that are tried again. */
   async settle(settlements: readonly Settlement[], worker: string): Promise<void> {
     const rows = settlements.map(
-      ({ id, attempt, state, receipt, error, retryTo, nextAt, uncounted = false }) => ({
-        ...{ id, attempt, state, receipt, error, uncounted, retry_to: retryTo },
+      ({ id, attempt, state, receipt, error, retryTo, nextAt, uncounted = false, refutesDoubt = false }) => ({
+        ...{ id, attempt, state, receipt, error, uncounted, retry_to: retryTo, refutes: refutesDoubt },
         next_at: nextAt === undefined ? null : new Date(nextAt).toISOString(),
         detail: error && { code: error.code, phase: error.phase },
       }),
@@ -182,16 +182,16 @@ export class DeliveryStore extends DeliveryKeeper {
       queryable.query<Due & { readonly state: string }>(
         `with mine as (
            update flowpost.deliveries d set state = given.state, receipt = coalesce(given.receipt, d.receipt),
-             error = case when given.uncounted then coalesce(given.error, d.error) else given.error end,
+             error = case when given.uncounted and not given.refutes then coalesce(given.error, d.error) else given.error end,
              next_at = given.next_at, retry_to = coalesce(given.retry_to, d.retry_to), worker = null, updated_at = now(),
              open = given.state in ('queued', 'in-doubt'), uncounted = d.uncounted + given.uncounted::int
            from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int, state text, receipt jsonb, error jsonb,
-             next_at timestamptz, detail jsonb, uncounted boolean, retry_to text[])
+             next_at timestamptz, detail jsonb, uncounted boolean, retry_to text[], refutes boolean)
            where d.id = any($3::uuid[]) and d.id = given.id and d.attempt = given.attempt
              and (d.state in ('sending', 'committing') and d.worker = $2 or d.state = 'in-doubt'
                or d.state = 'queued' and (d.error ->> 'inDoubt')::boolean
                  and not coalesce((given.error ->> 'inDoubt')::boolean, false)
-                 and coalesce(given.error ->> 'code', '') <> 'DELIVERY_CANCELLED')
+                 and not given.refutes and coalesce(given.error ->> 'code', '') <> 'DELIVERY_CANCELLED')
            returning d.id, d.state, d.lane, d.next_at, d.receipt, given.detail
          ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, detail from mine),
          -- What the duplicate guard could not be told, when the database was away as the message left.

@@ -86,6 +86,8 @@ export interface Settlement {
   readonly nextAt?: number | undefined;
   /** Nothing was tried: the attempt does not count. */
   readonly uncounted?: boolean | undefined;
+  /** This process knows that it sent nothing, whatever was thought of the attempt meanwhile. */
+  readonly refutesDoubt?: boolean | undefined;
   /** It was its turn, and is again as soon as there is one. */
   readonly keepsPlace?: boolean | undefined;
 }

@@ -33,13 +33,16 @@ export function judge(claim: ClaimedDelivery, error: MailError, circumstances: C
 }
 
 function ofAttempt(
-  { id, attempt, tries, createdAt, request }: ClaimedDelivery,
+  { id, attempt, tries, createdAt, request, doubt }: ClaimedDelivery,
   error: MailError,
   { keepsTrying, retryForMs, isGoingDown = false }: Circumstances,
 ): Settlement {
   // Another process, or this one started again, will see to it.
   if (keepsTrying && error.category === 'cancelled' && isGoingDown)
     return { id, attempt, state: 'queued', uncounted: true };
+  // Somebody took this process for dead, so it did not begin. Where it was cancelled instead, nobody asks what becomes of it.
+  if (keepsTrying && error.code === 'DELIVERY_CANCELLED')
+    return { id, attempt, state: 'queued', error: doubt, uncounted: true, refutesDoubt: true };
   const json = error.toJSON();
   const resends = request.policy.onDoubt === 'resend';
   if (error.inDoubt && !(keepsTrying && resends)) return { id, attempt, state: 'in-doubt', error: json };

@@ -1,9 +1,19 @@
-import { MailError, type SendReceipt, silentLogger } from '@flowpost/core';
+import {
+  generateSecretKey,
+  MailError,
+  SecretBox,
+  SecretText,
+  type SendReceipt,
+  silentLogger,
+} from '@flowpost/core';
 import { expect, it, vi } from 'vitest';
 import type { Database } from '../database/database.ts';
 import { openOutbox } from '../testing/outbox-parts.test-support.ts';
+import type { ClaimedDelivery } from './delivery.ts';
 import { DatabaseDuplicateStore } from './duplicate-store.ts';
+import { judge } from './judgement.ts';
 import { Recovery, type RecoveryOptions } from './recovery.ts';
+import { DatabaseTokenStore } from './token-store.ts';
 import { WaitingLines } from './waiting-lines.ts';
 
 const receipt: SendReceipt = {
@@ -69,9 +79,9 @@ it.each([
   expect(await parts.deliveries.get(claim.id)).toMatchObject({ state, error: { inDoubt: true } });
 });
 
-/** A message whose process was taken for dead as it may have been leaving, to be sent again. */
-async function takenForDead(parts: Awaited<ReturnType<typeof openOutbox>>) {
-  await parts.put('a', 1, { policy: { onDoubt: 'resend' } });
+/** A message whose process was taken for dead as it may have been leaving. */
+async function takenForDead(parts: Awaited<ReturnType<typeof openOutbox>>, onDoubt = 'resend') {
+  await parts.put('a', 1, { policy: { onDoubt } });
   const [claim] = await parts.deliveries.claim(parts.worker, 1);
   if (!claim) throw new Error('nothing was taken');
   await parts.deliveries.commit([claim], parts.worker);
@@ -108,6 +118,41 @@ it.each([
     parts.worker,
   );
   expect(await parts.deliveries.get(claim.id)).toMatchObject({ state });
+});
+
+it('what its process could not begin, as it was taken for dead, is neither in doubt nor lost', async () => {
+  await using parts = await openOutbox();
+  const { id, attempt } = await takenForDead(parts, 'hold');
+  const [claim] = await parts.database.query<ClaimedDelivery>(
+    'select id, attempt, attempt as tries, 0 as "createdAt", request from flowpost.deliveries join flowpost.delivery_requests using (id) where id = $1',
+    [id],
+  );
+  const lost = new MailError('DELIVERY_CANCELLED', 'x', { phase: 'envelope' });
+  const settlement = judge(claim as ClaimedDelivery, lost, { keepsTrying: true, retryForMs: 60_000 });
+  // Whoever waited for it is told that it failed: nothing was sent, and he may try again.
+  expect(judge(claim as ClaimedDelivery, lost, { keepsTrying: false, retryForMs: 60_000 }).state).toBe(
+    'failed',
+  );
+  await parts.deliveries.settle([settlement], parts.worker);
+  expect(await parts.deliveries.get(id)).toMatchObject({ state: 'queued', error: null });
+  expect(await parts.deliveries.claim(parts.worker, 1)).toMatchObject([
+    { id, attempt: attempt + 1, tries: 1 },
+  ]);
+  // Now it is somebody else's.
+  await parts.deliveries.settle([settlement], parts.worker);
+  expect(await parts.deliveries.get(id)).toMatchObject({ state: 'sending' });
+});
+
+it('tokens that were sealed with a key of another server are not missing, only out of reach', async () => {
+  await using parts = await openOutbox();
+  const [ours, others] = ['a', 'b'].map((id) => new SecretBox([generateSecretKey(id)]));
+  if (!ours || !others) throw new Error('no keys');
+  await new DatabaseTokenStore(parts.database, others).set('k', { refreshToken: new SecretText('R') });
+  await expect(new DatabaseTokenStore(parts.database, ours).get('k')).rejects.toMatchObject({
+    code: 'STORAGE_UNAVAILABLE',
+    retryable: true,
+    details: { retryAfterMs: 900_000 },
+  });
 });
 
 it('an answer is not kept for what was tried again since', async () => {

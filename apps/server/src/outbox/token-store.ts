@@ -9,6 +9,7 @@ import {
   type TokenStore,
 } from '@flowpost/core';
 import type { Queryable } from '../database/database.ts';
+import { sealedElsewhere } from '../security/sealed-elsewhere.ts';
 
 /** Longer than a request for a token takes, in milliseconds. */
 const leaseMs = 60_000;
@@ -30,9 +31,9 @@ export class DatabaseTokenStore implements TokenStore {
       [key],
     );
     if (!row) return undefined;
-    const { accessToken, refreshToken, ...rest } = JSON.parse(
-      await this.#box.decrypt(new EncryptedText(row.sealed)),
-    );
+    // Not as if there were none: a refresh token in it may be the only one that works.
+    const clear = await this.#box.decrypt(new EncryptedText(row.sealed)).catch(sealedElsewhere);
+    const { accessToken, refreshToken, ...rest } = JSON.parse(clear);
     return {
       ...rest,
       ...(accessToken !== undefined && { accessToken: new SecretText(accessToken) }),

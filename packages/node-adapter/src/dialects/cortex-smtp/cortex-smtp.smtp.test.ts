@@ -631,7 +631,10 @@ describe('EmailSessionException', () => {
   it('[CTX-33] where no password was judged, 300 does not say that it is wrong', async () => {
     const { platform, code } = await refusing({ users, authMethods: ['XOAUTH2'] }, false);
     expect(code).toBe('AUTH_MECHANISM_UNAVAILABLE');
-    expect(platform).toMatchObject({ number: 300, message: expect.stringContaining('share no login mechanism') });
+    expect(platform).toMatchObject({
+      number: 300,
+      message: expect.stringContaining('share no login mechanism'),
+    });
   });
 
   it('[CTX-27] SSL 201 where the connection ends as soon as TLS begins', async () => {
