@@ -165,6 +165,8 @@ export async function readConnection(
   { previewOnly = false }: { readonly previewOnly?: boolean } = {},
 ): Promise<ConnectionInput> {
   const use: SecretUse = previewOnly ? 'left out' : 'run';
+  // A variable of a script that is not set, mostly. The usual connection is another one than was meant.
+  if (connection === '') throw new UsageError('--connection is empty. Give URL|FILE|@NAME, or leave it out.');
   const name = connection ?? process.env.FLOWPOST_CONNECTION;
   if (name?.startsWith('@')) return namedConnection(name.slice(1), await configurations(config), use);
   if (name && /^[a-z][a-z0-9+.-]*:\/\//i.test(name)) return name;

@@ -20,7 +20,8 @@ export function untilInterrupted(): AbortSignal & Disposable {
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, stop);
   return Object.assign(controller.signal, {
     [Symbol.dispose]() {
-      // What was told to end and does not, such as a request for a token that others might have waited for, is not waited for.
+      // What was told to end and does not, such as a request for a token that others might have waited for, is not waited for. Nothing
+      // ends the system's looking up of a name, which may take it ten seconds; pressing again ends the process.
       if (controller.signal.aborted) setTimeout(() => process.exit(), graceMs).unref();
       for (const name of ['SIGINT', 'SIGTERM'] as const) process.off(name, stop);
     },

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { buffer } from 'node:stream/consumers';
 import { FileTokenStore } from '@flowpost/auth-providers';
-import { isAsWritten, MailError, parseExactly, SecretBox } from '@flowpost/core';
+import { isAsWritten, MailError, parseExactly, SecretBox, type TokenStore } from '@flowpost/core';
 import { UsageError } from './command-line.ts';
 
 /** Why a file cannot be read, for people. */
@@ -110,14 +110,18 @@ export function secretBox(): SecretBox | undefined {
 }
 
 /** Where tokens are kept between runs: encrypted in the folder FLOWPOST_TOKENS, when it is set. */
-function tokenStore(): FileTokenStore | undefined {
+function tokenStore(): TokenStore | undefined {
   const folder = process.env.FLOWPOST_TOKENS;
   if (!folder) return undefined;
   const box = secretBox();
   if (box) return new FileTokenStore(folder, box);
-  throw new MailError('SECRET_KEY_MISSING', 'FLOWPOST_TOKENS is set, and FLOWPOST_KEYS is not.', {
-    hint: 'Tokens are kept encrypted. Make a key with flowpost secret keygen and put it into FLOWPOST_KEYS.',
-  });
+  // Nothing is wrong until there is a token to keep.
+  const fail = async (): Promise<never> => {
+    throw new MailError('SECRET_KEY_MISSING', 'FLOWPOST_TOKENS is set, and FLOWPOST_KEYS is not.', {
+      hint: 'Tokens are kept encrypted. Make a key with flowpost secret keygen and put it into FLOWPOST_KEYS.',
+    });
+  };
+  return { get: fail, set: fail, delete: fail };
 }
 
 /** What the environment says about secrets and tokens, for whatever sends. */

@@ -9,6 +9,9 @@ const text = (about: string, value = 'TEXT') => ({ type: 'string', value, about 
 const list = (about: string, value = 'ADDRESS') =>
   ({ type: 'string', multiple: true, value, about }) as const;
 
+/** Nothing a file says is read from anywhere on this machine. */
+const files = list('where attachments may come from, besides the folder of FILE and this one', 'FOLDER');
+
 const message = {
   connection,
   from: text('who it is from; else the From address of the connection', 'ADDRESS'),
@@ -56,6 +59,7 @@ export const runSpec = {
   options: {
     connection,
     flow: text('the data of the flow; else what FILE holds', 'FILE'),
+    files,
     watch: { type: 'boolean', about: 'whenever a file changes, show what would be sent; nothing is sent' },
   },
   notes:
@@ -75,19 +79,23 @@ export const batchSpec = {
       'the message: YAML settings between --- lines, then its text, both with {{ row.COLUMN }}',
       'FILE',
     ),
-    rows: text('CSV with a header line, or NDJSON; - reads CSV from standard input', 'FILE|-'),
+    rows: text('CSV with a header line, or NDJSON; - is standard input', 'FILE|-'),
     format: {
       type: 'string',
       choices: ['csv', 'ndjson'],
-      about: 'of the rows, when the name does not say it',
+      about: 'of the rows, when the name does not say it; else csv',
     },
-    results: text('where each row is written down as it ends (default ROWS.results.ndjson)', 'FILE'),
+    results: text(
+      'where each row is written down as it ends (default ROWS.results.ndjson; to be given where ROWS is no file)',
+      'FILE',
+    ),
     resume: { type: 'boolean', about: 'go on where an earlier run ended; nobody gets it twice' },
     'retry-failed': { type: 'boolean', about: 'with --resume: try rows again that were refused for good' },
     'retry-in-doubt': {
       type: 'boolean',
       about: 'with --resume: send rows again that may have been sent; whoever got one gets another',
     },
+    files: list('where attachments may come from, besides the folder of the template and this one', 'FOLDER'),
     concurrency: { ...text('messages under way at once', 'N'), default: '20' },
     rate: text('at most so many messages: 100/s, 1000/min or 5000/h', 'N/UNIT'),
     limit: text('only so many rows, from where it starts', 'N'),
@@ -113,6 +121,7 @@ export const previewSpec = {
   options: {
     ...message,
     flow: text('with FILE: the data of the flow', 'FILE'),
+    files: { ...files, about: `with FILE: ${files.about}` },
     summary: { type: 'boolean', about: 'structure, sizes and headers instead, and what limits say' },
     'html-out': text('write the HTML text to a file, pictures included, for a browser', 'FILE'),
   },
@@ -155,7 +164,7 @@ export const catchSpec = {
     user: list('who may log in; without it nobody has to', 'NAME:PASSWORD'),
     refuse: list('refuse at connect, auth, mail, rcpt or message', 'STAGE:CODE[:TEXT]'),
     fault: text(
-      'break off at greeting, ehlo, mail, rcpt, data, body or dot: fin, rst, silence, garbage, 421, 4yz or 5yz; TIMES times, then work',
+      'break off at greeting, ehlo, starttls, handshake, auth, mail, rcpt, data, body or dot: fin, rst, silence, garbage, endless, multiline, early, 421, 4yz or 5yz; TIMES times, then work',
       'STAGE:FAULT[:TIMES]',
     ),
   },

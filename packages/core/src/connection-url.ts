@@ -48,7 +48,8 @@ function readQuery(query: string): Record<string, unknown> {
   const connection: Record<string, unknown> = {};
   const tlsOptions: Record<string, unknown> = {};
   const seen = new Set<string>();
-  for (const [key, text] of new URLSearchParams(query)) {
+  // Of a form, where a plus sign is a space, it is not; a space is written %20.
+  for (const [key, text] of new URLSearchParams(query.replaceAll('+', '%2B'))) {
     if (!fields.has(key)) {
       const shown =
         /^[A-Za-z]{1,20}$/.test(key) && !query.includes('@') ? JSON.stringify(key) : 'a part of the query';

@@ -29,12 +29,12 @@ describe('the URL form', () => {
   it('takes the other fields from the query', () => {
     expect(
       parseConnection(
-        `smtp://[::1]:587?tls=starttls&from=A%20%3Ca@x.org%3E&allowPlaintextAuth=true&serverName=x.org&fingerprints=${'AB:'.repeat(31)}CD`,
+        `smtp://[::1]:587?tls=starttls&from=A%20%3Ca+b@x.org%3E&allowPlaintextAuth=true&serverName=x.org&fingerprints=${'AB:'.repeat(31)}CD`,
       ),
     ).toMatchObject({
       host: '::1',
       tls: 'starttls',
-      from: { name: 'A', address: 'a@x.org' },
+      from: { name: 'A', address: 'a+b@x.org' },
       allowPlaintextAuth: true,
       tlsOptions: { serverName: 'x.org', fingerprints: [`${'ab'.repeat(31)}cd`] },
     });

@@ -1,7 +1,7 @@
 import { parseConnection } from '@flowpost/core';
 import { readChoice, UsageError, type Values } from '../command-line.ts';
 import { readConnection } from '../configuration.ts';
-import { currentFolder } from '../current-folder.ts';
+import { attachmentsBeside } from '../current-folder.ts';
 import { environmentOptions } from '../read-input.ts';
 import { batchSpec } from '../specs.ts';
 import { Rows } from './rows.ts';
@@ -43,13 +43,12 @@ export async function prepareBatch(values: BatchValues) {
     ...template.settings,
     connection: parseConnection(input as Parameters<typeof parseConnection>[0]),
   };
-  const { folder } = template;
   return {
     ...{ rows, settings },
     everyMs: values.rate === undefined ? undefined : readRate(values.rate),
     host: {
       ...environmentOptions(),
-      attachments: { baseFolder: folder, fileRoots: [folder, currentFolder()] },
+      attachments: attachmentsBeside(template.folder, values.files),
     },
   };
 }

@@ -1,5 +1,6 @@
-import { createReadStream } from 'node:fs';
+import { createReadStream, open } from 'node:fs';
 import { stat } from 'node:fs/promises';
+import { Socket } from 'node:net';
 import { extname } from 'node:path';
 import { type Readable, Transform } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
@@ -58,20 +59,40 @@ async function* inLines(source: Readable, name: string): AsyncGenerator<string, 
   if (pending !== '') yield pending;
 }
 
+/**
+ * A named pipe, or what `<(command)` makes. Read as a file, it would have a thread wait for it, which nothing can end, and
+ * without which no process ends.
+ */
+function pipeInto(path: string, target: Transform): void {
+  open(path, 'r', (error, fd) => {
+    if (error) {
+      target.destroy(error);
+      return;
+    }
+    const source = new Socket({ fd, readable: true, writable: false });
+    source.on('error', (cause) => target.destroy(cause));
+    target.on('close', () => source.destroy());
+    if (target.destroyed) source.destroy();
+    else source.pipe(target);
+  });
+}
+
 /** Rows of a table, read as they are asked for; any number of them. */
 export class Rows {
   readonly #path: string;
   readonly #format: RowFormat;
   readonly #size: number | undefined;
+  readonly #isPipe: boolean;
   /** Where the row that was handed out last ends, in bytes, and which one it was. */
   #end = 0;
   #count = 0;
   readonly #open = new Set<Readable>();
 
-  private constructor(path: string, format: RowFormat, size: number | undefined) {
+  private constructor(path: string, format: RowFormat, size?: number, isPipe = false) {
     this.#path = path;
     this.#format = format;
     this.#size = size;
+    this.#isPipe = isPipe;
   }
 
   /**
@@ -80,11 +101,11 @@ export class Rows {
    */
   static async open(path: string, format?: RowFormat): Promise<Rows> {
     const usual = ['.ndjson', '.jsonl'].includes(extname(path).toLowerCase()) ? 'ndjson' : 'csv';
-    if (path === '-') return new Rows(path, format ?? 'csv', undefined);
+    if (path === '-') return new Rows(path, format ?? 'csv');
     try {
       const found = await stat(path);
       if (found.isDirectory()) throw Object.assign(new Error('a folder'), { code: 'EISDIR' });
-      return new Rows(path, format ?? usual, found.isFile() ? found.size : undefined);
+      return new Rows(path, format ?? usual, found.isFile() ? found.size : undefined, found.isFIFO());
     } catch (cause) {
       throw unreadable(path, cause);
     }
@@ -120,11 +141,16 @@ export class Rows {
   #stream(name: string): Readable {
     this.#end = 0;
     this.#count = 0;
+    const text = new OnlyUtf8(name);
+    this.#open.add(text);
+    if (this.#isPipe) {
+      pipeInto(this.#path, text);
+      return text;
+    }
     const source: Readable = this.#path === '-' ? process.stdin : createReadStream(this.#path);
-    const text = source.pipe(new OnlyUtf8(name));
     source.on('error', (error) => text.destroy(error));
-    this.#open.add(source).add(text);
-    return text;
+    this.#open.add(source);
+    return source.pipe(text);
   }
 
   /** @throws MailError `INPUT_INVALID` naming the line. */

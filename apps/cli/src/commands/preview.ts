@@ -53,6 +53,7 @@ export const preview: Command<typeof previewSpec> = async (values, operands) => 
       return previewNode(node, settings, { flow }, sending);
     }
     if (values.flow !== undefined) throw new UsageError('--flow is the data of a FILE, and there is none.');
+    if (values.files !== undefined) throw new UsageError('--files is for a FILE; here every path is yours.');
     const { request, sending } = await readSettings(values, { previewOnly: true });
     return previewRequest(request, sending);
   };

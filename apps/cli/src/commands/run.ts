@@ -13,7 +13,7 @@ import {
 } from '@flowpost/node-adapter';
 import { type Command, UsageError } from '../command-line.ts';
 import { readConnection } from '../configuration.ts';
-import { currentFolder } from '../current-folder.ts';
+import { attachmentsBeside, currentFolder } from '../current-folder.ts';
 import { exitCodeOf, exitCodes } from '../exit-codes.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { printJson, say, sayError, sayReceipt, sayTranscript } from '../output.ts';
@@ -46,6 +46,7 @@ interface StepArguments {
   readonly flow?: string | undefined;
   readonly connection?: string | undefined;
   readonly config?: string | undefined;
+  readonly files?: readonly string[] | undefined;
 }
 
 /** What the arguments of `flowpost run` and `flowpost preview` name: a node, its settings, and the flow's data. */
@@ -72,9 +73,7 @@ export async function readRun(command: string, values: StepArguments, operands: 
           ),
         };
 
-  // Files may come from the folder of the step and from the working directory, relative ones from the former.
-  const folder = dirname(resolve(currentFolder(), path));
-  const attachments = { baseFolder: folder, fileRoots: [folder, currentFolder()] };
+  const attachments = attachmentsBeside(dirname(resolve(currentFolder(), path)), values.files);
   const sending = { ...environmentOptions(), attachments };
   return { node, settings, flow, sending };
 }
