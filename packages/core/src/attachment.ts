@@ -16,7 +16,7 @@ export const isMediaType = (text: string): boolean => mediaTypePattern.test(text
 const common = {
   /** The name the recipient sees. Default: what the source calls it. */
   filename: headerTextSchema.min(1).max(255).optional(),
-  /** The media type, with parameters if any. Default: by the file name's extension. */
+  /** The media type, with parameters if any. Default: what the source says, else by the file name's extension, else by its first bytes. */
   contentType: mediaType.optional(),
   /** Makes the attachment an inline part that HTML refers to as `cid:<contentId>` (RFC 2392). */
   contentId: headerTokenSchema(
@@ -31,7 +31,7 @@ export const bytesSchema = z.custom<Uint8Array>(types.isUint8Array, 'bytes (a Ui
 /**
  * Every kind of attachment. `text` is UTF-8 text; `base64` and `bytes` are binary content; `custom` is content
  * with a media type of one's own; `file` is a path; `url` is an http, https or data URL; `mime` is a MIME node
- * given whole: header lines that end in CRLF, an empty line, and the body as its Content-Transfer-Encoding says.
+ * given whole: header lines that end in CRLF, or in text all in LF, an empty line, and the body as its Content-Transfer-Encoding says.
  */
 export const attachmentSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('text'), content: z.string(), ...common }),

@@ -50,6 +50,7 @@ const oauth2Refresh = z.strictObject({
   refreshToken: secretSchema.optional(),
   /** When the access token expires, in Unix milliseconds. */
   expiresAt: z.number().int().nonnegative().optional(),
+  /** Who issued the refresh token. Default: the issuer that the mail server goes with, where that is known. */
   tokenEndpoint: endpoint.optional(),
 });
 

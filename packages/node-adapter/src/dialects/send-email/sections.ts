@@ -28,7 +28,10 @@ export const sendEmailSections: readonly NodeSection[] = [
       { name: 'cc', label: 'Cc', widget: 'addresses' },
       { name: 'bcc', label: 'Bcc', widget: 'addresses' },
       { name: 'subject', label: 'Subject', widget: 'text' },
-      { name: 'html', label: 'HTML content', widget: 'html' },
+      {
+        ...{ name: 'html', label: 'HTML content', widget: 'html' },
+        help: 'Values within it are escaped. Nothing but one expression is HTML as it stands; there {{ input.comment | escape }} makes text of it.',
+      },
       { name: 'text', label: 'Plain text content', widget: 'multiline' },
       { name: 'attachments', label: 'Attachments', widget: 'attachments' },
     ],
