@@ -6,12 +6,15 @@ import { parseArgs } from 'node:util';
 
 const { values } = parseArgs({ options: { only: { type: 'string' }, soak: { type: 'boolean' } } });
 
+const only = values.only?.split(',');
+
 /** Colour is for terminals; some tools would use it elsewhere too. */
 const plain = process.stdout.isTTY ? {} : { NO_COLOR: '1', FORCE_COLOR: undefined };
 
 interface Step {
   readonly name: string;
   readonly command: readonly string[];
+  readonly env?: NodeJS.ProcessEnv;
   /** Shown while it runs; for steps that report progress themselves. */
   readonly live?: boolean;
 }
@@ -25,13 +28,15 @@ const steps: readonly Step[] = [
     name: 'tests',
     command: ['vitest', 'run', '--reporter=default', '--reporter=./tools/totals-reporter.ts'],
     live: true,
+    // Tests of the command run what the step before has built.
+    env: only && !only.includes('build') ? {} : { FLOWPOST_TEST_BUILT: '1' },
   },
 ];
 
-async function run({ name, command, live }: Step): Promise<boolean> {
+async function run({ name, command, live, env: own }: Step): Promise<boolean> {
   const started = performance.now();
   const [program = '', ...args] = command;
-  const env = { ...process.env, ...plain, ...(values.soak && { FLOWPOST_SOAK: '1' }) };
+  const env = { ...process.env, ...plain, ...own, ...(values.soak && { FLOWPOST_SOAK: '1' }) };
   const child = spawn(program, args, { stdio: live ? 'inherit' : ['ignore', 'pipe', 'pipe'], env });
   const output: Buffer[] = [];
   child.stdout?.on('data', (chunk) => output.push(chunk));
@@ -47,7 +52,6 @@ async function run({ name, command, live }: Step): Promise<boolean> {
   return code === 0;
 }
 
-const only = values.only?.split(',');
 for (const step of steps) {
   if (only && !only.includes(step.name)) continue;
   const passed = await run(step);

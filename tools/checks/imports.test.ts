@@ -85,7 +85,7 @@ const forTests = [
 const singleImporters: Readonly<Record<string, string>> = {
   'openid-client': 'packages/auth-providers/src/token-endpoint.ts',
   undici: 'packages/mime-attachments/src/fetching/guarded-agent.ts',
-  liquidjs: 'packages/node-adapter/src/dynamic-fields.ts',
+  liquidjs: 'packages/node-adapter/src/liquid.ts',
   'html-to-text': 'packages/mime-attachments/src/compose/plain-text.ts',
 };
 

@@ -2,7 +2,7 @@ export type { AuthProvider, AuthProviderOptions, CredentialExpiry } from './auth
 export { createAuthProvider } from './create-auth-provider.ts';
 export { type ExpiryNotice, expiryNotice } from './expiry-notice.ts';
 export { FileTokenStore } from './file-token-store.ts';
-export { entraTokenEndpoint, exchangeScopeAt, olderGoogleTokenEndpoint, tokenEndpointAt } from './issuers.ts';
+export { entraTokenEndpoint, exchangeScopeAt, tokenEndpointAt } from './issuers.ts';
 export {
   type FetchToken,
   TokenCache,

@@ -21,9 +21,6 @@ export const gmailScope = 'https://mail.google.com/';
 /** The token endpoint of Google, as its documentation names it today. */
 export const googleTokenEndpoint = 'https://oauth2.googleapis.com/token';
 
-/** The older address that workflow tools have as their default; Google still answers there. */
-export const olderGoogleTokenEndpoint = 'https://accounts.google.com/o/oauth2/token';
-
 /**
  * Where Entra is for the national clouds, by the services whose tokens they issue.
  *

@@ -1,8 +1,7 @@
 import { isMailError, MailError } from '@flowpost/core';
-import { Tokenizer, TokenKind, UndefinedVariableError } from 'liquidjs';
 import { withValuesKept } from './address-text.ts';
 import type { FlowData } from './flow/flow-data.ts';
-import { engines, type FieldKind, templates, writers } from './liquid.ts';
+import { assertOne, engines, type FieldKind, missingName, templates, writers } from './liquid.ts';
 import { PlainTemplate } from './plain-template.ts';
 import { withPlainExpressions } from './rich-text.ts';
 import { isSecretName } from './secret-name.ts';
@@ -48,8 +47,8 @@ function invalid(field: string, reason: string): MailError {
 function failure(error: unknown, { text, field, name }: FieldText): MailError {
   if (isMailError(error)) return error;
   const hides = holdsSecret(name);
-  if (error instanceof UndefinedVariableError) {
-    const { variableName = '' } = (error.originalError ?? {}) as { variableName?: string };
+  const variableName = missingName(error);
+  if (variableName !== undefined) {
     // A part that was itself worked out is a value; only what its author wrote is shown.
     return missing(field, hides || !text.includes(variableName) ? 'a value' : variableName);
   }
@@ -67,16 +66,6 @@ interface FieldText {
   readonly field: string;
   /** The setting's own name, without where it stands. */
   readonly name: string;
-}
-
-/** Liquid would overlook what stands behind an expression. */
-function assertOne(expression: string): void {
-  const { options } = engines.text;
-  const tokenizer = new Tokenizer(expression, options.operators);
-  const { postfix } = tokenizer.readFilteredValue().initial;
-  tokenizer.skipBlank();
-  const isOne = postfix.length === 1 || postfix.some(({ kind }) => kind === TokenKind.Operator);
-  if (!isOne || !tokenizer.end()) throw new Error('something follows the expression');
 }
 
 function evaluate(expression: string, data: object): unknown {

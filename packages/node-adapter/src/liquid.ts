@@ -1,4 +1,4 @@
-import { CaptureTag, type Context, Liquid } from 'liquidjs';
+import { CaptureTag, type Context, Liquid, Tokenizer, TokenKind, UndefinedVariableError } from 'liquidjs';
 import { asMarked } from './address-text.ts';
 import { asHtml, asText } from './field-text.ts';
 import { TextCache } from './text-cache.ts';
@@ -67,3 +67,19 @@ export const templates = {
   html: new TextCache((text) => engines.html.parse(text)),
   addresses: new TextCache((text) => engines.addresses.parse(text)),
 };
+
+/** Liquid would overlook what stands behind an expression. */
+export function assertOne(expression: string): void {
+  const { options } = engines.text;
+  const tokenizer = new Tokenizer(expression, options.operators);
+  const { postfix } = tokenizer.readFilteredValue().initial;
+  tokenizer.skipBlank();
+  const isOne = postfix.length === 1 || postfix.some(({ kind }) => kind === TokenKind.Operator);
+  if (!isOne || !tokenizer.end()) throw new Error('something follows the expression');
+}
+
+/** Which variable an expression needs that is not there; undefined for another failure. */
+export function missingName(error: unknown): string | undefined {
+  if (!(error instanceof UndefinedVariableError)) return undefined;
+  return ((error.originalError ?? {}) as { variableName?: string }).variableName ?? '';
+}

@@ -1,3 +1,4 @@
+export { tokenEndpointAt } from '@flowpost/auth-providers';
 export { type ConnectionTarget, connectionTarget } from './connection-target.ts';
 export { createSender } from './create-sender.ts';
 export { contentHash } from './guards/content-hash.ts';

@@ -8,7 +8,12 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 
-export const command = fileURLToPath(new URL('../../bin/flowpost.js', import.meta.url));
+/** As it is published, where it was built just before, since that takes half the time; else from its sources. */
+const isBuilt = process.env.FLOWPOST_TEST_BUILT !== undefined;
+export const command = fileURLToPath(
+  new URL(isBuilt ? '../../dist/main.cjs' : '../../bin/flowpost.js', import.meta.url),
+);
+
 export const password = 'hunter2-S3cret!';
 const encodedPassword = encodeURIComponent(password);
 

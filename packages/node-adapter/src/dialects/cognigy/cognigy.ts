@@ -1,4 +1,3 @@
-import { olderGoogleTokenEndpoint, tokenEndpointAt } from '@flowpost/auth-providers';
 import {
   type AttachmentInput,
   type Connection,
@@ -11,7 +10,7 @@ import {
   storeResultSchema,
   type TlsMode,
 } from '@flowpost/core';
-import { findService } from '@flowpost/transport';
+import { findService, tokenEndpointAt } from '@flowpost/transport';
 import type { z } from 'zod';
 import type { NodeDefinition, NodeWarning } from '../../node.ts';
 import { asFlag, platformPolicy } from '../fields.ts';
@@ -37,6 +36,9 @@ function tlsMode({ smtpSettings, authentication }: Settings): TlsMode {
   // The form's default is TLS; the ports that speak STARTTLS are known.
   return authentication?.type === 'oauth2' && !startTlsPorts.includes(port ?? 0) ? 'implicit' : 'auto';
 }
+
+/** What the connection form has for an access URL; Google still answers there. */
+const defaultAccessUrl = 'https://accounts.google.com/o/oauth2/token';
 
 /** @param host of the mail server, which says who issued a refresh token unless its connection does. */
 function authOf(
@@ -66,7 +68,7 @@ function authOf(
         kind: 'oauth2-refresh',
         ...{ user, clientId, clientSecret, accessToken, refreshToken },
         expiresAt: expiryDate,
-        tokenEndpoint: accessUrl ?? tokenEndpointAt(host) ?? olderGoogleTokenEndpoint,
+        tokenEndpoint: accessUrl ?? tokenEndpointAt(host) ?? defaultAccessUrl,
       };
     }
   }
