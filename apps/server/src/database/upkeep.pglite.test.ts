@@ -1,10 +1,8 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { PgBoss } from 'pg-boss';
 import { expect, it } from 'vitest';
 import { temporaryFolder } from '../testing/local-server.test-support.ts';
-import { forPgBoss } from './database.ts';
-import { migrate } from './migrate.ts';
+import { putDatabase } from '../testing/made-database.test-support.ts';
 import { openPglite } from './pglite.ts';
 import { startUpkeep } from './upkeep.ts';
 
@@ -16,11 +14,8 @@ const megabytes = (folder: string): number =>
 it('an embedded database does not grow for as long as it runs', async () => {
   await using folder = await temporaryFolder();
   const path = join(folder.path, 'db');
+  await putDatabase(path);
   await using database = await openPglite(path);
-  await migrate(database);
-  const boss = new PgBoss({ db: forPgBoss(database), backend: 'pglite', schedule: false });
-  await boss.start();
-  await boss.stop({ graceful: false });
   const end = startUpkeep(database, 20);
   const add = `insert into flowpost.rate_slots select md5(random()::text) || n, now() from generate_series(1, 20000) n`;
   for (let round = 0; round < 60; round++) {

@@ -27,8 +27,7 @@ export async function startLocal(
 ): Promise<LocalServer> {
   const own = given ? undefined : await temporaryFolder();
   const folder = given?.path ?? own?.path ?? '';
-  // What is there already is not touched.
-  if (own) await putDatabase(join(folder, 'database'));
+  await putDatabase(join(folder, 'database'));
   const config = readConfig({ FLOWPOST_DATA: folder, PORT: '0', LOG_LEVEL: 'silent', ...environment });
   const server = await startServer(config);
   const key = server.firstKey ?? given?.key ?? '';

@@ -44,8 +44,12 @@ async function make(): Promise<string> {
   return archive;
 }
 
-/** Puts a database there, with all its tables and nothing in them. Making one takes seconds each time, copying one does not. */
+/**
+ * Puts a database there, with all its tables and nothing in them, unless there is something already. Making one takes seconds each
+ * time, copying one does not.
+ */
 export async function putDatabase(path: string): Promise<void> {
+  if (existsSync(path)) return;
   made ??= make();
   await mkdir(path, { recursive: true, mode: 0o700 });
   await tar('-xf', await made, '-C', path);

@@ -1,7 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { putDatabase } from './made-database.test-support.ts';
 
 const main = fileURLToPath(new URL('../main.ts', import.meta.url));
 
@@ -31,6 +33,10 @@ export class ServerProcess {
     environment: NodeJS.ProcessEnv,
     wrapper: readonly string[] = [],
   ): Promise<ServerProcess> {
+    const { FLOWPOST_DATA: folder, DATABASE_URL: elsewhere } = environment;
+    // Within a wrapper the folder may be another one.
+    if (folder !== undefined && elsewhere === undefined && wrapper.length === 0)
+      await putDatabase(join(folder, 'database'));
     const [program = '', ...args] = [...wrapper, process.execPath, '--conditions=@flowpost/source', main];
     const child = spawn(program, args, {
       env: { ...process.env, LOG_LEVEL: 'warn', PORT: '0', ...environment },
