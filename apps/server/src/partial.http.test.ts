@@ -35,6 +35,23 @@ const decide = async (id: string, what: string, body?: object) =>
 const waits = (expect: ExpectStatic, id: string) =>
   expect.poll(() => get(id)).toMatchObject({ state: 'queued', receipt: { status: 'partial' } });
 
+it('who is more than a server takes in one message is no reason to wait', async ({ expect }) => {
+  let inThis = 0;
+  await using inbox = await SmtpInbox.start({
+    refuse: {
+      mailFrom: () => {
+        inThis = 0;
+        return undefined;
+      },
+      rcptTo: () => (++inThis > 1 ? { code: 452, text: '4.5.3 Too many recipients' } : undefined),
+    },
+  });
+  const id = await put(inbox.url, { to: ['a', 'b', 'c', 'd', 'e', 'f'].map((name) => `${name}@y.org`) });
+  // The first waits between attempts would be a minute together.
+  await expect.poll(() => get(id)).toMatchObject({ state: 'sent', receipt: { attempts: 1, rejected: [] } });
+  expect(inbox.messages.map(({ envelope }) => envelope.to.length)).toEqual([1, 1, 1, 1, 1, 1]);
+});
+
 // Side by side, because each waits for a second attempt.
 describe.concurrent('some have it', () => {
   it('who was refused for now gets it later, nobody twice, and twins hear of it', async ({ expect }) => {

@@ -2,7 +2,7 @@ import { parseWith } from '@flowpost/core';
 import type { z } from 'zod';
 import { resolveDynamicFields } from './dynamic-fields.ts';
 import { withMessageId } from './flow/deliver.ts';
-import type { FlowData } from './flow/flow-data.ts';
+import { type FlowData, mailTrigger } from './flow/flow-data.ts';
 import { storeResult } from './flow/result-storage.ts';
 import type { FieldKind } from './liquid.ts';
 import type { FieldWidget, NodeDefinition, NodeRequest, NodeWarning } from './node.ts';
@@ -46,6 +46,22 @@ function fieldKinds({ sections }: Pick<NodeDefinition, 'sections'>): ReadonlyMap
 }
 
 /**
+ * A message that a machine sends because it got one says so (RFC 3834 section 5), unless its author says otherwise: so whoever
+ * answers mail by himself does not answer it, such as another flow.
+ */
+function withAutoSubmitted(request: NodeRequest, flow: FlowData): NodeRequest {
+  const { message } = request;
+  const trigger = message.autoSubmitted === undefined ? mailTrigger(flow) : undefined;
+  if (!trigger) return request;
+  const from = trigger.from.toLowerCase();
+  const goesBack = [message.to, message.cc, message.bcc]
+    .flat()
+    .some(({ address }) => from.includes(address.toLowerCase()));
+  const autoSubmitted = goesBack || message.inReplyTo !== undefined ? 'auto-replied' : 'auto-generated';
+  return { ...request, message: { ...message, autoSubmitted } };
+}
+
+/**
  * The request a node's settings make of the flow's data.
  *
  * @throws MailError of category `input` or `configuration`, in phase `validate`.
@@ -64,7 +80,8 @@ export function prepareRun<Settings extends z.ZodType>(
   const resolved = dynamicFields ? resolveDynamicFields(settings, flow, kinds, names) : settings;
   const parsed = parseWith(definition.settings, resolved);
   const written = dynamicFields ? readWritten(settings) : { settings, variables: new Map() };
-  const request = withMessageId(definition.toSendRequest(parsed, flow, written), nodeId);
+  const asked = withAutoSubmitted(definition.toSendRequest(parsed, flow, written), flow);
+  const request = withMessageId(asked, nodeId);
   // Asked first: a key that can hold no result must not be found out after the message has gone.
   if (request.policy.store) storeResult(flow, request.policy.store, {});
   return { request, warnings: definition.warnings?.(parsed) ?? [], settings: resolved };

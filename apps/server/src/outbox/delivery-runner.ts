@@ -182,6 +182,7 @@ export class DeliveryRunner {
         onlyTo: again?.to,
         signal: this.#options.cut,
         duplicateWaitMs: mode === 'async' ? 0 : undefined,
+        keepsRest: mode === 'async',
         beforeData: () => this.#commit(claim),
       });
       if (receipt.status !== 'duplicate') return whole(receipt);

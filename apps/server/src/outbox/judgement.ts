@@ -1,5 +1,5 @@
 import type { MailError, SendReceipt } from '@flowpost/core';
-import { continuedReceipt, refusedForNow } from '@flowpost/transport';
+import { beyondLimit, continuedReceipt, refusedForNow } from '@flowpost/transport';
 import { nextAttemptAt } from './backoff.ts';
 import type { ClaimedDelivery, Settlement } from './delivery.ts';
 
@@ -15,11 +15,15 @@ export interface Circumstances {
 
 /** What becomes of a delivery that was taken: whom it was refused for now gets it later, and nobody else. */
 export function settlementOf(
-  { id, attempt, tries, createdAt }: ClaimedDelivery,
+  { id, attempt, tries, createdAt, again: earlier }: ClaimedDelivery,
   receipt: SendReceipt,
   { keepsTrying, retryForMs }: Circumstances,
 ): Settlement {
   const isPartial = receipt.status === 'partial';
+  const more = keepsTrying ? beyondLimit(receipt, earlier?.delivered.accepted.length ?? 0) : [];
+  // The server took as many as it takes, which was no attempt in vain.
+  if (more.length > 0)
+    return { id, attempt, state: 'queued', receipt, retryTo: more, nextAt: Date.now(), uncounted: true };
   const retryTo = keepsTrying && isPartial ? refusedForNow(receipt) : [];
   const again = { attempt: tries, createdAt, now: Date.now() };
   const nextAt = retryTo.length > 0 ? nextAttemptAt(again, { forMs: retryForMs }) : undefined;

@@ -30,6 +30,8 @@ export interface DeliveryContext extends Pick<SendOptions, 'beforeData' | 'trans
   readonly leavingSignal?: AbortSignal | undefined;
   /** How long to wait for a twin that is being sent elsewhere, in milliseconds. Default 60,000. */
   readonly duplicateWaitMs?: number | undefined;
+  /** Whoever calls sends to those himself who are more than the server takes in one message. */
+  readonly keepsRest?: boolean | undefined;
 }
 
 /** Who sends over what, without secrets and the same in every process. */
@@ -69,14 +71,15 @@ export function withMessageId(request: NodeRequest, nodeId: string): NodeRequest
 function guarded(
   sender: MailSender,
   request: NodeRequest,
-  { scope, flow, nodeId, duplicateWaitMs }: DeliveryContext,
+  { scope, flow, nodeId, duplicateWaitMs, keepsRest = false }: DeliveryContext,
 ): MailSender {
   const { retry, onDoubt, loopGuard, duplicateWindowMs = 0, idempotencyKey } = request.policy;
   const { clock, attachments } = scope.options;
   let outer = sender;
   const sandbox = scope.options.sandbox ?? request.policy.sandbox;
   const trigger = loopGuard ? mailTrigger(flow) : undefined;
-  if (retry.attempts > 1 || onDoubt === 'resend')
+  // Also where it is tried once: more recipients than a server takes in one message are no failure.
+  if (!keepsRest || retry.attempts > 1 || onDoubt === 'resend')
     outer = withRetry(outer, { ...retry, onDoubt, clock, closing: scope.closing });
   if (duplicateWindowMs > 0 || idempotencyKey !== undefined) {
     const by = sendingScope(request, nodeId, sandbox);

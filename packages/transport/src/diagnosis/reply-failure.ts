@@ -24,6 +24,16 @@ export function parseReply(text: string): SmtpReply | undefined {
 export const isRefusedForNow = ({ code }: { readonly code: number }): boolean =>
   (code >= 400 && code < 500) || code === 552;
 
+/**
+ * Whether a recipient was refused because there were enough for one message: the others get another one at once (RFC 5321
+ * section 4.5.3.1.10). Without an enhanced code, 452 and 552 may mean that too.
+ */
+export function isOneTooMany({ code, reply }: { readonly code: number; readonly reply: string }): boolean {
+  const { enhancedCode } = parseReply(reply) ?? {};
+  if (enhancedCode === undefined) return code === 452 || code === 552;
+  return isRefusedForNow({ code }) && /^[45]\.5\.3$/.test(enhancedCode);
+}
+
 /** What was refused: each has a code for "no" (5yz) and one for "later" (4yz). */
 export type Refused = 'greeting' | 'auth' | 'sender' | 'recipients' | 'message';
 

@@ -155,6 +155,41 @@ describe('retry', () => {
       expect([once.outcome.status, once.said.length]).toEqual(['partial', 4]);
     });
 
+    it('who is one too many for a message gets another one at once, which is no further attempt', async () => {
+      let inThis = 0;
+      await using inbox = await SmtpInbox.start({
+        refuse: {
+          mailFrom: () => {
+            inThis = 0;
+            return undefined;
+          },
+          rcptTo: (address) => {
+            if (address === 'never@x.org') return { code: 450, text: '4.2.1 later' };
+            return ++inThis > 2 ? { code: 452, text: '4.5.3 Too many recipients' } : undefined;
+          },
+        },
+      });
+      const clock = impatient();
+      await using retried = withRetry(createSender(inbox.url), { attempts: 1, clock });
+      const to = ['1', '2', '3', 'never', '4', '5', '6', '7'].map((name) => `${name}@x.org`);
+      const receipt = await retried.send({ ...message, to });
+      expect(receipt).toMatchObject({
+        status: 'partial',
+        attempts: 1,
+        rejected: [{ address: 'never@x.org' }],
+      });
+      expect(inbox.messages.map(({ envelope }) => envelope.to.length)).toEqual([2, 2, 2, 1]);
+      expect(new Set(inbox.messages.map(({ messageId }) => messageId)).size).toBe(1);
+      expect(clock.slept).toEqual([]);
+    });
+
+    it('but not for ever: where nobody new gets it, that was it', async () => {
+      const full = await greylisting(['452 4.5.3 Too many recipients'], { attempts: 1 });
+      expect([full.outcome.status, full.said.length]).toEqual(['partial', 6]);
+      const noRoom = await greylisting(['452 4.2.2 mailbox full'], { attempts: 1 });
+      expect([noRoom.outcome.status, noRoom.said.length]).toEqual(['partial', 4]);
+    });
+
     it('doubt about them is doubt, and says who got it', async () => {
       const { outcome } = await greylisting([later, '250 ok'], {}, '');
       expect(outcome).toMatchObject({ inDoubt: true, details: { accepted: ['b@x.org', 'd@x.org'] } });

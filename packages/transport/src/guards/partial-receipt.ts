@@ -1,9 +1,17 @@
 import { isMailError, type MailError, type RejectedRecipient, type SendReceipt } from '@flowpost/core';
-import { isRefusedForNow } from '../diagnosis/reply-failure.ts';
+import { isOneTooMany, isRefusedForNow } from '../diagnosis/reply-failure.ts';
 
 /** Whom the server would not take a message for now, but may take it for later: a 4yz reply, or 552 (RFC 5321 section 4.5.3.1.10). */
 export const refusedForNow = ({ rejected }: SendReceipt): string[] =>
   rejected.filter(isRefusedForNow).map(({ address }) => address);
+
+/**
+ * Who gets the message in another one at once, because the server had enough recipients in this one.
+ *
+ * @param before how many had it before. Where nobody got it now, nobody would the next time.
+ */
+export const beyondLimit = ({ accepted, rejected }: SendReceipt, before: number): string[] =>
+  accepted.length > before ? rejected.filter(isOneTooMany).map(({ address }) => address) : [];
 
 /**
  * One receipt of a message that was handed over again for some of its recipients (`onlyTo`).

@@ -10,7 +10,7 @@ import {
   toMailError,
 } from '@flowpost/core';
 import { withinTime } from '../abortable.ts';
-import { continuedReceipt, refusedForNow } from './partial-receipt.ts';
+import { beyondLimit, continuedReceipt, refusedForNow } from './partial-receipt.ts';
 
 export interface RetryOptions {
   /** How often to try at all. Default 3. */
@@ -61,15 +61,24 @@ class RetrySender implements MailSender {
     let last: unknown;
     /** What earlier attempts delivered, when it was not to all. */
     let delivered: SendReceipt | undefined;
+    /** For whom it is tried, when not for all. */
+    let left: readonly string[] = [];
     for (let attempt = 1; ; attempt++) {
-      let delayMs: number | undefined;
+      let delayMs = 0;
       let failure: unknown;
-      const left: string[] = delivered ? refusedForNow(delivered) : [];
       try {
         const receipt = await this.#sender.send(current, delivered ? { ...options, onlyTo: left } : options);
+        const before = delivered?.accepted.length ?? 0;
         delivered = delivered ? continuedReceipt(delivered, left, receipt) : receipt;
-        if (attempt < attempts && refusedForNow(delivered).length > 0) delayMs = this.#backOff(attempt);
-        if (delayMs === undefined) return { ...delivered, attempts: receipt.attempts + attempt - 1 };
+        left = beyondLimit(delivered, before);
+        // It did what it could, so it does not count. That ends when nobody is left, or nobody new gets it.
+        if (left.length > 0) attempt--;
+        else {
+          left = refusedForNow(delivered);
+          if (attempt >= attempts || left.length === 0)
+            return { ...delivered, attempts: receipt.attempts + attempt - 1 };
+          delayMs = this.#backOff(attempt);
+        }
         const date = message.date ?? new Date(begunAt);
         current = { ...current, messageId: receipt.messageId, date };
       } catch (error) {
@@ -78,14 +87,17 @@ class RetrySender implements MailSender {
         failure = isClosed && last !== undefined ? last : error;
         last = failure;
         if (delivered && isMailError(error)) delivered = continuedReceipt(delivered, left, error);
+        if (delivered) left = refusedForNow(delivered);
         if (isMailError(error) && error.inDoubt) doubt ??= error;
         // What is in doubt is sent again once at least, when that was asked for.
         const most = isMailError(error) && error.inDoubt ? Math.max(2, attempts) : attempts;
         const mayGoOn = attempt < most && !isClosed && !options.signal?.aborted;
-        delayMs = isMailError(error) && mayGoOn ? this.#delay(error, attempt) : undefined;
-        if (delayMs === undefined) return this.#end(failure, doubt, delivered, attempt);
+        const wait = isMailError(error) && mayGoOn ? this.#delay(error, attempt) : undefined;
+        if (wait === undefined) return this.#end(failure, doubt, delivered, attempt);
+        delayMs = wait;
         if (!delivered) current = sameMessage(current, error as MailError);
       }
+      if (delayMs === 0) continue;
       // A caller who gives up in between gets what there is, which is more than that it was cancelled.
       const waited = await clock.sleep(delayMs, this.#ends(options.signal)).then(
         () => true,
@@ -143,7 +155,8 @@ class RetrySender implements MailSender {
 
 /**
  * A sender that tries again what may succeed later: network failures before the message had gone, and refusals with a
- * 4yz reply, also of some of the recipients only. Never what was refused for good, and what is in doubt only when told so,
+ * 4yz reply, also of some of the recipients only. Recipients beyond what a server takes in one message get another one at once,
+ * which is no further attempt. Never what was refused for good, and what is in doubt only when told so,
  * as the same message.
  */
 export function withRetry(sender: MailSender, options: RetryOptions = {}): MailSender {

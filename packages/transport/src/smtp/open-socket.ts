@@ -1,7 +1,8 @@
-import { connect as connectTcp, isIP, isIPv4, type Socket } from 'node:net';
+import { isIP, isIPv4, type Socket } from 'node:net';
 import type { ConnectionOptions, TLSSocket } from 'node:tls';
 import { type Lookup, type MailError, type Phase, systemLookup } from '@flowpost/core';
 import { connectionError, connectionFailure, type Endpoint } from '../diagnosis/connection-failure.ts';
+import { type AddressRecord, connectToAny } from './happy-eyeballs.ts';
 
 /** Loaded when wanted: it costs a command that sends one message in clear, to this machine, a tenth of its time. */
 export const loadTls = () => import('node:tls');
@@ -78,6 +79,7 @@ export interface OpenSocketOptions extends Endpoint {
   /** For TLS from the first byte; absent for a plain socket. */
   readonly tls?: ConnectionOptions | undefined;
   readonly lookup?: Lookup | undefined;
+  readonly record?: AddressRecord | undefined;
   /** Each for the lookup, the TCP connection and the handshake. */
   readonly connectMs: number;
   readonly handshakeMs: number;
@@ -102,19 +104,10 @@ export async function openSocket(options: OpenSocketOptions): Promise<Socket | T
   const addresses = await resolveHost(endpoint, options.lookup ?? systemLookup, connectMs, signal);
   signal?.throwIfAborted();
   options.onPhase?.('connect');
-  const socket = connectTcp({
-    host,
-    port,
-    noDelay: true,
-    // Happy Eyeballs (RFC 8305) over the addresses just found; the name is not looked up again.
-    autoSelectFamily: addresses.length > 1,
-    lookup: (_host, { all }, done) => {
-      const [first] = addresses;
-      if (all) done(null, addresses as { address: string; family: number }[]);
-      else done(null, first?.address ?? '', first?.family ?? 4);
-    },
+  const inOrder = options.record?.inOrder(addresses) ?? addresses;
+  const socket = await connectToAny(inOrder, port, connectMs, signal).catch((cause) => {
+    throw signal?.aborted ? cause : connectionFailure(cause, 'connect', endpoint);
   });
-  await settled(socket, 'connect', connectMs, failIn('connect'), lateIn('connect'), signal);
   if (!tls) return socket;
   options.onPhase?.('tls');
   const secure = tls.connect({ ...options.tls, socket });

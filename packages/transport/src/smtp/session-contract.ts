@@ -11,6 +11,7 @@ import type {
   TranscriptListener,
 } from '@flowpost/core';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
+import type { AddressRecord } from './happy-eyeballs.ts';
 
 /** What a session is opened with. */
 export interface SmtpSessionOptions extends Endpoint {
@@ -23,6 +24,8 @@ export interface SmtpSessionOptions extends Endpoint {
   /** Logs in when given. */
   readonly login?: Login | undefined;
   readonly lookup?: Lookup | undefined;
+  /** What is known of the server's addresses, and kept up to date here. */
+  readonly record?: AddressRecord | undefined;
   /** Speak LMTP (RFC 2033). */
   readonly lmtp?: boolean;
   /** Told which phase of the opening begins. */

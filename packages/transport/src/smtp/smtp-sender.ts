@@ -23,6 +23,7 @@ import { InFlight } from '../in-flight.ts';
 import { MessageComposer } from '../message-composer.ts';
 import { RateLimit } from '../rate-limit.ts';
 import { failedSend, loginProvider, type SenderOptions, type SendMoments, timingsUntil } from '../sending.ts';
+import { AddressRecord } from './happy-eyeballs.ts';
 import type { Delivered } from './session-contract.ts';
 import { cancellation } from './session-failure.ts';
 import { type BorrowRequest, SessionPool } from './session-pool.ts';
@@ -65,6 +66,7 @@ export class SmtpSender implements MailSender {
   readonly #logger: Logger;
   readonly #inFlight: InFlight;
   #closing: Promise<void> | undefined;
+  readonly #record = new AddressRecord();
 
   /** @throws MailError `SERVICE_UNKNOWN`. */
   constructor(connection: SmtpConnection, options: SenderOptions = {}) {
@@ -95,14 +97,12 @@ export class SmtpSender implements MailSender {
     { signal, transcript }: BorrowRequest,
   ): Promise<SmtpSession> {
     const { tlsOptions, timeouts, ehloName, allowPlaintextAuth, pipelining, protocol } = this.#connection;
+    const given = { tlsOptions, timeouts, ehloName, allowPlaintextAuth };
     const { lookup } = this.#options;
     const lmtp = protocol === 'lmtp';
     const fixed = { host: server.host, port: server.port, tls: server.tls, lmtp, pipelining };
     const open = (login: Login | undefined): Promise<SmtpSession> =>
-      SmtpSession.open(
-        { ...fixed, tlsOptions, timeouts, ehloName, allowPlaintextAuth, login, lookup, transcript },
-        signal,
-      );
+      SmtpSession.open({ ...fixed, ...given, login, lookup, transcript, record: this.#record }, signal);
     let login = await provider?.login(signal);
     const session = await open(login).catch(async (error) => {
       // A token can be refused before its time; a new one is tried once. A password would only lock the account.

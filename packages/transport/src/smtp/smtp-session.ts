@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { isLoopbackHost, type Login, needsSmtpUtf8, untilAborted } from '@flowpost/core';
+import { isLoopbackHost, isMailError, type Login, needsSmtpUtf8, untilAborted } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import { connectionError } from '../diagnosis/connection-failure.ts';
 import { refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
@@ -57,23 +57,26 @@ export class SmtpSession {
 
   /** The same without the login: up to the EHLO reply that counts. */
   static async connect(options: SmtpSessionOptions, signal?: AbortSignal): Promise<SmtpSession> {
-    const { host, port, lookup, timeouts, tlsOptions } = options;
+    const { host, port, lookup, timeouts, tlsOptions, record } = options;
     const tls = await tlsConnectOptions(host, tlsOptions);
     const reach = { host, port, lookup, connectMs: timeouts.connectMs, handshakeMs: timeouts.greetingMs };
     const implicit = options.tls === 'implicit';
     const socket = await openSocket({
       ...reach,
-      signal,
+      ...{ signal, record },
       tls: implicit ? tls : undefined,
       onPhase: options.onPhase,
     });
     options.onPhase?.('greeting');
     const session = new SmtpSession(options, socket);
     session.#transcript.note(`connected to ${host}:${port}${implicit ? ' over TLS' : ''}`);
+    const { remoteAddress = '' } = socket;
     try {
       await session.#greet(implicit ? undefined : new TlsProbe(reach), signal);
+      record?.served(remoteAddress);
       return session;
     } catch (error) {
+      if (isMailError(error) && error.retryable) record?.failed(remoteAddress);
       session.destroy();
       throw error;
     }

@@ -249,7 +249,8 @@ export class Transaction {
         throw new ProtocolViolation('no answer but an end');
       replies.push(reply);
     }
-    this.canContinue = true;
+    // RFC 5321 section 3.8: with 421 a server ends the session, whatever it was asked.
+    this.canContinue = !replies.some(({ code }) => code === 421);
     this.#context.onAnswered();
     const accepted = this.#accepted.filter((_, index) => isPositive(replies[lmtp ? index : 0] as SmtpReply));
     const refused = replies.filter((reply) => !isPositive(reply));

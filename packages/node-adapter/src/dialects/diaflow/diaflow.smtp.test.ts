@@ -356,6 +356,17 @@ describe('mail-loop guard', () => {
     expect(await run(settingsFor(inbox), person)).toMatchObject({ receipt: { status: 'sent' } });
   });
 
+  it('[DIA-18] what a flow sends because of mail says that a machine sent it, so that another flow does not answer', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    await run(settingsFor(inbox), from('ann@y.org'));
+    const headers = inbox.messages[0]?.headers;
+    expect(headers?.get('auto-submitted')).toEqual(['Auto-Submitted: auto-generated']);
+    const next = from('me@x.org', { headers });
+    expect(await run(settingsFor(inbox), next)).toMatchObject({ error: { code: 'MAIL_LOOP_AUTOMATIC' } });
+    await run(settingsFor(inbox, { subject: 'Another' }));
+    expect(inbox.messages[1]?.headers.has('auto-submitted')).toBe(false);
+  });
+
   it('[DIA-16] a trigger whose From is an object, a list or only among the headers counts too', async () => {
     await using inbox = await SmtpInbox.start({ users });
     const triggers = [
