@@ -91,7 +91,8 @@ describe('a template', () => {
     ['headers:\n  X.Order: "Your order #{{ row.email }}"', 0],
     ['headers: { X-Order: Your order #{{ row.email }} }', 65],
     ['# subject: {{ row.email }}', 0],
-    ['replyTo: {{ row.email }} # as {{ row.email }}', 0],
+    ['replyTo: {{ row.email }} # where {{ row.email }} reads', 65],
+    ['replyTo: {{ row.email }} # where answers go', 0],
   ])('%s', async (line, code) => {
     await using place = await Workplace.make({
       'letter.txt': `---\nfrom: a@x.org\nto: {{ row.email }}\n${line}\n---\nHello\n`,

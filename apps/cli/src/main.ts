@@ -1,8 +1,17 @@
 #!/usr/bin/env node
-import { existsSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import module from 'node:module';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { xdgFolder } from './xdg-folder.ts';
+
+function isFolder(path: string): boolean {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EEXIST';
+  }
+}
 
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
 if (major < 22 || (major === 22 && minor < 12)) {
@@ -15,8 +24,9 @@ if (major < 22 || (major === 22 && minor < 12)) {
   // What was compiled once need not be again: it is most of the time a command takes to start. In a folder nobody else can
   // write to, because it is code.
   const cache = xdgFolder('XDG_CACHE_HOME', '.cache');
-  // Where there is no home, none is made; below /proc, Node would try for ever.
-  const isThere = cache !== undefined && (existsSync(cache) || existsSync(dirname(cache)));
-  if (isThere) module.enableCompileCache(join(cache, 'flowpost', 'compiled'));
+  const folders =
+    cache === undefined ? [] : [cache, join(cache, 'flowpost'), join(cache, 'flowpost', 'compiled')];
+  // One after another: where there is no home none is made, and where nothing can be made Node would try for ever.
+  if (folders.every(isFolder)) module.enableCompileCache(folders.at(-1));
   void import('./flowpost.ts');
 }

@@ -39,10 +39,11 @@ const nationalIssuers: Readonly<Record<string, string>> = {
  * Asking another one would tell it the secrets of this.
  */
 export function tokenEndpointAt(mailHost: string): string | undefined {
-  if (/(?:^|\.)gmail\.com$/i.test(mailHost)) return googleTokenEndpoint;
+  const host = mailHost.replace(/\.$/, '').toLowerCase();
+  if (/(?:^|\.)(?:gmail|googlemail)\.com$/.test(host)) return googleTokenEndpoint;
   const isExchange =
-    /(?:^|\.)(?:(?:office365|outlook|hotmail|live)\.com|office365\.us|partner\.outlook\.cn)$/i;
-  return isExchange.test(mailHost) ? entraTokenEndpoint('common', exchangeScopeAt(mailHost)) : undefined;
+    /(?:^|\.)(?:(?:office365|outlook|hotmail|live)\.com|office365\.us|partner\.outlook\.cn)$/;
+  return isExchange.test(host) ? entraTokenEndpoint('common', exchangeScopeAt(host)) : undefined;
 }
 
 /** Whether a host is where Entra issues tokens, in whatever cloud. */

@@ -130,7 +130,8 @@ export function incomplete(...missing: string[]): MailError {
 /** Opens the parts of a credential; what is not given stays so. */
 export function revealer(box: SecretBox | undefined) {
   return async (part: string | SecretText | EncryptedText | undefined): Promise<string | undefined> =>
-    part === undefined ? undefined : revealSecret(part, box);
+    // Encrypted text shows that it is empty only now.
+    part === undefined ? undefined : (await revealSecret(part, box)) || undefined;
 }
 
 /** @throws MailError `CREDENTIAL_INCOMPLETE` when neither an endpoint nor a tenant is given. */

@@ -48,8 +48,9 @@ function readQuery(query: string): Record<string, unknown> {
   const connection: Record<string, unknown> = {};
   const tlsOptions: Record<string, unknown> = {};
   const seen = new Set<string>();
-  // Of a form, where a plus sign is a space, it is not; a space is written %20.
-  for (const [key, text] of new URLSearchParams(query.replaceAll('+', '%2B'))) {
+  // In a query that a form or a program wrote a plus sign is a space; they escape what a person does not.
+  const isTyped = /[@/:<>,]/.test(query);
+  for (const [key, text] of new URLSearchParams(isTyped ? query.replaceAll('+', '%2B') : query)) {
     if (!fields.has(key)) {
       const shown =
         /^[A-Za-z]{1,20}$/.test(key) && !query.includes('@') ? JSON.stringify(key) : 'a part of the query';

@@ -40,6 +40,15 @@ describe('the URL form', () => {
     });
   });
 
+  it('takes a plus sign for what it is, unless a form or a program wrote the query', () => {
+    const from = (query: string) => parseConnection(`smtp://h?from=${query}`).from;
+    expect(from('ann+news@x.org')).toEqual({ address: 'ann+news@x.org' });
+    expect(from(String(new URLSearchParams({ from: 'A B <ann+news@x.org>' })).slice(5))).toEqual({
+      name: 'A B',
+      address: 'ann+news@x.org',
+    });
+  });
+
   it.each([
     ['nonsense', 'it must look like'],
     ['http://x.org', 'the scheme must be smtp, smtps or lmtp'],

@@ -11,20 +11,14 @@ function endOfText(json: string, begin: number): number {
   }
 }
 
-/**
- * JSON, known to be such, in which numbers that are not exact are texts.
- *
- * @param numbers finds those that may not be, with what stands outside of texts.
- */
-function withNumbersAsText(json: string, numbers: RegExp, isExact: IsExact): string {
-  const quote = (source: string): string => (isExact(Number(source), source) ? source : `"${source}"`);
+/** JSON, known to be such, with what stands outside of texts changed. */
+function outsideOfTexts(json: string, change: (between: string) => string): string {
   let result = '';
   for (let at = 0; at < json.length; ) {
     const begin = json.indexOf('"', at);
     const end = begin < 0 ? json.length : endOfText(json, begin);
-    const between = json.slice(at, begin < 0 ? end : begin);
-    const changed = between.replace(numbers, quote);
-    result += begin < 0 ? changed : changed + json.slice(begin, end);
+    result += change(json.slice(at, begin < 0 ? end : begin));
+    if (begin >= 0) result += json.slice(begin, end);
     at = end;
   }
   return result;
@@ -35,9 +29,27 @@ const isSame: IsExact = (value, source) =>
   Number.isSafeInteger(value) ||
   (Number.isFinite(value) && (!Number.isInteger(value) || BigInt(value).toString() === source));
 
-/** No other number is one that JavaScript has none for: it has sixteen digits in a row, or a large exponent. */
-const mayDiffer = /\d{16}|\d[eE]\+?\d{2}/;
-const large = /-?(?=[\d.]*(?:\d{16}|\d[eE]\+?\d{2}))\d[\d.eE+-]*/g;
+/** What almost every number has that JavaScript has none for: sixteen digits in a row, or a large exponent. */
+const large = /\d{16}|\d[eE]\+?\d{2}/;
+const ofNumber = new Set('0123456789.eE+-');
+
+/** Large numbers that are not the same become texts. Others are many, and are not looked at one by one. */
+function largeAsText(between: string): string {
+  const next = new RegExp(large, 'g');
+  let result = '';
+  let at = 0;
+  for (let found = next.exec(between); found; found = next.exec(between)) {
+    let begin = found.index;
+    while (ofNumber.has(between.charAt(begin - 1))) begin--;
+    let end = next.lastIndex;
+    while (ofNumber.has(between.charAt(end))) end++;
+    const source = between.slice(begin, end);
+    result += between.slice(at, begin) + (isSame(Number(source), source) ? source : `"${source}"`);
+    at = end;
+    next.lastIndex = end;
+  }
+  return result + between.slice(at);
+}
 
 /**
  * Parses JSON of data, with the numbers JavaScript has none for that is the same as text: so they are what they were.
@@ -47,8 +59,8 @@ const large = /-?(?=[\d.]*(?:\d{16}|\d[eE]\+?\d{2}))\d[\d.eE+-]*/g;
  */
 export function parseExactly(json: string, parse: (json: string) => unknown = JSON.parse): unknown {
   const value = parse(json);
-  if (!mayDiffer.test(json)) return value;
-  const changed = withNumbersAsText(json, large, isSame);
+  if (!large.test(json)) return value;
+  const changed = outsideOfTexts(json, largeAsText);
   return changed === json ? value : JSON.parse(changed);
 }
 
@@ -58,6 +70,7 @@ export const isAsWritten: IsExact = (value, source) => String(value) === source;
 /** JSON of settings, in which a number that would look otherwise than it is written is a text. @throws SyntaxError for what is no JSON. */
 export function parseAsWritten(json: string): unknown {
   const value: unknown = JSON.parse(json);
-  const changed = withNumbersAsText(json, /-?\d[\d.eE+-]*/g, isAsWritten);
+  const quote = (source: string): string => (isAsWritten(Number(source), source) ? source : `"${source}"`);
+  const changed = outsideOfTexts(json, (between) => between.replace(/-?\d[\d.eE+-]*/g, quote));
   return changed === json ? value : JSON.parse(changed);
 }

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { assertDynamicFields, resolveDynamicFields } from './dynamic-fields.ts';
 import { parseFlowData } from './flow/flow-data.ts';
 import { readWritten } from './written-settings.ts';
@@ -94,6 +94,15 @@ describe('text with expressions', () => {
       expect(() => assertDynamicFields({ field: text }, kinds)).not.toThrow();
     }
     expect(failure('{{&nbsp;input.zero }}')).toMatchObject({ code: 'DYNAMIC_FIELD_INVALID' });
+  });
+
+  it('what does not end is looked for once, and what is not worked out stays', () => {
+    const looks = vi.spyOn(String.prototype, 'indexOf');
+    expect(() => resolve(`&${'{{ a '.repeat(2_000)}`, 'field')).toThrow();
+    expect(looks.mock.calls.filter(([text]) => text === '}}').length).toBeLessThan(50);
+    looks.mockRestore();
+    const raw = '&{% raw %}{{ a &lt; b }}{% endraw %}{{ input.zero &gt; 1 }}';
+    expect(resolve(raw, 'field')).toBe('&{{ a &lt; b }}false');
   });
 
   it('what stands in a value of the flow is data, not an expression', () => {

@@ -35,16 +35,20 @@ export const graphCredential = (connection: Microsoft365Connection): Credential 
 
 /** What a Microsoft 365 connection is for delivery over SMTP: an SMTP connection with a token. */
 export function asSmtpConnection(connection: Microsoft365Connection): SmtpConnection {
+  const submission = submissionOf(connection);
+  return { ...submission, auth: tenantCredential(connection, exchangeScopeAt(submission.host)) };
+}
+
+function submissionOf(connection: Microsoft365Connection) {
   const { host = 'smtp.office365.com', port = 587, tlsOptions, timeouts, from, limits } = connection;
   return {
-    kind: 'smtp',
-    protocol: 'smtp',
+    kind: 'smtp' as const,
+    protocol: 'smtp' as const,
     host,
     port,
-    tls: 'auto',
-    auth: tenantCredential(connection, exchangeScopeAt(host)),
+    tls: 'auto' as const,
     allowPlaintextAuth: false,
-    pipelining: 'across-messages',
+    pipelining: 'across-messages' as const,
     timeouts,
     ...(tlsOptions && { tlsOptions }),
     ...(from && { from }),
@@ -87,7 +91,8 @@ export function connectionTarget(connection: Connection): ConnectionTarget {
     return { host: new URL(graphUrlOf(connection)).hostname, limits };
   }
   const { host, limits } = resolveServer(
-    connection.kind === 'smtp' ? connection : asSmtpConnection(connection),
+    // Whatever is wrong with who logs in: it leads there all the same.
+    connection.kind === 'smtp' ? connection : submissionOf(connection),
   );
   return { host: host.toLowerCase().replace(/\.$/, ''), limits };
 }

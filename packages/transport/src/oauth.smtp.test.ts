@@ -94,6 +94,7 @@ describe('sending with a token', () => {
 
 it.each([
   [{ service: 'Gmail' }, 'https://oauth2.googleapis.com/token'],
+  [{ host: 'smtp.GoogleMail.com.' }, 'https://oauth2.googleapis.com/token'],
   [{ service: 'Outlook365' }, 'https://login.microsoftonline.com/common/oauth2/v2.0/token'],
   [{ host: 'smtp.office365.us' }, 'https://login.microsoftonline.us/common/oauth2/v2.0/token'],
   [

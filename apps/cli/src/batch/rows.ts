@@ -1,4 +1,4 @@
-import { createReadStream, open } from 'node:fs';
+import { constants, createReadStream, open } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { extname } from 'node:path';
@@ -64,7 +64,8 @@ async function* inLines(source: Readable, name: string): AsyncGenerator<string, 
  * without which no process ends.
  */
 function pipeInto(path: string, target: Transform): void {
-  open(path, 'r', (error, fd) => {
+  // Without waiting for somebody who writes: of that, too, a thread would never end.
+  open(path, constants.O_RDONLY | constants.O_NONBLOCK, (error, fd) => {
     if (error) {
       target.destroy(error);
       return;

@@ -22,8 +22,7 @@ function withoutComment(text: string): string | undefined {
   const at = parts.findIndex((part, index) => index % 2 === 0 && /\s#/.test(part));
   if (at < 0) return text;
   const kept = [...parts.slice(0, at), parts[at]?.replace(/\s#.*$/, '')].join('');
-  const comment = text.slice(kept.length).trimStart();
-  return /^#\S/.test(comment) && comment.includes('{{') ? undefined : kept.trimEnd();
+  return text.includes('{{', kept.length) ? undefined : kept.trimEnd();
 }
 
 /** What YAML's lexer says of the tokens that follow. */

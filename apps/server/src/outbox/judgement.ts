@@ -1,5 +1,6 @@
 import type { MailError, SendReceipt } from '@flowpost/core';
 import { beyondLimit, continuedReceipt, refusedForNow } from '@flowpost/transport';
+import { isSealedElsewhere } from '../security/sealed-elsewhere.ts';
 import { nextAttemptAt } from './backoff.ts';
 import type { ClaimedDelivery, Settlement } from './delivery.ts';
 
@@ -57,7 +58,8 @@ function ofAttempt(
   const isOurs = error.code === 'STORAGE_UNAVAILABLE';
   const nextAt = nextAttemptAt(
     {
-      attempt: isOurs ? 1 : tries,
+      // Another server may have the key, or this one has to be started anew: looking for it again and again is no use.
+      attempt: isSealedElsewhere(error) ? attempt : isOurs ? 1 : tries,
       ...{ createdAt, now: Date.now() },
       retryAfterMs: typeof retryAfterMs === 'number' ? retryAfterMs : undefined,
     },

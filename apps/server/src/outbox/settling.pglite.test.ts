@@ -151,7 +151,7 @@ it('tokens that were sealed with a key of another server are not missing, only o
   await expect(new DatabaseTokenStore(parts.database, ours).get('k')).rejects.toMatchObject({
     code: 'STORAGE_UNAVAILABLE',
     retryable: true,
-    details: { retryAfterMs: 900_000 },
+    details: { reason: 'SECRET_KEY_MISSING' },
   });
 });
 

@@ -1,8 +1,5 @@
 import { isMailError, MailError } from '@flowpost/core';
 
-/** Somebody has to start this server anew: until then there is no use in looking every few seconds. */
-const lookAgainMs = 15 * 60_000;
-
 /** What another server sealed with a key that this one will be given. Nothing is wrong with it, and nothing is lost. */
 export function sealedElsewhere(error: unknown): never {
   if (!isMailError(error) || error.code !== 'SECRET_KEY_MISSING') throw error;
@@ -12,11 +9,11 @@ export function sealedElsewhere(error: unknown): never {
     {
       retryable: true,
       hint: 'Nothing was sent. Start every server with all keys in FLOWPOST_KEYS.',
-      details: { reason: error.code, retryAfterMs: lookAgainMs },
+      details: { reason: error.code },
       cause: error,
     },
   );
 }
 
-export const isSealedElsewhere = (error: unknown): boolean =>
+export const isSealedElsewhere = (error: unknown): error is MailError =>
   isMailError(error) && error.code === 'STORAGE_UNAVAILABLE' && error.details.reason === 'SECRET_KEY_MISSING';

@@ -78,7 +78,7 @@ export function certificateProvider(
     const { file, fileHash, password, user, clientId, isCurrent } = await read();
     const tenant = await reveal(credential.tenantId);
     const endpoint = resolveTokenEndpoint(credential.tokenEndpoint, tenant, credential.scope);
-    if (!clientId) throw incomplete('clientId');
+    if (clientId === undefined) throw incomplete('clientId');
     const { certificate, privateKey } = await openCertificate(file, password, clock.now());
     assertRsaKey(privateKey);
     const scope = credential.scope ?? exchangeOnlineScope;

@@ -31,7 +31,7 @@ export function refreshTokenProvider(
         credential.clientSecret,
         credential.accessToken,
         credential.refreshToken,
-      ].map(async (part) => (await reveal(part)) || undefined),
+      ].map(reveal),
     );
     const endpoint = credential.tokenEndpoint;
     if (accessToken === undefined && refreshToken === undefined)

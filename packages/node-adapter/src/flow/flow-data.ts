@@ -19,7 +19,7 @@ export const flowDataSchema = z.strictObject({
    * What started the flow. For an incoming e-mail: `kind` "email", `from` as it stands there, and `headers` by name, which
    * is what the loop guard goes by.
    */
-  trigger: record.transform((value) => value ?? undefined),
+  trigger: record.transform((value) => value ?? undefined).optional(),
 });
 
 export type FlowData = z.output<typeof flowDataSchema>;

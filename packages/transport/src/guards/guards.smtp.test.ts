@@ -282,7 +282,8 @@ describe('loop guard', () => {
 
   it.each([
     { 'Auto-Submitted': 'auto-replied' },
-    { 'X-Auto-Response-Suppress': 'DR, OOF, AutoReply' },
+    { 'X-Auto-Response-Suppress': 'DR; OOF; AutoReply' },
+    { 'X-Auto-Response-Suppress': '-1' },
     { 'auto-submitted': 'auto-generated; owner-email=x' },
     { Precedence: 'bulk' },
     { 'Return-Path': '<>' },

@@ -50,10 +50,10 @@ function automaticReason(headers: ReadonlyMap<string, readonly string[]>): strin
   if (precedence !== undefined) return `Precedence: ${precedence}`;
   if (values('return-path').includes('<>')) return 'an empty Return-Path';
   // Of what it may suppress, reports and receipts say nothing of who wrote it (MS-OXCMAIL section 2.2.3.2.14).
-  const suppressed = values('x-auto-response-suppress').find((value) =>
-    /\b(?:all|oof|autoreply)\b/.test(value),
-  );
-  if (suppressed !== undefined) return `X-Auto-Response-Suppress: ${suppressed}`;
+  const suppressed = headers.get('x-auto-response-suppress') ?? [];
+  const isHarmless = (value: string): boolean =>
+    value.split(/[,;\s]+/).every((one) => /^(?:dr|ndr|rn|nrn|none|)$/i.test(one));
+  if (!suppressed.every(isHarmless)) return 'X-Auto-Response-Suppress';
   return [...headers.keys()].find((name) => /^(?:list-.*|x-autoreply|x-autorespond)$/.test(name));
 }
 

@@ -262,9 +262,16 @@ describe('forms', () => {
 });
 
 describe('encrypted text that is empty', () => {
-  it.each(['ClientId', 'ClientSecret', 'ObjectId'])('[M365-40] [M365-41] [M365-43] %s', async (name) => {
+  it.each([
+    ['M365-40', 'ClientId', byId],
+    ['M365-41', 'ClientSecret', byId],
+    ['M365-42', 'TenantId', byId],
+    ['M365-43', 'ObjectId', byId],
+    ['M365-44', 'CertificatePath', byCertificate],
+  ] as const)('[%s] %s', async (_, name, credentials) => {
     const { compact } = await box.encrypt('');
-    expect(await run({ Credentials: { ...byId(), [name]: compact } })).toMatchObject({
+    const settings = { Credentials: { ...credentials(), [name]: compact }, TokenEndpointUrl: '' };
+    expect(await run(settings)).toMatchObject({
       error: { platform: { name: 'PropertyEmptyException', property: `Credentials.${name}` } },
     });
     expect(graph.sent).toEqual([]);

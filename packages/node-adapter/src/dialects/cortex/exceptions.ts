@@ -158,6 +158,15 @@ const properties: Readonly<Record<string, string>> = {
   tlsOptions: 'TlsOptions',
 };
 
+/** Parts of a credential, which only turn out to be empty when encrypted text has been opened. */
+const credentialParts: Readonly<Record<string, string>> = {
+  clientId: 'ClientId',
+  clientSecret: 'ClientSecret',
+  tenantId: 'TenantId',
+  objectId: 'ObjectId',
+  certificateFile: 'CertificatePath',
+};
+
 function exception(name: ExceptionName, message: string, path?: string): PlatformError {
   const where = path === undefined || path === '' ? undefined : (properties[path] ?? path);
   return { name, ...(where !== undefined && { property: where }), message, helpLink: helpLinks[name] };
@@ -197,13 +206,9 @@ function platformError(error: MailError, block: Block): PlatformError | undefine
   const common = code === 'CONNECTION_INVALID' && error.phase === 'auth' ? undefined : forBoth[code];
   if (common) return exception(common, message, issue?.path ?? attachmentPath(error));
   if (block === 'microsoft365') {
-    const [missing] = code === 'CREDENTIAL_INCOMPLETE' ? [details.missing ?? []].flat() : [];
-    if (typeof missing === 'string')
-      return exception(
-        'PropertyEmptyException',
-        message,
-        `Credentials.${missing.charAt(0).toUpperCase()}${missing.slice(1)}`,
-      );
+    const missing = code === 'CREDENTIAL_INCOMPLETE' ? [details.missing ?? []].flat() : [];
+    const empty = Object.entries(credentialParts).find(([part]) => missing.includes(part))?.[1];
+    if (empty !== undefined) return exception('PropertyEmptyException', message, `Credentials.${empty}`);
     if (isCertificate(code)) return exception('CryptographicException', message);
     if (isOAuth(code)) return exception('MsalServiceException', message);
     if (serviceCodes.includes(code)) return exception('ServiceException', message);
