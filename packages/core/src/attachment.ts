@@ -45,7 +45,11 @@ export const attachmentSchema = z.discriminatedUnion('kind', [
   }),
   z.strictObject({ kind: z.literal('file'), path: z.string().min(1), ...common }),
   z.strictObject({ kind: z.literal('url'), url: z.string().min(1), ...common }),
-  z.strictObject({ kind: z.literal('mime'), raw: z.union([z.string().min(1), bytesSchema]), ...common }),
+  z.strictObject({
+    kind: z.literal('mime'),
+    raw: z.union([z.string().min(1), bytesSchema], { error: 'it must be text or bytes' }),
+    ...common,
+  }),
 ]);
 
 export type Attachment = z.output<typeof attachmentSchema>;

@@ -3,7 +3,7 @@ import { bytesSchema } from './attachment.ts';
 import { EncryptedText } from './encrypted-text.ts';
 import { SecretBytes, SecretText } from './secret.ts';
 
-const notEmpty = 'it is empty';
+const textOrEncrypted = 'it must be text, or encrypted text';
 
 const encryptedText = z.instanceof(EncryptedText);
 
@@ -13,23 +13,31 @@ export const secretFields: ReadonlySet<string> = new Set([
 ]);
 
 /** A secret as people write it; what comes out prints as `***`. */
-export const secretSchema = z.union([
-  encryptedText,
-  z.instanceof(SecretText),
-  z
-    .string()
-    .min(1, notEmpty)
-    .transform((text) => (EncryptedText.isEncrypted(text) ? new EncryptedText(text) : new SecretText(text))),
-]);
+export const secretSchema = z.union(
+  [
+    encryptedText,
+    z.instanceof(SecretText),
+    z
+      .string()
+      .min(1)
+      .transform((text) =>
+        EncryptedText.isEncrypted(text) ? new EncryptedText(text) : new SecretText(text),
+      ),
+  ],
+  { error: textOrEncrypted },
+);
 
 /** A value that is no secret but may be encrypted all the same. */
-export const encryptableSchema = z.union([
-  encryptedText,
-  z
-    .string()
-    .min(1, notEmpty)
-    .transform((text) => (EncryptedText.isEncrypted(text) ? new EncryptedText(text) : text)),
-]);
+export const encryptableSchema = z.union(
+  [
+    encryptedText,
+    z
+      .string()
+      .min(1)
+      .transform((text) => (EncryptedText.isEncrypted(text) ? new EncryptedText(text) : text)),
+  ],
+  { error: textOrEncrypted },
+);
 
 const endpoint = z.url({ protocol: /^https?$/ });
 const clientId = encryptableSchema;

@@ -51,11 +51,14 @@ const foreignIds = z
 
 /** Years a mail program can show. */
 const dateSchema = z
-  .union([
-    // Also one that a sandbox (`node:vm`) made.
-    z.custom<Date>(types.isDate).transform((date) => new Date(date)),
-    z.iso.datetime({ offset: true }).transform((text) => new Date(text)),
-  ])
+  .union(
+    [
+      // Also one that a sandbox (`node:vm`) made.
+      z.custom<Date>(types.isDate).transform((date) => new Date(date)),
+      z.iso.datetime({ offset: true }).transform((text) => new Date(text)),
+    ],
+    { error: 'it must be a date and time with its offset, such as 2026-11-30T09:00:00Z (ISO 8601)' },
+  )
   .refine((date) => date.getUTCFullYear() >= 1900 && date.getUTCFullYear() <= 9999, {
     error: 'the year must be from 1900 to 9999',
   });
@@ -112,7 +115,9 @@ export const emailMessageSchema = z.strictObject({
   /** The Message-ID of the message this one answers. */
   inReplyTo: foreignId.optional(),
   /** Those of the messages before it: a list, or the text of that message's own References field. */
-  references: z.union([z.array(foreignId), foreignIds]).optional(),
+  references: z
+    .union([z.array(foreignId), foreignIds], { error: 'it must be Message-IDs in angle brackets' })
+    .optional(),
   calendar: calendarSchema.optional(),
   unsubscribe: unsubscribeSchema.optional(),
   /** RFC 3834: what made this message, when not a person. */

@@ -13,7 +13,11 @@ export type StoreResult = z.output<typeof storeResultSchema>;
 
 /** What the sender wants to hear of the message's further way (RFC 3461). Asked for where the server offers DSN; the receipt tells. */
 export const deliveryNotificationSchema = z.strictObject({
-  notify: z.union([z.literal('never'), z.array(z.enum(['success', 'failure', 'delay'])).min(1)]).optional(),
+  notify: z
+    .union([z.literal('never'), z.array(z.enum(['success', 'failure', 'delay'])).min(1)], {
+      error: 'it must be "never", or a list of "success", "failure" and "delay"',
+    })
+    .optional(),
   /** Whether a notification carries the whole message or its header. */
   return: z.enum(['full', 'headers']).optional(),
   /** Comes back in notifications: 100 characters of printable ASCII at most. */

@@ -1,3 +1,4 @@
+import { parseWith } from '@flowpost/core';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { sendEmailNode } from './dialects/send-email/send-email.ts';
@@ -62,6 +63,40 @@ describe.each(types)('%s', (type) => {
     });
     expect(described.summary.length).toBeGreaterThan(20);
   });
+});
+
+it('a connection is read as forms hand it over, fields within fields included', () => {
+  const parse = (connection: object): unknown =>
+    sendEmailNode.settings.parse({ connection: { host: 'h.example', ...connection }, to: 'a@x.org' })
+      .connection;
+  const auth = { kind: 'oauth2-refresh', user: 'me', accessToken: 'T', expiresAt: '1700000000000' };
+  const empty = { refreshToken: '', clientId: '', clientSecret: null, tokenEndpoint: '' };
+  expect(
+    parse({
+      auth: { ...auth, ...empty },
+      limits: { connections: '3', idleMs: '' },
+      timeouts: { connectMs: '7', dataMs: null },
+      allowPlaintextAuth: 'false',
+    }),
+  ).toMatchObject({
+    auth: { expiresAt: 1_700_000_000_000 },
+    limits: { connections: 3 },
+    timeouts: { connectMs: 7, dataMs: 180_000 },
+    allowPlaintextAuth: false,
+  });
+  expect(parse({ auth: { kind: '', username: '', password: '' } })).not.toHaveProperty('auth.kind');
+});
+
+it.each([
+  [{ date: 'yesterday' }, 'date: it must be a date and time with its offset'],
+  [{ references: 7 }, 'references: it must be Message-IDs'],
+  [
+    { connection: { host: 'h', auth: { kind: 'basic', username: 'a', password: 5 } } },
+    'it must be text, or encrypted text',
+  ],
+])('what is wrong with %j is said', (settings, message) => {
+  const all = { connection: { host: 'h' }, to: 'a@x.org', ...settings };
+  expect(() => parseWith(sendEmailNode.settings, all)).toThrow(message);
 });
 
 it('the schema tells defaults and choices', () => {

@@ -11,6 +11,8 @@ const graceMs = 5_000;
  */
 const togetherAtMost = 50;
 
+const boundedMs = (ms: number): number => Math.min(Math.max(0, ms || 0), longestTimerMs - graceMs);
+
 /** Sends that are ended together. */
 interface Group {
   readonly ending: AbortController;
@@ -22,13 +24,12 @@ interface Group {
 export class InFlight {
   readonly #groups = new Set<Group>();
   #group: Group | undefined;
-  readonly #deadlineMs: number;
+  readonly #closeDeadlineMs: number | (() => number);
   #onIdle: (() => void) | undefined;
   #closed = false;
 
-  constructor(closeDeadlineMs = defaultDeadlineMs) {
-    // A timer that is longer ends at once.
-    this.#deadlineMs = Math.min(Math.max(0, closeDeadlineMs || 0), longestTimerMs - graceMs);
+  constructor(closeDeadlineMs: number | (() => number) = defaultDeadlineMs) {
+    this.#closeDeadlineMs = closeDeadlineMs;
   }
 
   #join(): Group {
@@ -81,6 +82,9 @@ export class InFlight {
   /** Takes no more, waits for what is under way, and ends it when that takes too long. */
   async close(): Promise<void> {
     this.#closed = true;
+    const wanted = this.#closeDeadlineMs;
+    // A timer that is longer ends at once.
+    const deadlineMs = boundedMs(typeof wanted === 'number' ? wanted : wanted());
     if (this.#group?.sending === 0) this.#groups.delete(this.#group);
     if (this.#groups.size === 0) return;
     const idle = new Promise<void>((resolve) => {
@@ -88,9 +92,9 @@ export class InFlight {
     });
     const timer = setTimeout(() => {
       for (const { ending } of this.#groups) ending.abort(new Error('the sender was closed'));
-    }, this.#deadlineMs);
+    }, deadlineMs);
     // What does not even end when it is told to is left to itself in the end.
-    const given = delay(this.#deadlineMs + graceMs, undefined, { ref: false });
+    const given = delay(deadlineMs + graceMs, undefined, { ref: false });
     await Promise.race([idle, given]);
     clearTimeout(timer);
   }

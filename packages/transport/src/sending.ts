@@ -18,8 +18,11 @@ export interface SenderOptions extends ComposerOptions {
   /** How host names are looked up. Default the system's way. */
   readonly lookup?: Lookup | undefined;
   readonly clock?: Clock | undefined;
-  /** How long closing waits for what is in flight before it cuts it, in milliseconds. Default 30,000. */
-  readonly closeDeadlineMs?: number | undefined;
+  /**
+   * How long closing waits for what is in flight before it cuts it, in milliseconds; a function says so when it closes. Default
+   * 30,000.
+   */
+  readonly closeDeadlineMs?: number | (() => number) | undefined;
 }
 
 /** Who logs a sender in: with the clock, the keys and the log that it has itself. */

@@ -14,7 +14,9 @@ import {
 } from '@flowpost/core';
 import { connectionFingerprint, createSender, type SenderOptions } from '@flowpost/transport';
 
-export interface FlowScopeOptions extends SenderOptions {
+export interface FlowScopeOptions extends Omit<SenderOptions, 'closeDeadlineMs'> {
+  /** How long closing waits in all for what is in flight before it cuts it, in milliseconds. Default 30,000. */
+  readonly closeDeadlineMs?: number | undefined;
   /** Where it is remembered what was sent. Default: in this process, whatever the scope. */
   readonly duplicateStore?: DuplicateStore | undefined;
   /** What runs asynchronous sends. Default: this process, which the scope waits for when it closes. */
@@ -48,7 +50,7 @@ export interface FlowScope extends AsyncDisposable {
 const processDuplicates = new MemoryDuplicateStore();
 
 /** How long closing waits for what is under way, in milliseconds. */
-const closeDeadlineMs = 30_000;
+const defaultDeadlineMs = 30_000;
 
 /** Connections whose sessions and tokens are kept at once. */
 const mostSenders = 500;
@@ -72,6 +74,14 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
   /** Asynchronous sends of this scope, whoever runs them. */
   const pending = new Set<Promise<void>>();
   let closed = false;
+
+  const deadlineMs = Math.min(Math.max(0, options.closeDeadlineMs ?? defaultDeadlineMs), longestTimerMs);
+  /** When closing the scope has to be over. */
+  let endsAt: number | undefined;
+  const senderOptions = {
+    ...options,
+    closeDeadlineMs: () => (endsAt === undefined ? deadlineMs : Math.max(0, endsAt - performance.now())),
+  };
 
   const close = async (which: (one: Held) => boolean): Promise<void> => {
     const closing = [...held].filter(([, one]) => which(one));
@@ -110,7 +120,7 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
     sender(connection, variable) {
       assertOpen();
       const key = `${connectionFingerprint(connection)} ${variable ?? ''}`;
-      const one = held.get(key) ?? { sender: createSender(connection, { ...options, auth }), variable };
+      const one = held.get(key) ?? { sender: createSender(connection, { ...senderOptions, auth }), variable };
       // The one used last stands last; what has not been used for longest makes room.
       held.delete(key);
       held.set(key, one);
@@ -121,13 +131,13 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
     unsharedSender(connection) {
       assertOpen();
       const { tokenStore: _, tokenCache: __, ...rest } = { ...options.auth };
-      return createSender(connection, { ...options, auth: rest });
+      return createSender(connection, { ...senderOptions, auth: rest });
     },
     closeVariable: (name) => close(({ variable }) => variable === name),
     closing: ending.signal,
     async [Symbol.asyncDispose]() {
       // As long as a sender would wait for what is under way. What waits for another attempt then fails as it did before.
-      const deadlineMs = Math.min(Math.max(0, options.closeDeadlineMs ?? closeDeadlineMs), longestTimerMs);
+      endsAt = performance.now() + deadlineMs;
       const late = new AbortController();
       const given = delay(deadlineMs, undefined, { signal: late.signal }).catch(() => undefined);
       await Promise.race([settlePending(), given]);

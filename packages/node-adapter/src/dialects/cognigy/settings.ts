@@ -168,7 +168,8 @@ function chosenAttachment(attachment: unknown): unknown {
 function asChosen(settings: unknown): unknown {
   if (!isObject(settings)) return settings;
   const filled = filledIn(settings.authentication);
-  const isNone = isObject(filled) && Object.keys(filled).length === 0;
+  const usual: Readonly<Record<string, unknown>> = formDefaults;
+  const isNone = isObject(filled) && Object.entries(filled).every(([name, one]) => usual[name] === one);
   const authentication = isPlainObject(filled) ? chosenAuthentication(filled) : filled;
   const smtpSettings = filledIn(settings.smtpSettings);
   const isGiven = isObject(smtpSettings) && typeof smtpSettings.host === 'string';

@@ -43,7 +43,16 @@ const readHeaders = (value: unknown): unknown =>
         ]),
       )
     : value;
-const readConnection = asObject({ port: asNumber, tlsOptions: asTlsOptions });
+const readConnection = asObject({
+  ...{ port: asNumber, tlsOptions: asTlsOptions, allowPlaintextAuth: asFlag },
+  limits: asNumbers(['connections', 'messageBytes', 'messagesPerMinute', 'idleMs', 'lifetimeMs']),
+  timeouts: asNumbers(['connectMs', 'greetingMs', 'commandMs', 'dataMs', 'confirmMs']),
+  auth: asObject(
+    { expiresAt: asNumber, exchangeRbac: asFlag },
+    // A certificate may have an empty password.
+    { keeps: ['certificatePassword'], mayBeAbsent: true },
+  ),
+});
 /** A list of one address, or of none. */
 const readSingle = (value: unknown): unknown =>
   Array.isArray(value) && value.length === 0 ? undefined : value;
@@ -59,7 +68,7 @@ const readers = new Map<string, (value: unknown) => unknown>([
   ['retry', asNumbers(['attempts', 'firstDelayMs', 'longestDelayMs'])],
   ['attachments', (value) => (Array.isArray(value) ? value.map(readAttachment) : value)],
   ['headers', readHeaders],
-  ...['unsubscribe', 'store', 'dsn', 'calendar'].map(
+  ...['unsubscribe', 'store', 'dsn', 'calendar', 'references'].map(
     (name) => [name, asObject({}, { mayBeAbsent: true })] as const,
   ),
   ['sandbox', asObject()],
