@@ -47,7 +47,9 @@ it('the next address is tried at once when one refuses, and all that failed is t
   const addresses = [v4('127.0.0.1'), { address: '::1', family: 6 }, v4('127.0.0.3')];
   const socket = await connectToAny(addresses, port, 30_000, undefined);
   expect(socket.remoteAddress).toBe('127.0.0.3');
-  socket.destroy();
+  // The other side ends it, and so does this one, as every socket does.
+  socket.resume();
+  await once(socket, 'close');
   server.close();
   await expect(connectToAny(addresses.slice(0, 2), port, 30_000, undefined)).rejects.toMatchObject({
     errors: [{ code: 'ECONNREFUSED' }, { code: expect.any(String) }],

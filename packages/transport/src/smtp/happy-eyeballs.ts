@@ -46,7 +46,7 @@ function inTurns(addresses: readonly Address[]): Address[] {
  * while the next one is tried, as Node's own way of doing it does.
  *
  * @param limitMs how long that may take in all, in milliseconds.
- * @throws AggregateError of what the system said of each; an error with the code `ETIMEDOUT`; the signal's reason when aborted.
+ * @throws what the system said, an AggregateError of what it said of each; an error with the code `ETIMEDOUT`; the signal's reason when aborted.
  */
 export function connectToAny(
   addresses: readonly Address[],
@@ -63,11 +63,8 @@ export function connectToAny(
     clearTimeout(next);
     clearTimeout(late);
     signal?.removeEventListener('abort', onAbort);
-    for (const socket of trying)
-      socket
-        .removeAllListeners()
-        .on('error', () => undefined)
-        .destroy();
+    // Whatever becomes of them now is nobody's news.
+    for (const socket of trying) socket.on('error', () => undefined).destroy();
   };
   const fail = (cause: unknown): void => {
     end();
@@ -81,17 +78,17 @@ export function connectToAny(
     if (host === undefined) return;
     const socket = connect({ host, port, noDelay: true });
     trying.add(socket);
-    socket.once('connect', () => {
+    const onError = (error: unknown): void => {
+      failures.push(error);
       trying.delete(socket);
-      socket.removeAllListeners();
+      if (waiting.length > 0) tryNext();
+      else if (trying.size === 0) fail(failures.length > 1 ? new AggregateError(failures) : error);
+    };
+    socket.once('error', onError).once('connect', () => {
+      socket.off('error', onError);
+      trying.delete(socket);
       end();
       resolve(socket);
-    });
-    socket.once('error', (error) => {
-      trying.delete(socket);
-      failures.push(error);
-      if (waiting.length > 0) tryNext();
-      else if (trying.size === 0) fail(new AggregateError(failures));
     });
     if (waiting.length > 0) next = setTimeout(tryNext, attemptDelayMs);
   };
