@@ -83,7 +83,8 @@ function withEarlier(
     if (state === 'failed') state = 'partial';
   }
   if (doubt && !error.inDoubt) {
-    if (failure && failure !== doubt) failure = { ...doubt, details: { ...doubt.details, lastFailure: failure } };
+    if (failure && failure !== doubt)
+      failure = { ...doubt, details: { ...doubt.details, lastFailure: failure } };
     if (state !== 'queued') state = 'in-doubt';
   }
   return { ...settlement, state, error: failure, receipt, retryTo };

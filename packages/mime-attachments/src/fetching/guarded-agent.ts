@@ -91,6 +91,9 @@ export function createGuardedFetch({
   };
 }
 
+/** How long one of several addresses may take to answer, in milliseconds. */
+const addressLimitMs = 2_500;
+
 /** An HTTP client for one fetch, that connects only where the policy allows. */
 export async function createGuardedAgent(
   guard: AddressGuard,
@@ -103,6 +106,8 @@ export async function createGuardedAgent(
   const connect = buildConnector({
     lookup: guardedLookup((host, address) => guard.allows(host, address), lookup),
     timeout: 0,
+    // Of several addresses Node gives up one that takes longer, and 250 ms, its default, is little for a satellite or a lost packet.
+    autoSelectFamilyAttemptTimeout: addressLimitMs,
     ...(ca !== undefined && { ca: typeof ca === 'string' ? ca : [...ca] }),
   });
   return new Agent({
