@@ -76,6 +76,8 @@ export class Deliveries {
       const delivered = await untilAborted(options.signal, deliver, abort);
       this.#needsReset = false;
       this.#confirmMs = transaction.confirmMs;
+      // With LMTP some have it, and for others the session was ended.
+      if (!transaction.canContinue) this.#channel.fail(new Error('closed'));
       return delivered;
     } catch (cause) {
       this.#needsReset = true;
