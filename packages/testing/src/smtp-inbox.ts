@@ -12,6 +12,8 @@ export interface Refusal {
 
 type Decide<Value> = (value: Value) => Refusal | undefined | Promise<Refusal | undefined>;
 
+const tooMany = { code: 452, text: '4.5.3 Too many recipients' };
+
 export interface SmtpInboxOptions {
   /** Default 127.0.0.1. */
   readonly host?: string;
@@ -38,6 +40,8 @@ export interface SmtpInboxOptions {
   readonly hide?: readonly ('PIPELINING' | '8BITMIME' | 'SMTPUTF8')[];
   /** The announced SIZE limit in bytes. */
   readonly size?: number;
+  /** More are refused with 452 4.5.3 (RFC 5321 section 4.5.3.1.10). */
+  readonly recipientsPerMessage?: number;
   /** Refuses single commands: return a reply to refuse, nothing to go on. */
   readonly refuse?: {
     readonly connect?: Decide<SMTPServerSession>;
@@ -120,7 +124,13 @@ export class SmtpInbox implements AsyncDisposable {
         );
       },
       onMailFrom: ({ address }, _session, done) => this.#decide(options.refuse?.mailFrom, address, done),
-      onRcptTo: ({ address }, _session, done) => this.#decide(options.refuse?.rcptTo, address, done),
+      onRcptTo: ({ address }, { envelope }, done) => {
+        const { recipientsPerMessage = Number.POSITIVE_INFINITY, refuse } = options;
+        const isFull = envelope.rcptTo.length >= recipientsPerMessage;
+        const refusal = async (one: string) =>
+          (await refuse?.rcptTo?.(one)) ?? (isFull ? tooMany : undefined);
+        this.#decide(refusal, address, done);
+      },
       onData: (stream, session, done) => {
         buffer(stream)
           .then((raw) => this.#receive(raw, session))
