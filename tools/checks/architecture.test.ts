@@ -25,6 +25,26 @@ describe('every package', () => {
   });
 });
 
+describe('every public name says what it is', () => {
+  const entries = manifests
+    .map(({ folder }) => `${folder}/src/index.ts`)
+    .filter((index) => existsSync(join(root, index)));
+  const files = entries.flatMap((index) =>
+    [...readRootFile(index).matchAll(/export (?:type )?\{([^}]+)\} from '\.\/([^']+)'/g)].map(
+      ([, names = '', file = '']) => ({
+        file: join(index, '..', file),
+        names: names.match(/\w+(?=,|\s*$)/g) ?? [],
+      }),
+    ),
+  );
+
+  it.each(files)('$file', ({ file, names }) => {
+    const documented = /\*\/\nexport (?:abstract |async )*(?:function\*?|class|const|type|interface) (\w+)/g;
+    const found = [...readRootFile(file).matchAll(documented)].map(([, name]) => name);
+    expect(names.filter((name) => !found.includes(name))).toEqual([]);
+  });
+});
+
 it.each(['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md'])(
   'the links in %s lead somewhere',
   (file) => {

@@ -24,6 +24,7 @@ export interface AuthProvider {
   expiry(): Promise<CredentialExpiry | undefined>;
 }
 
+/** How a provider opens its credential, keeps its tokens and reaches the token endpoint. */
 export interface AuthProviderOptions extends Pick<TokenEndpointOptions, 'deadlineMs' | 'fetch'> {
   /** Opens encrypted text in the credential. */
   readonly secretBox?: SecretBox | undefined;

@@ -3,6 +3,7 @@ import type { CredentialExpiry } from './auth-provider.ts';
 /** How many days before the end people are told. */
 const noticeDays = [30, 7, 1] as const;
 
+/** That a credential ends soon, or has ended, and how urgent that is. */
 export interface ExpiryNotice extends CredentialExpiry {
   /** Whole days left; negative once it has expired. */
   readonly daysLeft: number;

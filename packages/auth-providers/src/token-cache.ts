@@ -43,6 +43,7 @@ export type FetchToken = (
   onRotated: (refreshToken: SecretText) => void,
 ) => Promise<IssuedToken>;
 
+/** Whose time a cache goes by, and where it says what it did. */
 export interface TokenCacheOptions {
   readonly clock?: Clock | undefined;
   readonly logger?: Logger | undefined;

@@ -39,12 +39,14 @@ export type ClientAuthentication =
   /** The grant itself says who asks, as with Google's service accounts. */
   | { readonly kind: 'none' };
 
+/** What a token is asked for with (RFC 6749 section 1.3). */
 export type Grant =
   | { readonly kind: 'client-credentials'; readonly scope?: string | undefined }
   | { readonly kind: 'refresh-token'; readonly refreshToken: SecretText }
   /** RFC 7523 section 2.1. */
   | { readonly kind: 'jwt-bearer'; readonly assertion: SecretText };
 
+/** One request to a token endpoint (RFC 6749 section 3.2). */
 export interface TokenRequest {
   /** https, or http on a loopback host. */
   readonly endpoint: string;
@@ -52,6 +54,7 @@ export interface TokenRequest {
   readonly grant: Grant;
 }
 
+/** A successful answer of a token endpoint (RFC 6749 section 5.1). */
 export interface IssuedToken {
   readonly accessToken: SecretText;
   /** Unix milliseconds; absent when the issuer does not say. */
@@ -61,6 +64,7 @@ export interface IssuedToken {
   readonly refreshToken?: SecretText;
 }
 
+/** How a token endpoint is asked. */
 export interface TokenEndpointOptions {
   /** For everything from the connection to the last byte of the answer. Default 30 s. */
   readonly deadlineMs?: number | undefined;

@@ -52,7 +52,11 @@ export const attachmentSchema = z.discriminatedUnion('kind', [
   }),
 ]);
 
+/** One attachment, checked. */
 export type Attachment = z.output<typeof attachmentSchema>;
+/** One attachment, as people write it. */
 export type AttachmentInput = z.input<typeof attachmentSchema>;
+/** Where the content of an attachment is: in it, in a file, behind a URL, or a whole MIME node. */
 export type AttachmentKind = Attachment['kind'];
+/** The attachments of one kind. */
 export type AttachmentOf<Kind extends AttachmentKind> = Extract<Attachment, { kind: Kind }>;

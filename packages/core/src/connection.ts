@@ -14,6 +14,7 @@ import { withoutBrackets } from './url-endpoint.ts';
  * `none`: never. `auto`: port 465 is implicit, any other STARTTLS, which on a loopback host is not required.
  */
 export const tlsModeSchema = z.enum(['auto', 'implicit', 'starttls', 'starttls-if-offered', 'none']);
+/** When TLS begins; see {@link tlsModeSchema}. */
 export type TlsMode = z.output<typeof tlsModeSchema>;
 
 const fingerprint = z
@@ -23,6 +24,9 @@ const fingerprint = z
     error: 'a fingerprint is a SHA-256 hash: 64 hexadecimal digits',
   });
 
+/**
+ * What is checked of a server when TLS is used. Default: its certificate, against the well-known authorities and its host name, in TLS 1.2 or newer.
+ */
 export const tlsOptionsSchema = z.strictObject({
   /** Certificates of the authorities to trust instead of the well-known ones, in PEM. */
   ca: z.union([z.string(), z.array(z.string())]).optional(),
@@ -37,6 +41,7 @@ export const tlsOptionsSchema = z.strictObject({
   /** Accepts every certificate, and so anybody in between. For experiments only. */
   dangerouslyAcceptAnyCertificate: z.boolean().optional(),
 });
+/** Whom to trust, and for which name, when TLS is used. */
 export type TlsOptions = z.output<typeof tlsOptionsSchema>;
 
 /** A day at most: timers cannot hold much more, and added up these must still fit. */
@@ -54,6 +59,7 @@ const timeoutsSchema = z.strictObject({
   /** The reply to the final dot. Default 10 min (RFC 5321 section 4.5.3.2.6). */
   confirmMs: milliseconds.default(600_000),
 });
+/** The longest that each phase of a delivery may take, in milliseconds. */
 export type Timeouts = z.output<typeof timeoutsSchema>;
 
 const limitsSchema = z.strictObject({
@@ -186,8 +192,11 @@ export const connectionSchema = z.preprocess(
   z.discriminatedUnion('kind', [smtpSchema, microsoft365Schema]),
 );
 
+/** Where messages go and who logs in there, checked: out of {@link parseConnection}. */
 export type Connection = z.output<typeof connectionSchema>;
+/** A connection to an SMTP or LMTP server, checked. */
 export type SmtpConnection = Extract<Connection, { kind: 'smtp' }>;
+/** A connection to a Microsoft 365 tenant, over Graph or SMTP, checked. */
 export type Microsoft365Connection = Extract<Connection, { kind: 'microsoft365' }>;
 /** A connection URL, or an object; `kind` may be left out for SMTP. */
 export type ConnectionInput =

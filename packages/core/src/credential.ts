@@ -106,9 +106,13 @@ export const credentialSchema = z.discriminatedUnion('kind', [
   oauth2Certificate,
 ]);
 
+/** Who logs in, and with what, checked: its secrets print as `***`. */
 export type Credential = z.output<typeof credentialSchema>;
+/** A credential as people write it, secrets in clear or encrypted. */
 export type CredentialInput = z.input<typeof credentialSchema>;
+/** The ways of logging in: a password, or one of the OAuth 2.0 grants. */
 export type CredentialKind = Credential['kind'];
+/** The credentials of one kind. */
 export type CredentialOf<Kind extends CredentialKind> = Extract<Credential, { kind: Kind }>;
 
 /** What a credential becomes: a password for SASL PLAIN and its like, or a bearer token (RFC 6750) for XOAUTH2. */

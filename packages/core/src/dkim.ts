@@ -24,4 +24,5 @@ export const dkimSchema = z
     path: ['privateKey'],
   });
 
+/** In whose name a message is signed, and with which key (RFC 6376), checked. */
 export type Dkim = z.output<typeof dkimSchema>;

@@ -5,7 +5,9 @@ import { attachmentSchema } from './attachment.ts';
 import { parseWith } from './errors/schema-error.ts';
 import { headerTextSchema, headerTokenSchema } from './header-text.ts';
 
+/** How urgent a message says it is, in `X-Priority` and its like. */
 export const prioritySchema = z.enum(['high', 'normal', 'low']);
+/** How urgent a message says it is. */
 export type Priority = z.output<typeof prioritySchema>;
 
 /** Headers that have a field of their own, or that composing decides. */
@@ -135,7 +137,9 @@ export const sendableMessageSchema = emailMessageSchema.superRefine(({ to, cc, b
   });
 });
 
+/** One e-mail, checked: out of {@link parseMessage}. */
 export type EmailMessage = z.output<typeof emailMessageSchema>;
+/** One e-mail, as people write it: addresses as text, lists left out. */
 export type EmailMessageInput = z.input<typeof emailMessageSchema>;
 
 /** Messages that were checked and cannot change any more. */

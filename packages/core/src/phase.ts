@@ -31,6 +31,7 @@ export const phases = [
   'confirm',
 ] as const;
 
+/** One step of a delivery; see {@link phases}. */
 export type Phase = (typeof phases)[number];
 
 /**

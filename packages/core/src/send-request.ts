@@ -9,6 +9,7 @@ export const storeResultSchema = z.strictObject({
   target: z.enum(['input', 'context']),
   key: z.string().min(1),
 });
+/** Where in the data of a flow the outcome is kept, and under which name. */
 export type StoreResult = z.output<typeof storeResultSchema>;
 
 /** What the sender wants to hear of the message's further way (RFC 3461). Asked for where the server offers DSN; the receipt tells. */
@@ -26,6 +27,7 @@ export const deliveryNotificationSchema = z.strictObject({
     .regex(/^[!-~]{1,100}$/, 'printable ASCII without spaces, at most 100 characters')
     .optional(),
 });
+/** Which reports of the further way of a message are asked for (RFC 3461). */
 export type DeliveryNotification = z.output<typeof deliveryNotificationSchema>;
 
 /** How often a send that may succeed later is tried within one run. */
@@ -49,6 +51,7 @@ const sandboxSchema = z
   .refine(({ redirectTo, allowDomains }) => (redirectTo === undefined) !== (allowDomains === undefined), {
     error: 'give either redirectTo or allowDomains',
   });
+/** To whom messages go instead, or to which domains they may go at all. */
 export type Sandbox = z.output<typeof sandboxSchema>;
 
 /** How a request is carried out, apart from what is sent and where. */
@@ -78,6 +81,7 @@ export const sendPolicySchema = z.strictObject({
   /** Time for the whole send, in milliseconds; default no limit but those of its phases. */
   timeoutMs: z.number().int().positive().max(longestTimerMs).optional(),
 });
+/** How a request is carried out: retries, doubt, refused recipients, duplicates and time. */
 export type SendPolicy = z.output<typeof sendPolicySchema>;
 
 /** What every dialect's settings are mapped onto: what to send, over what, and how. */

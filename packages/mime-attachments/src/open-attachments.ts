@@ -15,6 +15,7 @@ export interface OpenedAttachment {
   read(): AsyncIterable<Uint8Array>;
 }
 
+/** Attachments that are open; disposing it closes their files and downloads. */
 export interface OpenedAttachments extends Disposable {
   readonly attachments: readonly OpenedAttachment[];
 }

@@ -35,6 +35,7 @@ export interface NodeField {
   readonly showWhen?: { readonly field: string; readonly anyOf: readonly unknown[] };
 }
 
+/** A part of the form of a node: fields under one heading. */
 export interface NodeSection {
   readonly title: string;
   readonly fields: readonly NodeField[];

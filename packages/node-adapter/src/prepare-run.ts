@@ -22,6 +22,7 @@ export interface PrepareOptions {
   readonly names?: Readonly<Record<string, unknown>> | undefined;
 }
 
+/** What a node would send, worked out and checked, with nothing sent yet. */
 export interface PreparedRun {
   readonly request: NodeRequest;
   readonly warnings: readonly NodeWarning[];

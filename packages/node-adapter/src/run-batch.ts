@@ -12,6 +12,7 @@ export interface BatchRow<Row extends object = Record<string, unknown>> {
   readonly outcome: NodeOutcome;
 }
 
+/** What a batch runs in, how wide, and who hears of its rows. */
 export interface BatchHost extends Omit<NodeHost, 'onSettled' | 'beforeData' | 'leavingSignal'> {
   /** Rows under way at once; sessions are limited by the connection besides. Default 5. */
   readonly concurrency?: number | undefined;

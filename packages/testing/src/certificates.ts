@@ -16,6 +16,7 @@ export interface KeyPair {
   readonly key: string;
 }
 
+/** What a certificate says of whom it is for, and when. */
 export interface CertificateOptions {
   /** Host names and addresses it is for. Default `localhost`, `127.0.0.1` and `::1`. */
   readonly hosts?: readonly string[];
@@ -123,6 +124,11 @@ export interface TestCertificates {
   readonly selfSigned: KeyPair;
 }
 
+/**
+ * An authority, and a certificate of each kind that tests need.
+ *
+ * @param hosts whom they are for. Default `localhost`, `127.0.0.1` and `::1`.
+ */
 export async function createTestCertificates(hosts?: readonly string[]): Promise<TestCertificates> {
   const authority = await CertificateAuthority.create();
   const forHosts = hosts ? { hosts } : {};

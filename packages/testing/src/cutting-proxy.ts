@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 
+/** Where a proxy leads, and after how many bytes it cuts. */
 export interface CuttingProxyOptions {
   /** Where the real server is. */
   readonly port: number;

@@ -5,6 +5,7 @@ import type { KeyPair } from './certificates.ts';
 import type { Fault, FaultStage } from './faults.ts';
 import { messageEnd } from './message-end.ts';
 
+/** What goes wrong, where, and how often. */
 export interface FaultServerOptions {
   readonly stage: FaultStage;
   readonly fault: Fault;

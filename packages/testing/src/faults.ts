@@ -11,6 +11,7 @@ export const faultStages = [
   'body',
   'dot',
 ] as const;
+/** Where it goes wrong; see {@link faultStages}. */
 export type FaultStage = (typeof faultStages)[number];
 
 /**
@@ -29,4 +30,5 @@ export const faults = [
   'early',
   '421',
 ] as const;
+/** What goes wrong; see {@link faults}. */
 export type Fault = (typeof faults)[number];

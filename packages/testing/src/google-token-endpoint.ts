@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 
+/** Which service account there is, and for whom it may act. */
 export interface GoogleTokenEndpointOptions {
   /** The service account's address and public key. */
   readonly clientEmail: string;

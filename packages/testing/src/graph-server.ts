@@ -10,6 +10,7 @@ export type GraphInjection =
   | 'reset-after'
   | 'hang-after';
 
+/** Who has a mailbox there, and what tokens allow. */
 export interface GraphServerOptions {
   /** Users by object id; what they may send as besides themselves does not matter here. */
   readonly users: Readonly<Record<string, string>>;

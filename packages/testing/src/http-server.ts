@@ -12,6 +12,7 @@ import type { KeyPair } from './certificates.ts';
 /** Answers one request. */
 export type HttpHandler = (request: IncomingMessage, response: ServerResponse) => void;
 
+/** Where a server listens, and whether over TLS. */
 export interface HttpServerOptions {
   /** Speak HTTPS with this certificate. */
   readonly certificate?: KeyPair;

@@ -9,6 +9,7 @@ export type InjectedAnswer =
   | 'hang'
   | 'reset';
 
+/** Which clients an authorization server knows, and what it puts into its tokens. */
 export interface OAuthServerOptions {
   /** Client id and secret, for client credentials and refresh tokens. */
   readonly secrets?: Readonly<Record<string, string>>;

@@ -1,10 +1,12 @@
 import { type AddressObject, simpleParser } from 'mailparser';
 
+/** A mailbox as a parser understands it; the name is empty where there is none. */
 export interface ParsedAddress {
   readonly name: string;
   readonly address: string;
 }
 
+/** A part of a message that is a file, decoded. */
 export interface ParsedAttachment {
   readonly filename: string | undefined;
   readonly contentType: string;

@@ -14,6 +14,7 @@ type Decide<Value> = (value: Value) => Refusal | undefined | Promise<Refusal | u
 
 const tooMany = { code: 452, text: '4.5.3 Too many recipients' };
 
+/** Where an inbox listens, whom it lets in, and what it takes. */
 export interface SmtpInboxOptions {
   /** Default 127.0.0.1. */
   readonly host?: string;
@@ -53,6 +54,7 @@ export interface SmtpInboxOptions {
   };
 }
 
+/** A message that arrived: parsed, as it was sent, and over which session. */
 export interface ReceivedMail extends ParsedMail {
   readonly envelope: { readonly from: string; readonly to: readonly string[] };
   /** The message as received, after dot-unstuffing. */

@@ -73,6 +73,7 @@ export function resolveServer(connection: SmtpConnection) {
   return { host, port, tls: resolveTlsMode(mode, host, port), limits };
 }
 
+/** Where the messages of a connection go, and what is allowed there. */
 export interface ConnectionTarget {
   /** Host name of the mail server, or of Microsoft Graph. */
   readonly host: string;

@@ -15,6 +15,7 @@ import {
   DkimSigner,
 } from '@flowpost/mime-attachments';
 
+/** What composing needs beside the message: what may be attached, and the keys of encrypted text. */
 export interface ComposerOptions {
   /** What attachments may be read. */
   readonly attachments?: AttachmentPolicy | undefined;

@@ -10,6 +10,7 @@ import {
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import type { ComposerOptions } from './message-composer.ts';
 
+/** What a sender works with: keys, tokens, time, names of hosts, and how long it may take to close. */
 export interface SenderOptions extends ComposerOptions {
   /** Where tokens are kept, and how token endpoints are reached. */
   readonly auth?: Omit<AuthProviderOptions, 'secretBox' | 'logger'> | undefined;

@@ -252,6 +252,7 @@ type Hints = typeof hints;
 /** Stable: hosts match on it, and dialects map it to their platform's names. */
 export type ErrorCode = { [Category in ErrorCategory]: keyof Hints[Category] }[ErrorCategory] & string;
 
+/** What kind of failure a code stands for, and what to do about it unless the error itself says more. */
 export interface ErrorCodeEntry {
   readonly category: ErrorCategory;
   readonly hint: string;

@@ -7,6 +7,7 @@ const marker = Symbol.for('flowpost.mail-error');
 /** Plain JSON values that describe an error. Never put a secret here: it is printed, stored and logged. */
 export type ErrorDetails = Readonly<Record<string, unknown>>;
 
+/** What is known about a failure beside its code and message. */
 export interface MailErrorOptions {
   /** The step in which it happened. Default `validate`. */
   readonly phase?: Phase | undefined;

@@ -33,6 +33,7 @@ interface Entry {
 
 const sweepMs = 60_000;
 
+/** Remembers in this process what was sent, each send for as long as its window; nothing of it outlives the process. */
 export class MemoryDuplicateStore implements DuplicateStore {
   readonly #clock: Clock;
   readonly #entries = new Map<string, Entry>();

@@ -28,6 +28,7 @@ export function guardLogger(logger: Logger): Logger {
   return { debug: guard('debug'), info: guard('info'), warn: guard('warn'), error: guard('error') };
 }
 
+/** One line that was logged. */
 export interface LogEntry {
   readonly level: keyof Logger;
   readonly message: string;

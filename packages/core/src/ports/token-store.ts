@@ -27,6 +27,7 @@ export interface TokenStore {
   exclusively?<Value>(key: string, work: () => Promise<Value>): Promise<Value>;
 }
 
+/** Keeps tokens in this process; a rotated refresh token is lost when it ends. */
 export class MemoryTokenStore implements TokenStore {
   readonly #tokens = new Map<string, StoredTokens>();
 

@@ -37,6 +37,7 @@ export interface Envelope {
   readonly smtpUtf8: boolean;
 }
 
+/** A message ready to be sent: its bytes (RFC 5322) and who gets them. */
 export interface ComposedMessage {
   readonly envelope: Envelope;
   /** In angle brackets, as in the header. */
@@ -48,6 +49,7 @@ export interface ComposedMessage {
   readonly body: Buffer | Readable;
 }
 
+/** How a message is composed: what may be attached, who signs, and what makes it unique. */
 export interface ComposeOptions {
   /** What attachments may be read. */
   readonly attachments?: AttachmentPolicy;

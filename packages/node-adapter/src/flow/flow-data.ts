@@ -22,7 +22,9 @@ export const flowDataSchema = z.strictObject({
   trigger: record.transform((value) => value ?? undefined).optional(),
 });
 
+/** The data of a running flow, checked: out of {@link parseFlowData}. */
 export type FlowData = z.output<typeof flowDataSchema>;
+/** The data of a running flow as a host has it: what is not there may be left out or null. */
 export type FlowDataInput = z.input<typeof flowDataSchema>;
 
 /** @throws MailError `INPUT_INVALID`. */

@@ -14,6 +14,7 @@ import {
 } from '@flowpost/core';
 import { connectionFingerprint, createSender, type SenderOptions } from '@flowpost/transport';
 
+/** What all senders of a scope share, and how long it waits for them when it closes. */
 export interface FlowScopeOptions extends Omit<SenderOptions, 'closeDeadlineMs'> {
   /** How long closing waits in all for what is in flight before it cuts it, in milliseconds. Default 30,000. */
   readonly closeDeadlineMs?: number | undefined;

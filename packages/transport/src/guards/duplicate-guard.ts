@@ -17,6 +17,7 @@ import { cancelledBefore, withinTime } from '../abortable.ts';
 import { contentHash } from './content-hash.ts';
 import { pinAttachments } from './pinned-attachments.ts';
 
+/** What counts as the same message, how long it is remembered, and where. */
 export interface DuplicateGuardOptions {
   readonly store: DuplicateStore;
   /** Names the thing that is sent once, such as a node and its settings. Default: the message's content. */

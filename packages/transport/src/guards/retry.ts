@@ -12,6 +12,7 @@ import {
 import { withinTime } from '../abortable.ts';
 import { beyondLimit, continuedReceipt, refusedForNow } from './partial-receipt.ts';
 
+/** How often to try, how long to wait in between, and what to do about doubt. */
 export interface RetryOptions {
   /** How often to try at all. Default 3. */
   readonly attempts?: number | undefined;

@@ -3,8 +3,10 @@ import type { SenderOptions } from '../sending.ts';
 
 /** The steps of a verification, in order. */
 export const verifySteps = ['dns', 'tcp', 'tls', 'ehlo', 'token', 'auth', 'sender'] as const;
+/** A step of a verification; see {@link verifySteps}. */
 export type VerifyStepName = (typeof verifySteps)[number];
 
+/** One step of a verification. */
 export interface VerifyStep {
   readonly step: VerifyStepName;
   readonly status: 'ok' | 'failed' | 'skipped';
@@ -19,11 +21,13 @@ export interface VerifyStep {
   readonly error?: MailErrorJson;
 }
 
+/** What a verification found: every step, up to the first that failed; those after it are skipped. */
 export interface VerifyReport {
   readonly ok: boolean;
   readonly steps: readonly VerifyStep[];
 }
 
+/** What a verification works with, and who hears of it while it runs. */
 export interface VerifyOptions extends SenderOptions {
   readonly signal?: AbortSignal | undefined;
   /** Told of each step as soon as its outcome is known. */

@@ -69,4 +69,5 @@ export const cortexMicrosoft365SettingsSchema = z.strictObject({
   TlsOptions: tlsOptionsSetting,
 });
 
+/** The properties of the block, as a flow author writes them. */
 export type CortexMicrosoft365Settings = z.input<typeof cortexMicrosoft365SettingsSchema>;

@@ -52,4 +52,5 @@ export const cortexSmtpSettingsSchema = z.strictObject({
   AllowPlaintextAuth: flag(false),
 });
 
+/** The properties of the block, as a flow author writes them. */
 export type CortexSmtpSettings = z.input<typeof cortexSmtpSettingsSchema>;

@@ -84,9 +84,11 @@ const diaflowFields = z.strictObject({
   tlsOptions: tlsOptionsSetting,
 });
 
+/** The settings of the component "Send email". */
 export const diaflowSettingsSchema = diaflowFields.refine(
   ({ subject, object }) => subject === undefined || object === undefined || subject === object,
   { error: 'it is another name for subject, which says something else', path: ['object'] },
 );
 
+/** The settings of the component, as a flow author writes them. */
 export type DiaflowSettings = z.input<typeof diaflowSettingsSchema>;

@@ -99,6 +99,7 @@ function asMeant(settings: unknown): unknown {
 export const sendEmailSettingsSchema = z.preprocess(asMeant, fields);
 
 type Input = z.input<typeof fields>;
+/** The settings of `send-email`, as a flow author writes them. */
 export type SendEmailSettings = Omit<Input, 'connection' | MayBeEmpty> & {
   readonly connection: ConnectionInput;
 } & { readonly [Key in MayBeEmpty]?: Input[Key] | '' | null };
