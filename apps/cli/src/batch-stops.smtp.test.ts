@@ -30,6 +30,45 @@ describe('when a batch ends', () => {
     expect(inbox.messages).toHaveLength(1);
   });
 
+  it('Ctrl-C finishes a row whose recipients did not fit into one message', async () => {
+    const row = 'email,number\n"a@x.org,b@x.org,c@x.org",1\nd@x.org,2\n';
+    await using at = await Workplace.make({ 'letter.txt': letter, 'people.csv': row });
+    const got: string[] = [];
+    let answerFirst: () => void = () => undefined;
+    const begun = new Promise<void>((resolve) => {
+      answerFirst = resolve;
+    });
+    const stopping = Promise.withResolvers<void>();
+    await using server = await RawServer.start((socket) => {
+      let to = '';
+      speakSmtp(socket, (command) => {
+        if (command.startsWith('MAIL')) to = '';
+        if (command.startsWith('RCPT')) {
+          if (to !== '') return '452 4.5.3 Too many recipients';
+          to = /<(.*?)>/.exec(command)?.[1] ?? '';
+        }
+        if (command !== '.' || got.push(to) > 1) return undefined;
+        answerFirst();
+        void stopping.promise.then(() => socket.write('250 ok\r\n'));
+        return null;
+      });
+    });
+    const child = at.start([
+      ...batch,
+      '--connection',
+      `smtp://127.0.0.1:${server.port}?tls=none`,
+      '--concurrency',
+      '1',
+    ]);
+    await begun;
+    child.kill('SIGINT');
+    await once(child.stderr, 'data');
+    stopping.resolve();
+    await once(child, 'close');
+    expect(got).toEqual(['a@x.org', 'b@x.org', 'c@x.org']);
+    expect([...(await statesIn(at))]).toEqual([[1, 'sent']]);
+  });
+
   it('a rate spaces messages evenly', async () => {
     await using at = await place(11);
     await using inbox = await SmtpInbox.start();

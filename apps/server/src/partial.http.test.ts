@@ -1,4 +1,4 @@
-import { FaultServer, SmtpInbox } from '@flowpost/testing';
+import { FaultServer, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { afterAll, beforeAll, describe, type ExpectStatic, it } from 'vitest';
 import { type LocalServer, startLocal } from './testing/local-server.test-support.ts';
 
@@ -10,6 +10,32 @@ const never: Reply = { code: 550, text: '5.1.1 unknown' };
 async function startRefusing(refusals: Map<string, Reply>) {
   return SmtpInbox.start({ refuse: { rcptTo: (address) => refusals.get(address) } });
 }
+/** A server that takes one recipient a message, and loses the connection when it has so many messages, where told to. */
+async function startNarrow(lostAt?: number, refusals: ReadonlyMap<string, Reply> = new Map()) {
+  const got: string[] = [];
+  let to = '';
+  const server = await RawServer.start((socket) =>
+    speakSmtp(socket, (command) => {
+      const address = /^RCPT TO:<(.*?)>/.exec(command)?.[1];
+      if (command.startsWith('MAIL')) to = '';
+      if (command === '.' && got.push(to) === lostAt) {
+        socket.destroy();
+        return null;
+      }
+      if (address === undefined) return undefined;
+      const refusal = refusals.get(address);
+      // Told of the first message that fails, it has taken everybody.
+      if (got.length > 0 || lostAt !== 1) {
+        if (to !== '') return '452 4.5.3 Too many recipients';
+        if (refusal) return `${refusal.code} ${refusal.text}`;
+      }
+      to += address;
+      return '250 ok';
+    }),
+  );
+  return Object.assign(server, { got, url: `smtp://127.0.0.1:${server.port}?tls=none` });
+}
+
 let local: LocalServer;
 beforeAll(async () => {
   local = await startLocal();
@@ -41,6 +67,57 @@ it('who is more than a server takes in one message is no reason to wait', async 
   // The first waits between attempts would be a minute together.
   await expect.poll(() => get(id)).toMatchObject({ state: 'sent', receipt: { attempts: 1, rejected: [] } });
   expect(inbox.messages.map(({ envelope }) => envelope.to.length)).toEqual([1, 1, 1, 1, 1, 1]);
+  expect(await (await fetch(`${local.url}/metrics`)).text()).not.toContain('RECIPIENTS_DEFERRED');
+});
+
+it('a twin of what still has a rest is a twin, and nobody gets it from both', async ({ expect }) => {
+  let goOn: () => void = () => undefined;
+  const held = new Promise<undefined>((resolve) => {
+    goOn = () => resolve(undefined);
+  });
+  let messages = 0;
+  await using inbox = await SmtpInbox.start({
+    recipientsPerMessage: 1,
+    refuse: { message: () => (++messages === 2 ? held : undefined) },
+  });
+  const more = { to: ['a@y.org', 'b@y.org', 'c@y.org'], duplicateWindowMs: 60_000 };
+  const id = await put(inbox.url, more);
+  await expect.poll(() => messages).toBe(2);
+  const twin = await put(inbox.url, more);
+  const ended = { state: 'sent', receipt: { status: 'duplicate', accepted: ['a@y.org'] } };
+  await expect.poll(() => get(twin)).toMatchObject(ended);
+  goOn();
+  await expect.poll(() => get(id)).toMatchObject({ state: 'sent', receipt: { accepted: { length: 3 } } });
+  expect(inbox.messages.flatMap(({ envelope }) => envelope.to).sort()).toEqual(more.to);
+});
+
+it('when somebody waited and the second of several messages is in doubt, what the first delivered is known', async ({
+  expect,
+}) => {
+  const to = ['a@y.org', 'b@y.org', 'c@y.org'];
+  const settings = { from: 'a@x.org', to, subject: 'Hi', text: 'x' };
+  for (const outcome of ['sent', 'not-sent']) {
+    await using server = await startNarrow(2);
+    await local.client.post('/v1/nodes/send-email/runs', {
+      settings: { ...settings, connection: server.url },
+    });
+    const { body } = await local.client.get('/v1/deliveries?state=in-doubt');
+    const id = body.deliveries[0].id;
+    const receipt = { accepted: ['a@y.org'], rejected: [{ address: 'b@y.org' }, { address: 'c@y.org' }] };
+    expect(await get(id)).toMatchObject({ receipt });
+    const resolved = await decide(id, 'resolve', { outcome });
+    if (outcome === 'sent') {
+      expect(resolved.receipt).toMatchObject({
+        accepted: ['a@y.org', 'b@y.org'],
+        rejected: [{ address: 'c@y.org' }],
+      });
+      continue;
+    }
+    expect(resolved).toMatchObject({ state: 'partial', receipt });
+    await decide(id, 'retry');
+    await expect.poll(() => get(id)).toMatchObject({ state: 'sent', receipt: { accepted: { length: 3 } } });
+    expect(server.got).toEqual(['a@y.org', 'b@y.org', 'b@y.org', 'c@y.org']);
+  }
 });
 
 // Side by side, because each waits for a second attempt.
@@ -75,6 +152,36 @@ describe.concurrent('some have it', () => {
     await decide(id, 'retry');
     await expect.poll(() => get(id)).toMatchObject({ state: 'sent', receipt: { rejected: [] } });
     expect(inbox.messages.at(-1)?.envelope.to).toEqual(['c@y.org']);
+  });
+
+  it('who was put off before the others ran out of room is asked again all the same', async ({ expect }) => {
+    const refusals = new Map([
+      ['x@y.org', later],
+      ['z@y.org', never],
+    ]);
+    await using server = await startNarrow(undefined, refusals);
+    const id = await put(server.url, { to: ['a@y.org', 'x@y.org', 'z@y.org'] });
+    await expect.poll(() => get(id)).toMatchObject({ state: 'queued', receipt: { rejected: { length: 2 } } });
+    refusals.delete('x@y.org');
+    await expect
+      .poll(() => get(id))
+      .toMatchObject({
+        state: 'partial',
+        receipt: { accepted: ['a@y.org', 'x@y.org'], rejected: [{ address: 'z@y.org', code: 550 }] },
+      });
+    expect(server.got).toEqual(['a@y.org', 'x@y.org']);
+  });
+
+  it('a doubt ends with a receipt, also one that leaves a rest', async ({ expect }) => {
+    await using server = await startNarrow(1, new Map([['b@y.org', never]]));
+    const id = await put(server.url, { to: ['a@y.org', 'b@y.org'], onDoubt: 'resend' });
+    await expect
+      .poll(() => get(id))
+      .toMatchObject({
+        state: 'partial',
+        error: { inDoubt: false },
+        receipt: { accepted: ['a@y.org'], rejected: [{ code: 550 }] },
+      });
   });
 
   it('what some have stays delivered, whatever becomes of the others', async ({ expect }) => {

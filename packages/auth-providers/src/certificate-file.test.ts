@@ -3,9 +3,11 @@ import { createPublicKey, X509Certificate } from 'node:crypto';
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { credentialSchema } from '@flowpost/core';
 import { createSelfSigned } from '@flowpost/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { assertRsaKey, assertValidNow, openCertificate, readCertificateFile } from './certificate-file.ts';
+import { createAuthProvider } from './create-auth-provider.ts';
 
 // The files are made by the tool most of them come from. Without it there is nothing to test against.
 const opensslVersion = spawnSync('openssl', ['version'], { encoding: 'utf8' }).stdout ?? '';
@@ -310,6 +312,17 @@ it('a certificate that is valid comes before one that is not yet', async () => {
   const nameAt = async (time?: number) => (await openCertificate(file, '', time)).certificate.subjectAltName;
   expect(await nameAt()).toBe('DNS:now');
   expect(await nameAt(Date.now() + 2 * year)).toBe('DNS:next');
+});
+
+it('an empty password is one, also where files usually have another', async () => {
+  const credential = {
+    ...{ kind: 'oauth2-certificate', assertion: 'google', user: 'ann@x.org', clientId: 'robot@x.org' },
+    ...{ certificate: pkcs12('empty', [], ''), certificatePassword: '' },
+    tokenEndpoint: 'http://127.0.0.1:1/token',
+  } as const;
+  const provider = createAuthProvider(credentialSchema.parse(credential));
+  // It was opened, and so the token was asked for.
+  await expect(provider.login()).rejects.toMatchObject({ code: 'TOKEN_ENDPOINT_UNREACHABLE' });
 });
 
 describe('what is no certificate file', () => {

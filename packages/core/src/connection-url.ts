@@ -48,9 +48,9 @@ function readQuery(query: string): Record<string, unknown> {
   const connection: Record<string, unknown> = {};
   const tlsOptions: Record<string, unknown> = {};
   const seen = new Set<string>();
-  // In a query that a form or a program wrote a plus sign is a space; they escape what a person does not.
-  const isTyped = /[@/:<>,]/.test(query);
-  for (const [key, text] of new URLSearchParams(isTyped ? query.replaceAll('+', '%2B') : query)) {
+  // A plus is a plus, as in any URL (RFC 3986), but in a name that a form or a program wrote, which escapes the bracket behind it.
+  const plain = query.replace(/(?:^|&)from=[^&]*?%3C|\+/gi, (part) => (part === '+' ? '%2B' : part));
+  for (const [key, text] of new URLSearchParams(plain)) {
     if (!fields.has(key)) {
       const shown =
         /^[A-Za-z]{1,20}$/.test(key) && !query.includes('@') ? JSON.stringify(key) : 'a part of the query';

@@ -40,12 +40,17 @@ describe('the URL form', () => {
     });
   });
 
-  it('takes a plus sign for what it is, unless a form or a program wrote the query', () => {
+  it('takes a plus sign for what it is, but in a name that a form or a program wrote', () => {
     const from = (query: string) => parseConnection(`smtp://h?from=${query}`).from;
     expect(from('ann+news@x.org')).toEqual({ address: 'ann+news@x.org' });
     expect(from(String(new URLSearchParams({ from: 'A B <ann+news@x.org>' })).slice(5))).toEqual({
       name: 'A B',
       address: 'ann+news@x.org',
+    });
+    // Who escapes the @ alone has not escaped the rest.
+    expect(from('ann+news%40x.org')).toEqual({ address: 'ann+news@x.org' });
+    expect(parseConnection('smtps://h?caFile=ca+root.pem')).toMatchObject({
+      tlsOptions: { caFile: 'ca+root.pem' },
     });
   });
 

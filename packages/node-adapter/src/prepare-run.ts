@@ -1,4 +1,5 @@
-import { parseWith } from '@flowpost/core';
+import { mailboxKey, parseWith } from '@flowpost/core';
+import { mailboxesOf } from '@flowpost/transport';
 import type { z } from 'zod';
 import { resolveDynamicFields } from './dynamic-fields.ts';
 import { withMessageId } from './flow/deliver.ts';
@@ -54,10 +55,10 @@ function withAutoSubmitted(request: NodeRequest, flow: FlowData): NodeRequest {
   const { message } = request;
   const trigger = message.autoSubmitted === undefined ? mailTrigger(flow) : undefined;
   if (!trigger) return request;
-  const from = trigger.from.toLowerCase();
+  const origin = mailboxesOf(trigger);
   const goesBack = [message.to, message.cc, message.bcc]
     .flat()
-    .some(({ address }) => from.includes(address.toLowerCase()));
+    .some(({ address }) => origin.has(mailboxKey(address)));
   const autoSubmitted = goesBack || message.inReplyTo !== undefined ? 'auto-replied' : 'auto-generated';
   return { ...request, message: { ...message, autoSubmitted } };
 }

@@ -1,4 +1,4 @@
-import { type MailErrorJson, noTimings, type SendReceipt } from '@flowpost/core';
+import { type MailErrorJson, noTimings, type RejectedRecipient, type SendReceipt } from '@flowpost/core';
 import { continuedReceipt } from '@flowpost/transport';
 import type { DeliveryState } from './delivery.ts';
 
@@ -21,13 +21,25 @@ export interface Decision {
   readonly retryTo: readonly string[] | null;
 }
 
-/** The receipt of what somebody says was delivered. */
-function saidToBeSent({ message_id, recipients, attempts, receipt, retry_to }: Undecided): SendReceipt {
+/** The receipt of what somebody says was delivered: to those about whom there was doubt. */
+function saidToBeSent({
+  message_id,
+  recipients,
+  attempts,
+  receipt,
+  error,
+  retry_to,
+}: Undecided): SendReceipt {
+  const asked = retry_to ?? recipients;
+  const refused = (error?.details?.rejected ?? []) as readonly RejectedRecipient[];
+  const rejected = refused.filter(({ address }) => asked.includes(address));
+  const isRefused = new Set(rejected.map(({ address }) => address));
+  const accepted = asked.filter((address) => !isRefused.has(address));
   const sent: SendReceipt = {
-    ...{ status: 'sent', messageId: message_id, accepted: retry_to ?? recipients, rejected: [] },
+    ...{ status: rejected.length > 0 ? 'partial' : 'sent', messageId: message_id, accepted, rejected },
     ...{ response: 'resolved as sent', attempts, timings: noTimings, sizeBytes: receipt?.sizeBytes ?? 0 },
   };
-  return receipt ? continuedReceipt(receipt, retry_to ?? [], sent) : sent;
+  return receipt ? continuedReceipt(receipt, asked, sent) : sent;
 }
 
 const notSent = (error: MailErrorJson): MailErrorJson => ({

@@ -96,8 +96,9 @@ export class DeliveryRunner {
       );
       const settlement = settlementOf(claim, receipt, { keepsTrying, retryForMs });
       await this.#settle(claim, settlement);
-      if (settlement.state === 'queued') metrics.failed('RECIPIENTS_DEFERRED', 'envelope', settlement.state);
-      else metrics.delivered(receipt.status, (performance.now() - started) / 1_000);
+      const { state, uncounted = false } = settlement;
+      if (state === 'queued' && !uncounted) metrics.failed('RECIPIENTS_DEFERRED', 'envelope', state);
+      if (state !== 'queued') metrics.delivered(receipt.status, (performance.now() - started) / 1_000);
       return receipt;
     } catch (thrown) {
       if (thrown instanceof SlotAway && keepsTrying) {

@@ -182,7 +182,8 @@ export class DeliveryStore extends DeliveryKeeper {
       queryable.query<Due & { readonly state: string }>(
         `with mine as (
            update flowpost.deliveries d set state = given.state, receipt = coalesce(given.receipt, d.receipt),
-             error = case when given.uncounted and not given.refutes then coalesce(given.error, d.error) else given.error end,
+             error = case when given.uncounted and not given.refutes and given.receipt is null
+               then coalesce(given.error, d.error) else given.error end,
              next_at = given.next_at, retry_to = coalesce(given.retry_to, d.retry_to), worker = null, updated_at = now(),
              open = given.state in ('queued', 'in-doubt'), uncounted = d.uncounted + given.uncounted::int
            from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int, state text, receipt jsonb, error jsonb,

@@ -14,6 +14,12 @@ export interface Circumstances {
   readonly isGoingDown?: boolean;
 }
 
+/**
+ * Another server may have the key, or this one has to be started anew, so looking for it again and again is no use. Nor is
+ * it to wait for hours when the key is there at last: it is looked for as after the fifth attempt, four times an hour.
+ */
+const mostLooks = 5;
+
 /** What becomes of a delivery that was taken: whom it was refused for now gets it later, and nobody else. */
 export function settlementOf(
   { id, attempt, tries, createdAt, again: earlier }: ClaimedDelivery,
@@ -21,7 +27,7 @@ export function settlementOf(
   { keepsTrying, retryForMs }: Circumstances,
 ): Settlement {
   const isPartial = receipt.status === 'partial';
-  const more = keepsTrying ? beyondLimit(receipt, earlier?.delivered.accepted.length ?? 0) : [];
+  const more = keepsTrying && isPartial ? beyondLimit(receipt, earlier?.delivered.accepted.length ?? 0) : [];
   // The server took as many as it takes, which was no attempt in vain.
   if (more.length > 0)
     return { id, attempt, state: 'queued', receipt, retryTo: more, nextAt: Date.now(), uncounted: true };
@@ -50,7 +56,8 @@ function ofAttempt(
     return { id, attempt, state: 'queued', error: doubt, uncounted: true, refutesDoubt: true };
   const json = error.toJSON();
   const resends = request.policy.onDoubt === 'resend';
-  if (error.inDoubt && !(keepsTrying && resends)) return { id, attempt, state: 'in-doubt', error: json };
+  if (error.inDoubt && !(keepsTrying && resends))
+    return { id, attempt, state: 'in-doubt', error: json, ...deliveredBefore(error) };
   if (!keepsTrying || !(error.retryable || error.inDoubt))
     return { id, attempt, state: 'failed', error: json };
   const { retryAfterMs } = error.details;
@@ -58,8 +65,7 @@ function ofAttempt(
   const isOurs = error.code === 'STORAGE_UNAVAILABLE';
   const nextAt = nextAttemptAt(
     {
-      // Another server may have the key, or this one has to be started anew: looking for it again and again is no use.
-      attempt: isSealedElsewhere(error) ? attempt : isOurs ? 1 : tries,
+      attempt: isSealedElsewhere(error) ? Math.min(attempt, mostLooks) : isOurs ? 1 : tries,
       ...{ createdAt, now: Date.now() },
       retryAfterMs: typeof retryAfterMs === 'number' ? retryAfterMs : undefined,
     },
@@ -69,6 +75,12 @@ function ofAttempt(
   return { id, attempt, state: 'queued', error: json, nextAt, uncounted: isOurs };
 }
 
+/** What some have for sure, when the doubt is about others: a message that was sent in several parts while somebody waited. */
+function deliveredBefore({ details }: MailError): Pick<Settlement, 'receipt' | 'retryTo'> {
+  const receipt = details.delivered as SendReceipt | undefined;
+  return receipt ? { receipt, retryTo: refusedForNow(receipt) } : {};
+}
+
 /** What earlier attempts did is not undone by one that failed: what some have they have, and what was in doubt is still. */
 function withEarlier(
   settlement: Settlement,
@@ -76,7 +88,7 @@ function withEarlier(
   error: MailError,
 ): Settlement {
   let { state, error: failure, receipt, retryTo } = settlement;
-  if (again) {
+  if (again && !settlement.uncounted) {
     receipt = { ...continuedReceipt(again.delivered, again.to, error), attempts: tries };
     const later = refusedForNow(receipt).filter((address) => again.to.includes(address));
     if (error.details.rejected !== undefined && later.length > 0) retryTo = later;
@@ -85,6 +97,7 @@ function withEarlier(
   if (doubt && !error.inDoubt) {
     if (failure && failure !== doubt)
       failure = { ...doubt, details: { ...doubt.details, lastFailure: failure } };
+    else failure = doubt;
     if (state !== 'queued') state = 'in-doubt';
   }
   return { ...settlement, state, error: failure, receipt, retryTo };

@@ -1,5 +1,5 @@
 import { createHash, type KeyObject, sign, type X509Certificate } from 'node:crypto';
-import { type CredentialOf, SecretText, systemClock } from '@flowpost/core';
+import { type CredentialOf, revealSecret, SecretText, systemClock } from '@flowpost/core';
 import type { AuthProvider, AuthProviderOptions, CredentialExpiry } from '../auth-provider.ts';
 import { readGoogleKey } from '../google-key.ts';
 import { exchangeOnlineScope, gmailScope, googleTokenEndpoint } from '../issuers.ts';
@@ -53,6 +53,7 @@ export function certificateProvider(
 
   const read = async () => {
     const { certificateFileVersion, readCertificateFile } = await loadFiles();
+    const { certificatePassword } = credential;
     const path = await reveal(credential.certificateFile);
     const file =
       credential.certificate?.reveal() ?? (path === undefined ? undefined : await readCertificateFile(path));
@@ -67,7 +68,8 @@ export function certificateProvider(
       isCurrent: async () => [version, 'unreadable'].includes(await versionOf()),
       file,
       fileHash: createHash('sha256').update(file).digest('base64url'),
-      password: await reveal(credential.certificatePassword),
+      // An empty one is one, and not the one that Google's files usually have.
+      password: certificatePassword && (await revealSecret(certificatePassword, secretBox)),
       user: (await reveal(credential.user)) ?? '',
       clientId: await reveal(credential.clientId),
     };

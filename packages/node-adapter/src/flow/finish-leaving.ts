@@ -1,18 +1,21 @@
 import { linkAbort, type MailSender } from '@flowpost/core';
+import { beyondLimit } from '@flowpost/transport';
 
 /**
  * A sender whose `signal` cancels an attempt until its message may be leaving. From then on only `leavingSignal` does: cut short
- * there, it would be in doubt.
+ * there, it would be in doubt. For one delivery: a message for those for whom there was no room in the one before leaves with it.
  */
 export function finishLeaving(sender: MailSender, leavingSignal: AbortSignal | undefined): MailSender {
+  let hasRest = false;
   return {
     async send(message, options = {}) {
       const { signal, beforeData } = options;
       const attempt = new AbortController();
-      const unlink = linkAbort(signal, attempt);
+      const unlink = hasRest ? () => undefined : linkAbort(signal, attempt);
+      hasRest = false;
       const unlinkLeaving = linkAbort(leavingSignal, attempt);
       try {
-        return await sender.send(message, {
+        const receipt = await sender.send(message, {
           ...options,
           signal: attempt.signal,
           async beforeData() {
@@ -20,6 +23,8 @@ export function finishLeaving(sender: MailSender, leavingSignal: AbortSignal | u
             unlink();
           },
         });
+        hasRest = beyondLimit(receipt, 0).length > 0;
+        return receipt;
       } finally {
         unlink();
         unlinkLeaving();

@@ -57,9 +57,12 @@ function headerFields(headers: OutgoingMessage['headers']): string {
   return fields.sort().join('');
 }
 
-/** Who writes and who gets it is compared in a way of its own; what differs each time is not compared. */
+/**
+ * Who writes and who gets it is compared in a way of its own; what differs each time is not compared, nor what the
+ * message says of its origin, which differs with what started the flow.
+ */
 const apart: ReadonlySet<string> = new Set(
-  'to cc bcc from sender replyTo headers priority messageId date'.split(' '),
+  'to cc bcc from sender replyTo headers priority messageId date autoSubmitted'.split(' '),
 );
 const compared = Object.keys(emailMessageSchema.shape)
   .filter((name) => !apart.has(name))
@@ -67,7 +70,7 @@ const compared = Object.keys(emailMessageSchema.shape)
 
 /**
  * What a message says, as a hash: the same for the same content in whatever order its fields, recipients and headers come.
- * Message-ID and Date do not count, since they differ each time.
+ * Message-ID and Date do not count, since they differ each time, nor does Auto-Submitted.
  *
  * @param beside what counts too, such as who sends it.
  * @throws MailError `ADDRESS_INVALID`.

@@ -176,6 +176,29 @@ describe('retry', () => {
       expect(clock.slept).toEqual([]);
     });
 
+    it('and who was put off for another reason is not forgotten over them', async () => {
+      let rounds = 0;
+      await using inbox = await SmtpInbox.start({
+        recipientsPerMessage: 1,
+        refuse: {
+          mailFrom: () => {
+            rounds++;
+            return undefined;
+          },
+          rcptTo: (one) => {
+            if (one === 'greylisted@x.org' && rounds < 3) return { code: 451, text: '4.7.1 greylisted' };
+            return one === 'gone@x.org' && rounds === 2 ? { code: 550, text: '5.1.1 unknown' } : undefined;
+          },
+        },
+      });
+      await using retried = withRetry(createSender(inbox.url), { clock: impatient() });
+      const to = ['1@x.org', 'greylisted@x.org', 'gone@x.org'];
+      expect(await retried.send({ ...message, to })).toMatchObject({
+        accepted: ['1@x.org', 'greylisted@x.org'],
+        rejected: [{ address: 'gone@x.org', code: 550 }],
+      });
+    });
+
     it('but not for ever: where nobody new gets it, that was it', async () => {
       const full = await greylisting(['452 4.5.3 Too many recipients'], { attempts: 1 });
       expect([full.outcome.status, full.said.length]).toEqual(['partial', 6]);
@@ -429,6 +452,8 @@ describe('duplicate guard', () => {
       contentHash({ ...message, attachments: [{ kind: 'bytes', content: new Uint8Array([byte]) }] });
     expect(withBytes(1)).not.toBe(withBytes(2));
     expect(withBytes(1)).toBe(withBytes(1));
+    // It says what started the flow, which is not what is sent.
+    expect(contentHash({ ...message, autoSubmitted: 'auto-generated' })).toBe(contentHash(message));
   });
 });
 

@@ -57,26 +57,32 @@ function automaticReason(headers: ReadonlyMap<string, readonly string[]>): strin
   return [...headers.keys()].find((name) => /^(?:list-.*|x-autoreply|x-autorespond)$/.test(name));
 }
 
+/** Header fields beside From that say where a message came from. */
+const sourceFields = ['sender', 'reply-to', 'return-path', 'resent-from', 'resent-sender'];
+
+const valuesByName = ({ headers = {} }: MailTrigger): ReadonlyMap<string, readonly string[]> =>
+  new Map(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), [value].flat()]));
+
+/** The mailboxes that a message came from, as `mailboxKey` spells them: its From, and whoever else it names as its source. */
+export function mailboxesOf(trigger: MailTrigger): ReadonlySet<string> {
+  const headers = valuesByName(trigger);
+  const sources = sourceFields.flatMap((name) => headers.get(name) ?? []);
+  return new Set([trigger.from, ...sources].flatMap(readable).map(mailboxKey));
+}
+
 class LoopGuard implements MailSender {
   readonly #sender: MailSender;
   readonly #mailboxes: ReadonlySet<string>;
   readonly #automatic: string | undefined;
 
   constructor(sender: MailSender, trigger: MailTrigger) {
-    const headers = new Map(
-      Object.entries(trigger.headers ?? {}).map(([name, value]) => [name.toLowerCase(), [value].flat()]),
-    );
     this.#sender = sender;
-    const sources = ['sender', 'reply-to', 'return-path', 'resent-from', 'resent-sender'].flatMap(
-      (name) => headers.get(name) ?? [],
-    );
-    const mailboxes = [trigger.from, ...sources].flatMap(readable);
-    this.#mailboxes = new Set(mailboxes.map(mailboxKey));
-    const isBounce = mailboxes.some((mailbox) => /^(?:mailer-daemon|postmaster)@/i.test(mailbox));
+    this.#mailboxes = mailboxesOf(trigger);
+    const isBounce = [...this.#mailboxes].some((mailbox) => /^(?:mailer-daemon|postmaster)@/.test(mailbox));
     // Without a sender there is nothing to compare with, as in reports of failed deliveries.
     const odd =
-      mailboxes.length === 0 ? 'its sender is not known' : isBounce ? 'a delivery report' : undefined;
-    this.#automatic = automaticReason(headers) ?? odd;
+      this.#mailboxes.size === 0 ? 'its sender is not known' : isBounce ? 'a delivery report' : undefined;
+    this.#automatic = automaticReason(valuesByName(trigger)) ?? odd;
   }
 
   #among(recipients: AddressInput | undefined): string | undefined {

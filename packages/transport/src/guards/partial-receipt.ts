@@ -6,12 +6,16 @@ export const refusedForNow = ({ rejected }: SendReceipt): string[] =>
   rejected.filter(isRefusedForNow).map(({ address }) => address);
 
 /**
- * Who gets the message in another one at once, because the server had enough recipients in this one.
+ * Who is asked for in another message at once, because the server had enough recipients in this one: those it had no room for, and
+ * behind them whom it refused for now for another reason, who would otherwise be forgotten over them.
  *
  * @param before how many had it before. Where nobody got it now, nobody would the next time.
  */
-export const beyondLimit = ({ accepted, rejected }: SendReceipt, before: number): string[] =>
-  accepted.length > before ? rejected.filter(isOneTooMany).map(({ address }) => address) : [];
+export function beyondLimit(receipt: SendReceipt, before: number): string[] {
+  const { accepted, rejected } = receipt;
+  const more = accepted.length > before ? rejected.filter(isOneTooMany).map(({ address }) => address) : [];
+  return more.length > 0 ? [...new Set([...more, ...refusedForNow(receipt)])] : [];
+}
 
 /**
  * One receipt of a message that was handed over again for some of its recipients (`onlyTo`).

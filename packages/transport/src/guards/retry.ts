@@ -126,7 +126,7 @@ class RetrySender implements MailSender {
     if (delivered && !doubt) return { ...delivered, attempts };
     if (doubt && failure !== undefined && doubt !== failure)
       doubt.addDetails({ lastFailure: toMailError(failure).toJSON() });
-    if (doubt && delivered) doubt.addDetails({ accepted: delivered.accepted });
+    if (doubt && delivered) doubt.addDetails({ accepted: delivered.accepted, delivered });
     const thrown = doubt ?? failure;
     throw isMailError(thrown) ? thrown.addDetails({ attempts }) : thrown;
   }

@@ -3,11 +3,11 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, connect as open } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MailError } from '@flowpost/core';
-import { RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
+import { createTestCertificates, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
 import { withRetry } from '../guards/retry.ts';
-import { connectToAny } from './happy-eyeballs.ts';
+import { AddressRecord, connectToAny } from './happy-eyeballs.ts';
 
 const message = { from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello' };
 const v4 = (address: string) => ({ address, family: 4 });
@@ -86,6 +86,56 @@ it.each([
   expect(await retrying.send(message)).toMatchObject({ attempts: 1 });
   expect([asked, inbox.messages.length]).toEqual([times, 3]);
   bad.close();
+});
+
+it('an address that breaks off in the handshake is asked last from then on', async () => {
+  const { valid, authority } = await createTestCertificates(['mail.example']);
+  await using inbox = await SmtpInbox.start({ tls: 'implicit', certificate: valid });
+  const bad = createServer((socket) => socket.on('error', () => undefined).destroy());
+  bad.listen(inbox.port, '127.0.0.2');
+  await once(bad, 'listening');
+  const lookup = async () => [v4('127.0.0.2'), v4('127.0.0.1')];
+  const connection = {
+    host: 'mail.example',
+    port: inbox.port,
+    tls: 'implicit' as const,
+    tlsOptions: { ca: authority.cert },
+  };
+  const sender = createSender(connection, { lookup });
+  await using retrying = withRetry(sender, { attempts: 2, firstDelayMs: 1 });
+  expect(await retrying.send(message)).toMatchObject({ status: 'sent', attempts: 2 });
+  bad.close();
+});
+
+it('families take turns, and what did not serve is last of all, until it is forgotten for a hundred others', () => {
+  const record = new AddressRecord();
+  const all = [v4('10.0.0.1'), v4('10.0.0.2'), { address: '::1', family: 6 }];
+  const order = () => record.inOrder(all).map(({ address }) => address);
+  expect(order()).toEqual(['10.0.0.1', '::1', '10.0.0.2']);
+  record.failed('::1');
+  expect(order()).toEqual(['10.0.0.1', '10.0.0.2', '::1']);
+  for (let number = 0; number < 100; number++) record.failed(`10.1.0.${number}`);
+  expect(order()).toEqual(['10.0.0.1', '::1', '10.0.0.2']);
+});
+
+it('421 to the empty message of one whose recipients were all refused ends the session', async () => {
+  await using server = await RawServer.start((socket, connection) =>
+    speakSmtp(socket, (command) => {
+      if (command.startsWith('EHLO')) return '250-x\r\n250 PIPELINING';
+      if (connection > 1) return undefined;
+      if (command.startsWith('RCPT')) return '550 5.1.1 unknown';
+      // From then on it is silent, and leaves the connection open.
+      return command === '.'
+        ? '421 4.3.2 bye'
+        : command === 'RSET' || command.startsWith('MAIL FROM:<later')
+          ? null
+          : undefined;
+    }),
+  );
+  await using sender = createSender(`smtp://127.0.0.1:${server.port}?tls=none`);
+  await expect(sender.send(message)).rejects.toMatchObject({ code: 'RECIPIENTS_REFUSED' });
+  expect(await sender.send(message)).toMatchObject({ status: 'sent' });
+  expect(server.connections).toBe(2);
 });
 
 it('421 to a message ends the session, and the next message has another one', async () => {

@@ -8,30 +8,8 @@ export interface Address {
 /** How long after one address the next is tried, in milliseconds (RFC 8305 section 5). */
 const attemptDelayMs = 250;
 
-/** More are not remembered. */
+/** Of more, the oldest are forgotten. */
 const mostAddresses = 100;
-
-/**
- * Which addresses of a server took a connection and then did not serve. They are tried last: a host has several so that another
- * one can be asked (RFC 5321 section 5.1).
- */
-export class AddressRecord {
-  readonly #failed = new Set<string>();
-
-  inOrder(addresses: readonly Address[]): readonly Address[] {
-    if (this.#failed.size === 0) return addresses;
-    const isLast = ({ address }: Address): number => Number(this.#failed.has(address));
-    return addresses.toSorted((a, b) => isLast(a) - isLast(b));
-  }
-
-  failed(address: string): void {
-    if (this.#failed.size < mostAddresses) this.#failed.add(address);
-  }
-
-  served(address: string): void {
-    this.#failed.delete(address);
-  }
-}
 
 /** The families take turns, beginning with that of the first address (RFC 8305 section 4). */
 function inTurns(addresses: readonly Address[]): Address[] {
@@ -42,7 +20,32 @@ function inTurns(addresses: readonly Address[]): Address[] {
 }
 
 /**
- * Connects to whichever of several addresses answers first (RFC 8305). An address that takes its time is not given up for that
+ * Which addresses of a server took a connection and then did not serve. They are tried last: a host has several so that another
+ * one can be asked (RFC 5321 section 5.1).
+ */
+export class AddressRecord {
+  readonly #failed = new Set<string>();
+
+  /** The order to try them in: the families in turns, and behind them what did not serve. */
+  inOrder(addresses: readonly Address[]): readonly Address[] {
+    const isLast = ({ address }: Address): number => Number(this.#failed.has(address));
+    return inTurns(addresses).toSorted((a, b) => isLast(a) - isLast(b));
+  }
+
+  failed(address: string): void {
+    this.#failed.delete(address);
+    const [oldest] = this.#failed;
+    if (oldest !== undefined && this.#failed.size === mostAddresses) this.#failed.delete(oldest);
+    this.#failed.add(address);
+  }
+
+  served(address: string): void {
+    this.#failed.delete(address);
+  }
+}
+
+/**
+ * Connects to whichever of several addresses answers first, tried in their order (RFC 8305). An address that takes its time is not given up for that
  * while the next one is tried, as Node's own way of doing it does.
  *
  * @param limitMs how long that may take in all, in milliseconds.
@@ -54,7 +57,7 @@ export function connectToAny(
   limitMs: number,
   signal: AbortSignal | undefined,
 ): Promise<Socket> {
-  const waiting = inTurns(addresses);
+  const waiting = [...addresses];
   const trying = new Set<Socket>();
   const failures: unknown[] = [];
   const { promise, resolve, reject } = Promise.withResolvers<Socket>();

@@ -1,8 +1,8 @@
 import { isIP, isIPv4, type Socket } from 'node:net';
 import type { ConnectionOptions, TLSSocket } from 'node:tls';
-import { type Lookup, type MailError, type Phase, systemLookup } from '@flowpost/core';
+import { isMailError, type Lookup, type MailError, type Phase, systemLookup } from '@flowpost/core';
 import { connectionError, connectionFailure, type Endpoint } from '../diagnosis/connection-failure.ts';
-import { type AddressRecord, connectToAny } from './happy-eyeballs.ts';
+import { AddressRecord, connectToAny } from './happy-eyeballs.ts';
 
 /** Loaded when wanted: it costs a command that sends one message in clear, to this machine, a tenth of its time. */
 export const loadTls = () => import('node:tls');
@@ -104,13 +104,19 @@ export async function openSocket(options: OpenSocketOptions): Promise<Socket | T
   const addresses = await resolveHost(endpoint, options.lookup ?? systemLookup, connectMs, signal);
   signal?.throwIfAborted();
   options.onPhase?.('connect');
-  const inOrder = options.record?.inOrder(addresses) ?? addresses;
-  const socket = await connectToAny(inOrder, port, connectMs, signal).catch((cause) => {
+  const record = options.record ?? new AddressRecord();
+  const socket = await connectToAny(record.inOrder(addresses), port, connectMs, signal).catch((cause) => {
     throw signal?.aborted ? cause : connectionFailure(cause, 'connect', endpoint);
   });
   if (!tls) return socket;
   options.onPhase?.('tls');
+  const { remoteAddress = '' } = socket;
   const secure = tls.connect({ ...options.tls, socket });
-  await settled(secure, 'secureConnect', handshakeMs, failIn('tls'), lateIn('tls'), signal);
-  return secure;
+  try {
+    await settled(secure, 'secureConnect', handshakeMs, failIn('tls'), lateIn('tls'), signal);
+    return secure;
+  } catch (error) {
+    if (isMailError(error) && error.retryable) record.failed(remoteAddress);
+    throw error;
+  }
 }

@@ -1,4 +1,4 @@
-import type { RejectedRecipient } from '@flowpost/core';
+import { isMailError, type RejectedRecipient } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import { isRefusedForNow, parseReply, refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
 import { mailCommand, rcptCommand } from './envelope-commands.ts';
@@ -67,6 +67,14 @@ export class Transaction {
   /** How far the message has got. */
   get phase(): MessageWriter['phase'] {
     return this.#writer.phase;
+  }
+
+  /** A doubt is about those only who were not refused. */
+  withRefused(failure: unknown): unknown {
+    const rejected = this.#rejected;
+    return isMailError(failure) && failure.inDoubt && rejected.length > 0
+      ? failure.addDetails({ rejected })
+      : failure;
   }
 
   /** Says the envelope before it is its turn, to a server with PIPELINING; `run` goes on from there. */
@@ -196,7 +204,8 @@ export class Transaction {
       if (this.#accepted.length === 0) {
         // RFC 2920 section 3.1: asked for a message although nobody may get it, the answer is an empty one.
         this.#context.channel.send('.\r\n');
-        this.#assertRecipients((await this.#readIfAny()) !== undefined);
+        const reply = await this.#readIfAny();
+        this.#assertRecipients(reply !== undefined && reply.code !== 421);
       }
       this.#assertRecipients();
       return;
@@ -214,9 +223,9 @@ export class Transaction {
    */
   async #skip(recipients: number, data: boolean): Promise<boolean> {
     try {
-      for (let count = 0; count < recipients; count++) await this.#read();
-      // Asked for a message from a sender it refused, the server is left alone.
-      return !data || (await this.#read()).code !== 354;
+      for (let count = 0; count < recipients; count++) if ((await this.#read()).code === 421) return false;
+      // Asked for a message from a sender it refused, the server is left alone; and one that ends the session says so anywhere.
+      return !data || ![354, 421].includes((await this.#read()).code);
     } catch {
       return false;
     }

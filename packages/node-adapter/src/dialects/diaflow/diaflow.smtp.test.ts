@@ -426,6 +426,15 @@ describe('duplicate guard', () => {
       expect(inbox.messages).toHaveLength(1);
     }));
 
+  it('[DIA-19] what started the flow makes no other message of it, nor is it an answer to who is called alike', () =>
+    within(async (inbox, scope) => {
+      const by = (from: string): FlowDataInput => ({ trigger: { kind: 'email', from } });
+      expect(statusOf(await run(settingsFor(inbox), by('aa@x.org'), { scope }))).toBe('sent');
+      expect(statusOf(await run(settingsFor(inbox), by('c@y.org'), { scope }))).toBe('duplicate');
+      expect(statusOf(await run(settingsFor(inbox), {}, { scope }))).toBe('duplicate');
+      expect(inbox.messages[0]?.headers.get('auto-submitted')).toEqual(['Auto-Submitted: auto-generated']);
+    }));
+
   it('[DIA-20] after the hour it is sent again', () =>
     within(async (inbox, scope, clock) => {
       await run(settingsFor(inbox), {}, { scope });

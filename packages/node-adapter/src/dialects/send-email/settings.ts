@@ -45,6 +45,7 @@ const readHeaders = (value: unknown): unknown =>
     : value;
 const readConnection = asObject({
   ...{ port: asNumber, tlsOptions: asTlsOptions, allowPlaintextAuth: asFlag },
+  dkim: asObject({}, { mayBeAbsent: true }),
   limits: asNumbers(['connections', 'messageBytes', 'messagesPerMinute', 'idleMs', 'lifetimeMs']),
   timeouts: asNumbers(['connectMs', 'greetingMs', 'commandMs', 'dataMs', 'confirmMs']),
   auth: asObject(
