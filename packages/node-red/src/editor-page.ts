@@ -1,0 +1,157 @@
+import type { NodeField, NodeSection } from '@flowpost/node-adapter';
+import { connectionSections, connectionType } from './connection-node.ts';
+import { sendSections, usualSource } from './send-fields.ts';
+import { sendType } from './send-node.ts';
+
+const escaped = (text: string): string =>
+  text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
+
+/** Within a script, where `</` would end it. */
+const literal = (value: unknown): string => JSON.stringify(value).replaceAll('<', '\\u003c');
+
+/** Fields in which an author chooses where the value is from, as is usual in Node-RED. */
+const isTyped = ({ widget }: NodeField): boolean => !['select', 'checkbox', 'number'].includes(widget);
+
+function control(field: NodeField, id: string): string {
+  if (field.widget === 'select') {
+    const options = [
+      ...(field.default === undefined ? [{ value: '', label: '' }] : []),
+      ...(field.options ?? []),
+    ];
+    const list = options.map(
+      ({ value, label }) => `<option value="${escaped(value)}">${escaped(label)}</option>`,
+    );
+    return `<select id="${id}">${list.join('')}</select>`;
+  }
+  if (field.widget === 'checkbox') return `<input type="checkbox" id="${id}" style="width:auto">`;
+  const type = field.secret ? 'password' : field.widget === 'number' ? 'number' : 'text';
+  return `<input type="${type}" id="${id}">`;
+}
+
+function row(field: NodeField, prefix: string, typed: boolean): string {
+  const id = `${prefix}-${field.name}`;
+  const source = typed && isTyped(field) ? `<input type="hidden" id="${id}Type">` : '';
+  const help = field.help === undefined ? '' : `<div class="form-tips">${escaped(field.help)}</div>`;
+  return `<div class="form-row" data-field="${field.name}"><label for="${id}">${escaped(field.label)}</label>${control(field, id)}${source}${help}</div>`;
+}
+
+const template = (
+  type: string,
+  sections: readonly NodeSection[],
+  prefix: string,
+  typed: boolean,
+  first: string,
+): string => {
+  const parts = sections.map(
+    ({ title, fields }) =>
+      `<h4>${escaped(title)}</h4>\n${fields.map((field) => row(field, prefix, typed)).join('\n')}`,
+  );
+  return `<script type="text/html" data-template-name="${type}">\n${first}\n${parts.join('\n')}\n</script>`;
+};
+
+const named = (prefix: string): string =>
+  `<div class="form-row"><label for="${prefix}-name">Name</label><input type="text" id="${prefix}-name"></div>`;
+
+const empty = ({ widget, default: given }: NodeField): unknown =>
+  given ?? (widget === 'checkbox' ? false : '');
+
+function sendDefaults(): object {
+  const all = sendSections.flatMap(({ fields }) => fields);
+  return Object.fromEntries(
+    all.flatMap((field) => {
+      const usual = usualSource(field.name);
+      const value = [field.name, { value: usual?.value ?? empty(field) }] as const;
+      return isTyped(field)
+        ? [value, [`${field.name}Type`, { value: usual?.type ?? 'str' }] as const]
+        : [value];
+    }),
+  );
+}
+
+function connectionScript(): string {
+  const all = connectionSections.flatMap(({ fields }) => fields);
+  const plain = all.filter(({ secret }) => !secret);
+  const defaults = {
+    name: { value: '' },
+    ...Object.fromEntries(plain.map((field) => [field.name, { value: empty(field) }])),
+  };
+  const credentials = Object.fromEntries(
+    all.filter(({ secret }) => secret).map(({ name }) => [name, { type: 'password' }]),
+  );
+  const shown = Object.fromEntries(
+    all.flatMap(({ name, showWhen }) => (showWhen ? [[name, showWhen.anyOf]] : [])),
+  );
+  return `RED.nodes.registerType(${literal(connectionType)}, {
+  category: 'config',
+  defaults: ${literal(defaults)},
+  credentials: ${literal(credentials)},
+  label: function () { return this.name || this.host || (this.kind === 'microsoft365' ? 'Microsoft 365' : 'mail server'); },
+  oneditprepare: function () {
+    const shown = ${literal(shown)};
+    const kind = $('#node-config-input-kind');
+    const show = function () {
+      for (const [name, kinds] of Object.entries(shown))
+        $('#node-config-input-' + name).closest('.form-row').toggle(kinds.includes(kind.val()));
+    };
+    kind.on('change', show);
+    show();
+  },
+});`;
+}
+
+function sendScript(): string {
+  const typed = sendSections.flatMap(({ fields }) => fields).filter(isTyped);
+  const defaults = {
+    name: { value: '' },
+    connection: { value: '', type: connectionType, required: true },
+    ...sendDefaults(),
+  };
+  return `RED.nodes.registerType(${literal(sendType)}, {
+  category: 'network',
+  color: '#87A980',
+  icon: 'envelope.svg',
+  defaults: ${literal(defaults)},
+  inputs: 1,
+  outputs: 1,
+  align: 'right',
+  paletteLabel: 'send email',
+  label: function () { return this.name || 'send email'; },
+  labelStyle: function () { return this.name ? 'node_label_italic' : ''; },
+  oneditprepare: function () {
+    for (const name of ${literal(typed.map(({ name }) => name))})
+      $('#node-input-' + name).typedInput({
+        types: ['str', 'msg', 'flow', 'global', 'json', 'jsonata', 'env'],
+        typeField: $('#node-input-' + name + 'Type'),
+      });
+  },
+});`;
+}
+
+const help = `<script type="text/markdown" data-help-name="${sendType}">
+Sends an e-mail for each message.
+
+### Input
+Each field is a text, a property of the message or the flow, JSON, JSONata or an environment variable. A text may hold
+[Liquid](https://liquidjs.com) expressions over the message: \`Order {{ msg.payload.id }}\`. As they are, fields take what other
+nodes set: \`msg.to\`, \`msg.topic\` as the subject, \`msg.payload\` as the text, \`msg.html\`, \`msg.attachments\`.
+
+### Output
+The message, with the receipt in \`msg.email\`: its \`status\` is \`sent\`, \`partial\` (some recipients were refused, each with the
+server's reply) or \`duplicate\`.
+
+### Errors
+A Catch node gets them. \`msg.error.code\` is stable; \`msg.email.error\` tells more: \`retryable\` when the same message may be sent again
+without danger, \`inDoubt\` when the server may have it already, and \`hint\`, which says what to do.
+</script>`;
+
+/** The page that the editor loads: the forms of both nodes, made from the same description as every other host's. */
+export function editorPage(): string {
+  const mailServer = `<div class="form-row"><label for="node-input-connection">Mail server</label><input type="text" id="node-input-connection"></div>`;
+  return [
+    template(connectionType, connectionSections, 'node-config-input', false, named('node-config-input')),
+    template(sendType, sendSections, 'node-input', true, `${named('node-input')}\n${mailServer}`),
+    help,
+    `<script type="text/javascript">\n${connectionScript()}\n${sendScript()}\n</script>`,
+    '',
+  ].join('\n');
+}

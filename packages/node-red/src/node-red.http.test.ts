@@ -1,0 +1,194 @@
+import { SmtpInbox } from '@flowpost/testing';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type FlowNode, RealNodeRed } from './node-red.test-support.ts';
+
+let engine: RealNodeRed;
+beforeAll(async () => {
+  engine = await RealNodeRed.start();
+});
+afterAll(() => engine[Symbol.asyncDispose]());
+
+/** Shows the test what comes out of a node, and what a Catch node gets. */
+const show = "global.get('seen')({ ...msg, by: node.name });";
+
+/** A flow with one node that sends over a server. */
+function flow(
+  connection: Readonly<Record<string, unknown>>,
+  properties: Readonly<Record<string, unknown>> = {},
+): FlowNode[] {
+  // Without a place a node is taken for the configuration of others.
+  const part = { z: 'tab', x: 10, y: 10 };
+  const functionNode = { ...part, type: 'function', func: show, outputs: 0, timeout: 0, wires: [] };
+  return [
+    { id: 'tab', type: 'tab', label: 'mail' },
+    { id: 'server', type: 'flowpost-connection', kind: 'smtp', ...connection },
+    {
+      ...{ ...part, id: 'mail', type: 'flowpost-send', connection: 'server', from: 'ann@example.com' },
+      ...{ fromType: 'str', stopOnError: true, loopGuard: true, wires: [['sent']] },
+      ...properties,
+    },
+    { ...functionNode, id: 'sent', name: 'sent' },
+    { ...part, id: 'catch', type: 'catch', scope: ['mail'], wires: [['caught']] },
+    { ...functionNode, id: 'caught', name: 'caught' },
+  ];
+}
+
+const at = ({ port }: SmtpInbox) => ({ host: '127.0.0.1', port: String(port), tls: 'auto' });
+
+describe('the package in Node-RED', () => {
+  it('is loaded with both nodes, and brings their forms', async () => {
+    const sets = JSON.parse(await engine.get('nodes'));
+    const own = sets.find(({ module }: { module: string }) => module === '@flowpost/node-red');
+    expect(own).toMatchObject({ types: ['flowpost-connection', 'flowpost-send'], enabled: true });
+    expect(own.err).toBeUndefined();
+    const forms = await engine.forms();
+    expect(forms).toContain('data-template-name="flowpost-send"');
+    expect(forms).toContain('id="node-config-input-clientSecret"');
+  });
+
+  it('sends what other nodes have put into the message, and hands it on with the receipt', async () => {
+    await using inbox = await SmtpInbox.start();
+    await engine.deploy(flow(at(inbox)));
+    const attachments = [{ filename: 'a.txt', content: Buffer.from('file'), contentType: 'text/plain' }];
+    const given = { to: 'ben@example.com', topic: 'Hi', payload: 'Hello', attachments, kept: 7 };
+    const [message] = await engine.run('mail', [given]);
+    expect(message).toMatchObject({ by: 'sent', kept: 7, email: { status: 'sent' } });
+    const [mail] = inbox.messages;
+    expect(mail).toMatchObject({ subject: 'Hi', envelope: { to: ['ben@example.com'] } });
+    expect(mail?.attachments[0]).toMatchObject({ filename: 'a.txt', content: Buffer.from('file') });
+    expect(engine.statuses.at(-1)).toMatchObject({ id: 'mail', status: { text: 'sent' } });
+  });
+
+  it('works out expressions of its author, and never those of a message', async () => {
+    await using inbox = await SmtpInbox.start();
+    const properties = {
+      ...{ subject: 'Order {{ msg.order.id }}', subjectType: 'str' },
+      ...{ html: '<b>{{ msg.name }}</b>', htmlType: 'str' },
+      ...{ to: 'people.address', toType: 'jsonata' },
+      ...{ headers: '{"X-Step":"7"}', headersType: 'json' },
+    };
+    await engine.deploy(flow(at(inbox), properties));
+    const payload = '{{ msg.secret }} stays';
+    const people = [{ address: 'ben@example.com' }, { address: 'cy@example.com' }];
+    await engine.run('mail', [{ order: { id: 42 }, name: '<Ann>', secret: 'x', payload, people }]);
+    const [mail] = inbox.messages;
+    expect(mail).toMatchObject({ subject: 'Order 42', text: '{{ msg.secret }} stays' });
+    expect(mail?.envelope.to).toEqual(['ben@example.com', 'cy@example.com']);
+    expect(mail?.html).toContain('<b>&lt;Ann&gt;</b>');
+    expect(mail?.raw.toString()).toContain('\r\nX-Step: 7\r\n');
+  });
+
+  it('logs in with credentials, which are nowhere in the flows, and uses few sessions for many messages', async () => {
+    await using inbox = await SmtpInbox.start({ users: { robot: 'open sesame' } });
+    await engine.deploy(flow({ ...at(inbox), user: 'robot', credentials: { password: 'open sesame' } }));
+    const messages = Array.from({ length: 200 }, (_, index) => ({
+      to: 'b@x.org',
+      topic: `${index}`,
+      payload: 'x',
+    }));
+    const outcomes = await engine.run('mail', messages);
+    expect(outcomes.every(({ by }) => by === 'sent')).toBe(true);
+    expect(new Set(inbox.messages.map(({ subject }) => subject)).size).toBe(200);
+    expect(inbox.logins.length).toBeLessThanOrEqual(5);
+    expect(await engine.get('flows')).not.toContain('open sesame');
+  });
+
+  it('takes any connection as a URL or as JSON', async () => {
+    await using inbox = await SmtpInbox.start({ users: { robot: 'a{b' } });
+    const auth = { kind: 'basic', username: 'robot', password: 'a{b' };
+    const connection = JSON.stringify({ host: '127.0.0.1', port: inbox.port, tls: 'none', auth });
+    await engine.deploy(flow({ kind: 'other', credentials: { connection } }));
+    await engine.run('mail', [{ to: 'b@x.org', payload: 'x' }]);
+    expect(inbox.messages).toHaveLength(1);
+  });
+
+  it('gives a failure to a Catch node, with a code and what to do', async () => {
+    await using inbox = await SmtpInbox.start({
+      refuse: {
+        rcptTo: (address) => (address === 'no@x.org' ? { code: 550, text: '5.1.1 no such user' } : undefined),
+      },
+    });
+    await engine.deploy(flow(at(inbox)));
+    const [message] = await engine.run('mail', [{ to: 'no@x.org', payload: 'x' }]);
+    expect(message).toMatchObject({
+      by: 'caught',
+      error: { code: 'RECIPIENTS_REFUSED', source: { id: 'mail' } },
+      email: { error: { retryable: false, inDoubt: false } },
+    });
+    const [partial] = await engine.run('mail', [{ to: 'no@x.org, yes@x.org', payload: 'x' }]);
+    expect(partial).toMatchObject({ by: 'sent', email: { status: 'partial', accepted: ['yes@x.org'] } });
+  });
+
+  it('lets the flow go on after a failure when told so', async () => {
+    await engine.deploy(
+      flow(
+        { host: '127.0.0.1', port: '1', tls: 'none' },
+        { stopOnError: false, retry: '{"attempts":1}', retryType: 'json' },
+      ),
+    );
+    const [message] = await engine.run('mail', [{ to: 'b@x.org', payload: 'x' }]);
+    expect(message).toMatchObject({
+      by: 'sent',
+      email: { error: { code: 'CONNECTION_REFUSED', retryable: true } },
+    });
+  });
+
+  it.each([
+    ['no connection', {}, { connection: '' }],
+    ['JSON that is none', { kind: 'other', credentials: { connection: '{"host": secret' } }, {}],
+    ['an expression that is none', {}, { to: '((', toType: 'jsonata' }],
+    ['JSON in a field that is none', {}, { headers: '{', headersType: 'json' }],
+  ])('survives %s', async (_what, connection, properties) => {
+    await engine.deploy(flow(connection, properties));
+    const [message] = await engine.run('mail', [{ to: 'b@x.org', payload: 'x' }]);
+    expect(message).toMatchObject({ by: 'caught', error: { code: expect.any(String) } });
+    expect(JSON.stringify(message)).not.toContain('secret');
+  });
+
+  it('reads no file that a message names', async () => {
+    await using inbox = await SmtpInbox.start();
+    await engine.deploy(flow(at(inbox)));
+    const attachments = [{ path: '/etc/passwd' }];
+    const [message] = await engine.run('mail', [{ to: 'b@x.org', payload: 'x', attachments }]);
+    expect(message).toMatchObject({ by: 'caught', error: { code: 'ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS' } });
+    expect(inbox.messages).toEqual([]);
+  });
+
+  it('does not answer a message of "email in" to where it came from', async () => {
+    await using inbox = await SmtpInbox.start();
+    await engine.deploy(flow(at(inbox)));
+    const received = { from: 'Eve <eve@x.org>', header: { 'message-id': '<1@x.org>' }, payload: 'x' };
+    const [message] = await engine.run('mail', [{ ...received, to: 'eve@x.org' }]);
+    expect(message).toMatchObject({ by: 'caught', error: { code: 'MAIL_LOOP_BLOCKED' } });
+    const [forwarded] = await engine.run('mail', [{ ...received, to: 'boss@x.org' }]);
+    expect(forwarded).toMatchObject({ by: 'sent' });
+    expect(inbox.messages[0]?.raw.toString()).toContain('Auto-Submitted: auto-generated');
+  });
+
+  it('finishes what is under way when flows are deployed anew', async () => {
+    let begun: () => void = () => undefined;
+    const underWay = new Promise<void>((resolve) => {
+      begun = resolve;
+    });
+    let goOn: () => void = () => undefined;
+    const held = new Promise<undefined>((resolve) => {
+      goOn = () => resolve(undefined);
+    });
+    await using inbox = await SmtpInbox.start({
+      refuse: {
+        message: () => {
+          begun();
+          return held;
+        },
+      },
+    });
+    await engine.deploy(flow(at(inbox)));
+    const ended = engine.run('mail', [{ to: 'b@x.org', payload: 'x' }]);
+    await underWay;
+    const deployed = engine.deploy([]);
+    goOn();
+    await deployed;
+    expect(inbox.messages).toHaveLength(1);
+    void ended;
+  });
+});
