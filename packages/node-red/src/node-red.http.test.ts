@@ -134,15 +134,26 @@ describe('the package in Node-RED', () => {
   });
 
   it.each([
-    ['no connection', {}, { connection: '' }],
-    ['JSON that is none', { kind: 'other', credentials: { connection: '{"host": secret' } }, {}],
-    ['an expression that is none', {}, { to: '((', toType: 'jsonata' }],
-    ['JSON in a field that is none', {}, { headers: '{', headersType: 'json' }],
-  ])('survives %s', async (_what, connection, properties) => {
+    ['no connection', {}, { connection: '' }, 'CONNECTION_INVALID'],
+    [
+      'JSON that is none',
+      { kind: 'other', credentials: { connection: '{"host": secret' } },
+      {},
+      'CONNECTION_INVALID',
+    ],
+    ['an expression that is none', {}, { to: '((', toType: 'jsonata' }, 'DYNAMIC_FIELD_INVALID'],
+    ['JSON in a field that is none', {}, { headers: '{', headersType: 'json' }, 'DYNAMIC_FIELD_INVALID'],
+  ])('survives %s', async (_what, connection, properties, code) => {
     await engine.deploy(flow(connection, properties));
     const [message] = await engine.run('mail', [{ to: 'b@x.org', payload: 'x' }]);
-    expect(message).toMatchObject({ by: 'caught', error: { code: expect.any(String) } });
+    expect(message).toMatchObject({ by: 'caught', error: { code } });
     expect(JSON.stringify(message)).not.toContain('secret');
+  });
+
+  it('goes on after a mistake in its settings too, when told so', async () => {
+    await engine.deploy(flow({}, { stopOnError: false, to: '((', toType: 'jsonata' }));
+    const [message] = await engine.run('mail', [{ payload: 'x' }]);
+    expect(message).toMatchObject({ by: 'sent', email: { error: { retryable: false } } });
   });
 
   it('reads no file that a message names', async () => {

@@ -1,3 +1,4 @@
+import { MailError } from '@flowpost/core';
 import { type NodeSection, sendEmailNode } from '@flowpost/node-adapter';
 import type { FlowMessage, NodeProperties, Runtime, RuntimeNode } from './runtime.ts';
 
@@ -57,6 +58,29 @@ export function triggerOf({ from, header }: FlowMessage): object | undefined {
   return { kind: 'email', from: typeof from === 'string' ? from : '', headers };
 }
 
+/** @throws MailError `DYNAMIC_FIELD_INVALID`. */
+function evaluated(
+  { util }: Runtime,
+  node: RuntimeNode,
+  { name, value, type }: { readonly name: string; readonly value: string; readonly type: string },
+  message: FlowMessage,
+): Promise<unknown> {
+  const invalid = (cause: unknown): MailError => {
+    const reason = (cause as Error | undefined)?.message ?? String(cause);
+    const text = `The field ${name} cannot be worked out: ${reason.slice(0, 200)}.`;
+    return new MailError('DYNAMIC_FIELD_INVALID', text, { details: { field: name }, cause });
+  };
+  return new Promise((resolve, reject) => {
+    try {
+      util.evaluateNodeProperty(value, type, node, message, (error, result) =>
+        error ? reject(invalid(error)) : resolve(result),
+      );
+    } catch (error) {
+      reject(invalid(error));
+    }
+  });
+}
+
 /** The settings, and the values that they refer to as variables. */
 interface Written {
   readonly settings: Readonly<Record<string, unknown>>;
@@ -66,6 +90,8 @@ interface Written {
 /**
  * A text may hold expressions. What comes from anywhere else is a value and no text of the author, so it is referred to as a
  * variable, into which nobody looks.
+ *
+ * @throws MailError `DYNAMIC_FIELD_INVALID`.
  */
 export async function writtenSettings(
   runtime: Runtime,
@@ -84,11 +110,7 @@ export async function writtenSettings(
       if (value !== undefined && value !== '') settings[name] = value;
       continue;
     }
-    const found = await new Promise((resolve, reject) => {
-      runtime.util.evaluateNodeProperty(value, String(type), node, message, (error, result) =>
-        error ? reject(error) : resolve(result),
-      );
-    });
+    const found = await evaluated(runtime, node, { name, value, type: String(type) }, message);
     const meant = name === 'attachments' ? asAttachments(found) : found;
     if (meant === undefined || meant === null) continue;
     variables[name] = meant;

@@ -1,5 +1,11 @@
-import { type MailErrorJson, toMailError } from '@flowpost/core';
-import { type NodeOutcome, parseFlowData, runNode, sendEmailNode } from '@flowpost/node-adapter';
+import { type MailErrorJson, type SendReceipt, toMailError } from '@flowpost/core';
+import {
+  type NodeError,
+  type NodeOutcome,
+  parseFlowData,
+  runNode,
+  sendEmailNode,
+} from '@flowpost/node-adapter';
 import type { ConnectionNode } from './connection-node.ts';
 import type { FlowMessage, NodeProperties, Runtime, RuntimeNode } from './runtime.ts';
 import { triggerOf, writtenSettings } from './send-fields.ts';
@@ -11,7 +17,11 @@ function failureOf({ message, hint, ...known }: MailErrorJson): Error {
   return Object.assign(new Error(`${message} ${hint}`), { ...known, hint });
 }
 
-function show(node: RuntimeNode, outcome: NodeOutcome): void {
+/** What became of one message, in the words of the flow: what it sent, or why it did not. */
+type Outcome = Pick<NodeOutcome, 'kind'> &
+  ({ readonly receipt: SendReceipt } | { readonly error: NodeError });
+
+function show(node: RuntimeNode, outcome: Outcome): void {
   if ('error' in outcome) {
     const { code, inDoubt } = outcome.error;
     node.status({ fill: 'red', shape: inDoubt ? 'ring' : 'dot', text: inDoubt ? `in doubt: ${code}` : code });
@@ -21,25 +31,30 @@ function show(node: RuntimeNode, outcome: NodeOutcome): void {
   node.status({ fill: status === 'partial' ? 'yellow' : 'green', shape: 'dot', text: status });
 }
 
-/** Sends for one message of the flow; the outcome is in `msg.email`. */
+/** Sends for one message of the flow. Does not throw: Node-RED ends as a whole for a promise that is refused. */
 async function sendFor(
   runtime: Runtime,
   node: RuntimeNode,
   properties: NodeProperties,
   message: FlowMessage,
-): Promise<NodeOutcome> {
-  const connection = runtime.nodes.getNode(String(properties.connection)) as ConnectionNode | null;
-  const { settings, variables } = await writtenSettings(runtime, node, properties, message);
-  const flow = parseFlowData({
-    input: message,
-    variables: { ...variables, ...(connection && { connection: connection.connection() }) },
-    trigger: triggerOf(message),
-  });
-  return runNode(
-    sendEmailNode,
-    { ...settings, ...(connection && { connection: { $variable: 'connection' } }) },
-    { flow, nodeId: node.id, names: { msg: message }, ...(connection && { scope: connection.scope }) },
-  );
+): Promise<Outcome> {
+  try {
+    const connection = runtime.nodes.getNode(String(properties.connection)) as ConnectionNode | null;
+    const { settings, variables } = await writtenSettings(runtime, node, properties, message);
+    const flow = parseFlowData({
+      input: message,
+      variables: { ...variables, ...(connection && { connection: connection.connection() }) },
+      trigger: triggerOf(message),
+    });
+    return await runNode(
+      sendEmailNode,
+      { ...settings, ...(connection && { connection: { $variable: 'connection' } }) },
+      { flow, nodeId: node.id, names: { msg: message }, ...(connection && { scope: connection.scope }) },
+    );
+  } catch (thrown) {
+    const kind = properties.stopOnError === false ? 'continue' : 'halt';
+    return { kind, error: toMailError(thrown).toJSON() };
+  }
 }
 
 export function registerSend(runtime: Runtime): void {
@@ -47,26 +62,15 @@ export function registerSend(runtime: Runtime): void {
     runtime.nodes.createNode(this, properties);
     let underWay = 0;
     this.on('input', (message, send, done) => {
-      underWay++;
-      this.status({ fill: 'blue', shape: 'dot', text: `sending ${underWay}` });
-      // Node-RED ends as a whole for a promise that is refused and belongs to nobody.
-      sendFor(runtime, this, properties, message)
-        .then((outcome) => {
-          show(this, outcome);
-          message.email = 'error' in outcome ? { error: outcome.error } : outcome.receipt;
-          if (outcome.kind === 'halt' && 'error' in outcome) {
-            done(failureOf(outcome.error));
-            return;
-          }
-          send(message);
-          done();
-        })
-        .catch((thrown: unknown) => {
-          const error = toMailError(thrown);
-          this.status({ fill: 'red', shape: 'dot', text: error.code });
-          done(failureOf(error.toJSON()));
-        })
-        .finally(() => underWay--);
+      this.status({ fill: 'blue', shape: 'dot', text: `sending ${++underWay}` });
+      void sendFor(runtime, this, properties, message).then((outcome) => {
+        underWay--;
+        show(this, outcome);
+        message.email = 'error' in outcome ? { error: outcome.error } : outcome.receipt;
+        if (outcome.kind === 'halt' && 'error' in outcome) return done(failureOf(outcome.error));
+        send(message);
+        done();
+      });
     });
     this.on('close', (_removed, done) => {
       this.status({});
