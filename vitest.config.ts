@@ -15,8 +15,8 @@ export default defineConfig({
     retry: process.env.FLOWPOST_SOAK ? 0 : 1,
     // A second, which is the default, is short on a machine with much else to do.
     expect: { poll: { timeout: 15_000 } },
-    // Most of them wait for a socket most of the time, so even two cores have room for two.
-    maxWorkers: 2,
+    // Most of them wait for a socket most of the time, so even two cores have room for three.
+    maxWorkers: 3,
     // How long a test takes is no news; what fails is.
     slowTestThreshold: 60_000,
   },
