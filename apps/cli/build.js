@@ -1,7 +1,7 @@
 // One file a command, so that a command loads what it needs and nothing else, from few files. They are CommonJS, which Node
 // loads faster: what a command takes to start is most of what it takes to send one message.
 import { build } from 'rolldown';
-import { thirdPartyLicences } from './third-party.js';
+import { thirdPartyLicences } from '../../tools/third-party.js';
 
 await build({
   input: 'src/main.ts',

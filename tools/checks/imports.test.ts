@@ -21,6 +21,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'nodemailer',
   ],
   'packages/node-adapter': ['@flowpost/core', '@flowpost/transport', 'liquidjs', 'zod'],
+  'packages/cognigy': ['@flowpost/core', '@flowpost/transport', '@flowpost/node-adapter'],
   'packages/node-red': ['@flowpost/core', '@flowpost/node-adapter'],
   'packages/testing': ['smtp-server', 'mailparser', 'oidc-provider', '@peculiar/x509', 'reflect-metadata'],
   'apps/cli': [
@@ -68,7 +69,10 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 /** What is published of these is a bundle, and only what stays outside of it has to be installed beside. */
-const installedBeside: Readonly<Record<string, readonly string[]>> = { 'apps/cli': ['@flowpost/testing'] };
+const installedBeside: Readonly<Record<string, readonly string[]>> = {
+  'apps/cli': ['@flowpost/testing'],
+  'packages/cognigy': [],
+};
 const forTests = [
   '@lydell/node-pty',
   'vitest',

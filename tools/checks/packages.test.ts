@@ -76,7 +76,7 @@ async function installAlone(manifest: Manifest): Promise<string> {
   return project;
 }
 
-const libraries = published.filter(({ bin }) => bin === undefined);
+const libraries = published.filter(({ types }) => types !== undefined);
 it.each(libraries)(
   '$name has types that resolve',
   async ({ name }) => {
@@ -153,6 +153,18 @@ describe.each(published)('$name', (manifest) => {
           expect(existsSync(join(own, code.replace(/\.js$/, '.html')))).toBe(true);
         const load = `import register from '${manifest.name}'; process.stdout.write(typeof register);`;
         expect(await run('node', ['--input-type=module', '-e', load], project)).toBe('function');
+        return;
+      }
+      const archive = Object.values(manifest.exports ?? {}).find((one) => String(one).endsWith('.tar.gz'));
+      if (archive !== undefined) {
+        // What is uploaded is all there is: nothing was installed beside it.
+        await mkdir(join(project, 'uploaded'));
+        await run('tar', ['xzf', join(own, String(archive)), '-C', 'uploaded'], project);
+        const load =
+          "const { nodes } = require('./uploaded').default; process.stdout.write(nodes.map(({ type }) => type).join());";
+        expect(await run('node', ['--input-type=commonjs', '-e', load], project)).toMatch(
+          /^flowpostSendEmail,/,
+        );
         return;
       }
       const example = /```js\n(.*?)```/s.exec(readRootFile(`${manifest.folder}/README.md`))?.[1];

@@ -12,6 +12,8 @@ export interface Manifest {
   readonly dependencies?: Readonly<Record<string, string>>;
   readonly devDependencies?: Readonly<Record<string, string>>;
   readonly bin?: Readonly<Record<string, string>>;
+  readonly types?: string;
+  readonly exports?: Readonly<Record<string, unknown>>;
   /** For Node-RED: which code has which set of nodes. */
   readonly 'node-red'?: { readonly nodes: Readonly<Record<string, string>> };
 }

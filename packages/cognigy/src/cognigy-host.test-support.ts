@@ -1,0 +1,75 @@
+import { fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const ownFolder = fileURLToPath(new URL('..', import.meta.url));
+/** As the platform is documented: a process for each execution, in it a VM, and limits to what is called and how often. */
+const program = `
+  const vm = require('node:vm');
+  const { readFileSync } = require('node:fs');
+  const { createRequire } = require('node:module');
+  process.once('message', async ({ file, config, input, context, childConfigs }) => {
+    const calls = [];
+    const call = (name) => (...args) => {
+      const text = JSON.stringify(args);
+      if (name !== 'log' && Buffer.byteLength(text) > 62 * 1024) throw new Error('an argument is too large');
+      if (name !== 'log' && calls.filter(([one]) => one !== 'log').length >= 10) throw new Error('too many calls');
+      calls.push([name, ...JSON.parse(text)]);
+    };
+    const api = Object.fromEntries(['addToInput', 'addToContext', 'setNextNode', 'log'].map((name) => [name, call(name)]));
+    const sandbox = vm.createContext({
+      ...{ Buffer, process, console, URL, URLSearchParams, TextEncoder, TextDecoder, AbortController, AbortSignal, Event, EventTarget },
+      ...{ setTimeout, clearTimeout, setInterval, clearInterval, setImmediate, clearImmediate, queueMicrotask, performance, structuredClone },
+      ...{ fetch, Headers, Request, Response, FormData, Blob, ReadableStream, TransformStream, WritableStream, atob, btoa, crypto },
+    });
+    const module = { exports: {} };
+    const wrapped = vm.runInContext('(function (module, exports, require) {' + readFileSync(file, 'utf8') + '\\n})', sandbox, { filename: 'module.js' });
+    wrapped(module, module.exports, createRequire(file));
+    const { default: extension } = module.exports;
+    const node = extension.nodes.find((one) => one.function);
+    const inRealm = (value) => vm.runInContext('(' + JSON.stringify(value) + ')', sandbox);
+    const outcome = await node
+      .function({ cognigy: { api, input: inRealm(input), context: inRealm(context) }, config: inRealm(config), childConfigs: inRealm(childConfigs), nodeId: 'n1' })
+      .then(() => ({}), (error) => ({ thrown: error.message }));
+    process.send({ calls, ...outcome }, () => process.exit());
+  });
+`;
+
+/** How an execution ended. */
+export interface Execution {
+  /** What it asked the platform for, in order: the name, and what was handed over. */
+  readonly calls: readonly (readonly [string, ...unknown[]])[];
+  readonly thrown?: string;
+}
+
+export const childConfigs = [
+  { id: 'to-sent', type: 'flowpostSent' },
+  { id: 'to-failed', type: 'flowpostFailed' },
+];
+
+/** Executes the node of the built archive once. */
+export async function execute(
+  config: object,
+  flow: { input?: object; context?: object } = {},
+): Promise<Execution> {
+  const child = fork('/dev/null', {
+    execArgv: ['-e', program],
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  });
+  const kill = setTimeout(() => child.kill('SIGKILL'), 20_000);
+  try {
+    child.send({
+      file: `${ownFolder}dist/extension/build/module.js`,
+      config,
+      input: {},
+      context: {},
+      ...flow,
+      childConfigs,
+    });
+    return await new Promise((resolve, reject) => {
+      child.once('message', resolve).once('error', reject);
+      child.once('exit', () => reject(new Error('it was ended, or ended without a result')));
+    });
+  } finally {
+    clearTimeout(kill);
+  }
+}

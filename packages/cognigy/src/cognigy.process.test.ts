@@ -1,0 +1,152 @@
+import { createTestCertificates, OAuthServer, SmtpInbox } from '@flowpost/testing';
+import { describe, expect, it } from 'vitest';
+import { childConfigs, execute } from './cognigy-host.test-support.ts';
+import extension from './module.ts';
+
+const [node] = extension.nodes;
+const users = { 'robot@example.com': 'open sesame' };
+
+/** What the form hands over: flat, with the values of choices that were not made. */
+const config = ({ port }: SmtpInbox, more: object = {}) => ({
+  emailService: 'other',
+  smtpSettings_host: '127.0.0.1',
+  smtpSettings_port: String(port),
+  smtpSettings_secure: false,
+  to: 'ann@example.com',
+  subject: 'Hello',
+  content: '<p>It works.</p>',
+  authentication_type: 'basic',
+  basicAuth: { username: 'robot@example.com', password: 'open sesame' },
+  clientCredentials: null,
+  storeResult: 'context',
+  contextKey: 'mail',
+  stopOnError: false,
+  cc: '',
+  attachments: '',
+  ...more,
+});
+
+describe('the form', () => {
+  it('lists every field once, all under keys that exist', () => {
+    const keys = node?.fields?.map(({ key }) => key) ?? [];
+    expect(new Set(keys).size).toBe(keys.length);
+    const inSections = node?.sections?.flatMap(({ fields }) => fields) ?? [];
+    const alone = node?.form?.filter(({ type }) => type === 'field').map(({ key }) => key) ?? [];
+    expect([...alone, ...inSections]).toEqual(keys);
+    expect(keys.join()).not.toMatch(/\.|password|Secret/);
+    for (const { condition } of node?.fields ?? [])
+      for (const key of JSON.stringify(condition ?? {}).matchAll(/"key":"(\w+)"/g))
+        expect(keys).toContain(key[1]);
+  });
+
+  it('has a connection for each way to log in', () => {
+    const types = extension.connections.map(({ type }) => type);
+    const wanted = node?.fields
+      ?.filter(({ type }) => type === 'connection')
+      .map(({ params }) => params?.connectionType);
+    expect(wanted).toEqual(types);
+  });
+});
+
+describe('an execution', () => {
+  it('sends, stores the receipt and takes the branch for what was sent', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    const more = {
+      attachments: [{ type: 'text', content: 'file', filename: 'a.txt' }],
+      subject: '{{ input.secret }} stays',
+    };
+    const { calls, thrown } = await execute(config(inbox, more), { input: { secret: 'x' } });
+    expect(thrown).toBeUndefined();
+    expect(calls).toMatchObject([
+      ['addToContext', 'mail', { status: 'sent', accepted: ['ann@example.com'] }, 'simple'],
+      ['setNextNode', childConfigs[0]?.id],
+    ]);
+    expect(inbox.messages[0]).toMatchObject({
+      subject: '{{ input.secret }} stays',
+      attachments: [{ filename: 'a.txt' }],
+    });
+    expect(JSON.stringify(calls)).not.toContain('open sesame');
+  });
+
+  it('gets a token for client credentials, and logs in with it over TLS', async () => {
+    const { valid, authority } = await createTestCertificates();
+    await using issuer = await OAuthServer.start({ secrets: { app: 'hunter2' } });
+    await using inbox = await SmtpInbox.start({
+      ...{ tls: 'implicit', certificate: valid, authMethods: ['XOAUTH2'], tokens: {} },
+    });
+    const clientCredentials = {
+      ...{ user: 'robot@example.com', clientId: 'app', clientSecret: 'hunter2', scope: '' },
+      tokenEndpointUrl: issuer.tokenEndpoint,
+    };
+    const more = {
+      authentication_type: 'oauth2-client-credentials',
+      clientCredentials,
+      smtpSettings_secure: true,
+    };
+    const tlsOptions = { ca: authority.cert };
+    const { calls } = await execute(
+      config(inbox, { ...more, tlsOptions, storeResult: 'input', inputKey: 'mail' }),
+    );
+    // Its server knows no token, so another one was asked for, and that was it.
+    expect(inbox.authAttempts).toEqual(['XOAUTH2', 'XOAUTH2']);
+    expect(issuer.requests).toHaveLength(2);
+    const error = expect.objectContaining({ code: 'AUTH_REFUSED' });
+    expect(calls).toContainEqual(['addToInput', 'mail', { error }]);
+    expect(JSON.stringify(calls)).not.toContain('hunter2');
+  });
+
+  it('stores a failure, says it in the log, and takes the other branch', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    const { calls, thrown } = await execute(config(inbox, { to: 'nobody' }));
+    expect(thrown).toBeUndefined();
+    expect(calls).toMatchObject([
+      ['log', 'error', expect.stringMatching(/^ADDRESS_INVALID: to/)],
+      ['addToContext', 'mail', { error: { code: 'ADDRESS_INVALID', retryable: false } }, 'simple'],
+      ['setNextNode', childConfigs[1]?.id],
+    ]);
+  });
+
+  it('ends with the failure where it is to stop', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    const { calls, thrown } = await execute(config(inbox, { basicAuth: undefined, stopOnError: true }));
+    expect(thrown).toMatch(/^INPUT_INVALID: .*connection/);
+    expect(calls.map(([name]) => name)).toEqual(['log', 'addToContext']);
+  });
+
+  // Longer than anything else takes.
+  it.runIf(process.env.FLOWPOST_SOAK)(
+    'says before Cognigy ends it that a server did not answer in time',
+    async () => {
+      await using inbox = await SmtpInbox.start({
+        users,
+        refuse: { message: () => new Promise(() => undefined) },
+      });
+      const { calls } = await execute(config(inbox));
+      expect(calls).toContainEqual([
+        'addToContext',
+        'mail',
+        { error: expect.objectContaining({ inDoubt: true }) },
+        'simple',
+      ]);
+    },
+  );
+
+  it('stores no more than Cognigy takes', async () => {
+    const to = Array.from({ length: 1_000 }, (_, index) => `${'x'.repeat(50)}${index}@example.com`);
+    await using inbox = await SmtpInbox.start({
+      users,
+      refuse: {
+        rcptTo: (address) =>
+          address.includes('x7') ? { code: 550, text: `5.1.1 ${'no '.repeat(60)}` } : undefined,
+      },
+    });
+    const { calls } = await execute(config(inbox, { to: to.join(', ') }));
+    const [stored] = calls.filter(([name]) => name === 'addToContext');
+    expect(stored).toMatchObject([
+      'addToContext',
+      'mail',
+      { status: 'partial', acceptedCount: 889, rejectedCount: 111 },
+      'simple',
+    ]);
+  });
+});
