@@ -69,6 +69,20 @@ describe('when a batch ends', () => {
     expect([...(await statesIn(at))]).toEqual([[1, 'sent']]);
   });
 
+  it('but it does not wait for the turn of the rest', async () => {
+    await using at = await Workplace.make({
+      ...{ 'letter.txt': letter, 'people.csv': 'email,number\n"a@x.org,b@x.org,c@x.org",1\n' },
+    });
+    await using inbox = await SmtpInbox.start({ recipientsPerMessage: 1 });
+    const connection = { host: '127.0.0.1', port: inbox.port, tls: 'none', limits: { messagesPerMinute: 1 } };
+    await writeFile(at.path('connection.json'), JSON.stringify(connection));
+    const child = at.start([...batch, '--connection', 'connection.json']);
+    await inbox.waitForMessages(1);
+    child.kill('SIGINT');
+    await once(child, 'close');
+    expect([...(await statesIn(at))]).toEqual([[1, 'partial']]);
+  });
+
   it('a rate spaces messages evenly', async () => {
     await using at = await place(11);
     await using inbox = await SmtpInbox.start();

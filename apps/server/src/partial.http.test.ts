@@ -91,6 +91,102 @@ it('a twin of what still has a rest is a twin, and nobody gets it from both', as
   expect(inbox.messages.flatMap(({ envelope }) => envelope.to).sort()).toEqual(more.to);
 });
 
+/** A server that takes everybody but for whom it has a reply, in turn for each message, and loses the connection after the dot where it is told to. */
+async function startTurns(
+  turns: readonly { readonly refusals?: Record<string, string>; readonly lost?: true }[],
+  protocol = 'smtp',
+) {
+  const got: string[] = [];
+  let turn = -1;
+  let to: string[] = [];
+  const server = await RawServer.start((socket) =>
+    speakSmtp(socket, (command) => {
+      if (command.startsWith('MAIL')) {
+        turn++;
+        to = [];
+      }
+      const { refusals = {}, lost } = turns[turn] ?? {};
+      const address = /^RCPT TO:<(.*?)>/.exec(command)?.[1];
+      if (address !== undefined && refusals[address] === undefined) to.push(address);
+      if (address !== undefined) return refusals[address];
+      if (command !== '.') return undefined;
+      got.push(to.join());
+      if (!lost) return undefined;
+      if (protocol === 'lmtp') socket.write('250 ok\r\n550 5.1.1 no\r\n');
+      socket.end();
+      return null;
+    }),
+  );
+  return Object.assign(server, { got, url: `${protocol}://127.0.0.1:${server.port}?tls=none` });
+}
+const run = async (connection: string, more: object = {}) => {
+  const settings = { connection, from: 'a@x.org', subject: 'Hi', text: 'x', ...more };
+  await local.client.post('/v1/nodes/send-email/runs', { settings });
+  const { body } = await local.client.get('/v1/deliveries?state=in-doubt');
+  return body.deliveries[0]?.id as string;
+};
+
+it('who was refused is not said to have it, however he is written, and who had an answer is not in doubt', async ({
+  expect,
+}) => {
+  await using server = await startTurns([
+    { refusals: { 'b@xn--bcher-kva.example': '550 5.1.1 no' }, lost: true },
+  ]);
+  const id = await run(server.url, { to: ['a@Y.org', 'b@bücher.example'], cc: 'a@y.org' });
+  const resolved = await decide(id, 'resolve', { outcome: 'sent' });
+  expect(resolved.receipt.accepted).toEqual(['a@Y.org']);
+  expect(resolved.receipt.rejected).toMatchObject([{ address: 'b@xn--bcher-kva.example', code: 550 }]);
+
+  await using lmtp = await startTurns([{ lost: true }], 'lmtp');
+  const second = await run(lmtp.url, { to: ['a@y.org', 'b@y.org', 'c@y.org'] });
+  expect(await get(second)).toMatchObject({ receipt: { accepted: ['a@y.org'] } });
+  expect(await decide(second, 'resolve', { outcome: 'sent' })).toMatchObject({
+    receipt: { accepted: ['a@y.org', 'c@y.org'], rejected: [{ address: 'b@y.org', code: 550 }] },
+  });
+});
+
+it('when a person has it sent again and that is in doubt, it is about those who were asked', async ({
+  expect,
+}) => {
+  await using server = await startTurns([
+    { refusals: { 'b@y.org': '550 5.1.1 no', 'c@y.org': '550 5.1.1 no' } },
+    { refusals: { 'c@y.org': '451 4.7.1 later' }, lost: true },
+  ]);
+  const id = await put(server.url);
+  await expect.poll(() => get(id)).toMatchObject({ state: 'partial' });
+  await decide(id, 'retry');
+  await expect
+    .poll(() => get(id))
+    .toMatchObject({ state: 'in-doubt', error: { details: { unconfirmed: ['b@y.org'] } } });
+  await decide(id, 'resolve', { outcome: 'resend' });
+  await expect.poll(() => get(id)).toMatchObject({ state: 'sent', receipt: { accepted: { length: 3 } } });
+  expect(server.got).toEqual(['a@y.org', 'b@y.org', 'b@y.org,c@y.org']);
+});
+
+it('several doubts of one run are about all whom no receipt names', async ({ expect }) => {
+  const full = '452 4.5.3 Too many recipients';
+  const later = { refusals: { 'b@y.org': '451 4.7.1 later', 'c@y.org': '451 4.7.1 later' } };
+  await using server = await startTurns([
+    { refusals: { 'b@y.org': full, 'c@y.org': full }, lost: true },
+    { refusals: { 'b@y.org': full, 'c@y.org': full } },
+    { refusals: { 'c@y.org': full }, lost: true },
+    ...[later, later, later],
+  ]);
+  const retry = { attempts: 4, firstDelayMs: 1 };
+  const id = await run(server.url, { to: ['a@y.org', 'b@y.org', 'c@y.org'], onDoubt: 'resend', retry });
+  expect(await decide(id, 'resolve', { outcome: 'sent' })).toMatchObject({
+    receipt: { accepted: ['a@y.org', 'b@y.org'], rejected: [{ address: 'c@y.org' }] },
+  });
+});
+
+it('after a person said that it was not sent, a twin is sent to nobody who has it', async ({ expect }) => {
+  await using server = await startNarrow(2);
+  const more = { to: ['a@y.org', 'b@y.org'], duplicateWindowMs: 60_000 };
+  await decide(await run(server.url, more), 'resolve', { outcome: 'not-sent' });
+  await run(server.url, more);
+  expect(server.got).toEqual(['a@y.org', 'b@y.org']);
+});
+
 it('when somebody waited and the second of several messages is in doubt, what the first delivered is known', async ({
   expect,
 }) => {
@@ -172,16 +268,20 @@ describe.concurrent('some have it', () => {
     expect(server.got).toEqual(['a@y.org', 'x@y.org']);
   });
 
-  it('a doubt ends with a receipt, also one that leaves a rest', async ({ expect }) => {
+  it('whoever may have it stays in doubt until somebody says that he has', async ({ expect }) => {
     await using server = await startNarrow(1, new Map([['b@y.org', never]]));
     const id = await put(server.url, { to: ['a@y.org', 'b@y.org'], onDoubt: 'resend' });
     await expect
       .poll(() => get(id))
       .toMatchObject({
-        state: 'partial',
-        error: { inDoubt: false },
-        receipt: { accepted: ['a@y.org'], rejected: [{ code: 550 }] },
+        state: 'in-doubt',
+        error: { inDoubt: true, details: { unconfirmed: ['b@y.org'] } },
+        receipt: { accepted: ['a@y.org'], rejected: [{ address: 'b@y.org', code: 550 }] },
       });
+    expect(await decide(id, 'resolve', { outcome: 'sent' })).toMatchObject({
+      state: 'sent',
+      receipt: { accepted: ['a@y.org', 'b@y.org'], rejected: [] },
+    });
   });
 
   it('what some have stays delivered, whatever becomes of the others', async ({ expect }) => {

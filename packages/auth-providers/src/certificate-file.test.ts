@@ -314,16 +314,19 @@ it('a certificate that is valid comes before one that is not yet', async () => {
   expect(await nameAt(Date.now() + 2 * year)).toBe('DNS:next');
 });
 
-it('an empty password is one, also where files usually have another', async () => {
-  const credential = {
-    ...{ kind: 'oauth2-certificate', assertion: 'google', user: 'ann@x.org', clientId: 'robot@x.org' },
-    ...{ certificate: pkcs12('empty', [], ''), certificatePassword: '' },
-    tokenEndpoint: 'http://127.0.0.1:1/token',
-  } as const;
-  const provider = createAuthProvider(credentialSchema.parse(credential));
-  // It was opened, and so the token was asked for.
-  await expect(provider.login()).rejects.toMatchObject({ code: 'TOKEN_ENDPOINT_UNREACHABLE' });
-});
+it.each(['', 'notasecret'])(
+  'an empty password opens a file of Google with the password "%s"',
+  async (password) => {
+    const credential = {
+      ...{ kind: 'oauth2-certificate', assertion: 'google', user: 'ann@x.org', clientId: 'robot@x.org' },
+      ...{ certificate: pkcs12('empty', [], password), certificatePassword: '' },
+      tokenEndpoint: 'http://127.0.0.1:1/token',
+    } as const;
+    const provider = createAuthProvider(credentialSchema.parse(credential));
+    // It was opened, and so the token was asked for.
+    await expect(provider.login()).rejects.toMatchObject({ code: 'TOKEN_ENDPOINT_UNREACHABLE' });
+  },
+);
 
 describe('what is no certificate file', () => {
   it.each([

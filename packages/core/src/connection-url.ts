@@ -48,8 +48,10 @@ function readQuery(query: string): Record<string, unknown> {
   const connection: Record<string, unknown> = {};
   const tlsOptions: Record<string, unknown> = {};
   const seen = new Set<string>();
-  // A plus is a plus, as in any URL (RFC 3986), but in a name that a form or a program wrote, which escapes the bracket behind it.
-  const plain = query.replace(/(?:^|&)from=[^&]*?%3C|\+/gi, (part) => (part === '+' ? '%2B' : part));
+  // A plus is a plus, as in any URL (RFC 3986), but in a name or a path that a form or a program wrote: it escapes the bracket behind
+  // a name, and slashes, which people do not.
+  const written = /(?:^|&)(?:from=[^&]*%3C|caFile=[^&]*%2F[^&]*)|\+/gi;
+  const plain = query.replace(written, (part) => (part === '+' ? '%2B' : part));
   for (const [key, text] of new URLSearchParams(plain)) {
     if (!fields.has(key)) {
       const shown =

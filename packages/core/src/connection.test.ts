@@ -47,6 +47,11 @@ describe('the URL form', () => {
       name: 'A B',
       address: 'ann+news@x.org',
     });
+    const program = new URLSearchParams({ from: '"I <3 You" <a+b@x.org>', caFile: '/my certs/a+b.pem' });
+    expect(parseConnection(`smtp://h?${program}`)).toMatchObject({
+      from: { name: 'I <3 You', address: 'a+b@x.org' },
+      tlsOptions: { caFile: '/my certs/a+b.pem' },
+    });
     // Who escapes the @ alone has not escaped the rest.
     expect(from('ann+news%40x.org')).toEqual({ address: 'ann+news@x.org' });
     expect(parseConnection('smtps://h?caFile=ca+root.pem')).toMatchObject({

@@ -7,6 +7,7 @@ export { type MailTrigger, mailboxesOf, withLoopGuard } from './guards/loop-guar
 export { beyondLimit, continuedReceipt, refusedForNow } from './guards/partial-receipt.ts';
 export { type RetryOptions, withRetry } from './guards/retry.ts';
 export { applySandbox, withSandbox } from './guards/sandbox.ts';
+export { Unconfirmed } from './guards/unconfirmed.ts';
 export type { ComposerOptions } from './message-composer.ts';
 export { previewMessage } from './preview-message.ts';
 export type { SenderOptions } from './sending.ts';

@@ -1,4 +1,11 @@
-import { type MailErrorJson, noTimings, type RejectedRecipient, type SendReceipt } from '@flowpost/core';
+import {
+  addressKey,
+  type MailErrorJson,
+  noTimings,
+  type RejectedRecipient,
+  type SendReceipt,
+  toWireAddress,
+} from '@flowpost/core';
 import { continuedReceipt } from '@flowpost/transport';
 import type { DeliveryState } from './delivery.ts';
 
@@ -21,7 +28,12 @@ export interface Decision {
   readonly retryTo: readonly string[] | null;
 }
 
-/** The receipt of what somebody says was delivered: to those about whom there was doubt. */
+/** Everybody once, as the server is told about them. */
+const onTheWire = (recipients: readonly string[]): string[] => [
+  ...new Map(recipients.map((address) => [addressKey(address), toWireAddress(address)])).values(),
+];
+
+/** The receipt of what somebody says was delivered: to those about whom there was doubt, and to nobody else. */
 function saidToBeSent({
   message_id,
   recipients,
@@ -30,16 +42,18 @@ function saidToBeSent({
   error,
   retry_to,
 }: Undecided): SendReceipt {
-  const asked = retry_to ?? recipients;
-  const refused = (error?.details?.rejected ?? []) as readonly RejectedRecipient[];
-  const rejected = refused.filter(({ address }) => asked.includes(address));
-  const isRefused = new Set(rejected.map(({ address }) => address));
-  const accepted = asked.filter((address) => !isRefused.has(address));
-  const sent: SendReceipt = {
-    ...{ status: rejected.length > 0 ? 'partial' : 'sent', messageId: message_id, accepted, rejected },
-    ...{ response: 'resolved as sent', attempts, timings: noTimings, sizeBytes: receipt?.sizeBytes ?? 0 },
+  const { unconfirmed, rejected = [] } = (error?.details ?? {}) as {
+    readonly unconfirmed?: readonly string[];
+    readonly rejected?: readonly RejectedRecipient[];
   };
-  return receipt ? continuedReceipt(receipt, asked, sent) : sent;
+  const accepted = unconfirmed ?? retry_to ?? onTheWire(recipients);
+  const sent = {
+    ...{ messageId: message_id, accepted, response: 'resolved as sent' },
+    ...{ attempts, timings: noTimings, sizeBytes: receipt?.sizeBytes ?? 0 },
+  };
+  // A receipt knows what became of the others.
+  if (receipt) return continuedReceipt(receipt, accepted, { ...sent, status: 'sent', rejected: [] });
+  return { ...sent, status: rejected.length > 0 ? 'partial' : 'sent', rejected };
 }
 
 const notSent = (error: MailErrorJson): MailErrorJson => ({

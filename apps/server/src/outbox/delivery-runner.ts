@@ -98,7 +98,8 @@ export class DeliveryRunner {
       await this.#settle(claim, settlement);
       const { state, uncounted = false } = settlement;
       if (state === 'queued' && !uncounted) metrics.failed('RECIPIENTS_DEFERRED', 'envelope', state);
-      if (state !== 'queued') metrics.delivered(receipt.status, (performance.now() - started) / 1_000);
+      if (state === 'in-doubt') metrics.failed('DELIVERY_IN_DOUBT', 'confirm', state);
+      else if (state !== 'queued') metrics.delivered(receipt.status, (performance.now() - started) / 1_000);
       return receipt;
     } catch (thrown) {
       if (thrown instanceof SlotAway && keepsTrying) {

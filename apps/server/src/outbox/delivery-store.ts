@@ -268,13 +268,13 @@ export class DeliveryStore extends DeliveryKeeper {
       );
       if (state === 'queued') await this.enqueue(moved, transaction);
       // Somebody says what it was, or that it is not to be: sending the same is a duplicate, or it is none.
-      if (to === 'failed' || state === 'cancelled') {
-        await transaction.query('delete from flowpost.duplicates where receipt is null and owner = $1', [id]);
-      } else if (to === 'sent') {
+      if (receipt && (to === 'sent' || state === 'partial')) {
         await transaction.query('update flowpost.duplicates set receipt = $2::jsonb where owner = $1', [
           id,
-          storable(receipt ?? {}),
+          storable(receipt),
         ]);
+      } else if (to === 'failed' || state === 'cancelled') {
+        await transaction.query('delete from flowpost.duplicates where receipt is null and owner = $1', [id]);
       }
       return true;
     });

@@ -1,5 +1,11 @@
-import type { MailError, SendReceipt } from '@flowpost/core';
-import { beyondLimit, continuedReceipt, refusedForNow } from '@flowpost/transport';
+import {
+  type MailError,
+  type MailErrorJson,
+  noTimings,
+  type RejectedRecipient,
+  type SendReceipt,
+} from '@flowpost/core';
+import { beyondLimit, continuedReceipt, refusedForNow, Unconfirmed } from '@flowpost/transport';
 import { isSealedElsewhere } from '../security/sealed-elsewhere.ts';
 import { nextAttemptAt } from './backoff.ts';
 import type { ClaimedDelivery, Settlement } from './delivery.ts';
@@ -22,20 +28,43 @@ const mostLooks = 5;
 
 /** What becomes of a delivery that was taken: whom it was refused for now gets it later, and nobody else. */
 export function settlementOf(
-  { id, attempt, tries, createdAt, again: earlier }: ClaimedDelivery,
+  { id, attempt, tries, createdAt, again: earlier, doubt }: ClaimedDelivery,
   receipt: SendReceipt,
   { keepsTrying, retryForMs }: Circumstances,
 ): Settlement {
   const isPartial = receipt.status === 'partial';
+  // Whom it was in doubt for and who still has no receipt may have it all the same.
+  const unconfirmed = new Unconfirmed(doubt);
+  unconfirmed.resolve(receipt);
+  const error = doubt && unconfirmed.any ? withDetails(doubt, unconfirmed.details()) : undefined;
   const more = keepsTrying && isPartial ? beyondLimit(receipt, earlier?.delivered.accepted.length ?? 0) : [];
   // The server took as many as it takes, which was no attempt in vain.
-  if (more.length > 0)
-    return { id, attempt, state: 'queued', receipt, retryTo: more, nextAt: Date.now(), uncounted: true };
+  if (more.length > 0) {
+    const nextAt = Date.now();
+    return { id, attempt, state: 'queued', receipt, error, retryTo: more, nextAt, uncounted: true };
+  }
   const retryTo = keepsTrying && isPartial ? refusedForNow(receipt) : [];
   const again = { attempt: tries, createdAt, now: Date.now() };
   const nextAt = retryTo.length > 0 ? nextAttemptAt(again, { forMs: retryForMs }) : undefined;
-  if (nextAt !== undefined) return { id, attempt, state: 'queued', receipt, retryTo, nextAt };
+  if (nextAt !== undefined) return { id, attempt, state: 'queued', receipt, error, retryTo, nextAt };
+  if (error) return { id, attempt, state: 'in-doubt', receipt, error, retryTo: left(receipt, error) };
   return { id, attempt, state: isPartial ? 'partial' : 'sent', receipt };
+}
+
+const withDetails = (doubt: MailErrorJson, details: object): MailErrorJson => ({
+  ...doubt,
+  details: { ...doubt.details, ...details },
+});
+
+/** For whom it may be sent again when there is doubt: those in doubt, and those who were put off. */
+function left(
+  receipt: SendReceipt,
+  { details }: MailErrorJson,
+  among?: readonly string[],
+): readonly string[] {
+  const unconfirmed = (details?.unconfirmed ?? among ?? []) as readonly string[];
+  const all = [...new Set([...unconfirmed, ...refusedForNow(receipt)])];
+  return all.filter((address) => !receipt.accepted.includes(address));
 }
 
 /** What becomes of a delivery whose attempt failed: decided by doubt and by whether trying again is safe, and by nothing else. */
@@ -44,7 +73,7 @@ export function judge(claim: ClaimedDelivery, error: MailError, circumstances: C
 }
 
 function ofAttempt(
-  { id, attempt, tries, createdAt, request, doubt }: ClaimedDelivery,
+  { id, attempt, tries, createdAt, request, doubt, messageId }: ClaimedDelivery,
   error: MailError,
   { keepsTrying, retryForMs, isGoingDown = false }: Circumstances,
 ): Settlement {
@@ -57,7 +86,7 @@ function ofAttempt(
   const json = error.toJSON();
   const resends = request.policy.onDoubt === 'resend';
   if (error.inDoubt && !(keepsTrying && resends))
-    return { id, attempt, state: 'in-doubt', error: json, ...deliveredBefore(error) };
+    return { id, attempt, state: 'in-doubt', error: json, ...deliveredBefore(messageId, json) };
   if (!keepsTrying || !(error.retryable || error.inDoubt))
     return { id, attempt, state: 'failed', error: json };
   const { retryAfterMs } = error.details;
@@ -75,10 +104,27 @@ function ofAttempt(
   return { id, attempt, state: 'queued', error: json, nextAt, uncounted: isOurs };
 }
 
-/** What some have for sure, when the doubt is about others: a message that was sent in several parts while somebody waited. */
-function deliveredBefore({ details }: MailError): Pick<Settlement, 'receipt' | 'retryTo'> {
-  const receipt = details.delivered as SendReceipt | undefined;
-  return receipt ? { receipt, retryTo: refusedForNow(receipt) } : {};
+/**
+ * What some have for sure, when the doubt is about others: a message that was sent in several parts while somebody waited, or
+ * to a server that answers for each recipient and was lost in between.
+ */
+function deliveredBefore(messageId: string, error: MailErrorJson): Pick<Settlement, 'receipt' | 'retryTo'> {
+  const { delivered, accepted, rejected = [], unconfirmed = [] } = (error.details ?? {}) as PartlyDelivered;
+  if (!delivered && !accepted) return {};
+  const receipt: SendReceipt = delivered ?? {
+    ...{ status: 'partial', messageId, accepted: accepted ?? [], response: '', attempts: 1 },
+    ...{ timings: noTimings, sizeBytes: 0 },
+    rejected: [...rejected, ...unconfirmed.map((address) => ({ address, code: 0, reply: '' }))],
+  };
+  return { receipt, retryTo: left(receipt, error) };
+}
+
+/** What a doubt says of recipients. */
+interface PartlyDelivered {
+  readonly delivered?: SendReceipt;
+  readonly accepted?: readonly string[];
+  readonly rejected?: readonly RejectedRecipient[];
+  readonly unconfirmed?: readonly string[];
 }
 
 /** What earlier attempts did is not undone by one that failed: what some have they have, and what was in doubt is still. */
@@ -88,10 +134,16 @@ function withEarlier(
   error: MailError,
 ): Settlement {
   let { state, error: failure, receipt, retryTo } = settlement;
+  if (doubt && error.inDoubt && failure) {
+    const unconfirmed = new Unconfirmed(doubt);
+    unconfirmed.add(failure);
+    failure = withDetails(failure, unconfirmed.details());
+  }
   if (again && !settlement.uncounted) {
     receipt = { ...continuedReceipt(again.delivered, again.to, error), attempts: tries };
     const later = refusedForNow(receipt).filter((address) => again.to.includes(address));
-    if (error.details.rejected !== undefined && later.length > 0) retryTo = later;
+    if (failure && error.inDoubt) retryTo = left(receipt, failure, again.to);
+    else if (error.details.rejected !== undefined && later.length > 0) retryTo = later;
     if (state === 'failed') state = 'partial';
   }
   if (doubt && !error.inDoubt) {

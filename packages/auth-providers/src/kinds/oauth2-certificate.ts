@@ -14,6 +14,9 @@ import {
 
 type CertificateCredential = CredentialOf<'oauth2-certificate'>;
 
+/** The password of every .p12 file that Google hands out. */
+const usualPassword = 'notasecret';
+
 /** Google takes at most an hour. */
 const googleLifetimeSeconds = 3_600;
 
@@ -68,7 +71,6 @@ export function certificateProvider(
       isCurrent: async () => [version, 'unreadable'].includes(await versionOf()),
       file,
       fileHash: createHash('sha256').update(file).digest('base64url'),
-      // An empty one is one, and not the one that Google's files usually have.
       password: certificatePassword && (await revealSecret(certificatePassword, secretBox)),
       user: (await reveal(credential.user)) ?? '',
       clientId: await reveal(credential.clientId),
@@ -105,9 +107,13 @@ export function certificateProvider(
 
   const openGoogle = async (): Promise<TokenSource> => {
     const { assertRsaKey, assertValidNow, openCertificate } = await loadFiles();
-    const { file, fileHash, password = 'notasecret', user, clientId, isCurrent } = await read();
+    const { file, fileHash, password = usualPassword, user, clientId, isCurrent } = await read();
     const json = readGoogleKey(file);
-    const opened = json ? undefined : await openCertificate(file, password, clock.now());
+    const openWith = (one: string) => openCertificate(file, one, clock.now());
+    // An empty one may be one, or a field that was left empty.
+    const open = () =>
+      password === '' ? openWith('').catch(() => openWith(usualPassword)) : openWith(password);
+    const opened = json ? undefined : await open();
     const key = json?.privateKey ?? opened?.privateKey;
     const issuer = clientId ?? json?.clientEmail;
     if (!key || issuer === undefined) throw incomplete('clientId');

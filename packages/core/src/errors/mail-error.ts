@@ -75,6 +75,12 @@ export class MailError extends Error {
     return this;
   }
 
+  /** Puts details in the place of those of the same names, which turned out otherwise since. */
+  replaceDetails(details: ErrorDetails): this {
+    if (!Object.isFrozen(this)) (this as { details: ErrorDetails }).details = { ...this.details, ...details };
+    return this;
+  }
+
   toJSON(): MailErrorJson {
     const { code, category, phase, retryable, inDoubt, hint, message, details } = this;
     return {

@@ -111,7 +111,7 @@ export function asObject(
     const read: Record<string, unknown> = {};
     let isSame = true;
     for (const [name, one] of Object.entries(value)) {
-      const isLeftEmpty = isBlank(one) && !keeps.includes(name);
+      const isLeftEmpty = isBlank(one) && (one === null || !keeps.includes(name));
       const meant = !isLeftEmpty && Object.hasOwn(readers, name) ? readers[name]?.(one) : one;
       if (!isLeftEmpty) read[name] = meant;
       if (isLeftEmpty || meant !== one) isSame = false;

@@ -199,6 +199,22 @@ describe('retry', () => {
       });
     });
 
+    it("and in that order: those who are put off anyway take nobody's place", async () => {
+      let asked = 0;
+      await using server = await RawServer.start((socket) =>
+        speakSmtp(socket, (command) => {
+          if (command.startsWith('MAIL')) asked = 0;
+          if (!command.startsWith('RCPT')) return undefined;
+          if (++asked > 2) return '452 4.5.3 Too many recipients';
+          return command.includes('later') ? '451 4.7.1 greylisted' : undefined;
+        }),
+      );
+      const url = `smtp://127.0.0.1:${server.port}?tls=none`;
+      await using retried = withRetry(createSender(url), { attempts: 1 });
+      const to = ['1', 'later1', 'later2', '2', '3'].map((name) => `${name}@x.org`);
+      expect((await retried.send({ ...message, to })).accepted).toEqual(['1@x.org', '2@x.org', '3@x.org']);
+    });
+
     it('but not for ever: where nobody new gets it, that was it', async () => {
       const full = await greylisting(['452 4.5.3 Too many recipients'], { attempts: 1 });
       expect([full.outcome.status, full.said.length]).toEqual(['partial', 6]);

@@ -11,6 +11,7 @@ import {
 } from '@flowpost/core';
 import { withinTime } from '../abortable.ts';
 import { beyondLimit, continuedReceipt, refusedForNow } from './partial-receipt.ts';
+import { Unconfirmed } from './unconfirmed.ts';
 
 /** How often to try, how long to wait in between, and what to do about doubt. */
 export interface RetryOptions {
@@ -58,6 +59,8 @@ class RetrySender implements MailSender {
     let current = message;
     /** Once it may have been delivered, no later failure makes that untrue. */
     let doubt: MailError | undefined;
+    /** Who may have it, as far as no receipt has said since that he has. */
+    const unconfirmed = new Unconfirmed();
     /** Why the last attempt failed. */
     let last: unknown;
     /** What earlier attempts delivered, when it was not to all. */
@@ -69,6 +72,8 @@ class RetrySender implements MailSender {
       let failure: unknown;
       try {
         const receipt = await this.#sender.send(current, delivered ? { ...options, onlyTo: left } : options);
+        unconfirmed.resolve(receipt);
+        if (!unconfirmed.any) doubt = undefined;
         const before = delivered?.accepted.length ?? 0;
         delivered = delivered ? continuedReceipt(delivered, left, receipt) : receipt;
         left = beyondLimit(delivered, before);
@@ -76,8 +81,10 @@ class RetrySender implements MailSender {
         if (left.length > 0) attempt--;
         else {
           left = refusedForNow(delivered);
-          if (attempt >= attempts || left.length === 0)
-            return { ...delivered, attempts: receipt.attempts + attempt - 1 };
+          if (attempt >= attempts || left.length === 0) {
+            const ended = receipt.attempts + attempt - 1;
+            return this.#end(undefined, doubt, delivered, ended, unconfirmed);
+          }
           delayMs = this.#backOff(attempt);
         }
         const date = message.date ?? new Date(begunAt);
@@ -89,12 +96,15 @@ class RetrySender implements MailSender {
         last = failure;
         if (delivered && isMailError(error)) delivered = continuedReceipt(delivered, left, error);
         if (delivered) left = refusedForNow(delivered);
-        if (isMailError(error) && error.inDoubt) doubt ??= error;
+        if (isMailError(error) && error.inDoubt) {
+          doubt ??= error;
+          unconfirmed.add(error);
+        }
         // What is in doubt is sent again once at least, when that was asked for.
         const most = isMailError(error) && error.inDoubt ? Math.max(2, attempts) : attempts;
         const mayGoOn = attempt < most && !isClosed && !options.signal?.aborted;
         const wait = isMailError(error) && mayGoOn ? this.#delay(error, attempt) : undefined;
-        if (wait === undefined) return this.#end(failure, doubt, delivered, attempt);
+        if (wait === undefined) return this.#end(failure, doubt, delivered, attempt, unconfirmed);
         delayMs = wait;
         if (!delivered) current = sameMessage(current, error as MailError);
       }
@@ -104,7 +114,7 @@ class RetrySender implements MailSender {
         () => true,
         () => false,
       );
-      if (!waited) return this.#end(failure, doubt, delivered, attempt);
+      if (!waited) return this.#end(failure, doubt, delivered, attempt, unconfirmed);
     }
   }
 
@@ -121,12 +131,14 @@ class RetrySender implements MailSender {
     doubt: MailError | undefined,
     delivered: SendReceipt | undefined,
     attempts: number,
+    unconfirmed: Unconfirmed,
   ): SendReceipt {
     // Those who were refused for now were refused after all.
     if (delivered && !doubt) return { ...delivered, attempts };
     if (doubt && failure !== undefined && doubt !== failure)
       doubt.addDetails({ lastFailure: toMailError(failure).toJSON() });
-    if (doubt && delivered) doubt.addDetails({ accepted: delivered.accepted, delivered });
+    if (doubt) doubt.replaceDetails(unconfirmed.details());
+    if (doubt && delivered) doubt.replaceDetails({ accepted: delivered.accepted, delivered });
     const thrown = doubt ?? failure;
     throw isMailError(thrown) ? thrown.addDetails({ attempts }) : thrown;
   }

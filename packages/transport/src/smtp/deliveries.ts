@@ -82,7 +82,7 @@ export class Deliveries {
     } catch (cause) {
       this.#needsReset = true;
       if (!place.waiting && !transaction.canContinue) this.#channel.fail(new Error('closed'));
-      throw transaction.withRefused(describeDelivery(cause, transaction.phase, context, this.#channel));
+      throw transaction.withRecipients(describeDelivery(cause, transaction.phase, context, this.#channel));
     } finally {
       place.leave();
     }

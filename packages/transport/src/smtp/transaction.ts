@@ -48,6 +48,8 @@ export class Transaction {
   readonly #writer: MessageWriter;
   readonly #accepted: string[] = [];
   readonly #rejected: RejectedRecipient[] = [];
+  /** With LMTP, what the server has said of each so far. */
+  readonly #confirmed: boolean[] = [];
   /** What was said while the message before had no answer. */
   #announced: EnvelopeCommands | undefined;
   /** Whether what the server said is about this message. */
@@ -69,12 +71,16 @@ export class Transaction {
     return this.#writer.phase;
   }
 
-  /** A doubt is about those only who were not refused. */
-  withRefused(failure: unknown): unknown {
+  /** A doubt is about those only of whom the server has not said what becomes of them. */
+  withRecipients(failure: unknown): unknown {
+    if (!isMailError(failure) || !failure.inDoubt) return failure;
     const rejected = this.#rejected;
-    return isMailError(failure) && failure.inDoubt && rejected.length > 0
-      ? failure.addDetails({ rejected })
-      : failure;
+    const delivered = this.#accepted.filter((_, index) => this.#confirmed[index] === true);
+    return failure.addDetails({
+      unconfirmed: this.#accepted.slice(this.#confirmed.length),
+      ...(rejected.length > 0 && { rejected }),
+      ...(delivered.length > 0 && { accepted: delivered }),
+    });
   }
 
   /** Says the envelope before it is its turn, to a server with PIPELINING; `run` goes on from there. */
@@ -257,17 +263,17 @@ export class Transaction {
       if (reply.code === 421 && reply.enhancedCode === '4.4.1')
         throw new ProtocolViolation('no answer but an end');
       replies.push(reply);
+      if (lmtp) this.#confirmed.push(isPositive(reply));
+      if (lmtp && !isPositive(reply)) {
+        const address = this.#accepted[replies.length - 1] ?? '';
+        this.#rejected.push({ address, code: reply.code, reply: reply.text });
+      }
     }
     // RFC 5321 section 3.8: with 421 a server ends the session, whatever it was asked.
     this.canContinue = !replies.some(({ code }) => code === 421);
     this.#context.onAnswered();
     const accepted = this.#accepted.filter((_, index) => isPositive(replies[lmtp ? index : 0] as SmtpReply));
     const refused = replies.filter((reply) => !isPositive(reply));
-    for (const [index, reply] of replies.entries()) {
-      if (lmtp && !isPositive(reply)) {
-        this.#rejected.push({ address: this.#accepted[index] ?? '', code: reply.code, reply: reply.text });
-      }
-    }
     if (accepted.length === 0) {
       const rejected = lmtp ? { rejected: this.#rejected } : {};
       const decisive = refused.find(({ code }) => code < 500) ?? refused[0];
