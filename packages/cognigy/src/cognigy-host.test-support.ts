@@ -7,20 +7,23 @@ const program = `
   const vm = require('node:vm');
   const { readFileSync } = require('node:fs');
   const { createRequire } = require('node:module');
-  process.once('message', async ({ file, config, input, context, childConfigs }) => {
+  process.once('message', async ({ file, config, input, context, childConfigs, throwing }) => {
     const calls = [];
     const call = (name) => (...args) => {
       const text = JSON.stringify(args);
       if (name !== 'log' && Buffer.byteLength(text) > 62 * 1024) throw new Error('an argument is too large');
       if (name !== 'log' && calls.filter(([one]) => one !== 'log').length >= 10) throw new Error('too many calls');
       calls.push([name, ...JSON.parse(text)]);
+      if (throwing.includes(name)) throw new Error('the platform is away');
     };
-    const api = Object.fromEntries(['addToInput', 'addToContext', 'setNextNode', 'log'].map((name) => [name, call(name)]));
+    const api = Object.fromEntries(['addToInput', 'addToContext', 'setNextNode', 'resetNextNodes', 'stopExecution', 'log'].map((name) => [name, call(name)]));
     const sandbox = vm.createContext({
       ...{ Buffer, process, console, URL, URLSearchParams, TextEncoder, TextDecoder, AbortController, AbortSignal, Event, EventTarget },
       ...{ setTimeout, clearTimeout, setInterval, clearInterval, setImmediate, clearImmediate, queueMicrotask, performance, structuredClone },
       ...{ fetch, Headers, Request, Response, FormData, Blob, ReadableStream, TransformStream, WritableStream, atob, btoa, crypto },
     });
+    // As in Node 20.
+    vm.runInContext('delete Promise.withResolvers; delete Array.fromAsync; delete URL.parse', sandbox);
     const module = { exports: {} };
     const wrapped = vm.runInContext('(function (module, exports, require) {' + readFileSync(file, 'utf8') + '\\n})', sandbox, { filename: 'module.js' });
     wrapped(module, module.exports, createRequire(file));
@@ -30,7 +33,7 @@ const program = `
     const outcome = await node
       .function({ cognigy: { api, input: inRealm(input), context: inRealm(context) }, config: inRealm(config), childConfigs: inRealm(childConfigs), nodeId: 'n1' })
       .then(() => ({}), (error) => ({ thrown: error.message }));
-    process.send({ calls, ...outcome }, () => process.exit());
+    process.send({ calls, ...outcome }, () => process.disconnect());
   });
 `;
 
@@ -49,7 +52,7 @@ export const childConfigs = [
 /** Executes the node of the built archive once. */
 export async function execute(
   config: object,
-  flow: { input?: object; context?: object } = {},
+  flow: { readonly input?: object; readonly context?: object; readonly throwing?: readonly string[] } = {},
 ): Promise<Execution> {
   const child = fork('/dev/null', {
     execArgv: ['-e', program],
@@ -60,14 +63,20 @@ export async function execute(
     child.send({
       file: `${ownFolder}dist/extension/build/module.js`,
       config,
-      input: {},
-      context: {},
+      ...{ input: {}, context: {}, throwing: [] },
       ...flow,
       childConfigs,
     });
     return await new Promise((resolve, reject) => {
-      child.once('message', resolve).once('error', reject);
-      child.once('exit', () => reject(new Error('it was ended, or ended without a result')));
+      let outcome: Execution | undefined;
+      child.on('message', (message) => {
+        outcome = message as Execution;
+      });
+      // Only then is nothing left open that would hold the platform up.
+      child.once('error', reject).once('exit', () => {
+        if (outcome) resolve(outcome);
+        else reject(new Error('it was ended, or ended without a result'));
+      });
     });
   } finally {
     clearTimeout(kill);

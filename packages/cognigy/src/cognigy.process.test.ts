@@ -110,7 +110,8 @@ describe('an execution', () => {
     await using inbox = await SmtpInbox.start({ users });
     const { calls, thrown } = await execute(config(inbox, { basicAuth: undefined, stopOnError: true }));
     expect(thrown).toMatch(/^INPUT_INVALID: .*connection/);
-    expect(calls.map(([name]) => name)).toEqual(['log', 'addToContext']);
+    const names = calls.map(([name]) => name);
+    expect(names).toEqual(['log', 'addToContext', 'resetNextNodes', 'stopExecution']);
   });
 
   // Longer than anything else takes.
@@ -131,22 +132,69 @@ describe('an execution', () => {
     },
   );
 
-  it('stores no more than Cognigy takes', async () => {
+  it('stores the beginning of what is more than Cognigy has room for', async () => {
     const to = Array.from({ length: 1_000 }, (_, index) => `${'x'.repeat(50)}${index}@example.com`);
+    const reply = { code: 550, text: `5.1.1 ${'nö '.repeat(300)}` };
     await using inbox = await SmtpInbox.start({
       users,
-      refuse: {
-        rcptTo: (address) =>
-          address.includes('x7') ? { code: 550, text: `5.1.1 ${'no '.repeat(60)}` } : undefined,
-      },
+      refuse: { rcptTo: (address) => (address.includes('x7') ? reply : undefined) },
     });
     const { calls } = await execute(config(inbox, { to: to.join(', ') }));
-    const [stored] = calls.filter(([name]) => name === 'addToContext');
-    expect(stored).toMatchObject([
-      'addToContext',
-      'mail',
-      { status: 'partial', acceptedCount: 889, rejectedCount: 111 },
-      'simple',
-    ]);
+    const [stored = []] = calls.filter(([name]) => name === 'addToContext');
+    expect(stored[2]).toMatchObject({ status: 'partial', acceptedCount: 889, rejectedCount: 111 });
+    expect((stored[2] as { rejected: unknown[] }).rejected.length).toBeGreaterThan(5);
+    expect(JSON.stringify(stored).length).toBeLessThan(8_200);
+  });
+
+  it.each(['addToContext', 'setNextNode', 'log'])('says what it can when %s fails', async (name) => {
+    await using inbox = await SmtpInbox.start({ users });
+    const { calls, thrown } = await execute(config(inbox), { throwing: [name] });
+    expect(thrown).toBeUndefined();
+    expect(calls.map(([one]) => one)).toEqual(expect.arrayContaining(['addToContext', 'setNextNode']));
+    expect(inbox.messages).toHaveLength(1);
+  });
+
+  it.each([
+    ['text in a JSON field', { attachments: '[{"type":"text","content":"x","filename":"a.txt"}]' }, 1],
+    ['one attachment', { attachments: { type: 'text', content: 'x', filename: 'a.txt' } }, 1],
+    ['a JSON field that was opened and left', { attachments: {}, tlsOptions: '{}' }, 0],
+  ])('takes %s', async (_, more, count) => {
+    await using inbox = await SmtpInbox.start({ users });
+    const { calls } = await execute(config(inbox, more));
+    expect(calls.at(-1)).toEqual(['setNextNode', childConfigs[0]?.id]);
+    expect(inbox.messages[0]?.attachments).toHaveLength(count);
+  });
+
+  it('does not look at fields that the form hides', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    const { calls } = await execute(config(inbox, { storeResult: 'none', contextKey: 7, inputKey: {} }));
+    expect(calls).toEqual([['setNextNode', childConfigs[0]?.id]]);
+    const hidden = {
+      emailService: 'Gmail',
+      smtpSettings_host: 'no host',
+      smtpSettings_port: 'x',
+      to: 'nobody',
+    };
+    const [[, , said] = []] = (await execute(config(inbox, hidden))).calls;
+    expect(said).toMatch(/^ADDRESS_INVALID: to/);
+  });
+
+  it('writes nothing where there is no place for a result', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    const context = { mail: 'text' };
+    for (const contextKey of ['mail.result', '', '__proto__.x']) {
+      const { calls } = await execute(config(inbox, { contextKey }), { context });
+      expect(calls.map(([name]) => name)).toEqual(['log', 'setNextNode']);
+    }
+    expect(inbox.messages).toEqual([]);
+  });
+
+  it('says what should be changed about settings that work', async () => {
+    await using inbox = await SmtpInbox.start();
+    const oauth2 = { user: 'robot@example.com', accessToken: 'a', tlsOption: 'none' };
+    const { calls } = await execute(
+      config(inbox, { authentication_type: 'oauth2', oauth2, allowPlaintextAuth: true }),
+    );
+    expect(calls).toContainEqual(['log', 'warn', expect.stringContaining('deprecated')]);
   });
 });

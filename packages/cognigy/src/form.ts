@@ -26,6 +26,13 @@ const connections = {
   basic: { key: 'basicAuth', label: 'Flowpost: user name and password', fields: ['username', 'password'] },
 } as const;
 
+/** Fields that a connection may do without; Cognigy demands the others. */
+const optional: Readonly<Record<string, readonly string[]>> = {
+  clientCredentials: ['scope'],
+  oauth2: ['clientId', 'clientSecret', 'accessToken', 'refreshToken', 'expiryDate', 'accessUrl', 'tlsOption'],
+  basicAuth: [],
+};
+
 /** Where the form has the connection for a way to log in. */
 export const connectionKeys: Readonly<Record<string, string>> = Object.fromEntries(
   Object.entries(connections).map(([type, { key }]) => [type, key]),
@@ -37,9 +44,12 @@ export const connectionSchemas: readonly ConnectionSchema[] = Object.values(conn
   ({ key, label, fields }) => ({
     type: connectionType(key),
     label,
-    fields: fields.map((fieldName) => ({ fieldName })),
+    fields: fields.map((fieldName) => ({ fieldName, required: !optional[key]?.includes(fieldName) })),
   }),
 );
+
+/** What Cognigy's own node stores its result under. */
+const usualKey = 'email';
 
 /** Cognigy's keys have no dots. */
 export const keyOf = (name: string): string => name.replaceAll('.', '_');
@@ -66,6 +76,7 @@ function widgetOf({ widget, options }: NodeField): Pick<ExtensionField, 'type' |
     case 'object':
       return { type: 'json' };
     case 'html':
+      return { type: 'cognigyText', params: { multiline: true, richText: true } };
     case 'multiline':
       return { type: 'cognigyText', params: { multiline: true } };
     default:
@@ -74,7 +85,8 @@ function widgetOf({ widget, options }: NodeField): Pick<ExtensionField, 'type' |
 }
 
 function fieldOf(field: NodeField): ExtensionField {
-  const { name, label, help, required, default: defaultValue } = field;
+  const { name, label, help, required } = field;
+  const defaultValue = /^(?:input|context)Key$/.test(name) ? usualKey : field.default;
   const { type, params } = widgetOf(field);
   const condition = conditionOf(field);
   return {

@@ -1,3 +1,4 @@
+import './older-node.ts';
 import { connectionSchemas } from './form.ts';
 import { nodes } from './send-node.ts';
 

@@ -18,7 +18,7 @@ export type Condition =
 export interface ConnectionSchema {
   readonly type: string;
   readonly label: string;
-  readonly fields: readonly { readonly fieldName: string }[];
+  readonly fields: readonly { readonly fieldName: string; readonly required: boolean }[];
 }
 
 export interface NodeDescriptor {
@@ -48,6 +48,8 @@ export interface NodeCall {
       addToInput(key: string, value: unknown): void;
       addToContext(key: string, value: unknown, mode: 'simple' | 'array'): void;
       setNextNode(id: string): void;
+      resetNextNodes?(): void;
+      stopExecution?(): void;
       log(level: 'error' | 'warn' | 'info' | 'debug', text: string): void;
     };
     readonly input?: unknown;

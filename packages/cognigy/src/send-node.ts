@@ -1,68 +1,104 @@
 import { type SendReceipt, toMailError } from '@flowpost/core';
-import { cognigyNode, type NodeError, parseFlowData, runNode } from '@flowpost/node-adapter';
-import { connectionKeys, form, keyOf } from './form.ts';
+import {
+  cognigyNode,
+  createFlowScope,
+  type FlowData,
+  type NodeError,
+  type NodeOutcome,
+  parseFlowData,
+  runNode,
+} from '@flowpost/node-adapter';
+import { form } from './form.ts';
 import type { NodeCall, NodeDescriptor } from './platform.ts';
+import { settingsOf } from './settings-of.ts';
 
-/** Cognigy ends an execution after 20 seconds. Before that the flow is told how it ended. */
-const timeLimitMs = 17_000;
-/** Cognigy takes 62 KB at once. */
-const mostBytes = 60_000;
+/** Cognigy ends an execution after 20 seconds, loading included. Before that the flow is told how it ended. */
+const timeLimitMs = 15_000;
+/** Cognigy takes 62 KB at once, and has 64,000 bytes for all of a context, two for each character. */
+const mostCharacters = 8_000;
+const longestReply = 200;
+const longestText = 1_000;
 
-const names = cognigyNode.sections.flatMap(({ fields }) => fields.map(({ name }) => name));
+type Result = SendReceipt | { readonly error: NodeError };
 
-/** The settings of the node out of the flat values of the form. */
-function settingsOf(config: NodeCall['config']): Record<string, unknown> {
-  const settings: Record<string, Record<string, unknown> | unknown> = {};
-  for (const name of names) {
-    const value = config[keyOf(name)];
-    if (value === undefined) continue;
-    const [first = '', second] = name.split('.');
-    if (second === undefined) settings[first] = value;
-    else settings[first] = { ...(settings[first] as object | undefined), [second]: value };
+const fits = (result: object): boolean => JSON.stringify(result).length <= mostCharacters;
+
+/** The result, or the beginning of it where it would be more than there is room for. */
+function asMuchAsFits(result: Result): object {
+  if (fits(result)) return result;
+  if ('error' in result) {
+    const { details, message, hint, ...rest } = result.error;
+    return { error: { ...rest, message: message.slice(0, longestText), hint: hint.slice(0, longestText) } };
   }
-  const type = String(config[keyOf('authentication.type')]);
-  const connection = config[connectionKeys[type] ?? ''];
-  settings.authentication =
-    typeof connection === 'object' && connection !== null ? { ...connection, type } : undefined;
-  return settings;
+  const { accepted, rejected, response, ...rest } = result;
+  for (let most = 50; ; most = Math.floor(most / 2)) {
+    const some = {
+      ...rest,
+      response: response.slice(0, longestReply),
+      acceptedCount: accepted.length,
+      rejectedCount: rejected.length,
+      accepted: accepted.slice(0, most),
+      rejected: rejected.slice(0, most).map((one) => ({ ...one, reply: one.reply.slice(0, longestReply) })),
+    };
+    if (most === 0 || fits(some)) return some;
+  }
 }
 
-/** The result, or the beginning of it where it would be more than Cognigy takes. */
-function asMuchAsFits(result: SendReceipt | { readonly error: NodeError }): unknown {
-  if (Buffer.byteLength(JSON.stringify(result)) <= mostBytes) return result;
-  if ('error' in result) return { error: { ...result.error, details: undefined } };
-  const { accepted, rejected, ...rest } = result;
-  const some = { ...rest, acceptedCount: accepted.length, rejectedCount: rejected.length };
-  return { ...some, rejected: rejected.slice(0, 50) };
-}
-
-async function send({ cognigy, config, childConfigs = [], nodeId }: NodeCall): Promise<void> {
-  const { api, input, context } = cognigy;
-  let error: NodeError | undefined;
-  let result: SendReceipt | { readonly error: NodeError };
-  let halts = config.stopOnError === true;
+/** What cannot be told to Cognigy changes nothing about the message: the rest is done all the same. */
+function tell(api: NodeCall['cognigy']['api'], say: () => void): void {
   try {
-    const outcome = await runNode(cognigyNode, settingsOf(config), {
-      flow: parseFlowData({ input, context }),
+    say();
+  } catch (error) {
+    try {
+      api.log('error', `The outcome of a message could not be handed over: ${toMailError(error).message}`);
+    } catch {
+      // Nothing can be said at all.
+    }
+  }
+}
+
+/** Stores the result where the settings want it, if it has a place there. */
+function store(
+  { cognigy: { api }, config }: NodeCall,
+  result: Result,
+  { before, after }: { readonly before: FlowData; readonly after: FlowData },
+): void {
+  if (after.input !== before.input) api.addToInput(String(config.inputKey), asMuchAsFits(result));
+  if (after.context !== before.context)
+    api.addToContext(String(config.contextKey), asMuchAsFits(result), 'simple');
+}
+
+async function send(call: NodeCall): Promise<void> {
+  const { cognigy, config, childConfigs = [], nodeId } = call;
+  const { api, input, context } = cognigy;
+  const scope = createFlowScope({ closeDeadlineMs: 1_000 });
+  try {
+    const flow = parseFlowData({ input, context });
+    const outcome: NodeOutcome = await runNode(cognigyNode, settingsOf(config), {
+      flow,
       // Cognigy has worked out the expressions: whoever wrote the values must not write any.
       dynamicFields: false,
       nodeId,
+      scope,
       signal: AbortSignal.timeout(timeLimitMs),
     });
-    error = 'error' in outcome ? outcome.error : undefined;
-    result = 'error' in outcome ? { error: outcome.error } : outcome.receipt;
-    halts = outcome.kind === 'halt';
-  } catch (thrown) {
-    error = toMailError(thrown).toJSON();
-    result = { error };
+    const error = 'error' in outcome ? outcome.error : undefined;
+    const text = error && `${error.code}: ${error.message} ${error.hint}`.slice(0, 2 * longestText);
+    if (text !== undefined) tell(api, () => api.log('error', text));
+    for (const { message } of outcome.warnings ?? []) tell(api, () => api.log('warn', message));
+    const result = 'error' in outcome ? { error: outcome.error } : outcome.receipt;
+    tell(api, () => store(call, result, { before: flow, after: outcome.flow }));
+    if (text !== undefined && outcome.kind === 'halt') {
+      // Whether an exception ends a flow is said nowhere, so it is told to.
+      tell(api, () => api.resetNextNodes?.());
+      tell(api, () => api.stopExecution?.());
+      throw new Error(text);
+    }
+    const next = childConfigs.find(({ type }) => type === (error ? failed.type : sent.type));
+    if (next) tell(api, () => api.setNextNode(next.id));
+  } finally {
+    await scope[Symbol.asyncDispose]();
   }
-  if (error) api.log('error', `${error.code}: ${error.message} ${error.hint}`);
-  const { storeResult, inputKey, contextKey } = config;
-  if (storeResult === 'input') api.addToInput(String(inputKey), asMuchAsFits(result));
-  if (storeResult === 'context') api.addToContext(String(contextKey), asMuchAsFits(result), 'simple');
-  const next = childConfigs.find(({ type }) => type === (error ? failed.type : sent.type));
-  if (error && halts) throw new Error(`${error.code}: ${error.message} ${error.hint}`);
-  if (next) api.setNextNode(next.id);
 }
 
 const appearance = { color: '#1e5aa0', textColor: 'white' };
