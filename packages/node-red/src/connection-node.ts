@@ -1,4 +1,10 @@
-import { type Logger, MailError } from '@flowpost/core';
+import {
+  type Connection,
+  type ConnectionInput,
+  type Logger,
+  MailError,
+  parseConnection,
+} from '@flowpost/core';
 import { createFlowScope, type FlowScope, type NodeSection } from '@flowpost/node-adapter';
 import type { NodeProperties, Runtime, RuntimeNode } from './runtime.ts';
 
@@ -90,8 +96,8 @@ const credentialNames = connectionSections
 /** A mail server, and the sessions with it that all nodes share which send over it. */
 export interface ConnectionNode extends RuntimeNode {
   readonly scope: FlowScope;
-  /** @throws MailError `CONNECTION_INVALID` for JSON that is none. */
-  connection(): unknown;
+  /** @throws MailError `CONNECTION_INVALID`. */
+  connection(): Connection;
 }
 
 const filled = (values: Readonly<Record<string, unknown>>): Record<string, unknown> =>
@@ -137,7 +143,10 @@ export function registerConnection(runtime: Runtime): void {
   function Connection(this: RuntimeNode, properties: NodeProperties): void {
     runtime.nodes.createNode(this, properties);
     const scope = createFlowScope({ closeDeadlineMs, logger: loggerOf(this) });
-    Object.assign(this, { scope, connection: () => connectionOf(properties, this.credentials) });
+    Object.assign(this, {
+      scope,
+      connection: () => parseConnection(connectionOf(properties, this.credentials) as ConnectionInput),
+    });
     this.on('close', (_removed, done) => {
       scope[Symbol.asyncDispose]().then(done, done);
     });

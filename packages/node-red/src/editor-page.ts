@@ -1,6 +1,6 @@
 import type { NodeField, NodeSection } from '@flowpost/node-adapter';
 import { connectionSections, connectionType } from './connection-node.ts';
-import { sendSections, usualSource } from './send-fields.ts';
+import { sendSections, sourcesOf, usualSource } from './send-fields.ts';
 import { sendType } from './send-node.ts';
 
 const escaped = (text: string): string =>
@@ -12,27 +12,33 @@ const literal = (value: unknown): string => JSON.stringify(value).replaceAll('<'
 /** Fields in which an author chooses where the value is from, as is usual in Node-RED. */
 const isTyped = ({ widget }: NodeField): boolean => !['select', 'checkbox', 'number'].includes(widget);
 
+const isLong = ({ widget }: NodeField): boolean => widget === 'multiline' || widget === 'html';
+
+const optionsOf = (options: readonly { readonly value: string; readonly label: string }[]): string =>
+  options.map(({ value, label }) => `<option value="${escaped(value)}">${escaped(label)}</option>`).join('');
+
+/** Long texts have a box of their own, because an input takes one line; where a value is from stands above it. */
+function longText(field: NodeField, id: string): string {
+  const sources = sourcesOf(field).map((type) => ({ value: type, label: labels[type] ?? type }));
+  return `<select id="${id}Type">${optionsOf(sources)}</select><textarea id="${id}" rows="5" style="width:100%"></textarea>`;
+}
+
 function control(field: NodeField, id: string): string {
   if (field.widget === 'select') {
-    const options = [
-      ...(field.default === undefined ? [{ value: '', label: '' }] : []),
-      ...(field.options ?? []),
-    ];
-    const list = options.map(
-      ({ value, label }) => `<option value="${escaped(value)}">${escaped(label)}</option>`,
-    );
-    return `<select id="${id}">${list.join('')}</select>`;
+    const none = field.default === undefined ? [{ value: '', label: '' }] : [];
+    return `<select id="${id}">${optionsOf([...none, ...(field.options ?? [])])}</select>`;
   }
   if (field.widget === 'checkbox') return `<input type="checkbox" id="${id}" style="width:auto">`;
-  const type = field.secret ? 'password' : field.widget === 'number' ? 'number' : 'text';
-  return `<input type="${type}" id="${id}">`;
+  // Also for numbers, which may be written as ${NAME}.
+  return `<input type="${field.secret ? 'password' : 'text'}" id="${id}">`;
 }
 
 function row(field: NodeField, prefix: string, typed: boolean): string {
   const id = `${prefix}-${field.name}`;
-  const source = typed && isTyped(field) ? `<input type="hidden" id="${id}Type">` : '';
+  const source = typed && isTyped(field) && !isLong(field) ? `<input type="hidden" id="${id}Type">` : '';
+  const input = typed && isLong(field) ? longText(field, id) : control(field, id);
   const help = field.help === undefined ? '' : `<div class="form-tips">${escaped(field.help)}</div>`;
-  return `<div class="form-row" data-field="${field.name}"><label for="${id}">${escaped(field.label)}</label>${control(field, id)}${source}${help}</div>`;
+  return `<div class="form-row" data-field="${field.name}"><label for="${id}">${escaped(field.label)}</label>${input}${source}${help}</div>`;
 }
 
 const template = (
@@ -55,6 +61,21 @@ const named = (prefix: string): string =>
 const empty = ({ widget, default: given }: NodeField): unknown =>
   given ?? (widget === 'checkbox' ? false : '');
 
+/** What each source is called where it is chosen from a list. */
+const labels: Readonly<Record<string, string>> = {
+  ...{ str: 'text', msg: 'msg.', flow: 'flow.', global: 'global.', json: 'JSON', jsonata: 'JSONata' },
+  env: 'environment variable',
+};
+
+/** What a flow made by hand, or for an older version, does not say is as in a new node. */
+const fillIn = `const defaults = this._def.defaults;
+    for (const name of Object.keys(defaults)) {
+      if (this[name] !== undefined || defaults[name].value === '') continue;
+      const input = $(PREFIX + name);
+      if (input.is(':checkbox')) input.prop('checked', defaults[name].value);
+      else input.val(defaults[name].value);
+    }`;
+
 function sendDefaults(): object {
   const all = sendSections.flatMap(({ fields }) => fields);
   return Object.fromEntries(
@@ -62,7 +83,7 @@ function sendDefaults(): object {
       const usual = usualSource(field.name);
       const value = [field.name, { value: usual?.value ?? empty(field) }] as const;
       return isTyped(field)
-        ? [value, [`${field.name}Type`, { value: usual?.type ?? 'str' }] as const]
+        ? [value, [`${field.name}Type`, { value: usual?.type ?? sourcesOf(field)[0] }] as const]
         : [value];
     }),
   );
@@ -87,6 +108,7 @@ function connectionScript(): string {
   credentials: ${literal(credentials)},
   label: function () { return this.name || this.host || (this.kind === 'microsoft365' ? 'Microsoft 365' : 'mail server'); },
   oneditprepare: function () {
+    ${fillIn.replace('PREFIX', "'#node-config-input-'")}
     const shown = ${literal(shown)};
     const kind = $('#node-config-input-kind');
     const show = function () {
@@ -100,7 +122,10 @@ function connectionScript(): string {
 }
 
 function sendScript(): string {
-  const typed = sendSections.flatMap(({ fields }) => fields).filter(isTyped);
+  const typed = sendSections
+    .flatMap(({ fields }) => fields)
+    .filter((field) => isTyped(field) && !isLong(field));
+  const sources = Object.fromEntries(typed.map((field) => [field.name, sourcesOf(field)]));
   const defaults = {
     name: { value: '' },
     connection: { value: '', type: connectionType, required: true },
@@ -118,11 +143,12 @@ function sendScript(): string {
   label: function () { return this.name || 'send email'; },
   labelStyle: function () { return this.name ? 'node_label_italic' : ''; },
   oneditprepare: function () {
-    for (const name of ${literal(typed.map(({ name }) => name))})
-      $('#node-input-' + name).typedInput({
-        types: ['str', 'msg', 'flow', 'global', 'json', 'jsonata', 'env'],
-        typeField: $('#node-input-' + name + 'Type'),
-      });
+    ${fillIn.replace('PREFIX', "'#node-input-'")}
+    for (const [name, types] of Object.entries(${literal(sources)})) {
+      const source = $('#node-input-' + name + 'Type');
+      if (source.val() === '') source.val(types[0]);
+      $('#node-input-' + name).typedInput({ types, typeField: source });
+    }
   },
 });`;
 }

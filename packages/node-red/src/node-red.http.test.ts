@@ -176,6 +176,73 @@ describe('the package in Node-RED', () => {
     expect(inbox.messages[0]?.raw.toString()).toContain('Auto-Submitted: auto-generated');
   });
 
+  it('takes messages as other nodes make them', async () => {
+    await using inbox = await SmtpInbox.start();
+    await engine.deploy(flow(at(inbox)));
+    const to = 'b@x.org';
+    const picture = {
+      filename: 'p.png',
+      content: Buffer.from('p'),
+      contentId: '<p@x>',
+      cid: 'p@x',
+      related: true,
+    };
+    const messages = [
+      { to: [to, 'c@x.org'], payload: Buffer.from('bytes'), attachments: null },
+      { to, payload: { data: 1 }, html: false },
+      { to, html: '<img src="cid:p@x">', attachments: [picture] },
+      { to, payload: 'x', attachments: { filename: 'a.bin', content: 'aGk=', encoding: 'base64' } },
+      Object.defineProperty({ to, payload: 'x' }, 'email', { value: 1, enumerable: true }),
+    ];
+    for (const message of messages)
+      expect(await engine.run('mail', [message])).toMatchObject([{ by: 'sent' }]);
+    const [first, second, third, fourth] = inbox.messages;
+    expect(first).toMatchObject({ text: 'bytes\n', envelope: { to: [to, 'c@x.org'] } });
+    expect(second).toMatchObject({ text: '{"data":1}\n' });
+    expect(third?.attachments[0]).toMatchObject({ contentId: 'p@x' });
+    expect(fourth?.attachments[0]?.content).toEqual(Buffer.from('hi'));
+    expect(inbox.messages).toHaveLength(5);
+  });
+
+  it('takes fields that were left empty for what they are, and data for data', async () => {
+    await using inbox = await SmtpInbox.start();
+    const properties = {
+      ...{
+        cc: '',
+        ccType: 'json',
+        bcc: ' ',
+        bccType: 'jsonata',
+        retry: '{"attempts":2}',
+        headers: '{"X-A":"1"}',
+      },
+      ...{ inReplyTo: 'header.message-id', inReplyToType: 'msg' },
+    };
+    await engine.deploy(flow(at(inbox), properties));
+    expect(await engine.run('mail', [{ to: 'b@x.org', payload: 'x' }])).toMatchObject([{ by: 'sent' }]);
+    expect(inbox.messages[0]?.raw.toString()).toContain('\r\nX-A: 1\r\n');
+  });
+
+  it('keeps what logs in from whoever writes a flow', async () => {
+    await using inbox = await SmtpInbox.start({ users: { robot: 'open sesame' } });
+    const server = { ...at(inbox), user: 'robot', credentials: { password: 'open sesame' } };
+    for (const path of ['variables.connection', 'variables.connection.auth.password', 'connection']) {
+      await engine.deploy(flow(server, { subject: `{{ ${path} }}`, subjectType: 'str' }));
+      const [message] = await engine.run('mail', [{ to: 'b@x.org', payload: 'x' }]);
+      expect(message).toMatchObject({ by: 'caught', error: { code: 'DYNAMIC_FIELD_MISSING' } });
+    }
+    expect(inbox.messages).toEqual([]);
+  });
+
+  it.each([
+    ['a list', { list: { id: { id: 'l.x.org' } } }],
+    ['an empty path', { 'return-path': { value: [{ address: '', name: '' }], text: '' } }],
+  ])('does not answer mail of %s', async (_, header) => {
+    await engine.deploy(flow({ host: '127.0.0.1', port: '1' }));
+    const received = { from: 'eve@x.org', header: new Map(Object.entries(header)), payload: 'x' };
+    const [message] = await engine.run('mail', [{ ...received, to: 'boss@x.org' }]);
+    expect(message).toMatchObject({ by: 'caught', error: { code: 'MAIL_LOOP_AUTOMATIC' } });
+  });
+
   it('finishes what is under way when flows are deployed anew', async () => {
     let begun: () => void = () => undefined;
     const underWay = new Promise<void>((resolve) => {

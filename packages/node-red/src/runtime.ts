@@ -28,8 +28,8 @@ export interface NodeProperties extends Readonly<Record<string, unknown>> {
   readonly id: string;
 }
 
-type Send = (message: FlowMessage) => void;
-type Done = (error?: Error) => void;
+export type Send = (message: FlowMessage) => void;
+export type Done = (error?: Error) => void;
 
 export interface RuntimeNode {
   readonly id: string;

@@ -1,5 +1,6 @@
+import { types } from 'node:util';
 import { MailError } from '@flowpost/core';
-import { type NodeSection, sendEmailNode } from '@flowpost/node-adapter';
+import { type NodeField, type NodeSection, sendEmailNode } from '@flowpost/node-adapter';
 import type { FlowMessage, NodeProperties, Runtime, RuntimeNode } from './runtime.ts';
 
 /** What Node-RED has a way of its own for: config nodes, the message, and when a node is done. */
@@ -26,21 +27,37 @@ export const usualSource = (name: string): { readonly value: string; readonly ty
   return value === undefined ? undefined : { value, type: 'msg' };
 };
 
+/** Fields that hold data, which no text is. */
+const holdsData = ({ widget }: NodeField): boolean => ['object', 'headers', 'attachments'].includes(widget);
+
+/** Where an author may choose a value from, the usual first. */
+export const sourcesOf = (field: NodeField): readonly string[] =>
+  holdsData(field)
+    ? ['json', 'msg', 'flow', 'global', 'jsonata', 'env']
+    : ['str', 'msg', 'flow', 'global', 'json', 'jsonata', 'env'];
+
+const isBytes = (value: unknown): value is Uint8Array => types.isUint8Array(value);
+
 /** An attachment as nodes of Node-RED hand it over, which is as nodemailer takes it. */
 function readAttachment(given: unknown): unknown {
   if (typeof given !== 'object' || given === null || 'kind' in given) return given;
-  const {
-    filename,
-    content,
-    contentType,
-    cid,
-    contentId = cid,
-    path,
-    href,
-  } = given as Record<string, unknown>;
+  const { filename, content, contentType, cid, contentId, encoding, raw, path, href } = given as Record<
+    string,
+    unknown
+  >;
+  // "email in" has both, the one as it stands in the header.
+  const inline = cid ?? contentId;
   const common = Object.fromEntries(
-    Object.entries({ filename, contentType, contentId }).filter(([, value]) => value !== undefined),
+    Object.entries({
+      filename,
+      contentType,
+      contentId: typeof inline === 'string' ? inline.replace(/^<|>$/g, '') : undefined,
+    }).filter(([, value]) => value !== undefined && value !== false),
   );
+  if (raw !== undefined) return { kind: 'mime', raw, ...common };
+  if (typeof content === 'string' && encoding === 'base64') return { kind: 'base64', content, ...common };
+  if (typeof content === 'string' && typeof encoding === 'string' && Buffer.isEncoding(encoding))
+    return { kind: 'bytes', content: Buffer.from(content, encoding), ...common };
   if (typeof content === 'string') return { kind: 'text', content, ...common };
   if (content !== undefined) return { kind: 'bytes', content, ...common };
   const place = href ?? path;
@@ -48,14 +65,44 @@ function readAttachment(given: unknown): unknown {
   return isUrl ? { kind: 'url', url: place, ...common } : { kind: 'file', path: place, ...common };
 }
 
-const asAttachments = (value: unknown): unknown =>
-  value === undefined || value === '' ? undefined : [value].flat().map(readAttachment);
+/** A value as it is meant: other nodes put bytes and data where text is to be. */
+function asMeant({ widget }: NodeField, value: unknown): unknown {
+  if (value === undefined || value === null || value === '') return undefined;
+  if (widget === 'attachments') return [value].flat().map(readAttachment);
+  if (widget !== 'multiline' && widget !== 'html') return value;
+  if (value === false) return undefined;
+  if (isBytes(value)) return Buffer.from(value).toString('utf8');
+  return typeof value === 'object' ? JSON.stringify(value) : value;
+}
+
+interface AddressObject {
+  readonly value: readonly { readonly address?: string }[];
+}
+const isAddressObject = (value: unknown): value is AddressObject =>
+  typeof value === 'object' && value !== null && Array.isArray((value as Partial<AddressObject>).value);
+
+/** Header fields as the parser behind "email in" has them: those of lists in one, an empty path as an address without any. */
+function headerFields([name, value]: [string, unknown]): [string, unknown][] {
+  if (name === 'list' && typeof value === 'object' && value !== null)
+    return Object.keys(value).map((one) => [`list-${one}`, 'given']);
+  const isEmpty = isAddressObject(value) && value.value.every(({ address = '' }) => address === '');
+  return [[name, isEmpty ? '<>' : value]];
+}
 
 /** A message of the node "email in" has its header fields in `header`. */
 export function triggerOf({ from, header }: FlowMessage): object | undefined {
   if (typeof header !== 'object' || header === null) return undefined;
-  const headers = header instanceof Map ? Object.fromEntries(header) : header;
+  const entries: [string, unknown][] = types.isMap(header)
+    ? [...header].map(([name, value]) => [String(name), value])
+    : Object.entries(header);
+  const headers = Object.fromEntries(entries.flatMap(headerFields));
   return { kind: 'email', from: typeof from === 'string' ? from : '', headers };
+}
+
+/** The settings, and the values that they refer to as variables. */
+interface Written {
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly variables: Readonly<Record<string, unknown>>;
 }
 
 /** @throws MailError `DYNAMIC_FIELD_INVALID`. */
@@ -71,20 +118,17 @@ function evaluated(
     return new MailError('DYNAMIC_FIELD_INVALID', text, { details: { field: name }, cause });
   };
   return new Promise((resolve, reject) => {
+    // What would stand within something that is not there is not there.
+    const fail = (error: unknown): void =>
+      type === 'msg' && error instanceof TypeError ? resolve(undefined) : reject(invalid(error));
     try {
       util.evaluateNodeProperty(value, type, node, message, (error, result) =>
-        error ? reject(invalid(error)) : resolve(result),
+        error ? fail(error) : resolve(result),
       );
     } catch (error) {
-      reject(invalid(error));
+      fail(error);
     }
   });
-}
-
-/** The settings, and the values that they refer to as variables. */
-interface Written {
-  readonly settings: Readonly<Record<string, unknown>>;
-  readonly variables: Readonly<Record<string, unknown>>;
 }
 
 /**
@@ -101,18 +145,20 @@ export async function writtenSettings(
 ): Promise<Written> {
   const settings: Record<string, unknown> = {};
   const variables: Record<string, unknown> = {};
-  for (const { name } of fields) {
+  for (const field of fields) {
+    const { name } = field;
     const usual = usualSource(name);
     const value = properties[name] ?? usual?.value;
-    const type =
-      properties[`${name}Type`] ?? (properties[name] === undefined ? usual?.type : undefined) ?? 'str';
+    const usualType = (properties[name] === undefined ? usual?.type : undefined) ?? sourcesOf(field)[0];
+    const type = String(properties[`${name}Type`] ?? usualType);
+    // A field that was left empty.
+    if (value === undefined || (typeof value === 'string' && value.trim() === '')) continue;
     if (typeof value !== 'string' || type === 'str') {
-      if (value !== undefined && value !== '') settings[name] = value;
+      settings[name] = value;
       continue;
     }
-    const found = await evaluated(runtime, node, { name, value, type: String(type) }, message);
-    const meant = name === 'attachments' ? asAttachments(found) : found;
-    if (meant === undefined || meant === null) continue;
+    const meant = asMeant(field, await evaluated(runtime, node, { name, value, type }, message));
+    if (meant === undefined) continue;
     variables[name] = meant;
     settings[name] = { $variable: name };
   }

@@ -7,7 +7,7 @@ import {
   sendEmailNode,
 } from '@flowpost/node-adapter';
 import type { ConnectionNode } from './connection-node.ts';
-import type { FlowMessage, NodeProperties, Runtime, RuntimeNode } from './runtime.ts';
+import type { Done, FlowMessage, NodeProperties, Runtime, RuntimeNode, Send } from './runtime.ts';
 import { triggerOf, writtenSettings } from './send-fields.ts';
 
 export const sendType = 'flowpost-send';
@@ -21,16 +21,6 @@ function failureOf({ message, hint, ...known }: MailErrorJson): Error {
 type Outcome = Pick<NodeOutcome, 'kind'> &
   ({ readonly receipt: SendReceipt } | { readonly error: NodeError });
 
-function show(node: RuntimeNode, outcome: Outcome): void {
-  if ('error' in outcome) {
-    const { code, inDoubt } = outcome.error;
-    node.status({ fill: 'red', shape: inDoubt ? 'ring' : 'dot', text: inDoubt ? `in doubt: ${code}` : code });
-    return;
-  }
-  const { status } = outcome.receipt;
-  node.status({ fill: status === 'partial' ? 'yellow' : 'green', shape: 'dot', text: status });
-}
-
 /** Sends for one message of the flow. Does not throw: Node-RED ends as a whole for a promise that is refused. */
 async function sendFor(
   runtime: Runtime,
@@ -41,14 +31,11 @@ async function sendFor(
   try {
     const connection = runtime.nodes.getNode(String(properties.connection)) as ConnectionNode | null;
     const { settings, variables } = await writtenSettings(runtime, node, properties, message);
-    const flow = parseFlowData({
-      input: message,
-      variables: { ...variables, ...(connection && { connection: connection.connection() }) },
-      trigger: triggerOf(message),
-    });
+    const flow = parseFlowData({ input: { ...message }, variables, trigger: triggerOf(message) });
     return await runNode(
       sendEmailNode,
-      { ...settings, ...(connection && { connection: { $variable: 'connection' } }) },
+      // Not among the variables, where expressions would find it.
+      { ...settings, ...(connection && { connection: connection.connection() }) },
       { flow, nodeId: node.id, names: { msg: message }, ...(connection && { scope: connection.scope }) },
     );
   } catch (thrown) {
@@ -57,22 +44,63 @@ async function sendFor(
   }
 }
 
+/** The message with the outcome; another one where it does not take that. */
+function withOutcome(message: FlowMessage, outcome: Outcome): FlowMessage {
+  const email = 'error' in outcome ? { error: outcome.error } : outcome.receipt;
+  try {
+    message.email = email;
+    return message;
+  } catch {
+    return { ...message, email };
+  }
+}
+
+/** What there is to say of a message whose flow is not there any more. */
+function lastWords({ _msgid }: FlowMessage, outcome: Outcome): string {
+  const [what, to] =
+    'error' in outcome
+      ? [outcome.error.inDoubt ? `in doubt (${outcome.error.code})` : `not sent (${outcome.error.code})`, '']
+      : [outcome.receipt.status, ` to ${outcome.receipt.accepted.join(', ')}`];
+  return `message ${String(_msgid)} ended after its flow was stopped: ${what}${to}`;
+}
+
 export function registerSend(runtime: Runtime): void {
   function SendEmail(this: RuntimeNode, properties: NodeProperties): void {
     runtime.nodes.createNode(this, properties);
     let underWay = 0;
-    this.on('input', (message, send, done) => {
-      this.status({ fill: 'blue', shape: 'dot', text: `sending ${++underWay}` });
-      void sendFor(runtime, this, properties, message).then((outcome) => {
-        underWay--;
-        show(this, outcome);
-        message.email = 'error' in outcome ? { error: outcome.error } : outcome.receipt;
-        if (outcome.kind === 'halt' && 'error' in outcome) return done(failureOf(outcome.error));
-        send(message);
+    let isClosed = false;
+    const show = (outcome?: Outcome): void => {
+      if (outcome && 'error' in outcome) {
+        const { code, inDoubt } = outcome.error;
+        const text = inDoubt ? `in doubt: ${code}` : code;
+        this.status({ fill: 'red', shape: inDoubt ? 'ring' : 'dot', text });
+      } else if (underWay > 0) this.status({ fill: 'blue', shape: 'dot', text: `sending ${underWay}` });
+      else if (outcome) {
+        const { status } = outcome.receipt;
+        this.status({ fill: status === 'partial' ? 'yellow' : 'green', shape: 'dot', text: status });
+      }
+    };
+    const end = (message: FlowMessage, outcome: Outcome, send: Send, done: Done): void => {
+      underWay--;
+      if (isClosed) this.log(lastWords(message, outcome));
+      else show(outcome);
+      const next = withOutcome(message, outcome);
+      if (outcome.kind === 'halt' && 'error' in outcome) done(failureOf(outcome.error));
+      else {
+        send(next);
         done();
-      });
+      }
+    };
+    this.on('input', (message, send, done) => {
+      underWay++;
+      show();
+      sendFor(runtime, this, properties, message)
+        .then((outcome) => end(message, outcome, send, done))
+        // Node-RED ends as a whole for a promise that is refused.
+        .catch((error) => done(error));
     });
     this.on('close', (_removed, done) => {
+      isClosed = true;
       this.status({});
       done();
     });
