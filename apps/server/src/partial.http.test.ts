@@ -1,5 +1,5 @@
 import { FaultServer, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
-import { afterAll, beforeAll, describe, type ExpectStatic, it } from 'vitest';
+import { afterAll, beforeAll, describe, type ExpectStatic, expect, it } from 'vitest';
 import { type LocalServer, startLocal } from './testing/local-server.test-support.ts';
 
 type Reply = { readonly code: number; readonly text: string };
@@ -143,6 +143,56 @@ it('who was refused is not said to have it, however he is written, and who had a
   expect(await decide(second, 'resolve', { outcome: 'sent' })).toMatchObject({
     receipt: { accepted: ['a@y.org', 'c@y.org'], rejected: [{ address: 'b@y.org', code: 550 }] },
   });
+});
+
+it.each(['sync', 'async'])('who has an answer over LMTP does not get it again (%s)', async (mode) => {
+  await using server = await startTurns([{ lost: true }], 'lmtp');
+  const to = ['a@y.org', 'b@y.org', 'c@y.org'];
+  const more = { to, onDoubt: 'resend', retry: { attempts: 3, firstDelayMs: 1 } };
+  if (mode === 'sync') await run(server.url, more);
+  else {
+    const id = await put(server.url, more);
+    await expect
+      .poll(() => get(id))
+      .toMatchObject({ state: 'partial', receipt: { accepted: ['a@y.org', 'c@y.org'] } });
+  }
+  expect(server.got).toEqual([to.join(), 'c@y.org']);
+});
+
+it('a doubt in a later message does not forget whom it was confirmed for', async ({ expect }) => {
+  const full = '452 4.5.3 Too many recipients';
+  const first = { refusals: { 'b@y.org': full, 'c@y.org': full, 'd@y.org': full } };
+  await using server = await startTurns([first, { lost: true }], 'lmtp');
+  const id = await run(server.url, { to: ['a@y.org', 'b@y.org', 'c@y.org', 'd@y.org'] });
+  expect(await decide(id, 'resolve', { outcome: 'sent' })).toMatchObject({
+    receipt: { accepted: ['a@y.org', 'b@y.org', 'd@y.org'], rejected: [{ address: 'c@y.org', code: 550 }] },
+  });
+});
+
+it('nobody is both said to have it and refused, and whoever may have it is asked again when a person says so', async ({
+  expect,
+}) => {
+  const later = { refusals: { 'b@y.org': '451 4.7.1 later' } };
+  await using twice = await startTurns([{ ...later, lost: true }, { lost: true }]);
+  const retry = { attempts: 2, firstDelayMs: 1 };
+  const both = await run(twice.url, { to: ['a@y.org', 'b@y.org'], onDoubt: 'resend', retry });
+  expect(await decide(both, 'resolve', { outcome: 'sent' })).toMatchObject({
+    ...{ state: 'sent', receipt: { accepted: ['a@y.org', 'b@y.org'], rejected: [] } },
+  });
+
+  const refusals = { 'a@y.org': '550 5.1.1 no', 'c@y.org': '451 4.7.1 later' };
+  await using server = await startTurns([{ lost: true }, { refusals }]);
+  const id = await put(server.url, { onDoubt: 'resend' });
+  const waiting = {
+    state: 'queued',
+    receipt: { accepted: ['b@y.org'] },
+    error: { details: { unconfirmed: ['a@y.org', 'c@y.org'] } },
+  };
+  await expect.poll(() => get(id)).toMatchObject(waiting);
+  await decide(id, 'cancel');
+  await decide(id, 'resolve', { outcome: 'resend' });
+  await expect.poll(() => get(id)).toMatchObject({ state: 'sent', receipt: { accepted: { length: 3 } } });
+  expect(server.got).toEqual(['a@y.org,b@y.org,c@y.org', 'b@y.org', 'a@y.org,c@y.org']);
 });
 
 it('when a person has it sent again and that is in doubt, it is about those who were asked', async ({

@@ -4,7 +4,14 @@ export { createSender } from './create-sender.ts';
 export { contentHash } from './guards/content-hash.ts';
 export { type DuplicateGuardOptions, withDuplicateGuard } from './guards/duplicate-guard.ts';
 export { type MailTrigger, mailboxesOf, withLoopGuard } from './guards/loop-guard.ts';
-export { beyondLimit, continuedReceipt, refusedForNow } from './guards/partial-receipt.ts';
+export {
+  beyondLimit,
+  continuedReceipt,
+  leftOver,
+  openIn,
+  receiptInDoubt,
+  refusedForNow,
+} from './guards/partial-receipt.ts';
 export { type RetryOptions, withRetry } from './guards/retry.ts';
 export { applySandbox, withSandbox } from './guards/sandbox.ts';
 export { Unconfirmed } from './guards/unconfirmed.ts';

@@ -50,14 +50,18 @@ export const timingsUntil = (now: number, { start, composed, begun }: SendMoment
   totalMs: toMicroseconds(now - start),
 });
 
-/** A failure with what the message is called: to look for it where it is in doubt, and to send the same one again. */
+/**
+ * A failure with what the message is called: to look for it where it is in doubt, and to send the same one again. A doubt that
+ * does not say whom it is about is about all.
+ */
 export function failedSend(
   failure: unknown,
-  { messageId, date }: Pick<ComposedMessage, 'messageId' | 'date'>,
+  { messageId, date, envelope }: Pick<ComposedMessage, 'messageId' | 'date' | 'envelope'>,
   logger: Logger,
 ): unknown {
   if (!isMailError(failure)) return failure;
   const { code, phase, inDoubt } = failure;
   logger.warn('sending failed', { code, phase, inDoubt, messageId });
-  return failure.addDetails({ messageId, date: date.toISOString() });
+  const doubt = inDoubt && { unconfirmed: envelope.to };
+  return failure.addDetails({ messageId, date: date.toISOString(), ...doubt });
 }

@@ -1,4 +1,4 @@
-import type { ErrorCategory } from '@flowpost/core';
+import { definedOnly, type ErrorCategory } from '@flowpost/core';
 import type { NodeOutcome } from '@flowpost/node-adapter';
 import type { RowResult } from './journal.ts';
 import type { RowState } from './row-memory.ts';
@@ -24,6 +24,13 @@ export function resultOf(outcome: NodeOutcome): RowResult {
   const { code, category, phase, message, hint, retryable, inDoubt, details } = outcome.error;
   const isDeferred = retryable || laterPerhaps.has(category);
   const state: RowState = inDoubt ? 'in-doubt' : isDeferred ? 'deferred' : 'failed';
-  const messageId = (details as { messageId?: string } | undefined)?.messageId;
-  return { state, ...(messageId && { messageId }), error: { code, category, phase, message, hint } };
+  const { messageId, accepted, rejected, unconfirmed } = (details ?? {}) as Readonly<Record<string, unknown>>;
+  // Of a doubt that is about some only, what is known of the others.
+  const recipients = inDoubt && { ...definedOnly({ accepted, rejected, unconfirmed }) };
+  return {
+    state,
+    ...definedOnly({ messageId }),
+    ...recipients,
+    error: { code, category, phase, message, hint },
+  };
 }

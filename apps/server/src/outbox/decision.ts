@@ -33,27 +33,35 @@ const onTheWire = (recipients: readonly string[]): string[] => [
   ...new Map(recipients.map((address) => [addressKey(address), toWireAddress(address)])).values(),
 ];
 
-/** The receipt of what somebody says was delivered: to those about whom there was doubt, and to nobody else. */
-function saidToBeSent({
-  message_id,
-  recipients,
-  attempts,
-  receipt,
-  error,
-  retry_to,
-}: Undecided): SendReceipt {
-  const { unconfirmed, rejected = [] } = (error?.details ?? {}) as {
+const detailsOf = ({ error }: Undecided) =>
+  (error?.details ?? {}) as {
     readonly unconfirmed?: readonly string[];
     readonly rejected?: readonly RejectedRecipient[];
   };
-  const accepted = unconfirmed ?? retry_to ?? onTheWire(recipients);
-  const sent = {
-    ...{ messageId: message_id, accepted, response: 'resolved as sent' },
+
+/** Who may have it, and has not for sure: whom the doubt names, or whom the last attempt was for. */
+function inDoubt(found: Undecided): string[] {
+  const { unconfirmed, rejected = [] } = detailsOf(found);
+  // What names nobody is not about those who were refused.
+  const refused = unconfirmed ? [] : rejected.map(({ address }) => address);
+  const done = new Set([...(found.receipt?.accepted ?? []), ...refused]);
+  const asked = unconfirmed ?? found.retry_to ?? found.recipients;
+  return onTheWire(asked).filter((address) => !done.has(address));
+}
+
+/** The receipt of what somebody says was delivered: to those about whom there was doubt, and to nobody else. */
+function saidToBeSent(found: Undecided): SendReceipt {
+  const { message_id, attempts, receipt } = found;
+  const accepted = inDoubt(found);
+  const sent: SendReceipt = {
+    ...{ status: 'sent', messageId: message_id, accepted, rejected: [], response: 'resolved as sent' },
     ...{ attempts, timings: noTimings, sizeBytes: receipt?.sizeBytes ?? 0 },
   };
   // A receipt knows what became of the others.
-  if (receipt) return continuedReceipt(receipt, accepted, { ...sent, status: 'sent', rejected: [] });
-  return { ...sent, status: rejected.length > 0 ? 'partial' : 'sent', rejected };
+  if (receipt) return continuedReceipt(receipt, accepted, sent);
+  const { rejected = [] } = detailsOf(found);
+  const others = rejected.filter(({ address }) => !accepted.includes(address));
+  return others.length > 0 ? { ...sent, status: 'partial', rejected: others } : sent;
 }
 
 const notSent = (error: MailErrorJson): MailErrorJson => ({
@@ -78,7 +86,9 @@ export function decide(found: Undecided, to: DeliveryState): Decision {
   }
   if (to === 'queued') {
     const refused = state === 'partial' ? receipt?.rejected.map(({ address }) => address) : undefined;
-    return { state: to, receipt, error, retryTo: refused ?? retry_to };
+    const doubtful = state === 'in-doubt' && receipt ? inDoubt(found) : [];
+    const others = (retry_to ?? []).filter((address) => !doubtful.includes(address));
+    return { state: to, receipt, error, retryTo: refused ?? (receipt ? [...doubtful, ...others] : retry_to) };
   }
   if (error?.inDoubt) return { state: 'in-doubt', receipt, error, retryTo: retry_to };
   return { state: receipt ? 'partial' : to, receipt, error, retryTo: retry_to };

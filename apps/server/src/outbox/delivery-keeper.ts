@@ -91,7 +91,10 @@ export class DeliveryKeeper extends DeliveryReader {
                when mode = 'async' and (state = 'sending' or exists (select 1 from flowpost.delivery_requests r
                  where r.id = deliveries.id and r.request #>> '{policy,onDoubt}' = 'resend')) then 'queued'
                when state = 'committing' then 'in-doubt' else 'failed' end,
-             error = case when state = 'committing' then $3::jsonb when mode = 'async' then error else $2::jsonb end,
+             error = case when state = 'committing' then jsonb_set($3::jsonb, '{details}', coalesce($3::jsonb -> 'details', '{}')
+               -- Whom it is about: whom it was for this time, and whoever was in doubt before.
+               || jsonb_build_object('unconfirmed', to_jsonb(coalesce(retry_to, recipients)) ||
+                 case when (error ->> 'inDoubt')::boolean then coalesce(error #> '{details,unconfirmed}', '[]') else '[]' end)) when mode = 'async' then error else $2::jsonb end,
              open = state = 'committing' or mode = 'async'
            where open and state in ('sending', 'committing') and worker = any($1::uuid[])
              and ($4::uuid[] is null or id <> all($4::uuid[]) and updated_at <= now())

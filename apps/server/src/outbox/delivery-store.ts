@@ -191,7 +191,7 @@ export class DeliveryStore extends DeliveryKeeper {
            where d.id = any($3::uuid[]) and d.id = given.id and d.attempt = given.attempt
              and (d.state in ('sending', 'committing') and d.worker = $2 or d.state = 'in-doubt'
                or d.state = 'queued' and (d.error ->> 'inDoubt')::boolean
-                 and not coalesce((given.error ->> 'inDoubt')::boolean, false)
+                 and (given.receipt is not null or not coalesce((given.error ->> 'inDoubt')::boolean, false))
                  and not given.refutes and coalesce(given.error ->> 'code', '') <> 'DELIVERY_CANCELLED')
            returning d.id, d.state, d.lane, d.next_at, d.receipt, given.detail
          ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, detail from mine),

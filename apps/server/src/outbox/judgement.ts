@@ -1,11 +1,13 @@
+import type { MailError, MailErrorJson, SendReceipt } from '@flowpost/core';
 import {
-  type MailError,
-  type MailErrorJson,
-  noTimings,
-  type RejectedRecipient,
-  type SendReceipt,
-} from '@flowpost/core';
-import { beyondLimit, continuedReceipt, refusedForNow, Unconfirmed } from '@flowpost/transport';
+  beyondLimit,
+  continuedReceipt,
+  leftOver,
+  openIn,
+  receiptInDoubt,
+  refusedForNow,
+  Unconfirmed,
+} from '@flowpost/transport';
 import { isSealedElsewhere } from '../security/sealed-elsewhere.ts';
 import { nextAttemptAt } from './backoff.ts';
 import type { ClaimedDelivery, Settlement } from './delivery.ts';
@@ -34,9 +36,8 @@ export function settlementOf(
 ): Settlement {
   const isPartial = receipt.status === 'partial';
   // Whom it was in doubt for and who still has no receipt may have it all the same.
-  const unconfirmed = new Unconfirmed(doubt);
-  unconfirmed.resolve(receipt);
-  const error = doubt && unconfirmed.any ? withDetails(doubt, unconfirmed.details()) : undefined;
+  const unconfirmed = doubt && new Unconfirmed().add(doubt, earlier?.to).resolve(receipt);
+  const error = doubt && unconfirmed?.any ? withDetails(doubt, unconfirmed.details()) : undefined;
   const more = keepsTrying && isPartial ? beyondLimit(receipt, earlier?.delivered.accepted.length ?? 0) : [];
   // The server took as many as it takes, which was no attempt in vain.
   if (more.length > 0) {
@@ -47,7 +48,7 @@ export function settlementOf(
   const again = { attempt: tries, createdAt, now: Date.now() };
   const nextAt = retryTo.length > 0 ? nextAttemptAt(again, { forMs: retryForMs }) : undefined;
   if (nextAt !== undefined) return { id, attempt, state: 'queued', receipt, error, retryTo, nextAt };
-  if (error) return { id, attempt, state: 'in-doubt', receipt, error, retryTo: left(receipt, error) };
+  if (error) return { id, attempt, state: 'in-doubt', receipt, error, retryTo };
   return { id, attempt, state: isPartial ? 'partial' : 'sent', receipt };
 }
 
@@ -56,24 +57,13 @@ const withDetails = (doubt: MailErrorJson, details: object): MailErrorJson => ({
   details: { ...doubt.details, ...details },
 });
 
-/** For whom it may be sent again when there is doubt: those in doubt, and those who were put off. */
-function left(
-  receipt: SendReceipt,
-  { details }: MailErrorJson,
-  among?: readonly string[],
-): readonly string[] {
-  const unconfirmed = (details?.unconfirmed ?? among ?? []) as readonly string[];
-  const all = [...new Set([...unconfirmed, ...refusedForNow(receipt)])];
-  return all.filter((address) => !receipt.accepted.includes(address));
-}
-
 /** What becomes of a delivery whose attempt failed: decided by doubt and by whether trying again is safe, and by nothing else. */
 export function judge(claim: ClaimedDelivery, error: MailError, circumstances: Circumstances): Settlement {
   return withEarlier(ofAttempt(claim, error, circumstances), claim, error);
 }
 
 function ofAttempt(
-  { id, attempt, tries, createdAt, request, doubt, messageId }: ClaimedDelivery,
+  { id, attempt, tries, createdAt, request, doubt }: ClaimedDelivery,
   error: MailError,
   { keepsTrying, retryForMs, isGoingDown = false }: Circumstances,
 ): Settlement {
@@ -85,8 +75,10 @@ function ofAttempt(
     return { id, attempt, state: 'queued', error: doubt, uncounted: true, refutesDoubt: true };
   const json = error.toJSON();
   const resends = request.policy.onDoubt === 'resend';
+  const receipt = error.inDoubt ? receiptInDoubt(error) : undefined;
+  const confirmed = receipt && { receipt, retryTo: openIn(receipt) };
   if (error.inDoubt && !(keepsTrying && resends))
-    return { id, attempt, state: 'in-doubt', error: json, ...deliveredBefore(messageId, json) };
+    return { id, attempt, state: 'in-doubt', error: json, ...confirmed };
   if (!keepsTrying || !(error.retryable || error.inDoubt))
     return { id, attempt, state: 'failed', error: json };
   const { retryAfterMs } = error.details;
@@ -100,31 +92,9 @@ function ofAttempt(
     },
     { forMs: retryForMs },
   );
-  if (nextAt === undefined) return { id, attempt, state: error.inDoubt ? 'in-doubt' : 'failed', error: json };
-  return { id, attempt, state: 'queued', error: json, nextAt, uncounted: isOurs };
-}
-
-/**
- * What some have for sure, when the doubt is about others: a message that was sent in several parts while somebody waited, or
- * to a server that answers for each recipient and was lost in between.
- */
-function deliveredBefore(messageId: string, error: MailErrorJson): Pick<Settlement, 'receipt' | 'retryTo'> {
-  const { delivered, accepted, rejected = [], unconfirmed = [] } = (error.details ?? {}) as PartlyDelivered;
-  if (!delivered && !accepted) return {};
-  const receipt: SendReceipt = delivered ?? {
-    ...{ status: 'partial', messageId, accepted: accepted ?? [], response: '', attempts: 1 },
-    ...{ timings: noTimings, sizeBytes: 0 },
-    rejected: [...rejected, ...unconfirmed.map((address) => ({ address, code: 0, reply: '' }))],
-  };
-  return { receipt, retryTo: left(receipt, error) };
-}
-
-/** What a doubt says of recipients. */
-interface PartlyDelivered {
-  readonly delivered?: SendReceipt;
-  readonly accepted?: readonly string[];
-  readonly rejected?: readonly RejectedRecipient[];
-  readonly unconfirmed?: readonly string[];
+  const ends = { id, attempt, error: json, ...confirmed };
+  if (nextAt === undefined) return { ...ends, state: error.inDoubt ? 'in-doubt' : 'failed' };
+  return { ...ends, state: 'queued', nextAt, uncounted: isOurs };
 }
 
 /** What earlier attempts did is not undone by one that failed: what some have they have, and what was in doubt is still. */
@@ -135,15 +105,12 @@ function withEarlier(
 ): Settlement {
   let { state, error: failure, receipt, retryTo } = settlement;
   if (doubt && error.inDoubt && failure) {
-    const unconfirmed = new Unconfirmed(doubt);
-    unconfirmed.add(failure);
+    const unconfirmed = new Unconfirmed().add(doubt).add(failure, again?.to);
     failure = withDetails(failure, unconfirmed.details());
   }
   if (again && !settlement.uncounted) {
     receipt = { ...continuedReceipt(again.delivered, again.to, error), attempts: tries };
-    const later = refusedForNow(receipt).filter((address) => again.to.includes(address));
-    if (failure && error.inDoubt) retryTo = left(receipt, failure, again.to);
-    else if (error.details.rejected !== undefined && later.length > 0) retryTo = later;
+    retryTo = leftOver(again.to, error);
     if (state === 'failed') state = 'partial';
   }
   if (doubt && !error.inDoubt) {

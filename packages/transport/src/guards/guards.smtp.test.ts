@@ -215,6 +215,32 @@ describe('retry', () => {
       expect((await retried.send({ ...message, to })).accepted).toEqual(['1@x.org', '2@x.org', '3@x.org']);
     });
 
+    it('and what a later attempt delivered is delivered, whoever is still in doubt', async () => {
+      let messages = 0;
+      await using server = await RawServer.start((socket) =>
+        speakSmtp(socket, (command) => {
+          if (command.startsWith('MAIL')) messages++;
+          if (command.startsWith('RCPT TO:<b@') && messages === 1) return '451 4.7.1 later';
+          if (command.startsWith('RCPT TO:<c@') && messages > 1) return '550 5.1.1 unknown';
+          if (command !== '.' || messages > 1) return undefined;
+          socket.end();
+          return null;
+        }),
+      );
+      const url = `smtp://127.0.0.1:${server.port}?tls=none`;
+      const options = { attempts: 6, onDoubt: 'resend', firstDelayMs: 1 } as const;
+      await using retried = withRetry(createSender(url), options);
+      const sending = retried.send({ ...message, to: 'b@x.org, c@x.org' });
+      await expect(sending).rejects.toMatchObject({
+        inDoubt: true,
+        details: {
+          unconfirmed: ['c@x.org'],
+          delivered: { accepted: ['b@x.org'], rejected: [{ address: 'c@x.org', code: 550 }] },
+        },
+      });
+      expect(messages).toBe(2);
+    });
+
     it('but not for ever: where nobody new gets it, that was it', async () => {
       const full = await greylisting(['452 4.5.3 Too many recipients'], { attempts: 1 });
       expect([full.outcome.status, full.said.length]).toEqual(['partial', 6]);

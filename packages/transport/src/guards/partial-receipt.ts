@@ -1,4 +1,11 @@
-import { isMailError, type MailError, type RejectedRecipient, type SendReceipt } from '@flowpost/core';
+import {
+  isMailError,
+  type MailError,
+  type MailErrorJson,
+  noTimings,
+  type RejectedRecipient,
+  type SendReceipt,
+} from '@flowpost/core';
 import { isOneTooMany, isRefusedForNow } from '../diagnosis/reply-failure.ts';
 
 /** Whom the server would not take a message for now, but may take it for later: a 4yz reply, or 552 (RFC 5321 section 4.5.3.1.10). */
@@ -17,12 +24,58 @@ export function beyondLimit(receipt: SendReceipt, before: number): string[] {
   return more.length > 0 ? [...new Set([...more, ...refusedForNow(receipt)])] : [];
 }
 
+/** What an error says of recipients: whom the server refused, and who has the message or may have it. */
+interface RecipientDetails {
+  readonly rejected?: readonly RejectedRecipient[];
+  readonly accepted?: readonly string[];
+  readonly unconfirmed?: readonly string[];
+  readonly delivered?: SendReceipt;
+  readonly messageId?: string;
+}
+const recipientsIn = ({ details }: Pick<MailErrorJson, 'details'>): RecipientDetails => details ?? {};
+
+/**
+ * What some have for sure, when a doubt is about others: of a message that went out in several parts, or to a server that
+ * answers for each recipient (LMTP) and was lost in between. Undefined when nobody has it for sure.
+ */
+export function receiptInDoubt(doubt: Pick<MailErrorJson, 'details'>): SendReceipt | undefined {
+  const { delivered, accepted = [], rejected = [], unconfirmed = [], messageId = '' } = recipientsIn(doubt);
+  if (delivered || accepted.length === 0) return delivered;
+  return {
+    ...{
+      status: 'partial',
+      messageId,
+      accepted,
+      response: '',
+      attempts: 1,
+      timings: noTimings,
+      sizeBytes: 0,
+    },
+    // No answer is no refusal.
+    rejected: [...rejected, ...unconfirmed.map((address) => ({ address, code: 0, reply: '' }))],
+  };
+}
+
+/** Whom a receipt leaves open: those who were put off, and those of whom there is no answer. */
+export const openIn = ({ rejected }: SendReceipt): string[] =>
+  rejected.filter((one) => one.code === 0 || isRefusedForNow(one)).map(({ address }) => address);
+
+/** For whom a message is still to be sent after a failed attempt for some: without those who have it, or were refused for good. */
+export function leftOver(asked: readonly string[], error: Pick<MailErrorJson, 'details'>): string[] {
+  const { rejected = [], accepted = [] } = recipientsIn(error);
+  const done = new Set([
+    ...accepted,
+    ...rejected.filter((one) => !isRefusedForNow(one)).map((one) => one.address),
+  ]);
+  return asked.filter((address) => !done.has(address));
+}
+
 /**
  * One receipt of a message that was handed over again for some of its recipients (`onlyTo`).
  *
  * @param earlier what was known before.
  * @param again whom it was handed over for again.
- * @param outcome the receipt of that, or what it failed with. An error that names refused recipients says what became of them; any
+ * @param outcome the receipt of that, or what it failed with. An error that names recipients says what became of them; any
  *   other changes nothing about what is known.
  */
 export function continuedReceipt(
@@ -30,20 +83,22 @@ export function continuedReceipt(
   again: readonly string[],
   outcome: SendReceipt | MailError,
 ): SendReceipt {
-  const later = isMailError(outcome) ? refusals(earlier, outcome.details.rejected) : outcome;
-  if (!later) return earlier;
+  const later = isMailError(outcome) ? namedIn(earlier, outcome) : outcome;
   // Of those that an error does not name nothing new is known.
-  const named = isMailError(outcome) ? later.rejected.map(({ address }) => address) : again;
-  const rejected = [...earlier.rejected.filter(({ address }) => !named.includes(address)), ...later.rejected];
+  const named = new Set(
+    isMailError(outcome) ? [...later.accepted, ...later.rejected.map(({ address }) => address)] : again,
+  );
+  if (named.size === 0) return earlier;
+  const rejected = [...earlier.rejected.filter(({ address }) => !named.has(address)), ...later.rejected];
   return {
     ...later,
     status: rejected.length > 0 ? 'partial' : 'sent',
-    accepted: [...earlier.accepted, ...later.accepted],
+    accepted: [...new Set([...earlier.accepted, ...later.accepted])],
     rejected,
   };
 }
 
-function refusals(earlier: SendReceipt, rejected: unknown): SendReceipt | undefined {
-  if (!Array.isArray(rejected)) return undefined;
-  return { ...earlier, accepted: [], rejected: rejected as readonly RejectedRecipient[] };
+function namedIn(earlier: SendReceipt, error: MailError): SendReceipt {
+  const { accepted = [], rejected = [] } = recipientsIn(error);
+  return { ...earlier, accepted, rejected };
 }

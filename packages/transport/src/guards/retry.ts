@@ -10,7 +10,14 @@ import {
   toMailError,
 } from '@flowpost/core';
 import { withinTime } from '../abortable.ts';
-import { beyondLimit, continuedReceipt, refusedForNow } from './partial-receipt.ts';
+import {
+  beyondLimit,
+  continuedReceipt,
+  leftOver,
+  openIn,
+  receiptInDoubt,
+  refusedForNow,
+} from './partial-receipt.ts';
 import { Unconfirmed } from './unconfirmed.ts';
 
 /** How often to try, how long to wait in between, and what to do about doubt. */
@@ -70,6 +77,8 @@ class RetrySender implements MailSender {
     for (let attempt = 1; ; attempt++) {
       let delayMs = 0;
       let failure: unknown;
+      /** How often it was tried, when that was it. */
+      let ended: number | undefined;
       try {
         const receipt = await this.#sender.send(current, delivered ? { ...options, onlyTo: left } : options);
         unconfirmed.resolve(receipt);
@@ -81,10 +90,7 @@ class RetrySender implements MailSender {
         if (left.length > 0) attempt--;
         else {
           left = refusedForNow(delivered);
-          if (attempt >= attempts || left.length === 0) {
-            const ended = receipt.attempts + attempt - 1;
-            return this.#end(undefined, doubt, delivered, ended, unconfirmed);
-          }
+          if (attempt >= attempts || left.length === 0) ended = receipt.attempts + attempt - 1;
           delayMs = this.#backOff(attempt);
         }
         const date = message.date ?? new Date(begunAt);
@@ -94,11 +100,15 @@ class RetrySender implements MailSender {
         // Closed while it waited to try again: why the last attempt failed says more.
         failure = isClosed && last !== undefined ? last : error;
         last = failure;
-        if (delivered && isMailError(error)) delivered = continuedReceipt(delivered, left, error);
-        if (delivered) left = refusedForNow(delivered);
         if (isMailError(error) && error.inDoubt) {
           doubt ??= error;
-          unconfirmed.add(error);
+          unconfirmed.add(error, delivered && left);
+          if (!delivered) delivered = receiptInDoubt(error);
+          if (delivered && left.length === 0) left = openIn(delivered);
+        }
+        if (delivered && isMailError(error)) {
+          delivered = continuedReceipt(delivered, left, error);
+          left = leftOver(left, error);
         }
         // What is in doubt is sent again once at least, when that was asked for.
         const most = isMailError(error) && error.inDoubt ? Math.max(2, attempts) : attempts;
@@ -106,8 +116,9 @@ class RetrySender implements MailSender {
         const wait = isMailError(error) && mayGoOn ? this.#delay(error, attempt) : undefined;
         if (wait === undefined) return this.#end(failure, doubt, delivered, attempt, unconfirmed);
         delayMs = wait;
-        if (!delivered) current = sameMessage(current, error as MailError);
+        current = sameMessage(current, error as MailError);
       }
+      if (ended !== undefined) return this.#end(undefined, doubt, delivered, ended, unconfirmed);
       if (delayMs === 0) continue;
       // A caller who gives up in between gets what there is, which is more than that it was cancelled.
       const waited = await clock.sleep(delayMs, this.#ends(options.signal)).then(
@@ -140,7 +151,7 @@ class RetrySender implements MailSender {
     if (doubt) doubt.replaceDetails(unconfirmed.details());
     if (doubt && delivered) doubt.replaceDetails({ accepted: delivered.accepted, delivered });
     const thrown = doubt ?? failure;
-    throw isMailError(thrown) ? thrown.addDetails({ attempts }) : thrown;
+    throw isMailError(thrown) ? thrown.replaceDetails({ attempts }) : thrown;
   }
 
   /** How long to wait before the next attempt; undefined when there is none. */

@@ -1,39 +1,43 @@
-import type { MailErrorJson, SendReceipt } from '@flowpost/core';
+import { addressKey, type MailErrorJson, type SendReceipt, toWireAddress } from '@flowpost/core';
+
+type Doubt = Pick<MailErrorJson, 'details'>;
 
 /**
  * To whom a message may have been delivered, over several attempts. Who is in doubt stays so until a receipt says that he has
  * it; that he was refused later says nothing of what he has from before.
  */
 export class Unconfirmed {
-  readonly #addresses = new Set<string>();
+  /** In the form they have on the wire, by the one spelling of each. */
+  readonly #addresses = new Map<string, string>();
   /** An attempt in doubt did not say whom it was about. */
   #isForAll = false;
 
-  /** @param doubt where there was doubt before. */
-  constructor(doubt?: Pick<MailErrorJson, 'details'>) {
-    if (doubt) this.add(doubt);
-  }
-
-  /** An attempt is in doubt. */
-  add({ details }: Pick<MailErrorJson, 'details'>): void {
-    const named = details?.unconfirmed;
-    if (!Array.isArray(named)) this.#isForAll = true;
-    else for (const address of named) this.#addresses.add(String(address));
+  /**
+   * An attempt is in doubt.
+   *
+   * @param among whom it was for, when not for all: a doubt that names nobody is about those.
+   */
+  add({ details }: Doubt, among?: readonly string[]): this {
+    const named = Array.isArray(details?.unconfirmed) ? (details.unconfirmed as string[]) : among;
+    if (!named) this.#isForAll = true;
+    for (const address of named ?? []) this.#addresses.set(addressKey(address), toWireAddress(address));
+    return this;
   }
 
   /** An attempt has a receipt. */
-  resolve({ accepted, rejected }: Pick<SendReceipt, 'accepted' | 'rejected'>): void {
-    if (this.#isForAll) for (const { address } of rejected) this.#addresses.add(address);
+  resolve({ accepted, rejected }: Pick<SendReceipt, 'accepted' | 'rejected'>): this {
+    if (this.#isForAll) for (const { address } of rejected) this.#addresses.set(addressKey(address), address);
     this.#isForAll = false;
-    for (const address of accepted) this.#addresses.delete(address);
+    for (const address of accepted) this.#addresses.delete(addressKey(address));
+    return this;
   }
 
   get any(): boolean {
     return this.#isForAll || this.#addresses.size > 0;
   }
 
-  /** For the doubt: whom it is about; nothing where that is everybody. */
-  details(): { readonly unconfirmed?: readonly string[] } {
-    return this.#isForAll ? {} : { unconfirmed: [...this.#addresses] };
+  /** For a doubt: whom it is about; undefined for everybody. */
+  details(): { readonly unconfirmed: readonly string[] | undefined } {
+    return { unconfirmed: this.#isForAll ? undefined : [...this.#addresses.values()] };
   }
 }
