@@ -28,9 +28,11 @@ const manifest = { name, version, description, license, main: 'build/module.js' 
 await mkdir(extension, { recursive: true });
 await writeFile(`${extension}/package.json`, `${JSON.stringify(manifest, undefined, 2)}\n`);
 for (const file of ['README.md', 'icon.png']) await copyFile(file, `${extension}/${file}`);
+await copyFile('../../LICENSE', `${extension}/LICENSE`);
 await create({ gzip: true, cwd: extension, file: 'dist/flowpost-cognigy.tar.gz', portable: true }, [
   'build',
   'package.json',
   'README.md',
+  'LICENSE',
   'icon.png',
 ]);

@@ -1,4 +1,4 @@
-import { createTestCertificates, OAuthServer, SmtpInbox } from '@flowpost/testing';
+import { createTestCertificates, OAuthServer, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { childConfigs, execute } from './cognigy-host.test-support.ts';
 import extension from './module.ts';
@@ -163,6 +163,41 @@ describe('an execution', () => {
     const { calls } = await execute(config(inbox, more));
     expect(calls.at(-1)).toEqual(['setNextNode', childConfigs[0]?.id]);
     expect(inbox.messages[0]?.attachments).toHaveLength(count);
+  });
+
+  it('fetches attachments', async () => {
+    await using inbox = await SmtpInbox.start({ users });
+    const attachments = [{ type: 'url', url: 'https://nowhere.invalid/a.png' }];
+    const [[, , said] = []] = (await execute(config(inbox, { attachments }))).calls;
+    // As far as a network is needed.
+    expect(said).toMatch(/^ATTACHMENT_NOT_FOUND: /);
+  });
+
+  it('keeps what a person needs of a failure that is too long', async () => {
+    const to = Array.from({ length: 250 }, (_, index) => `${'x'.repeat(40)}${index}@example.com`);
+    await using server = await RawServer.start((socket) =>
+      speakSmtp(socket, (command) => {
+        if (command !== '.') return undefined;
+        socket.end();
+        return null;
+      }),
+    );
+    const away = {
+      basicAuth: undefined,
+      customFrom: 'robot@example.com',
+      to: to.join(),
+      smtpSettings_port: server.port,
+    };
+    const { calls } = await execute({
+      ...config({ port: 0 } as SmtpInbox),
+      ...away,
+      authentication_type: 'basic',
+    });
+    const [stored = []] = calls.filter(([name]) => name === 'addToContext');
+    const { error } = stored[2] as { error: { details: { messageId: string; unconfirmed: string[] } } };
+    expect(error.details.messageId).toMatch(/^<.*>$/);
+    expect(error.details.unconfirmed.length).toBeGreaterThan(10);
+    expect(JSON.stringify(stored).length).toBeLessThan(8_200);
   });
 
   it('does not look at fields that the form hides', async () => {

@@ -1,4 +1,7 @@
-// Cognigy's machines may run an older Node than the packages are made for (22.12). What of newer ones an execution uses is filled in.
+// Cognigy's machines may run an older Node than the packages are made for (22.12), in a VM that does not have all of its globals. What an
+// execution uses of them, and undici as it is loaded, is filled in.
+import { File } from 'node:buffer';
+import { MessagePort } from 'node:worker_threads';
 
 function withResolvers<Value>(): PromiseWithResolvers<Value> {
   let resolve: PromiseWithResolvers<Value>['resolve'] = () => undefined;
@@ -12,3 +15,15 @@ function withResolvers<Value>(): PromiseWithResolvers<Value> {
 
 Promise.withResolvers ??= withResolvers;
 URL.parse ??= (url, base) => (URL.canParse(url, base) ? new URL(url, base) : null);
+
+class NamedError extends Error {
+  constructor(message?: string, name = 'Error') {
+    super(message);
+    this.name = name;
+  }
+}
+
+const globals = globalThis as { File?: unknown; MessagePort?: unknown; DOMException?: unknown };
+globals.File ??= File;
+globals.MessagePort ??= MessagePort;
+globals.DOMException ??= NamedError;

@@ -16,30 +16,27 @@ import { settingsOf } from './settings-of.ts';
 const timeLimitMs = 15_000;
 /** Cognigy takes 62 KB at once, and has 64,000 bytes for all of a context, two for each character. */
 const mostCharacters = 8_000;
-const longestReply = 200;
-const longestText = 1_000;
+const longestText = 500;
 
 type Result = SendReceipt | { readonly error: NodeError };
 
 const fits = (result: object): boolean => JSON.stringify(result).length <= mostCharacters;
 
-/** The result, or the beginning of it where it would be more than there is room for. */
+/** The beginnings of lists and texts, wherever they stand in a value. */
+function begun(value: unknown, most: number): unknown {
+  if (typeof value === 'string') return value.slice(0, longestText);
+  if (Array.isArray(value)) return value.slice(0, most).map((one) => begun(one, most));
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, begun(one, most)]));
+}
+
+/** The result, or the beginnings of its lists and texts where it would be more than there is room for. */
 function asMuchAsFits(result: Result): object {
   if (fits(result)) return result;
-  if ('error' in result) {
-    const { details, message, hint, ...rest } = result.error;
-    return { error: { ...rest, message: message.slice(0, longestText), hint: hint.slice(0, longestText) } };
-  }
-  const { accepted, rejected, response, ...rest } = result;
+  const counts =
+    'error' in result ? {} : { acceptedCount: result.accepted.length, rejectedCount: result.rejected.length };
   for (let most = 50; ; most = Math.floor(most / 2)) {
-    const some = {
-      ...rest,
-      response: response.slice(0, longestReply),
-      acceptedCount: accepted.length,
-      rejectedCount: rejected.length,
-      accepted: accepted.slice(0, most),
-      rejected: rejected.slice(0, most).map((one) => ({ ...one, reply: one.reply.slice(0, longestReply) })),
-    };
+    const some = { ...(begun(result, most) as object), ...counts };
     if (most === 0 || fits(some)) return some;
   }
 }
@@ -71,7 +68,8 @@ function store(
 async function send(call: NodeCall): Promise<void> {
   const { cognigy, config, childConfigs = [], nodeId } = call;
   const { api, input, context } = cognigy;
-  const scope = createFlowScope({ closeDeadlineMs: 1_000 });
+  // Nothing goes on after it: a token that is not there by then is no use.
+  const scope = createFlowScope({ closeDeadlineMs: 1_000, auth: { deadlineMs: timeLimitMs } });
   try {
     const flow = parseFlowData({ input, context });
     const outcome: NodeOutcome = await runNode(cognigyNode, settingsOf(config), {
@@ -83,7 +81,7 @@ async function send(call: NodeCall): Promise<void> {
       signal: AbortSignal.timeout(timeLimitMs),
     });
     const error = 'error' in outcome ? outcome.error : undefined;
-    const text = error && `${error.code}: ${error.message} ${error.hint}`.slice(0, 2 * longestText);
+    const text = error && `${error.code}: ${error.message} ${error.hint}`.slice(0, 4 * longestText);
     if (text !== undefined) tell(api, () => api.log('error', text));
     for (const { message } of outcome.warnings ?? []) tell(api, () => api.log('warn', message));
     const result = 'error' in outcome ? { error: outcome.error } : outcome.receipt;

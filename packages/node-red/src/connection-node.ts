@@ -100,8 +100,11 @@ export interface ConnectionNode extends RuntimeNode {
   connection(): Connection;
 }
 
+const isBlank = (value: unknown): boolean =>
+  value === undefined || value === null || String(value).trim() === '';
+
 const filled = (values: Readonly<Record<string, unknown>>): Record<string, unknown> =>
-  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined && value !== ''));
+  Object.fromEntries(Object.entries(values).filter(([, value]) => !isBlank(value)));
 
 function written(text: string): unknown {
   if (!text.trimStart().startsWith('{')) return text;
@@ -121,10 +124,17 @@ function connectionOf(
   if (kind === 'other') return written(connection ?? '');
   if (kind === 'microsoft365') {
     const auth = filled({ kind: 'oauth2-client-credentials', user, tenantId, clientId, clientSecret });
-    return filled({ kind, delivery, tenantId, objectId: user, from, auth });
+    return filled({
+      kind,
+      delivery: isBlank(delivery) ? 'graph' : delivery,
+      tenantId,
+      objectId: user,
+      from,
+      auth,
+    });
   }
-  const auth = user ? { kind: 'basic', username: user, password } : undefined;
-  return filled({ host, port: port === '' ? undefined : Number(port), tls, from, auth });
+  const auth = !isBlank(user) ? { kind: 'basic', username: user, password } : undefined;
+  return filled({ host, port: isBlank(port) ? undefined : Number(port), tls, from, auth });
 }
 
 const loggerOf = (node: RuntimeNode): Logger => {
@@ -143,10 +153,12 @@ export function registerConnection(runtime: Runtime): void {
   function Connection(this: RuntimeNode, properties: NodeProperties): void {
     runtime.nodes.createNode(this, properties);
     const scope = createFlowScope({ closeDeadlineMs, logger: loggerOf(this) });
-    Object.assign(this, {
-      scope,
-      connection: () => parseConnection(connectionOf(properties, this.credentials) as ConnectionInput),
-    });
+    const connection = (): Connection => {
+      const parsed = parseConnection(connectionOf(properties, this.credentials) as ConnectionInput);
+      // What stands for something else is no data, and no expressions are looked for in it.
+      return Object.defineProperty(parsed, 'toJSON', { value: () => connectionType });
+    };
+    Object.assign(this, { scope, connection });
     this.on('close', (_removed, done) => {
       scope[Symbol.asyncDispose]().then(done, done);
     });

@@ -70,7 +70,8 @@ const labels: Readonly<Record<string, string>> = {
 /** What a flow made by hand, or for an older version, does not say is as in a new node. */
 const fillIn = `const defaults = this._def.defaults;
     for (const name of Object.keys(defaults)) {
-      if (this[name] !== undefined || defaults[name].value === '') continue;
+      const of = name.replace(/Type$/, '');
+      if (this[name] !== undefined || defaults[name].value === '' || this[of] !== undefined) continue;
       const input = $(PREFIX + name);
       if (input.is(':checkbox')) input.prop('checked', defaults[name].value);
       else input.val(defaults[name].value);
@@ -81,7 +82,8 @@ function sendDefaults(): object {
   return Object.fromEntries(
     all.flatMap((field) => {
       const usual = usualSource(field.name);
-      const value = [field.name, { value: usual?.value ?? empty(field) }] as const;
+      // Otherwise the editor would not have a field that was left empty.
+      const value = [field.name, { value: usual?.value ?? empty(field), required: false }] as const;
       return isTyped(field)
         ? [value, [`${field.name}Type`, { value: usual?.type ?? sourcesOf(field)[0] }] as const]
         : [value];

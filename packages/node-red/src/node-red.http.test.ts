@@ -233,6 +233,17 @@ describe('the package in Node-RED', () => {
     expect(inbox.messages).toEqual([]);
   });
 
+  it('logs in as what is written there, whatever it looks like', async () => {
+    await using inbox = await SmtpInbox.start({ users: { 'ro{{bot': 'a{{b}}' } });
+    const server = { ...at(inbox), port: inbox.port, user: 'ro{{bot', credentials: { password: 'a{{b}}' } };
+    await engine.deploy(flow(server));
+    expect(await engine.run('mail', [{ to: 'b@x.org', payload: 'x' }])).toMatchObject([{ by: 'sent' }]);
+    const circular: Record<string, unknown> = {};
+    circular.self = circular;
+    const [message] = await engine.run('mail', [{ to: 'b@x.org', payload: circular }]);
+    expect(message).toMatchObject({ by: 'caught', error: { code: 'DYNAMIC_FIELD_INVALID' } });
+  });
+
   it.each([
     ['a list', { list: { id: { id: 'l.x.org' } } }],
     ['an empty path', { 'return-path': { value: [{ address: '', name: '' }], text: '' } }],
@@ -241,6 +252,17 @@ describe('the package in Node-RED', () => {
     const received = { from: 'eve@x.org', header: new Map(Object.entries(header)), payload: 'x' };
     const [message] = await engine.run('mail', [{ ...received, to: 'boss@x.org' }]);
     expect(message).toMatchObject({ by: 'caught', error: { code: 'MAIL_LOOP_AUTOMATIC' } });
+  });
+
+  it('does not answer to a group that the sender names', async () => {
+    await engine.deploy(flow({ host: '127.0.0.1', port: '1' }));
+    const group = {
+      value: [{ name: 'Team', group: [{ address: 'boss@x.org', name: '' }] }],
+      text: 'Team: boss@x.org;',
+    };
+    const received = { from: 'eve@x.org', header: new Map([['reply-to', group]]), payload: 'x' };
+    const [message] = await engine.run('mail', [{ ...received, to: 'boss@x.org' }]);
+    expect(message).toMatchObject({ by: 'caught', error: { code: 'MAIL_LOOP_BLOCKED' } });
   });
 
   it('finishes what is under way when flows are deployed anew', async () => {

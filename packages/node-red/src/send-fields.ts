@@ -21,6 +21,12 @@ const usualProperties: Readonly<Record<string, string>> = {
   ...{ to: 'to', subject: 'topic', text: 'payload', html: 'html', attachments: 'attachments' },
 };
 
+function invalid(name: string, cause: unknown): MailError {
+  const reason = (cause as Error | undefined)?.message ?? String(cause);
+  const text = `The field ${name} cannot be worked out: ${reason.slice(0, 200)}.`;
+  return new MailError('DYNAMIC_FIELD_INVALID', text, { details: { field: name }, cause });
+}
+
 /** Where the value of a field is from when nobody has chosen otherwise. */
 export const usualSource = (name: string): { readonly value: string; readonly type: string } | undefined => {
   const value = usualProperties[name];
@@ -40,6 +46,7 @@ const isBytes = (value: unknown): value is Uint8Array => types.isUint8Array(valu
 
 /** An attachment as nodes of Node-RED hand it over, which is as nodemailer takes it. */
 function readAttachment(given: unknown): unknown {
+  if (isBytes(given)) return { kind: 'bytes', content: given };
   if (typeof given !== 'object' || given === null || 'kind' in given) return given;
   const { filename, content, contentType, cid, contentId, encoding, raw, path, href } = given as Record<
     string,
@@ -59,24 +66,33 @@ function readAttachment(given: unknown): unknown {
   if (typeof content === 'string' && typeof encoding === 'string' && Buffer.isEncoding(encoding))
     return { kind: 'bytes', content: Buffer.from(content, encoding), ...common };
   if (typeof content === 'string') return { kind: 'text', content, ...common };
-  if (content !== undefined) return { kind: 'bytes', content, ...common };
+  if (content !== undefined && content !== null) return { kind: 'bytes', content, ...common };
   const place = href ?? path;
   const isUrl = typeof place === 'string' && /^(?:https?|data):/i.test(place);
   return isUrl ? { kind: 'url', url: place, ...common } : { kind: 'file', path: place, ...common };
 }
 
-/** A value as it is meant: other nodes put bytes and data where text is to be. */
-function asMeant({ widget }: NodeField, value: unknown): unknown {
+/**
+ * A value as it is meant: other nodes put bytes and data where text is to be.
+ *
+ * @throws MailError `DYNAMIC_FIELD_INVALID` for data that cannot be written as JSON.
+ */
+function asMeant({ name, widget }: NodeField, value: unknown): unknown {
   if (value === undefined || value === null || value === '') return undefined;
   if (widget === 'attachments') return [value].flat().map(readAttachment);
   if (widget !== 'multiline' && widget !== 'html') return value;
   if (value === false) return undefined;
   if (isBytes(value)) return Buffer.from(value).toString('utf8');
-  return typeof value === 'object' ? JSON.stringify(value) : value;
+  if (typeof value !== 'object') return value;
+  try {
+    return JSON.stringify(value);
+  } catch (cause) {
+    throw invalid(name, cause);
+  }
 }
 
 interface AddressObject {
-  readonly value: readonly { readonly address?: string }[];
+  readonly value: readonly { readonly address?: string; readonly group?: unknown }[];
 }
 const isAddressObject = (value: unknown): value is AddressObject =>
   typeof value === 'object' && value !== null && Array.isArray((value as Partial<AddressObject>).value);
@@ -85,7 +101,8 @@ const isAddressObject = (value: unknown): value is AddressObject =>
 function headerFields([name, value]: [string, unknown]): [string, unknown][] {
   if (name === 'list' && typeof value === 'object' && value !== null)
     return Object.keys(value).map((one) => [`list-${one}`, 'given']);
-  const isEmpty = isAddressObject(value) && value.value.every(({ address = '' }) => address === '');
+  const isEmpty =
+    isAddressObject(value) && value.value.every(({ address = '', group }) => address === '' && !group);
   return [[name, isEmpty ? '<>' : value]];
 }
 
@@ -112,15 +129,10 @@ function evaluated(
   { name, value, type }: { readonly name: string; readonly value: string; readonly type: string },
   message: FlowMessage,
 ): Promise<unknown> {
-  const invalid = (cause: unknown): MailError => {
-    const reason = (cause as Error | undefined)?.message ?? String(cause);
-    const text = `The field ${name} cannot be worked out: ${reason.slice(0, 200)}.`;
-    return new MailError('DYNAMIC_FIELD_INVALID', text, { details: { field: name }, cause });
-  };
   return new Promise((resolve, reject) => {
     // What would stand within something that is not there is not there.
     const fail = (error: unknown): void =>
-      type === 'msg' && error instanceof TypeError ? resolve(undefined) : reject(invalid(error));
+      type === 'msg' && error instanceof TypeError ? resolve(undefined) : reject(invalid(name, error));
     try {
       util.evaluateNodeProperty(value, type, node, message, (error, result) =>
         error ? fail(error) : resolve(result),
@@ -157,7 +169,8 @@ export async function writtenSettings(
       settings[name] = value;
       continue;
     }
-    const meant = asMeant(field, await evaluated(runtime, node, { name, value, type }, message));
+    const found = await evaluated(runtime, node, { name, value, type }, message);
+    const meant = asMeant(field, found);
     if (meant === undefined) continue;
     variables[name] = meant;
     settings[name] = { $variable: name };
