@@ -93,7 +93,7 @@ it('a twin of what still has a rest is a twin, and nobody gets it from both', as
 
 /** A server that takes everybody but for whom it has a reply, in turn for each message, and loses the connection after the dot where it is told to. */
 async function startTurns(
-  turns: readonly { readonly refusals?: Record<string, string>; readonly lost?: true }[],
+  turns: readonly { readonly refusals?: Record<string, string>; readonly lost?: true | string }[],
   protocol = 'smtp',
 ) {
   const got: string[] = [];
@@ -111,8 +111,10 @@ async function startTurns(
       if (address !== undefined) return refusals[address];
       if (command !== '.') return undefined;
       got.push(to.join());
-      if (!lost) return undefined;
-      if (protocol === 'lmtp') socket.write('250 ok\r\n550 5.1.1 no\r\n');
+      if (lost === undefined) return undefined;
+      // What it says before.
+      if (typeof lost === 'string') socket.write(lost);
+      else if (protocol === 'lmtp') socket.write('250 ok\r\n550 5.1.1 no\r\n');
       socket.end();
       return null;
     }),
@@ -193,6 +195,15 @@ it('nobody is both said to have it and refused, and whoever may have it is asked
   await decide(id, 'resolve', { outcome: 'resend' });
   await expect.poll(() => get(id)).toMatchObject({ state: 'sent', receipt: { accepted: { length: 3 } } });
   expect(server.got).toEqual(['a@y.org,b@y.org,c@y.org', 'b@y.org', 'a@y.org,c@y.org']);
+});
+
+it('a message that everybody has an answer for is sent, whatever was in doubt in between', async () => {
+  await using server = await startTurns([{ lost: '' }, { lost: '250 ok\r\n' }, {}], 'lmtp');
+  const more = { to: ['a@y.org', 'b@y.org'], onDoubt: 'resend', retry: { attempts: 3, firstDelayMs: 1 } };
+  const settings = { connection: server.url, from: 'a@x.org', subject: 'Hi', text: 'x', ...more };
+  const { body } = await local.client.post('/v1/nodes/send-email/runs', { settings });
+  expect(body.outcome.receipt).toMatchObject({ status: 'sent', accepted: ['a@y.org', 'b@y.org'] });
+  expect(server.got).toEqual(['a@y.org,b@y.org', 'a@y.org,b@y.org', 'b@y.org']);
 });
 
 it('when a person has it sent again and that is in doubt, it is about those who were asked', async ({

@@ -64,6 +64,14 @@ function saidToBeSent(found: Undecided): SendReceipt {
   return others.length > 0 ? { ...sent, status: 'partial', rejected: others } : sent;
 }
 
+/** For whom it is sent again: those in doubt and those who were put off; where a person says so, all who were refused. */
+function openFor(found: Undecided, { rejected }: SendReceipt): string[] {
+  const refused = rejected.map(({ address }) => address);
+  if (found.state !== 'in-doubt') return refused;
+  const open = [...new Set([...inDoubt(found), ...(found.retry_to ?? [])])];
+  return open.length > 0 ? open : refused;
+}
+
 const notSent = (error: MailErrorJson): MailErrorJson => ({
   ...error,
   inDoubt: false,
@@ -85,10 +93,7 @@ export function decide(found: Undecided, to: DeliveryState): Decision {
     };
   }
   if (to === 'queued') {
-    const refused = state === 'partial' ? receipt?.rejected.map(({ address }) => address) : undefined;
-    const doubtful = state === 'in-doubt' && receipt ? inDoubt(found) : [];
-    const others = (retry_to ?? []).filter((address) => !doubtful.includes(address));
-    return { state: to, receipt, error, retryTo: refused ?? (receipt ? [...doubtful, ...others] : retry_to) };
+    return { state: to, receipt, error, retryTo: receipt ? openFor(found, receipt) : retry_to };
   }
   if (error?.inDoubt) return { state: 'in-doubt', receipt, error, retryTo: retry_to };
   return { state: receipt ? 'partial' : to, receipt, error, retryTo: retry_to };

@@ -93,8 +93,9 @@ export class DeliveryKeeper extends DeliveryReader {
                when state = 'committing' then 'in-doubt' else 'failed' end,
              error = case when state = 'committing' then jsonb_set($3::jsonb, '{details}', coalesce($3::jsonb -> 'details', '{}')
                -- Whom it is about: whom it was for this time, and whoever was in doubt before.
-               || jsonb_build_object('unconfirmed', to_jsonb(coalesce(retry_to, recipients)) ||
-                 case when (error ->> 'inDoubt')::boolean then coalesce(error #> '{details,unconfirmed}', '[]') else '[]' end)) when mode = 'async' then error else $2::jsonb end,
+               || jsonb_build_object('unconfirmed', (select jsonb_agg(distinct one) from jsonb_array_elements(
+                 to_jsonb(coalesce(retry_to, recipients)) || case when (error ->> 'inDoubt')::boolean
+                   then coalesce(error #> '{details,unconfirmed}', '[]') else '[]' end) as one))) when mode = 'async' then error else $2::jsonb end,
              open = state = 'committing' or mode = 'async'
            where open and state in ('sending', 'committing') and worker = any($1::uuid[])
              and ($4::uuid[] is null or id <> all($4::uuid[]) and updated_at <= now())

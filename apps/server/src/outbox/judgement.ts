@@ -104,14 +104,14 @@ function withEarlier(
   error: MailError,
 ): Settlement {
   let { state, error: failure, receipt, retryTo } = settlement;
-  if (doubt && error.inDoubt && failure) {
-    const unconfirmed = new Unconfirmed().add(doubt).add(failure, again?.to);
-    failure = withDetails(failure, unconfirmed.details());
-  }
   if (again && !settlement.uncounted) {
     receipt = { ...continuedReceipt(again.delivered, again.to, error), attempts: tries };
     retryTo = leftOver(again.to, error);
     if (state === 'failed') state = 'partial';
+  }
+  if (doubt && error.inDoubt && failure) {
+    const unconfirmed = new Unconfirmed().add(doubt).add(failure, again?.to);
+    failure = withDetails(failure, (receipt ? unconfirmed.resolve(receipt) : unconfirmed).details());
   }
   if (doubt && !error.inDoubt) {
     if (failure && failure !== doubt)

@@ -81,10 +81,9 @@ class RetrySender implements MailSender {
       let ended: number | undefined;
       try {
         const receipt = await this.#sender.send(current, delivered ? { ...options, onlyTo: left } : options);
-        unconfirmed.resolve(receipt);
-        if (!unconfirmed.any) doubt = undefined;
         const before = delivered?.accepted.length ?? 0;
         delivered = delivered ? continuedReceipt(delivered, left, receipt) : receipt;
+        if (!unconfirmed.resolve(delivered).any) doubt = undefined;
         left = beyondLimit(delivered, before);
         // It did what it could, so it does not count. That ends when nobody is left, or nobody new gets it.
         if (left.length > 0) attempt--;
@@ -109,6 +108,7 @@ class RetrySender implements MailSender {
         if (delivered && isMailError(error)) {
           delivered = continuedReceipt(delivered, left, error);
           left = leftOver(left, error);
+          unconfirmed.resolve(delivered);
         }
         // What is in doubt is sent again once at least, when that was asked for.
         const most = isMailError(error) && error.inDoubt ? Math.max(2, attempts) : attempts;
@@ -149,7 +149,10 @@ class RetrySender implements MailSender {
     if (doubt && failure !== undefined && doubt !== failure)
       doubt.addDetails({ lastFailure: toMailError(failure).toJSON() });
     if (doubt) doubt.replaceDetails(unconfirmed.details());
-    if (doubt && delivered) doubt.replaceDetails({ accepted: delivered.accepted, delivered });
+    if (doubt && delivered) {
+      const rejected = delivered.rejected.filter(({ code }) => code !== 0);
+      doubt.replaceDetails({ accepted: delivered.accepted, rejected, delivered });
+    }
     const thrown = doubt ?? failure;
     throw isMailError(thrown) ? thrown.replaceDetails({ attempts }) : thrown;
   }

@@ -24,11 +24,19 @@ export class Unconfirmed {
     return this;
   }
 
-  /** An attempt has a receipt. */
-  resolve({ accepted, rejected }: Pick<SendReceipt, 'accepted' | 'rejected'>): this {
-    if (this.#isForAll) for (const { address } of rejected) this.#addresses.set(addressKey(address), address);
+  /**
+   * There is a receipt.
+   *
+   * @param receipt of all who get the message. Of those in doubt, they stay whom it does not say to have it; whom it does not know gets
+   *   no message, as when another mailbox got it in his place.
+   */
+  resolve({ rejected }: Pick<SendReceipt, 'rejected'>): this {
+    const open = rejected
+      .map(({ address }) => [addressKey(address), address] as const)
+      .filter(([key]) => this.#isForAll || this.#addresses.has(key));
     this.#isForAll = false;
-    for (const address of accepted) this.#addresses.delete(addressKey(address));
+    this.#addresses.clear();
+    for (const [key, address] of open) this.#addresses.set(key, address);
     return this;
   }
 
