@@ -2,18 +2,27 @@ import { cognigyNode, type NodeField } from '@flowpost/node-adapter';
 import { listServices } from '@flowpost/transport';
 import type { Condition, ConnectionSchema, ExtensionField, NodeDescriptor } from './platform.ts';
 
+interface Login {
+  /** Where the form has the connection. */
+  readonly key: string;
+  readonly label: string;
+  readonly required: readonly string[];
+  readonly optional: readonly string[];
+}
+
 /** The ways to log in, as connections: their fields are those of the node's settings. */
-const connections = {
+const connections: Readonly<Record<string, Login>> = {
   'oauth2-client-credentials': {
     key: 'clientCredentials',
     label: 'Flowpost: OAuth2 Client Credentials',
-    fields: ['user', 'tokenEndpointUrl', 'clientId', 'clientSecret', 'scope'],
+    required: ['user', 'tokenEndpointUrl', 'clientId', 'clientSecret'],
+    optional: ['scope'],
   },
   oauth2: {
     key: 'oauth2',
     label: 'Flowpost: OAuth2',
-    fields: [
-      'user',
+    required: ['user'],
+    optional: [
       'clientId',
       'clientSecret',
       'accessToken',
@@ -23,14 +32,12 @@ const connections = {
       'tlsOption',
     ],
   },
-  basic: { key: 'basicAuth', label: 'Flowpost: user name and password', fields: ['username', 'password'] },
-} as const;
-
-/** Fields that a connection may do without; Cognigy demands the others. */
-const optional: Readonly<Record<string, readonly string[]>> = {
-  clientCredentials: ['scope'],
-  oauth2: ['clientId', 'clientSecret', 'accessToken', 'refreshToken', 'expiryDate', 'accessUrl', 'tlsOption'],
-  basicAuth: [],
+  basic: {
+    key: 'basicAuth',
+    label: 'Flowpost: user name and password',
+    required: ['username', 'password'],
+    optional: [],
+  },
 };
 
 /** Where the form has the connection for a way to log in. */
@@ -41,10 +48,13 @@ export const connectionKeys: Readonly<Record<string, string>> = Object.fromEntri
 const connectionType = (key: string): string => `flowpost-${key}`;
 
 export const connectionSchemas: readonly ConnectionSchema[] = Object.values(connections).map(
-  ({ key, label, fields }) => ({
+  ({ key, label, required, optional }) => ({
     type: connectionType(key),
     label,
-    fields: fields.map((fieldName) => ({ fieldName, required: !optional[key]?.includes(fieldName) })),
+    fields: [
+      ...required.map((fieldName) => ({ fieldName, required: true })),
+      ...optional.map((fieldName) => ({ fieldName, required: false })),
+    ],
   }),
 );
 

@@ -137,6 +137,12 @@ function connectionOf(
   return filled({ host, port: isBlank(port) ? undefined : Number(port), tls, from, auth });
 }
 
+function readConnection(properties: NodeProperties, credentials: RuntimeNode['credentials']): Connection {
+  const parsed = parseConnection(connectionOf(properties, credentials) as ConnectionInput);
+  // What stands for something else is no data, and no expressions are looked for in it.
+  return Object.defineProperty(parsed, 'toJSON', { value: () => connectionType });
+}
+
 const loggerOf = (node: RuntimeNode): Logger => {
   const line = (message: string, fields?: object): string =>
     fields === undefined ? message : `${message} ${JSON.stringify(fields)}`;
@@ -153,10 +159,11 @@ export function registerConnection(runtime: Runtime): void {
   function Connection(this: RuntimeNode, properties: NodeProperties): void {
     runtime.nodes.createNode(this, properties);
     const scope = createFlowScope({ closeDeadlineMs, logger: loggerOf(this) });
+    // It stays as it was deployed.
+    let parsed: Connection | undefined;
     const connection = (): Connection => {
-      const parsed = parseConnection(connectionOf(properties, this.credentials) as ConnectionInput);
-      // What stands for something else is no data, and no expressions are looked for in it.
-      return Object.defineProperty(parsed, 'toJSON', { value: () => connectionType });
+      parsed ??= readConnection(properties, this.credentials);
+      return parsed;
     };
     Object.assign(this, { scope, connection });
     this.on('close', (_removed, done) => {

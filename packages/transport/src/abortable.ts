@@ -1,4 +1,4 @@
-import { cancellationOf, longestTimerMs, MailError, type SendOptions } from '@flowpost/core';
+import { cancellationOf, linkAbort, longestTimerMs, MailError, type SendOptions } from '@flowpost/core';
 
 /** What an aborted signal means as long as nothing has been sent. */
 export function cancelledBefore(signal: AbortSignal): MailError {
@@ -34,10 +34,6 @@ export function withinTime(options: SendOptions): SendOptions {
 /** Ends so many milliseconds after a signal does: for what should still be found out then. */
 export function somewhatAfter(signal: AbortSignal | undefined, graceMs: number): AbortSignal {
   const ending = new AbortController();
-  const end = (): void => {
-    setTimeout(() => ending.abort(signal?.reason), graceMs).unref();
-  };
-  if (signal?.aborted) end();
-  else signal?.addEventListener('abort', end, { once: true });
+  linkAbort(signal, ending, graceMs);
   return ending.signal;
 }

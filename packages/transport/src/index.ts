@@ -9,7 +9,9 @@ export {
   continuedReceipt,
   leftOver,
   openIn,
+  type RecipientDetails,
   receiptInDoubt,
+  recipientsIn,
   refusedForNow,
 } from './guards/partial-receipt.ts';
 export { type RetryOptions, withRetry } from './guards/retry.ts';

@@ -26,7 +26,7 @@ export function resultOf(outcome: NodeOutcome): RowResult {
   const state: RowState = inDoubt ? 'in-doubt' : isDeferred ? 'deferred' : 'failed';
   const { messageId, accepted, rejected, unconfirmed } = (details ?? {}) as Readonly<Record<string, unknown>>;
   // Of a doubt that is about some only, what is known of the others.
-  const recipients = inDoubt && { ...definedOnly({ accepted, rejected, unconfirmed }) };
+  const recipients = inDoubt && definedOnly({ accepted, rejected, unconfirmed });
   return {
     state,
     ...definedOnly({ messageId }),

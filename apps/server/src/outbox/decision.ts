@@ -1,12 +1,5 @@
-import {
-  addressKey,
-  type MailErrorJson,
-  noTimings,
-  type RejectedRecipient,
-  type SendReceipt,
-  toWireAddress,
-} from '@flowpost/core';
-import { continuedReceipt } from '@flowpost/transport';
+import { addressKey, type MailErrorJson, noTimings, type SendReceipt, toWireAddress } from '@flowpost/core';
+import { continuedReceipt, recipientsIn } from '@flowpost/transport';
 import type { DeliveryState } from './delivery.ts';
 
 /** What is known of a delivery about which somebody decides. */
@@ -33,15 +26,9 @@ const onTheWire = (recipients: readonly string[]): string[] => [
   ...new Map(recipients.map((address) => [addressKey(address), toWireAddress(address)])).values(),
 ];
 
-const detailsOf = ({ error }: Undecided) =>
-  (error?.details ?? {}) as {
-    readonly unconfirmed?: readonly string[];
-    readonly rejected?: readonly RejectedRecipient[];
-  };
-
 /** Who may have it, and has not for sure: whom the doubt names, or whom the last attempt was for. */
 function inDoubt(found: Undecided): string[] {
-  const { unconfirmed, rejected = [] } = detailsOf(found);
+  const { unconfirmed, rejected = [] } = recipientsIn(found.error ?? {});
   // What names nobody is not about those who were refused.
   const refused = unconfirmed ? [] : rejected.map(({ address }) => address);
   const done = new Set([...(found.receipt?.accepted ?? []), ...refused]);
@@ -59,7 +46,7 @@ function saidToBeSent(found: Undecided): SendReceipt {
   };
   // A receipt knows what became of the others.
   if (receipt) return continuedReceipt(receipt, accepted, sent);
-  const { rejected = [] } = detailsOf(found);
+  const { rejected = [] } = recipientsIn(found.error ?? {});
   const others = rejected.filter(({ address }) => !accepted.includes(address));
   return others.length > 0 ? { ...sent, status: 'partial', rejected: others } : sent;
 }

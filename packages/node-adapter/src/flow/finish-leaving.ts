@@ -4,20 +4,6 @@ import { beyondLimit } from '@flowpost/transport';
 /** What is left of a delivery is not waited for longer than this, in milliseconds. */
 const graceMs = 5_000;
 
-/** As `linkAbort`, but somewhat later. */
-function linkLater(signal: AbortSignal | undefined, controller: AbortController): () => void {
-  let timer: NodeJS.Timeout | undefined;
-  const onAbort = (): void => {
-    timer = setTimeout(() => controller.abort(signal?.reason), graceMs);
-  };
-  if (signal?.aborted) onAbort();
-  else signal?.addEventListener('abort', onAbort, { once: true });
-  return () => {
-    clearTimeout(timer);
-    signal?.removeEventListener('abort', onAbort);
-  };
-}
-
 /**
  * A sender whose `signal` cancels an attempt until its message may be leaving. From then on only `leavingSignal` does: cut short
  * there, it would be in doubt. For one delivery: a message for those for whom there was no room in the one
@@ -29,7 +15,7 @@ export function finishLeaving(sender: MailSender, leavingSignal: AbortSignal | u
     async send(message, options = {}) {
       const { signal, beforeData } = options;
       const attempt = new AbortController();
-      const unlink = hasRest ? linkLater(signal, attempt) : linkAbort(signal, attempt);
+      const unlink = linkAbort(signal, attempt, hasRest ? graceMs : 0);
       hasRest = false;
       const unlinkLeaving = linkAbort(leavingSignal, attempt);
       try {

@@ -25,14 +25,15 @@ export function beyondLimit(receipt: SendReceipt, before: number): string[] {
 }
 
 /** What an error says of recipients: whom the server refused, and who has the message or may have it. */
-interface RecipientDetails {
+export interface RecipientDetails {
   readonly rejected?: readonly RejectedRecipient[];
   readonly accepted?: readonly string[];
   readonly unconfirmed?: readonly string[];
   readonly delivered?: SendReceipt;
   readonly messageId?: string;
 }
-const recipientsIn = ({ details }: Pick<MailErrorJson, 'details'>): RecipientDetails => details ?? {};
+/** What an error says of recipients; nothing where it says nothing. */
+export const recipientsIn = ({ details }: Pick<MailErrorJson, 'details'>): RecipientDetails => details ?? {};
 
 /**
  * What some have for sure, when a doubt is about others: of a message that went out in several parts, or to a server that

@@ -47,6 +47,12 @@ function sameMessage(message: OutgoingMessage, { details }: MailError): Outgoing
   };
 }
 
+/** The first attempt in doubt, and who may have the message, as far as no receipt has said since that he has. */
+interface Doubt {
+  readonly error: MailError;
+  readonly unconfirmed: Unconfirmed;
+}
+
 class RetrySender implements MailSender {
   readonly #sender: MailSender;
   readonly #options: RetryOptions;
@@ -65,9 +71,7 @@ class RetrySender implements MailSender {
     const begunAt = clock.now();
     let current = message;
     /** Once it may have been delivered, no later failure makes that untrue. */
-    let doubt: MailError | undefined;
-    /** Who may have it, as far as no receipt has said since that he has. */
-    const unconfirmed = new Unconfirmed();
+    let doubt: Doubt | undefined;
     /** Why the last attempt failed. */
     let last: unknown;
     /** What earlier attempts delivered, when it was not to all. */
@@ -83,7 +87,7 @@ class RetrySender implements MailSender {
         const receipt = await this.#sender.send(current, delivered ? { ...options, onlyTo: left } : options);
         const before = delivered?.accepted.length ?? 0;
         delivered = delivered ? continuedReceipt(delivered, left, receipt) : receipt;
-        if (!unconfirmed.resolve(delivered).any) doubt = undefined;
+        if (doubt && !doubt.unconfirmed.resolve(delivered).any) doubt = undefined;
         left = beyondLimit(delivered, before);
         // It did what it could, so it does not count. That ends when nobody is left, or nobody new gets it.
         if (left.length > 0) attempt--;
@@ -100,32 +104,32 @@ class RetrySender implements MailSender {
         failure = isClosed && last !== undefined ? last : error;
         last = failure;
         if (isMailError(error) && error.inDoubt) {
-          doubt ??= error;
-          unconfirmed.add(error, delivered && left);
+          doubt ??= { error, unconfirmed: new Unconfirmed() };
+          doubt.unconfirmed.add(error, delivered && left);
           if (!delivered) delivered = receiptInDoubt(error);
           if (delivered && left.length === 0) left = openIn(delivered);
         }
         if (delivered && isMailError(error)) {
           delivered = continuedReceipt(delivered, left, error);
           left = leftOver(left, error);
-          unconfirmed.resolve(delivered);
+          doubt?.unconfirmed.resolve(delivered);
         }
         // What is in doubt is sent again once at least, when that was asked for.
         const most = isMailError(error) && error.inDoubt ? Math.max(2, attempts) : attempts;
         const mayGoOn = attempt < most && !isClosed && !options.signal?.aborted;
         const wait = isMailError(error) && mayGoOn ? this.#delay(error, attempt) : undefined;
-        if (wait === undefined) return this.#end(failure, doubt, delivered, attempt, unconfirmed);
+        if (wait === undefined) return this.#end(failure, doubt, delivered, attempt);
         delayMs = wait;
         current = sameMessage(current, error as MailError);
       }
-      if (ended !== undefined) return this.#end(undefined, doubt, delivered, ended, unconfirmed);
+      if (ended !== undefined) return this.#end(undefined, doubt, delivered, ended);
       if (delayMs === 0) continue;
       // A caller who gives up in between gets what there is, which is more than that it was cancelled.
       const waited = await clock.sleep(delayMs, this.#ends(options.signal)).then(
         () => true,
         () => false,
       );
-      if (!waited) return this.#end(failure, doubt, delivered, attempt, unconfirmed);
+      if (!waited) return this.#end(failure, doubt, delivered, attempt);
     }
   }
 
@@ -139,21 +143,23 @@ class RetrySender implements MailSender {
   /** What there is after the last attempt. */
   #end(
     failure: unknown,
-    doubt: MailError | undefined,
+    doubt: Doubt | undefined,
     delivered: SendReceipt | undefined,
     attempts: number,
-    unconfirmed: Unconfirmed,
   ): SendReceipt {
     // Those who were refused for now were refused after all.
     if (delivered && !doubt) return { ...delivered, attempts };
-    if (doubt && failure !== undefined && doubt !== failure)
-      doubt.addDetails({ lastFailure: toMailError(failure).toJSON() });
-    if (doubt) doubt.replaceDetails(unconfirmed.details());
+    if (doubt) {
+      const { error, unconfirmed } = doubt;
+      if (failure !== undefined && error !== failure)
+        error.addDetails({ lastFailure: toMailError(failure).toJSON() });
+      error.replaceDetails(unconfirmed.details());
+    }
     if (doubt && delivered) {
       const rejected = delivered.rejected.filter(({ code }) => code !== 0);
-      doubt.replaceDetails({ accepted: delivered.accepted, rejected, delivered });
+      doubt.error.replaceDetails({ accepted: delivered.accepted, rejected, delivered });
     }
-    const thrown = doubt ?? failure;
+    const thrown = doubt?.error ?? failure;
     throw isMailError(thrown) ? thrown.replaceDetails({ attempts }) : thrown;
   }
 
