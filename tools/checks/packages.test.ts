@@ -155,6 +155,14 @@ describe.each(published)('$name', (manifest) => {
         expect(await run('node', ['--input-type=module', '-e', load], project)).toBe('function');
         return;
       }
+      if (manifest.n8n) {
+        const files = [...manifest.n8n.nodes, ...manifest.n8n.credentials].map((file) => join(own, file));
+        const load = `const { parse } = require('node:path');
+          for (const file of ${JSON.stringify(files)}) new (require(file)[parse(file).name.split('.')[0]])();
+          process.stdout.write('loaded');`;
+        expect(await run('node', ['--input-type=commonjs', '-e', load], project)).toBe('loaded');
+        return;
+      }
       const archive = Object.values(manifest.exports ?? {}).find((one) => String(one).endsWith('.tar.gz'));
       if (archive !== undefined) {
         // What is uploaded is all there is: nothing was installed beside it.

@@ -16,6 +16,8 @@ export interface Manifest {
   readonly exports?: Readonly<Record<string, unknown>>;
   /** For Node-RED: which code has which set of nodes. */
   readonly 'node-red'?: { readonly nodes: Readonly<Record<string, string>> };
+  /** For n8n: files with a class each, under the name of the file. */
+  readonly n8n?: { readonly nodes: readonly string[]; readonly credentials: readonly string[] };
 }
 
 export const readRootFile = (path: string): string => readFileSync(join(root, path), 'utf8');

@@ -1,4 +1,4 @@
-import { cognigyNode, type NodeField } from '@flowpost/node-adapter';
+import { cognigyNode, type NodeField, readJsonField } from '@flowpost/node-adapter';
 import { connectionKeys, keyOf } from './form.ts';
 
 type Config = Readonly<Record<string, unknown>>;
@@ -9,27 +9,11 @@ const fields = cognigyNode.sections.flatMap((section) => section.fields);
 const isShown = ({ showWhen }: NodeField, config: Config): boolean =>
   showWhen === undefined || showWhen.anyOf.includes(config[keyOf(showWhen.field)]);
 
-const isEmptyObject = (value: unknown): boolean =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) && Object.keys(value).length === 0;
-
-/** The value of a JSON field, which is text in some places, and an empty object where there is nothing. */
-function ofJson(value: unknown): unknown {
-  let parsed = value;
-  if (typeof value === 'string') {
-    try {
-      parsed = JSON.parse(value);
-    } catch {
-      // As it is, the settings say what is wrong with it.
-    }
-  }
-  return isEmptyObject(parsed) ? undefined : parsed;
-}
-
 function valueIn({ name, widget }: NodeField, config: Config): unknown {
   const value = config[keyOf(name)];
-  if (widget === 'object') return ofJson(value);
+  if (widget === 'object') return readJsonField(value);
   if (widget !== 'attachments') return value;
-  const list = ofJson(value);
+  const list = readJsonField(value);
   return typeof list === 'object' && list !== null ? [list].flat() : list;
 }
 

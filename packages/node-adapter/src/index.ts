@@ -1,3 +1,4 @@
+export { connectionForm, connectionOfForm } from './connection-form.ts';
 export { cognigyNode } from './dialects/cognigy/cognigy.ts';
 export { type CognigySettings, cognigySettingsSchema } from './dialects/cognigy/settings.ts';
 export { cortexMicrosoft365Node } from './dialects/cortex-m365/cortex-m365.ts';
@@ -20,6 +21,7 @@ export { type DeliveryContext, deliver } from './flow/deliver.ts';
 export { type FlowData, type FlowDataInput, flowDataSchema, parseFlowData } from './flow/flow-data.ts';
 export { createFlowScope, type FlowScope, type FlowScopeOptions } from './flow/flow-scope.ts';
 export { storeResult } from './flow/result-storage.ts';
+export { readJsonField } from './json-field.ts';
 export type { FieldKind } from './liquid.ts';
 export { findNode, listNodes, type NodeDescription } from './list-nodes.ts';
 export type {

@@ -1,5 +1,5 @@
-import type { NodeField, NodeSection } from '@flowpost/node-adapter';
-import { connectionSections, connectionType } from './connection-node.ts';
+import { connectionForm, type NodeField, type NodeSection } from '@flowpost/node-adapter';
+import { connectionType } from './connection-node.ts';
 import { sendSections, sourcesOf, usualSource } from './send-fields.ts';
 import { sendType } from './send-node.ts';
 
@@ -92,7 +92,7 @@ function sendDefaults(): object {
 }
 
 function connectionScript(): string {
-  const all = connectionSections.flatMap(({ fields }) => fields);
+  const all = connectionForm.flatMap(({ fields }) => fields);
   const plain = all.filter(({ secret }) => !secret);
   const defaults = {
     name: { value: '' },
@@ -176,7 +176,7 @@ without danger, \`inDoubt\` when the server may have it already, and \`hint\`, w
 export function editorPage(): string {
   const mailServer = `<div class="form-row"><label for="node-input-connection">Mail server</label><input type="text" id="node-input-connection"></div>`;
   return [
-    template(connectionType, connectionSections, 'node-config-input', false, named('node-config-input')),
+    template(connectionType, connectionForm, 'node-config-input', false, named('node-config-input')),
     template(sendType, sendSections, 'node-input', true, `${named('node-input')}\n${mailServer}`),
     help,
     `<script type="text/javascript">\n${connectionScript()}\n${sendScript()}\n</script>`,
