@@ -10,6 +10,8 @@ export const isLaterStatus = (status: number): boolean =>
  */
 export function retryAfterMs(header: string | null | undefined, now: number): number | undefined {
   if (typeof header !== 'string') return undefined;
-  const ms = /^\d+$/.test(header) ? Number(header) * 1_000 : Date.parse(header) - now;
+  // Some servers write parts of a second. What begins with anything but a day is no date, though `Date` makes one of nearly all.
+  if (/^\d+(?:\.\d+)?$/.test(header)) return Math.ceil(Number(header) * 1_000);
+  const ms = /^[a-z]/i.test(header) ? Date.parse(header) - now : Number.NaN;
   return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
 }
