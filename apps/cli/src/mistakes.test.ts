@@ -166,6 +166,15 @@ connections:
   await expect(readFile(place.path('asked'))).rejects.toThrow('ENOENT');
 });
 
+it('a step without its settings is told about them alone', async () => {
+  await using place = await Workplace.make({ 'step.json': '{"node":"diaflow.smtp"}' });
+  const { code, out } = await place.flowpost(['run', 'step.json', '--json']);
+  expect(code).toBe(65);
+  expect(JSON.parse(out).error.details.issues).toEqual([
+    { path: 'settings', message: 'it must be an object' },
+  ]);
+});
+
 describe('what people mistake', () => {
   const nowhere = ['--connection', 'smtp://127.0.0.1:1'];
   it.each([

@@ -32,6 +32,31 @@ const settings = (more: object = {}) => ({
 const run = (more: object = {}) =>
   local.client.post('/v1/nodes/send-email/runs', { settings: settings(more) });
 
+it('takes null where nothing is', async () => {
+  const body = { settings: settings({ subject: 'null' }), flow: null, nodeId: null };
+  expect(await local.client.post('/v1/nodes/send-email/runs', body)).toMatchObject({ status: 200 });
+  expect((await local.client.post('/v1/previews', { node: 'send-email', ...body })).status).toBe(200);
+});
+
+it.each([false, true])(
+  'a delivery keeps what a failure is called on its platform (async: %s)',
+  async (async) => {
+    await using closed = await SmtpInbox.start({ users: { 'me@x.org': 'right' } });
+    const body = {
+      settings: {
+        ...{ emailService: 'other', smtpSettings: { host: '127.0.0.1', port: closed.port, secure: false } },
+        ...{ authentication: { type: 'basic', username: 'me@x.org', password: 'wrong' } },
+        ...{ to: 'b@x.org', subject: 'Hi', content: 'x', async },
+      },
+    };
+    const answer = await local.client.post('/v1/nodes/cognigy.send-smtp-email/runs', body);
+    const id = answer.body.deliveryId;
+    await expect
+      .poll(async () => (await local.client.get(`/v1/deliveries/${id}`)).body)
+      .toMatchObject({ state: 'failed', error: { platform: { name: '535 Authentication failed' } } });
+  },
+);
+
 /** Sends bytes as they are. */
 async function raw(bytes: string | Buffer): Promise<string> {
   const socket = connect(Number(new URL(local.url).port), '127.0.0.1');
@@ -323,15 +348,18 @@ it('what a delivery sent before its process ended is no duplicate of another one
   await using folder = await temporaryFolder();
   await putDatabase(`${folder.path}/db`);
   await using database = await openPglite(`${folder.path}/db`);
-  const before = new DatabaseDuplicateStore(database, 'one');
+  const storeOf = (id: string) =>
+    new DatabaseDuplicateStore(database, { id, attempt: 1, worker: id, mode: 'async' });
+  const [one, two] = [crypto.randomUUID(), crypto.randomUUID()];
+  const before = storeOf(one);
   const reservation = await before.reserve('k', 'h', 60_000);
   if (reservation.state !== 'reserved') throw new Error('not reserved');
   await before.remember('k', reservation.token, { status: 'partial' } as never);
   for (const [owner, isOwn] of [
-    ['one', true],
-    ['two', false],
+    [one, true],
+    [two, false],
   ] as const) {
-    const store = new DatabaseDuplicateStore(database, owner);
+    const store = storeOf(owner);
     expect(await store.reserve('k', 'h', 60_000)).toEqual({ state: 'sent', receipt: { status: 'partial' } });
     expect(store.hasOwn).toBe(isOwn);
   }

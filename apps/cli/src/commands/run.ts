@@ -1,7 +1,7 @@
 import { unwatchFile, watchFile } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { MailError, toMailError } from '@flowpost/core';
+import { MailError, type SchemaIssue, toMailError } from '@flowpost/core';
 import {
   createFlowScope,
   findNode,
@@ -30,15 +30,13 @@ interface StepFile {
 async function readStep(path: string): Promise<StepFile> {
   const step = await readJson(path);
   const { node, settings } = (step ?? {}) as Partial<StepFile>;
-  if (typeof node === 'string' && typeof settings === 'object' && settings !== null) return step as StepFile;
+  const issues: SchemaIssue[] = [];
+  if (typeof node !== 'string') issues.push({ path: 'node', message: 'it must be a text' });
+  if (typeof settings !== 'object' || settings === null)
+    issues.push({ path: 'settings', message: 'it must be an object' });
+  if (issues.length === 0) return step as StepFile;
   throw new MailError('INPUT_INVALID', `${path} must hold { "node": TYPE, "settings": {...} }.`, {
-    details: {
-      path,
-      issues: [
-        { path: 'node', message: 'a text' },
-        { path: 'settings', message: 'an object' },
-      ],
-    },
+    details: { path, issues },
   });
 }
 

@@ -111,6 +111,13 @@ const migrations: readonly string[] = [
   'create table flowpost.token_leases (key text primary key, holder uuid not null, until timestamptz not null)',
   // Transactions whose events came from another cluster.
   'create table flowpost.event_moves (xid xid8 primary key)',
+  // Its process seemed dead, and may still say how its last attempt ended: `taken-over`, or `cancelled` where nothing is to
+  // be sent any more. The index is on all of them, so that what was remembered is found too, and a receipt is written without touching it.
+  `
+  alter table flowpost.deliveries add column left_behind text;
+  drop index flowpost.duplicates_owner;
+  create index duplicates_owner on flowpost.duplicates (owner);
+  `,
 ];
 
 /** Any number, as long as it stays the same: who holds it migrates. */

@@ -42,9 +42,9 @@ export const runBodySchema = z.strictObject({
   /** The node's settings. For `send-email`, `"connection": "@NAME"` is a stored connection. */
   settings: z.record(z.string(), z.unknown()),
   /** The flow's data: input, context, variables, trigger. */
-  flow: z.record(z.string(), z.unknown()).optional(),
+  flow: z.record(z.string(), z.unknown()).nullish(),
   /** Names the node in its flow, for the duplicate guard. */
-  nodeId: z.string().min(1).max(200).optional(),
+  nodeId: z.string().min(1).max(200).nullish(),
 });
 
 export const runAnswerSchema = z

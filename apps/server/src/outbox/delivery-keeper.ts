@@ -86,7 +86,7 @@ export class DeliveryKeeper extends DeliveryReader {
     return this.database.transaction(async (transaction) => {
       const recovered = await transaction.query<Due & { readonly state: DeliveryState }>(
         `with mine as (
-           update flowpost.deliveries set worker = null, next_at = null, updated_at = now(),
+           update flowpost.deliveries set worker = null, next_at = null, updated_at = now(), left_behind = 'taken-over',
              state = case
                when mode = 'async' and (state = 'sending' or exists (select 1 from flowpost.delivery_requests r
                  where r.id = deliveries.id and r.request #>> '{policy,onDoubt}' = 'resend')) then 'queued'

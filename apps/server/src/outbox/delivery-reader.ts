@@ -1,4 +1,5 @@
 import type { MailErrorJson, SendReceipt, StoreResult } from '@flowpost/core';
+import { Unconfirmed } from '@flowpost/transport';
 import type { Database, Queryable } from '../database/database.ts';
 import type { Delivery, DeliveryState, StoredRequest } from './delivery.ts';
 
@@ -45,12 +46,18 @@ export interface Known {
   readonly answer: string | null;
 }
 
+/** Who took a delivery over named whom it is about as its author did, and mail servers as they were told. */
+function spelledOnce(error: MailErrorJson | null): MailErrorJson | null {
+  if (!error?.details?.unconfirmed) return error;
+  return { ...error, details: { ...error.details, ...new Unconfirmed().add(error).details() } };
+}
+
 const toDelivery = (row: Row): Delivery => ({
   ...{ id: row.id, state: row.state, mode: row.mode, nodeType: row.node_type, nodeId: row.node_id },
   ...{ messageId: row.message_id, recipients: row.recipients, subject: row.subject },
   ...{ connectionId: row.connection_id, attempt: row.attempt - row.uncounted, store: row.store },
   nextAt: row.next_at?.toISOString() ?? null,
-  ...{ receipt: row.receipt, error: row.error },
+  ...{ receipt: row.receipt, error: spelledOnce(row.error) },
   createdAt: row.created_at.toISOString(),
   updatedAt: row.updated_at.toISOString(),
 });

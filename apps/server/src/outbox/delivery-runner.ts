@@ -172,9 +172,10 @@ export class DeliveryRunner {
       },
       ...(request.unshared && { session: 'unshared' as const }),
     };
+    const held = { ...claim, worker: this.#options.worker };
     const duplicateStore = again
-      ? new ContinuedDuplicateStore(database, claim.id, whole)
-      : new DatabaseDuplicateStore(database, claim.id, { keeps: claim.doubt !== undefined });
+      ? new ContinuedDuplicateStore(database, held, whole)
+      : new DatabaseDuplicateStore(database, held, { keeps: claim.doubt !== undefined });
     this.#departures.enter(claim);
     try {
       const receipt = await deliver(prepared, {

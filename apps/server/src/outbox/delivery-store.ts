@@ -19,6 +19,15 @@ const diskFull = (): MailError =>
     details: { reason: 'ENOSPC' },
   });
 
+/** The error of a delivery that is settled: an attempt that tried nothing leaves the one before. */
+const failure = `case when given.uncounted and not given.refutes and given.receipt is null
+  then coalesce(given.error, d.error) else given.error end`;
+
+/** The state of a delivery that is settled. One that was cancelled meanwhile is not sent again, whatever became of it. */
+const settled = `case when given.state <> 'queued' or d.left_behind is distinct from 'cancelled' then given.state
+  when ((${failure}) ->> 'inDoubt')::boolean then 'in-doubt'
+  when coalesce(given.receipt, d.receipt) is not null then 'partial' else 'cancelled' end`;
+
 /** The SQL of deliveries. Whatever changes a state writes the event of it in the same statement. */
 export class DeliveryStore extends DeliveryKeeper {
   /** For how many deliveries the jobs came that were last taken, on average. */
@@ -181,26 +190,25 @@ export class DeliveryStore extends DeliveryKeeper {
       // sent again because of that doubt, as long as nobody has begun to. That it was in other hands already says nothing then.
       queryable.query<Due & { readonly state: string }>(
         `with mine as (
-           update flowpost.deliveries d set state = given.state, receipt = coalesce(given.receipt, d.receipt),
-             error = case when given.uncounted and not given.refutes and given.receipt is null
-               then coalesce(given.error, d.error) else given.error end,
-             next_at = given.next_at, retry_to = coalesce(given.retry_to, d.retry_to), worker = null, updated_at = now(),
-             open = given.state in ('queued', 'in-doubt'), uncounted = d.uncounted + given.uncounted::int
+           update flowpost.deliveries d set state = ${settled}, receipt = coalesce(given.receipt, d.receipt), error = ${failure},
+             next_at = given.next_at, retry_to = coalesce(given.retry_to, d.retry_to), worker = null, left_behind = null,
+             updated_at = now(), open = ${settled} in ('queued', 'in-doubt'), uncounted = d.uncounted + given.uncounted::int
            from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int, state text, receipt jsonb, error jsonb,
              next_at timestamptz, detail jsonb, uncounted boolean, retry_to text[], refutes boolean)
            where d.id = any($3::uuid[]) and d.id = given.id and d.attempt = given.attempt
-             and (d.state in ('sending', 'committing') and d.worker = $2 or d.state = 'in-doubt'
-               or d.state = 'queued' and (d.error ->> 'inDoubt')::boolean
+             and (d.state in ('sending', 'committing') and d.worker = $2 or d.left_behind is not null and d.state = 'in-doubt'
+               or d.left_behind is not null and d.state = 'queued' and (d.error ->> 'inDoubt')::boolean
                  and (given.receipt is not null or not coalesce((given.error ->> 'inDoubt')::boolean, false))
                  and not given.refutes and coalesce(given.error ->> 'code', '') <> 'DELIVERY_CANCELLED')
            returning d.id, d.state, d.lane, d.next_at, d.receipt, given.detail
          ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, detail from mine),
-         -- What the duplicate guard could not be told, when the database was away as the message left.
+         -- What the duplicate guard could not be told, when the database was away as the message left, or what is known since.
          remembered as (
            update flowpost.duplicates set receipt = mine.receipt from mine
-           where duplicates.receipt is null and duplicates.owner = mine.id::text and mine.state in ('sent', 'partial')
+           where duplicates.owner = mine.id::text and mine.state in ('sent', 'partial') and duplicates.receipt is distinct from mine.receipt
          ), freed as (
-           delete from flowpost.duplicates where receipt is null and owner in (select id::text from mine where state = 'failed')
+           delete from flowpost.duplicates
+           where receipt is null and owner in (select id::text from mine where state in ('failed', 'cancelled'))
          )
          select id, state, lane, next_at from mine`,
         [storable(rows), worker, rows.map(({ id }) => id)],
@@ -252,6 +260,7 @@ export class DeliveryStore extends DeliveryKeeper {
         `with mine as (
            update flowpost.deliveries set state = $2, worker = null, next_at = null, updated_at = now(),
              open = $2 in ('queued', 'in-doubt'), answer = null, receipt = $3::jsonb, error = $4::jsonb, retry_to = $5::text[],
+             left_behind = case when left_behind is not null then case $7::text when 'cancelled' then 'cancelled' else 'taken-over' end end,
              mode = case when $2 = 'queued' then 'async' else mode end,
              tried_since = case when $2 = 'queued' then now() else tried_since end
            where id = $1 returning id, state, lane, next_at
@@ -264,6 +273,7 @@ export class DeliveryStore extends DeliveryKeeper {
           error && storable(error),
           retryTo,
           detail ? storable(detail) : null,
+          to,
         ],
       );
       if (state === 'queued') await this.enqueue(moved, transaction);

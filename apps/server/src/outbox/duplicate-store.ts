@@ -1,24 +1,35 @@
 import { randomUUID } from 'node:crypto';
-import type { DuplicateStore, Reservation, SendReceipt } from '@flowpost/core';
+import type { DuplicateStore, MailErrorJson, Reservation, SendReceipt } from '@flowpost/core';
 import type { Queryable } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
+
+/** A delivery in the hands of a process. */
+export interface Claim {
+  readonly id: string;
+  readonly attempt: number;
+  readonly worker: string;
+  /** Whether somebody waits for the outcome. */
+  readonly mode: 'sync' | 'async';
+}
 
 /** What was sent, remembered in the database: by every process, and over restarts. */
 export class DatabaseDuplicateStore implements DuplicateStore {
   protected readonly database: Queryable;
   protected readonly owner: string;
 
+  readonly #claim: Claim;
   readonly #keeps: boolean;
   /** Whether the receipt that was found is that of an earlier attempt of this delivery, of which nothing else is known. */
   hasOwn = false;
 
   /**
-   * @param owner the delivery it is for. What a delivery reserved before its process died, it may reserve again.
+   * @param claim the delivery it is for. What a delivery reserved before its process died, it may reserve again, in whosever hands it is.
    * @param options.keeps whether what it reserved stays so when it fails, because it may have been delivered before.
    */
-  constructor(database: Queryable, owner: string, { keeps = false }: { readonly keeps?: boolean } = {}) {
+  constructor(database: Queryable, claim: Claim, { keeps = false }: { readonly keeps?: boolean } = {}) {
     this.database = database;
-    this.owner = owner;
+    this.owner = claim.id;
+    this.#claim = claim;
     this.#keeps = keeps;
   }
 
@@ -30,21 +41,40 @@ export class DatabaseDuplicateStore implements DuplicateStore {
        on conflict (key) do update
          set token = excluded.token, content_hash = excluded.content_hash, owner = excluded.owner,
              expires_at = excluded.expires_at, receipt = null
-         where known.expires_at <= now() or (known.receipt is null and known.owner = excluded.owner)
+         where known.expires_at <= now() or (known.receipt is null and known.owner = excluded.owner and exists (
+           select 1 from flowpost.deliveries where id = $6::uuid and attempt = $7 and worker = $8))
        returning key`,
-      [key, token, contentHash, this.owner, windowMs],
+      [
+        key,
+        token,
+        contentHash,
+        this.owner,
+        windowMs,
+        this.#claim.id,
+        this.#claim.attempt,
+        this.#claim.worker,
+      ],
     );
     if (taken.length > 0) return { state: 'reserved', token };
     const [known] = await this.database.query<{
       content_hash: string;
       receipt: SendReceipt | null;
       owner: string;
-    }>('select content_hash, receipt, owner from flowpost.duplicates where key = $1', [key]);
+      doubt: MailErrorJson | null;
+    }>(
+      `select content_hash, known.receipt, owner, case when state = 'in-doubt' then error end as doubt
+       from flowpost.duplicates known left join flowpost.deliveries on id = owner::uuid where key = $1`,
+      [key],
+    );
     this.hasOwn = known?.owner === this.owner;
     // It was freed in between.
     if (!known) return this.reserve(key, contentHash, windowMs);
     if (known.content_hash !== contentHash) return { state: 'conflict' };
-    return known.receipt ? { state: 'sent', receipt: known.receipt } : { state: 'pending' };
+    if (known.receipt) return { state: 'sent', receipt: known.receipt };
+    // In the outbox it can wait until somebody has said what it was.
+    return known.doubt && this.#claim.mode === 'sync'
+      ? { state: 'in-doubt', error: known.doubt }
+      : { state: 'pending' };
   }
 
   async remember(key: string, token: string, receipt: SendReceipt): Promise<void> {
@@ -65,8 +95,8 @@ export class ContinuedDuplicateStore extends DatabaseDuplicateStore {
   readonly #continued: (receipt: SendReceipt) => SendReceipt;
 
   /** @param continued makes one receipt of what was known and what is new. */
-  constructor(database: Queryable, owner: string, continued: (receipt: SendReceipt) => SendReceipt) {
-    super(database, owner, { keeps: true });
+  constructor(database: Queryable, claim: Claim, continued: (receipt: SendReceipt) => SendReceipt) {
+    super(database, claim, { keeps: true });
     this.#continued = continued;
   }
 

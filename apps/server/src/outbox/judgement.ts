@@ -1,4 +1,5 @@
 import type { MailError, MailErrorJson, SendReceipt } from '@flowpost/core';
+import { findNode } from '@flowpost/node-adapter';
 import {
   beyondLimit,
   continuedReceipt,
@@ -62,8 +63,17 @@ export function judge(claim: ClaimedDelivery, error: MailError, circumstances: C
   return withEarlier(ofAttempt(claim, error, circumstances), claim, error);
 }
 
+/** The error in the words of the node's platform, as far as it says so without the settings. */
+function described(error: MailError, nodeType: string): MailErrorJson {
+  try {
+    return findNode(nodeType).describeError(error);
+  } catch {
+    return error.toJSON();
+  }
+}
+
 function ofAttempt(
-  { id, attempt, tries, createdAt, request, doubt }: ClaimedDelivery,
+  { id, attempt, tries, createdAt, request, doubt, nodeType }: ClaimedDelivery,
   error: MailError,
   { keepsTrying, retryForMs, isGoingDown = false }: Circumstances,
 ): Settlement {
@@ -73,7 +83,7 @@ function ofAttempt(
   // Somebody took this process for dead, so it did not begin. Where it was cancelled instead, nobody asks what becomes of it.
   if (keepsTrying && error.code === 'DELIVERY_CANCELLED')
     return { id, attempt, state: 'queued', error: doubt, uncounted: true, refutesDoubt: true };
-  const json = error.toJSON();
+  const json = described(error, nodeType);
   const resends = request.policy.onDoubt === 'resend';
   const receipt = error.inDoubt ? receiptInDoubt(error) : undefined;
   const confirmed = receipt && { receipt, retryTo: openIn(receipt) };

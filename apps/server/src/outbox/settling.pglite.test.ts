@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import {
   generateSecretKey,
   MailError,
@@ -10,8 +11,8 @@ import { expect, it, vi } from 'vitest';
 import type { Database } from '../database/database.ts';
 import { openOutbox } from '../testing/outbox-parts.test-support.ts';
 import type { ClaimedDelivery } from './delivery.ts';
-import { DatabaseDuplicateStore } from './duplicate-store.ts';
-import { judge } from './judgement.ts';
+import { type Claim, DatabaseDuplicateStore } from './duplicate-store.ts';
+import { judge, settlementOf } from './judgement.ts';
 import { Recovery, type RecoveryOptions } from './recovery.ts';
 import { DatabaseTokenStore } from './token-store.ts';
 import { WaitingLines } from './waiting-lines.ts';
@@ -23,14 +24,19 @@ const receipt: SendReceipt = {
 const refused = new MailError('MESSAGE_REFUSED', 'x').toJSON();
 
 /** One delivery that was taken and has reserved a key with the duplicate guard. */
-async function reserved(database: Database, id: string): Promise<DatabaseDuplicateStore> {
-  const store = new DatabaseDuplicateStore(database, id);
+async function reserved(database: Database, claim: Claim): Promise<DatabaseDuplicateStore> {
+  const store = new DatabaseDuplicateStore(database, claim);
   expect(await store.reserve('key', 'hash', 60_000)).toMatchObject({ state: 'reserved' });
   return store;
 }
 
 const asTwin = (database: Database) =>
-  new DatabaseDuplicateStore(database, 'twin').reserve('key', 'hash', 60_000);
+  new DatabaseDuplicateStore(database, {
+    id: randomUUID(),
+    attempt: 1,
+    worker: randomUUID(),
+    mode: 'async',
+  }).reserve(...(['key', 'hash', 60_000] as const));
 
 it.each(['sent', 'failed'] as const)(
   'what was %s while the duplicate guard could not be told is told with the outcome',
@@ -38,7 +44,7 @@ it.each(['sent', 'failed'] as const)(
     await using parts = await openOutbox();
     const [id = ''] = await parts.put('a', 1);
     await parts.deliveries.claim(parts.worker, 1);
-    await reserved(parts.database, id);
+    await reserved(parts.database, { id, attempt: 1, worker: parts.worker, mode: 'async' });
     const outcome = state === 'sent' ? { receipt } : { error: refused };
     await parts.deliveries.settle([{ id, attempt: 1, state, ...outcome }], parts.worker);
     expect(await asTwin(parts.database)).toMatchObject(
@@ -49,7 +55,9 @@ it.each(['sent', 'failed'] as const)(
 
 it('a receipt with what no database holds is remembered all the same', async () => {
   await using parts = await openOutbox();
-  const store = await reserved(parts.database, 'one');
+  const [id = ''] = await parts.put('a', 1);
+  await parts.deliveries.claim(parts.worker, 1);
+  const store = await reserved(parts.database, { id, attempt: 1, worker: parts.worker, mode: 'async' });
   const again = await store.reserve('key', 'hash', 60_000);
   if (again.state !== 'reserved') throw new Error('not reserved');
   await store.remember('key', again.token, receipt);
@@ -59,7 +67,7 @@ it('a receipt with what no database holds is remembered all the same', async () 
 it('a cancelled delivery keeps nobody from sending the same', async () => {
   await using parts = await openOutbox();
   const [id = ''] = await parts.put('a', 1);
-  await reserved(parts.database, id);
+  await reserved(parts.database, { id, attempt: 0, worker: parts.worker, mode: 'async' });
   expect(await parts.deliveries.move(id, ['queued'], 'cancelled')).toBe(true);
   expect(await asTwin(parts.database)).toMatchObject({ state: 'reserved' });
 });
@@ -257,4 +265,125 @@ it('whoever waits for the same limit waits in line', () => {
   // Nor longer than a minute, whatever became of those in front.
   for (let waiting = 0; waiting < 1_000; waiting++) lines.place('c', 0, 2_000);
   expect([lines.place('c', 500, 2_000), lines.place('c', 90_000, 2_000)]).toEqual([60_500, 90_000]);
+});
+
+it.each([
+  [
+    'was put off',
+    new MailError('MESSAGE_DEFERRED', '451', { phase: 'confirm', replyCode: 451 }),
+    'cancelled',
+  ],
+  ['could not begin', new MailError('DELIVERY_CANCELLED', 'x', { phase: 'envelope' }), 'cancelled'],
+  ['is in doubt', new MailError('DELIVERY_IN_DOUBT', 'y', { phase: 'confirm' }), 'in-doubt'],
+])(
+  'what somebody cancelled is not sent again, though its process says that it %s',
+  async (_, error, state) => {
+    await using parts = await openOutbox();
+    const claim = await takenForDead(parts);
+    expect(await parts.deliveries.move(claim.id, ['queued'], 'cancelled')).toBe(true);
+    const settlement = judge(claim, error, { keepsTrying: true, retryForMs: 1e9 });
+    expect(settlement.state).toBe('queued');
+    await parts.deliveries.settle([{ ...settlement, nextAt: Date.now() - 1_000 }], parts.worker);
+    expect(await parts.deliveries.get(claim.id)).toMatchObject({ state });
+    expect(await parts.deliveries.claim(parts.worker, 1)).toEqual([]);
+  },
+);
+
+it('what somebody cancelled keeps the receipt of those who have it', async () => {
+  await using parts = await openOutbox();
+  const claim = await takenForDead(parts);
+  await parts.deliveries.move(claim.id, ['queued'], 'cancelled');
+  const some: SendReceipt = {
+    ...receipt,
+    status: 'partial',
+    rejected: [{ address: 'c@x.org', code: 451, reply: '451' }],
+  };
+  const settlement = settlementOf(claim, some, { keepsTrying: true, retryForMs: 1e9 });
+  expect(settlement.state).toBe('queued');
+  await parts.deliveries.settle([settlement], parts.worker);
+  expect(await parts.deliveries.get(claim.id)).toMatchObject({
+    state: 'partial',
+    receipt: { accepted: ['b@x.org'] },
+  });
+  expect(await parts.deliveries.claim(parts.worker, 1)).toEqual([]);
+});
+
+it('an outcome that is written again, because its answer was lost, counts once', async () => {
+  await using parts = await openOutbox();
+  const claim = await takenForDead(parts);
+  const [again] = await parts.deliveries.claim(parts.worker, 1);
+  if (!again) throw new Error('nothing was taken');
+  const some: SendReceipt = {
+    ...receipt,
+    status: 'partial',
+    rejected: [{ address: 'c@x.org', code: 452, reply: '452 4.5.3' }],
+  };
+  const settlement = settlementOf(again, some, { keepsTrying: true, retryForMs: 1e9 });
+  expect(settlement).toMatchObject({ state: 'queued', uncounted: true });
+  for (const _ of [1, 2, 3]) await parts.deliveries.settle([settlement], parts.worker);
+  expect(await parts.deliveries.get(claim.id)).toMatchObject({ state: 'queued', attempt: 1 });
+  const states = (await parts.deliveries.events(claim.id)).map((one) => one.state);
+  expect(states).toEqual(['queued', 'sending', 'committing', 'queued', 'sending', 'queued']);
+  expect((await parts.jobs()).map(({ count }) => count)).toEqual([1]);
+});
+
+it('a process that was taken for dead has no say about the key of a delivery that another one has', async () => {
+  await using parts = await openOutbox();
+  await parts.put('a', 1);
+  const [late] = await parts.deliveries.claim(parts.worker, 1);
+  await parts.deliveries.recover([parts.worker], refused, refused);
+  const other = randomUUID();
+  const [claim] = await parts.deliveries.claim(other, 1);
+  if (!claim || !late) throw new Error('nothing was taken');
+  const store = await reserved(parts.database, { ...claim, worker: other });
+  const lateStore = new DatabaseDuplicateStore(parts.database, { ...late, worker: parts.worker });
+  expect(await lateStore.reserve('key', 'hash', 60_000)).toEqual({ state: 'pending' });
+  // One that had the key before it stood still has lost it.
+  const again = await store.reserve('key', 'hash', 60_000);
+  expect(again).toMatchObject({ state: 'reserved' });
+  expect(await asTwin(parts.database)).toEqual({ state: 'pending' });
+});
+
+it('the duplicate guard knows the last receipt of a delivery that went on', async () => {
+  await using parts = await openOutbox();
+  const [id = ''] = await parts.put('a', 1);
+  const some: SendReceipt = {
+    ...receipt,
+    status: 'partial',
+    rejected: [{ address: 'c@x.org', code: 451, reply: '451' }],
+  };
+  const all: SendReceipt = { ...receipt, accepted: ['b@x.org', 'c@x.org'] };
+  const [first] = await parts.deliveries.claim(parts.worker, 1);
+  if (!first) throw new Error('nothing was taken');
+  const store = await reserved(parts.database, { ...first, worker: parts.worker });
+  const own = await store.reserve('key', 'hash', 60_000);
+  await store.remember('key', own.state === 'reserved' ? own.token : '', some);
+  const settlement = settlementOf(first, some, { keepsTrying: true, retryForMs: 1e9 });
+  await parts.deliveries.settle([{ ...settlement, nextAt: Date.now() - 1_000 }], parts.worker);
+  const [second] = await parts.deliveries.claim(parts.worker, 1);
+  if (!second) throw new Error('nothing was taken');
+  // Its guard was not told, because the database was away.
+  await parts.deliveries.settle(
+    [settlementOf(second, all, { keepsTrying: true, retryForMs: 1e9 })],
+    parts.worker,
+  );
+  expect(await parts.deliveries.get(id)).toMatchObject({ state: 'sent' });
+  expect(await asTwin(parts.database)).toMatchObject({ state: 'sent', receipt: { accepted: all.accepted } });
+});
+
+it('a doubt names everybody once, whoever wrote him how', async () => {
+  await using parts = await openOutbox();
+  const [id = ''] = await parts.put('a', 1, { policy: { onDoubt: 'resend' } });
+  await parts.database.query('update flowpost.deliveries set recipients = $1', [['c@Bücher.example']]);
+  const unconfirmed = ['c@xn--bcher-kva.example'];
+  const lost = new MailError('DELIVERY_IN_DOUBT', 'x', { phase: 'confirm', details: { unconfirmed } });
+  const [first] = await parts.deliveries.claim(parts.worker, 1);
+  if (!first) throw new Error('nothing was taken');
+  const settlement = judge(first, lost, { keepsTrying: true, retryForMs: 1e9 });
+  await parts.deliveries.settle([{ ...settlement, nextAt: Date.now() - 1_000 }], parts.worker);
+  const [second] = await parts.deliveries.claim(parts.worker, 1);
+  if (!second) throw new Error('nothing was taken');
+  await parts.deliveries.commit([second], parts.worker);
+  await parts.deliveries.recover([parts.worker], refused, lost.toJSON());
+  expect(await parts.deliveries.get(id)).toMatchObject({ error: { details: { unconfirmed } } });
 });

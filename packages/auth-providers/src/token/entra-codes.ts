@@ -10,6 +10,12 @@ const hints: Readonly<Record<number, string>> = {
     'The tenant does not know this application id. Check client id and tenant; a multi-tenant application needs consent in this tenant.',
   90002: 'There is no such tenant. Check the tenant id or domain in the token endpoint.',
   900023: 'There is no such tenant. Check the tenant id or domain in the token endpoint.',
+  50059:
+    'The token endpoint names no tenant. Put the tenant id in the place of common, organizations or consumers.',
+  50194:
+    'The application is for its own tenant alone. Use the token endpoint of that tenant, or make the application multi-tenant.',
+  7000229:
+    'The application has no service principal in this tenant. Have an administrator consent to it there.',
   700027:
     'Entra does not know the certificate that signed the request. Upload this certificate to the application, or use the one that is there.',
   50012:

@@ -1,14 +1,16 @@
+import type { MailErrorJson } from '../errors/mail-error.ts';
 import type { SendReceipt } from '../receipt.ts';
 import { type Clock, systemClock } from './clock.ts';
 
 /**
- * What became of a reservation. `reserved`: send, then `remember` or `release` with the token. `pending`: somebody
- * else is sending it now, or its outcome is in doubt. `sent`: it was sent; here is the receipt. `conflict`: the key
- * was used for other content.
+ * What became of a reservation. `reserved`: send, then `remember`, `keepDoubt` or `release` with the token. `pending`: somebody
+ * else is sending it now. `in-doubt`: somebody has tried, and whether it was delivered is in doubt. `sent`: it was sent; here is
+ * the receipt. `conflict`: the key was used for other content.
  */
 export type Reservation =
   | { readonly state: 'reserved'; readonly token: string }
   | { readonly state: 'pending' }
+  | { readonly state: 'in-doubt'; readonly error: MailErrorJson }
   | { readonly state: 'sent'; readonly receipt: SendReceipt }
   | { readonly state: 'conflict' };
 
@@ -20,6 +22,8 @@ export interface DuplicateStore {
   /** @param contentHash tells two uses of one key apart. @param windowMs how long it is remembered. */
   reserve(key: string, contentHash: string, windowMs: number): Promise<Reservation>;
   remember(key: string, token: string, receipt: SendReceipt): Promise<void>;
+  /** Keeps the key, and says from now on that it is in doubt. A store without it says `pending`. */
+  keepDoubt?(key: string, token: string, error: MailErrorJson): Promise<void>;
   /** Frees the key after a failure that surely delivered nothing. */
   release(key: string, token: string): Promise<void>;
 }
@@ -28,7 +32,8 @@ interface Entry {
   readonly token: string;
   readonly contentHash: string;
   readonly expiresAt: number;
-  receipt: SendReceipt | undefined;
+  receipt?: SendReceipt;
+  doubt?: MailErrorJson;
 }
 
 const sweepMs = 60_000;
@@ -50,11 +55,12 @@ export class MemoryDuplicateStore implements DuplicateStore {
     const entry = this.#entries.get(key);
     if (!entry || entry.expiresAt <= now) {
       const token = `${++this.#reservations}`;
-      this.#entries.set(key, { token, contentHash, expiresAt: now + windowMs, receipt: undefined });
+      this.#entries.set(key, { token, contentHash, expiresAt: now + windowMs });
       return { state: 'reserved', token };
     }
     if (entry.contentHash !== contentHash) return { state: 'conflict' };
-    return entry.receipt ? { state: 'sent', receipt: entry.receipt } : { state: 'pending' };
+    if (entry.receipt) return { state: 'sent', receipt: entry.receipt };
+    return entry.doubt ? { state: 'in-doubt', error: entry.doubt } : { state: 'pending' };
   }
 
   /** Forgets what has expired; now and then only, because it looks at everything. */
@@ -67,6 +73,11 @@ export class MemoryDuplicateStore implements DuplicateStore {
   async remember(key: string, token: string, receipt: SendReceipt): Promise<void> {
     const entry = this.#entries.get(key);
     if (entry?.token === token) entry.receipt = receipt;
+  }
+
+  async keepDoubt(key: string, token: string, error: MailErrorJson): Promise<void> {
+    const entry = this.#entries.get(key);
+    if (entry?.token === token) entry.doubt = error;
   }
 
   async release(key: string, token: string): Promise<void> {

@@ -1,7 +1,7 @@
 import { linkAbort, type MailSender } from '@flowpost/core';
 import { beyondLimit } from '@flowpost/transport';
 
-/** What is left of a delivery is not waited for longer than this, in milliseconds. */
+/** What is left of a delivery when somebody cancels is not waited for longer than this, in milliseconds. */
 const graceMs = 5_000;
 
 /**
@@ -11,11 +11,18 @@ const graceMs = 5_000;
  */
 export function finishLeaving(sender: MailSender, leavingSignal: AbortSignal | undefined): MailSender {
   let hasRest = false;
+  let endsAt: number | undefined;
+  /** For all messages that are left together. */
+  const timeLeft = (isCancelled = false): number => {
+    if (!isCancelled) return graceMs;
+    endsAt ??= performance.now() + graceMs;
+    return Math.max(0, endsAt - performance.now());
+  };
   return {
     async send(message, options = {}) {
       const { signal, beforeData } = options;
       const attempt = new AbortController();
-      const unlink = linkAbort(signal, attempt, hasRest ? graceMs : 0);
+      const unlink = linkAbort(signal, attempt, hasRest ? timeLeft(signal?.aborted) : 0);
       hasRest = false;
       const unlinkLeaving = linkAbort(leavingSignal, attempt);
       try {

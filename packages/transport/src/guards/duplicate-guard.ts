@@ -97,6 +97,12 @@ class DuplicateGuard implements MailSender {
       if (reservation.state === 'conflict') {
         throw new MailError('DUPLICATE_CONFLICT', 'This key was used for a message with other content.');
       }
+      if (reservation.state === 'in-doubt') {
+        const message = 'The same was sent before, and whether it was delivered is in doubt.';
+        throw new MailError('DELIVERY_IN_DOUBT', message, {
+          ...{ phase: 'confirm', details: reservation.error.details },
+        });
+      }
       const twin = this.#sending.get(key);
       if (twin) {
         const outcome = twin.then(
@@ -109,13 +115,8 @@ class DuplicateGuard implements MailSender {
         continue;
       }
       if (waited >= waitMs) {
-        throw new MailError(
-          'DUPLICATE_PENDING',
-          'The same message is being sent, or its outcome is in doubt.',
-          {
-            retryable: true,
-          },
-        );
+        const message = 'The same message is being sent, or its outcome is in doubt.';
+        throw new MailError('DUPLICATE_PENDING', message, { retryable: true });
       }
       await untilAborted(signal, () => clock.sleep(pollMs), cancelledBefore);
       waited += pollMs;
@@ -134,8 +135,12 @@ class DuplicateGuard implements MailSender {
       receipt = await this.#sender.send(message, options);
     } catch (error) {
       // Doubt keeps the reservation: another one might deliver it twice.
-      // That it could not be freed is no news beside why the send failed.
-      if (!(isMailError(error) && error.inDoubt)) await store.release(key, token).catch(() => undefined);
+      const end =
+        isMailError(error) && error.inDoubt
+          ? store.keepDoubt?.(key, token, error.toJSON())
+          : store.release(key, token);
+      // That the store could not be told is no news beside why the send failed.
+      await end?.catch(() => undefined);
       throw error;
     }
     try {
@@ -155,8 +160,8 @@ class DuplicateGuard implements MailSender {
  * A sender that sends the same thing once within a window: the earlier receipt comes back with the status `duplicate`,
  * and one that is being sent right now is waited for. A failure is forgotten, doubt is not.
  *
- * The sender it returns throws `DUPLICATE_CONFLICT` for a key that was used for other content, `DUPLICATE_PENDING` when
- * a twin elsewhere has no outcome in time.
+ * The sender it returns throws `DUPLICATE_CONFLICT` for a key that was used for other content, `DELIVERY_IN_DOUBT` for what is in
+ * doubt since an earlier send, `DUPLICATE_PENDING` when a twin elsewhere has no outcome in time.
  */
 export function withDuplicateGuard(sender: MailSender, options: DuplicateGuardOptions): MailSender {
   return new DuplicateGuard(sender, options);

@@ -1,5 +1,6 @@
 import {
   type Clock,
+  type DuplicateStore,
   type EmailMessageInput,
   isMailError,
   type MailSender,
@@ -278,7 +279,7 @@ describe('retry', () => {
       inDoubt: true,
       details: { attempts: 2, lastFailure: { code: 'GREETING_REFUSED' } },
     });
-    await expect(sender.send(message)).rejects.toMatchObject({ code: 'DUPLICATE_PENDING' });
+    await expect(sender.send(message)).rejects.toMatchObject({ code: 'DELIVERY_IN_DOUBT', inDoubt: true });
     expect(taken).toBe(1);
   });
 
@@ -434,6 +435,27 @@ describe('duplicate guard', () => {
     await using guard = guardOf(url, { clock });
     const outcomes = await Promise.all([1, 2].map(() => guard.send(message).catch((error) => error)));
     expect(outcomes.every((one) => isMailError(one) && one.inDoubt)).toBe(true);
+    // At once, with what is known of it.
+    await expect(guard.send(message)).rejects.toMatchObject({
+      ...{ code: 'DELIVERY_IN_DOUBT', inDoubt: true, retryable: false },
+      details: { messageId: outcomes[0].details.messageId },
+    });
+    expect(bodies).toHaveLength(1);
+    expect(clock.slept).toEqual([]);
+  });
+
+  it('doubt keeps it in a store that cannot say so: a twin waits in vain', async () => {
+    const { server, bodies, url } = await answering([null, '250 ok']);
+    await using _ = server;
+    const clock = impatient();
+    const memory = new MemoryDuplicateStore();
+    const store: DuplicateStore = {
+      reserve: (...given) => memory.reserve(...given),
+      remember: (...given) => memory.remember(...given),
+      release: (...given) => memory.release(...given),
+    };
+    await using guard = withDuplicateGuard(createSender(url), { store, clock });
+    await expect(guard.send(message)).rejects.toMatchObject({ inDoubt: true });
     await expect(guard.send(message)).rejects.toMatchObject({ code: 'DUPLICATE_PENDING', retryable: true });
     expect(bodies).toHaveLength(1);
     expect(clock.slept.length).toBe(240);

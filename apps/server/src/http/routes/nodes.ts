@@ -58,6 +58,7 @@ export const nodeRoutes = ({
       const idempotencyKey = readKey(request.headers['idempotency-key']);
       const answer = await runs.run({
         ...body,
+        nodeId: body.nodeId ?? undefined,
         type: params.type,
         apiKey: key.id,
         ...(idempotencyKey !== undefined && { idempotencyKey }),
@@ -89,7 +90,7 @@ export const nodeRoutes = ({
       const { body: message } = await previewNode(
         findNode(node),
         given,
-        { flow: parseFlowData(flow), nodeId },
+        { flow: parseFlowData(flow), nodeId: nodeId ?? undefined },
         {
           ...{ secretBox, attachments },
           ...(connectionId === undefined && { assertAllowed: (inline) => hostAccess.assertInline(inline) }),

@@ -786,6 +786,9 @@ describe('the example and the troubleshooting table', () => {
   it.each([
     ['Token acquisition failed', 400, { error: 'unauthorized_client', error_codes: [700016] }],
     ['Token acquisition failed', 400, { error: 'invalid_request', error_codes: [90002] }],
+    ['Token acquisition failed', 400, { error: 'invalid_request', error_codes: [50194] }],
+    ['Token acquisition failed', 400, { error: 'invalid_request', error_codes: [50059] }],
+    ['Token acquisition failed', 400, { error: 'invalid_request', error_codes: [7000229] }],
     ['401 Unauthorized', 400, { error: 'unauthorized_client' }],
     ['401 Unauthorized', 401, '<html>'],
     ['401 Unauthorized', 401, {}],

@@ -83,8 +83,8 @@ const setupCodes: readonly ErrorCode[] = [
   ...(['TOKEN_ENDPOINT_UNREACHABLE', 'TOKEN_RESPONSE_NOT_JSON'] as const),
   ...(['CONNECTION_REFUSED', 'TLS_WRONG_MODE', 'TLS_NOT_OFFERED'] as const),
 ];
-/** Entra's numbers for a client id or tenant that is not there; the OAuth error beside them can be any. */
-const unknownIds: readonly unknown[] = [700016, 90002, 900023];
+/** Entra's numbers for a client or tenant that is not there, or not for each other; the OAuth error beside them can be any. */
+const unknownIds: readonly unknown[] = [700016, 7000229, 90002, 900023, 50059, 50194];
 /** Settings a typing mistake in which is one of the connection. */
 const isSetup = (issue: SchemaIssue): boolean =>
   /^(?:authentication|smtpSettings|emailService)\b/.test(issue.path);

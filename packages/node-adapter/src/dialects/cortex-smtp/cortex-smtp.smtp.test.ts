@@ -628,14 +628,18 @@ describe('EmailSessionException', () => {
     expect(code).toBe('AUTH_REFUSED');
   });
 
-  it('[CTX-33] where no password was judged, 300 does not say that it is wrong', async () => {
-    const { platform, code } = await refusing({ users, authMethods: ['XOAUTH2'] }, false);
-    expect(code).toBe('AUTH_MECHANISM_UNAVAILABLE');
-    expect(platform).toMatchObject({
-      number: 300,
-      message: expect.stringContaining('share no login mechanism'),
-    });
-  });
+  it.each([
+    ['AUTH_MECHANISM_UNAVAILABLE', { users, authMethods: ['XOAUTH2'] }, 'share no login mechanism'],
+    ['AUTH_NOT_OFFERED', {}, 'offers no login'],
+  ] as const)(
+    '[CTX-33] %s is 300, and does not say that a password is wrong',
+    async (known, server, text) => {
+      await using inbox = await SmtpInbox.start(server);
+      const { platform, code } = await failure('localhost', inbox.port, false);
+      expect(code).toBe(known);
+      expect(platform).toMatchObject({ number: 300, message: expect.stringContaining(text) });
+    },
+  );
 
   it('[CTX-27] SSL 201 where the connection ends as soon as TLS begins', async () => {
     await using server = await RawServer.start((socket) => socket.once('data', () => socket.destroy()));

@@ -253,6 +253,13 @@ describe('fields', () => {
       'c.pdf',
       '%PDF-1.7 invoice',
     ],
+    [
+      'a file as n8n has it',
+      { fileName: 'x.gif', mimeType: 'image/gif', content: 'AQID' },
+      'x.gif',
+      '\x01\x02\x03',
+    ],
+    ['a data URL with a name', { fileName: 'r.csv', url: 'data:text/csv,a%2Cb' }, 'r.csv', 'a,b'],
   ])('[DIA-12] [DIA-13] attachments: %s', async (_, attachment, filename, content) => {
     await using inbox = await SmtpInbox.start({ users });
     const outcome = await run(settingsFor(inbox, { attachments: [attachment] }), flow);

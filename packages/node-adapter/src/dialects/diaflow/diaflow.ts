@@ -66,7 +66,9 @@ function attachmentOf(file: DiaflowFile, index: number): AttachmentInput {
   if (typeof file === 'string')
     return /^(?:https?|data):/i.test(file) ? { kind: 'url', url: file } : { kind: 'file', path: file };
   if (types.isUint8Array(file)) return { kind: 'bytes', content: file };
-  const { path, url, filename = file.name, contentType, encoding } = file;
+  const { path, url, encoding } = file;
+  const filename = file.filename ?? file.fileName ?? file.name;
+  const contentType = file.contentType ?? file.mimeType ?? file.mimetype;
   const hasOther = path !== undefined || url !== undefined;
   const content = file.content === '' && hasOther ? undefined : (file.content ?? undefined);
   const common = {

@@ -22,6 +22,8 @@ const bytes = z.preprocess(asBytes, bytesSchema) as unknown as z.ZodType<Uint8Ar
 /** A number is the text of it; what is missing stays so. */
 const writtenOut = (value: unknown): unknown => (value === null ? value : asText(value));
 
+const mediaType = leftEmpty(z.string());
+
 /** A file as earlier steps hand it on. */
 const fileSchema = z.union(
   [
@@ -37,9 +39,9 @@ const fileSchema = z.union(
       >,
       /** What a content that is text is; left out, Base64 when it can be and makes sense as that. */
       encoding: choice(['base64', 'text'], undefined),
-      filename: optionalText,
-      name: optionalText,
-      contentType: leftEmpty(z.string()),
+      /** Under whichever name the step before has them. */
+      ...{ filename: optionalText, fileName: optionalText, name: optionalText },
+      ...{ contentType: mediaType, mimeType: mediaType, mimetype: mediaType },
     }),
   ],
   { error: 'it is no file: a path, a URL, bytes, or an object with path, url or content' },
@@ -84,11 +86,11 @@ const diaflowFields = z.strictObject({
   tlsOptions: tlsOptionsSetting,
 });
 
-/** The settings of the component "Send email". */
+/** The settings of the node "SMTP". */
 export const diaflowSettingsSchema = diaflowFields.refine(
   ({ subject, object }) => subject === undefined || object === undefined || subject === object,
   { error: 'it is another name for subject, which says something else', path: ['object'] },
 );
 
-/** The settings of the component, as a flow author writes them. */
+/** The settings of the node, as a flow author writes them. */
 export type DiaflowSettings = z.input<typeof diaflowSettingsSchema>;
