@@ -21,7 +21,7 @@ import { connectionFingerprint } from '@flowpost/transport';
 import { v7 as timeOrderedId } from 'uuid';
 import type { z } from 'zod';
 import { revealConnection } from './connections/connection-json.ts';
-import { assertService, type ConnectionStore } from './connections/connection-store.ts';
+import type { ConnectionStore } from './connections/connection-store.ts';
 import type { HostAccess } from './connections/host-access.ts';
 import type { Metrics } from './observability/metrics.ts';
 import type { Delivery, NewDelivery } from './outbox/delivery.ts';
@@ -116,16 +116,17 @@ export class Runs {
     const { settings, connectionId } = opened;
     const run = new NodeRun(node, settings, host);
     let prepared: PreparedRun;
+    let lane: string;
     try {
       prepared = run.prepare();
-      assertService(prepared.request.connection);
+      lane = laneOf(prepared.request.connection);
       if (!before && connectionId === undefined)
         this.#options.hostAccess.assertInline(prepared.request.connection);
     } catch (error) {
       return answerOf(run.failed(error));
     }
     if (before) return this.#again(before, request, run, prepared);
-    const delivery = await this.#deliveryOf(request, prepared, connectionId);
+    const delivery = await this.#deliveryOf(request, prepared, { lane, connectionId });
     const known = await this.#options.outbox.put(delivery);
     if (known) return this.#again(known, request, run, prepared);
     const { async } = prepared.request.policy;
@@ -142,7 +143,7 @@ export class Runs {
   async #deliveryOf(
     request: RunRequest,
     { request: prepared }: PreparedRun,
-    connectionId: string | undefined,
+    { lane, connectionId }: { readonly lane: string; readonly connectionId: string | undefined },
   ): Promise<NewDelivery> {
     const { message, policy, session } = prepared;
     // Ids that follow each other fill the pages of an index one after another; those of chance touch them all.
@@ -167,7 +168,7 @@ export class Runs {
       },
       connectionId,
       sealed: connectionId === undefined ? await this.#seal(prepared.connection) : undefined,
-      lane: laneOf(prepared.connection),
+      lane,
       store: policy.store,
       apiKey: request.apiKey,
       idempotencyKey,

@@ -1,5 +1,4 @@
 import type { Clock, Logger, Login, SecretBox, TokenStore } from '@flowpost/core';
-import type { TokenCache } from './token-cache.ts';
 import type { TokenEndpointOptions } from './token-endpoint.ts';
 
 /** When something a credential needs stops working. */
@@ -28,10 +27,8 @@ export interface AuthProvider {
 export interface AuthProviderOptions extends Pick<TokenEndpointOptions, 'deadlineMs' | 'fetch'> {
   /** Opens encrypted text in the credential. */
   readonly secretBox?: SecretBox | undefined;
-  /** Where tokens are kept. Default in memory, for as long as the provider lives. */
+  /** Where tokens are kept, and who shares them and the requests for them. Default in memory, for as long as the provider lives. */
   readonly tokenStore?: TokenStore | undefined;
-  /** Shares tokens, and requests for them, between providers; takes the place of `tokenStore`. */
-  readonly tokenCache?: TokenCache | undefined;
   readonly logger?: Logger | undefined;
   readonly clock?: Clock | undefined;
 }

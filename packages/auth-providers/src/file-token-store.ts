@@ -1,5 +1,4 @@
-import { randomUUID } from 'node:crypto';
-import { constants, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
@@ -7,6 +6,7 @@ import {
   isMailError,
   lockPath,
   MailError,
+  replaceFile,
   type SecretBox,
   SecretText,
   type StoredTokens,
@@ -37,9 +37,8 @@ function storeFailure(what: string, path: string, cause: unknown): MailError {
 const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT';
 
 /**
- * Keeps tokens in a folder, one encrypted file for each credential, readable by this account only. A file is written
- * beside its place, flushed to disk, and then renamed, so that a process killed at any moment leaves the old tokens
- * or the new ones.
+ * Keeps tokens in a folder, one encrypted file for each credential, readable by this account only. A process killed at any
+ * moment leaves the old tokens or the new ones.
  */
 export class FileTokenStore implements TokenStore {
   readonly #folder: string;
@@ -81,18 +80,10 @@ export class FileTokenStore implements TokenStore {
     };
     const { compact } = await this.#box.encrypt(JSON.stringify(file));
     const path = this.#path(key);
-    const temporary = `${path}.${randomUUID()}.tmp`;
     try {
       await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-      {
-        await using handle = await open(temporary, 'wx', 0o600);
-        await handle.writeFile(compact);
-        await handle.sync();
-      }
-      await rename(temporary, path);
-      await this.#syncFolder();
+      await replaceFile(path, compact, { mode: 0o600 });
     } catch (error) {
-      await rm(temporary, { force: true }).catch(() => undefined);
       throw storeFailure('written', path, error);
     }
   }
@@ -129,16 +120,5 @@ export class FileTokenStore implements TokenStore {
     await rm(path, { force: true }).catch((error) => {
       throw storeFailure('deleted', path, error);
     });
-  }
-
-  /** Makes the rename itself durable. Some systems cannot open folders; there it is as durable as it gets. */
-  async #syncFolder(): Promise<void> {
-    try {
-      await using handle = await open(this.#folder, constants.O_RDONLY);
-      await handle.sync();
-    } catch (error) {
-      if (!['EISDIR', 'EPERM', 'EACCES', 'EINVAL'].includes((error as NodeJS.ErrnoException).code ?? ''))
-        throw error;
-    }
   }
 }

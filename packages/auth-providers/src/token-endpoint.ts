@@ -26,7 +26,7 @@ import {
 import { type Exchange, tokenFailure } from './token/token-failure.ts';
 
 /** How the client proves who it is. */
-export type ClientAuthentication =
+type ClientAuthentication =
   | { readonly kind: 'secret'; readonly clientId: string; readonly secret: SecretText }
   /** RFC 7523 section 2.2, with PS256 and the certificate's SHA-256 thumbprint, as Entra wants it. */
   | {
@@ -40,7 +40,7 @@ export type ClientAuthentication =
   | { readonly kind: 'none' };
 
 /** What a token is asked for with (RFC 6749 section 1.3). */
-export type Grant =
+type Grant =
   | { readonly kind: 'client-credentials'; readonly scope?: string | undefined }
   | { readonly kind: 'refresh-token'; readonly refreshToken: SecretText }
   /** RFC 7523 section 2.1. */

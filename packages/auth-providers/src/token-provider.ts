@@ -70,7 +70,7 @@ function cancelled(signal: AbortSignal): MailError {
 export function tokenProvider(open: () => Promise<TokenSource>, options: AuthProviderOptions): AuthProvider {
   const { clock, logger, deadlineMs, fetch } = options;
   const store = options.tokenStore ?? new MemoryTokenStore();
-  const cache = options.tokenCache ?? tokenCacheFor(store, { clock, logger });
+  const cache = tokenCacheFor(store, { clock, logger });
   const endpoint = { clock, deadlineMs, fetch };
   let opened: Promise<TokenSource> | undefined;
   const reopen = (): Promise<TokenSource> => {

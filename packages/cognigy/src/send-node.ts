@@ -1,4 +1,4 @@
-import { type SendReceipt, toMailError } from '@flowpost/core';
+import { adviceOf, type SendReceipt, toMailError } from '@flowpost/core';
 import {
   cognigyNode,
   createFlowScope,
@@ -81,7 +81,7 @@ async function send(call: NodeCall): Promise<void> {
       signal: AbortSignal.timeout(timeLimitMs),
     });
     const error = 'error' in outcome ? outcome.error : undefined;
-    const text = error && `${error.code}: ${error.message} ${error.hint}`.slice(0, 4 * longestText);
+    const text = error && `${error.code}: ${adviceOf(error)}`.slice(0, 4 * longestText);
     if (text !== undefined) tell(api, () => api.log('error', text));
     for (const { message } of outcome.warnings ?? []) tell(api, () => api.log('warn', message));
     const result = 'error' in outcome ? { error: outcome.error } : outcome.receipt;

@@ -50,6 +50,7 @@ export {
 } from './credential.ts';
 export { definedOnly } from './defined-only.ts';
 export { type Dkim, dkimSchema, dnsNameSchema } from './dkim.ts';
+export { replaceFile, syncFolderOf } from './durable-file.ts';
 export {
   EncryptedText,
   formatSecretKey,
@@ -61,6 +62,7 @@ export { cancellationOf, linkAbort, untilAborted } from './errors/cancellation.t
 export { type ErrorCategory, type ErrorCode, type ErrorCodeEntry, errorCodes } from './errors/error-codes.ts';
 export { isError } from './errors/is-error.ts';
 export {
+  adviceOf,
   type ErrorDetails,
   isMailError,
   MailError,

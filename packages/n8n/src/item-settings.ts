@@ -2,9 +2,7 @@ import { isMediaType, MailError } from '@flowpost/core';
 import { connectionOfForm, readJsonField } from '@flowpost/node-adapter';
 import type { IBinaryData, IExecuteFunctions } from 'n8n-workflow';
 import { holdsData, messageFields, optionFields } from './form.ts';
-import { FlowpostMailServer } from './mail-server.ts';
-
-const { name: credential } = new FlowpostMailServer();
+import { mailServer } from './mail-server.ts';
 
 /** A file as n8n has it, which an expression may give instead of the name of its property. */
 const isBinary = (value: unknown): value is IBinaryData =>
@@ -53,7 +51,7 @@ export async function itemSettings(
   Object.assign(settings, context.getNodeParameter('options', index, {}));
   for (const { name } of optionFields.filter(holdsData)) settings[name] = readJsonField(settings[name]);
   settings.attachments = await readAttachments(context, index, settings.attachments);
-  settings.connection = connectionOfForm(await context.getCredentials(credential, index));
+  settings.connection = connectionOfForm(await context.getCredentials(mailServer, index));
   return settings;
 }
 

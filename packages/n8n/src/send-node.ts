@@ -1,4 +1,4 @@
-import { toMailError } from '@flowpost/core';
+import { adviceOf, toMailError } from '@flowpost/core';
 import { connectionOfForm, type NodeError, sendEmailNode } from '@flowpost/node-adapter';
 import { verifyConnection } from '@flowpost/transport';
 import {
@@ -14,15 +14,13 @@ import {
 } from 'n8n-workflow';
 import type { ItemOutcome } from './earlier-try.ts';
 import { properties } from './form.ts';
-import { FlowpostMailServer } from './mail-server.ts';
+import { mailServer } from './mail-server.ts';
 import { sendItems } from './send-items.ts';
-
-const textOf = ({ message, hint }: Pick<NodeError, 'message' | 'hint'>): string => `${message} ${hint}`;
 
 /** One item of the output. An `error` of n8n's own in it would cost the flow everything but the message. */
 function outputOf([index, outcome]: readonly [number, ItemOutcome]): INodeExecutionData {
   const json =
-    'error' in outcome ? { error: textOf(outcome.error), details: outcome.error } : outcome.receipt;
+    'error' in outcome ? { error: adviceOf(outcome.error), details: outcome.error } : outcome.receipt;
   return { json: json as unknown as IDataObject, pairedItem: { item: index } };
 }
 
@@ -49,10 +47,10 @@ async function testMailServer(credential: ICredentialsDecrypted): Promise<INodeC
   try {
     const { steps } = await verifyConnection(connectionOfForm(credential.data ?? {}));
     const failed = steps.find(({ status }) => status === 'failed');
-    if (failed) return { status: 'Error', message: [failed.message, failed.hint].join(' ').trim() };
+    if (failed) return { status: 'Error', message: adviceOf({ hint: '', ...failed }).trim() };
     return { status: 'OK', message: 'The server would take mail. Nothing was sent.' };
   } catch (thrown) {
-    return { status: 'Error', message: textOf(toMailError(thrown)) };
+    return { status: 'Error', message: adviceOf(toMailError(thrown)) };
   }
 }
 
@@ -69,7 +67,7 @@ export class FlowpostSendEmail implements INodeType {
     defaults: { name: 'Send Email' },
     inputs: ['main'],
     outputs: ['main'],
-    credentials: [{ name: new FlowpostMailServer().name, required: true, testedBy: 'testMailServer' }],
+    credentials: [{ name: mailServer, required: true, testedBy: 'testMailServer' }],
     properties,
   };
 

@@ -1,13 +1,9 @@
-import type { Connection } from '@flowpost/core';
 import { applySandbox, previewMessage } from '@flowpost/transport';
 import type { z } from 'zod';
 import type { NodeDefinition, NodeRequest } from './node.ts';
 import { type PrepareOptions, prepareRun } from './prepare-run.ts';
 
-type PreviewOptions = Parameters<typeof previewMessage>[2] & {
-  /** Throws when the host does not allow the connection, before a file that it names is read. */
-  readonly assertAllowed?: ((connection: Connection) => void) | undefined;
-};
+type PreviewOptions = Parameters<typeof previewMessage>[2];
 type Preview = ReturnType<typeof previewMessage>;
 
 /**
@@ -17,7 +13,7 @@ type Preview = ReturnType<typeof previewMessage>;
  */
 export function previewRequest(
   { message, connection, policy }: Pick<NodeRequest, 'message' | 'connection' | 'policy'>,
-  options: Parameters<typeof previewMessage>[2] = {},
+  options: PreviewOptions = {},
 ): Preview {
   const sent = policy.sandbox ? applySandbox(message, policy.sandbox) : message;
   return previewMessage(sent, connection, options);
@@ -33,9 +29,7 @@ export async function previewNode<Settings extends z.ZodType>(
   definition: NodeDefinition<Settings>,
   settings: unknown,
   host: PrepareOptions,
-  { assertAllowed, ...options }: PreviewOptions = {},
+  options: PreviewOptions = {},
 ): Preview {
-  const { request } = prepareRun(definition, settings, host);
-  assertAllowed?.(request.connection);
-  return previewRequest(request, options);
+  return previewRequest(prepareRun(definition, settings, host).request, options);
 }

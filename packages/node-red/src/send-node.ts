@@ -1,4 +1,4 @@
-import { type MailErrorJson, type SendReceipt, toMailError } from '@flowpost/core';
+import { adviceOf, type MailErrorJson, type SendReceipt, toMailError } from '@flowpost/core';
 import {
   type NodeError,
   type NodeOutcome,
@@ -13,8 +13,9 @@ import { triggerOf, writtenSettings } from './send-fields.ts';
 export const sendType = 'flowpost-send';
 
 /** What a Catch node gets: the message for people, and under `code` and its like what a flow can go by. */
-function failureOf({ message, hint, ...known }: MailErrorJson): Error {
-  return Object.assign(new Error(`${message} ${hint}`), { ...known, hint });
+function failureOf(error: MailErrorJson): Error {
+  const { message: _, ...known } = error;
+  return Object.assign(new Error(adviceOf(error)), known);
 }
 
 /** What became of one message, in the words of the flow: what it sent, or why it did not. */

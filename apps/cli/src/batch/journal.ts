@@ -1,7 +1,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { type FileHandle, open, readlink, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { lockPath, MailError } from '@flowpost/core';
+import { lockPath, MailError, syncFolderOf } from '@flowpost/core';
 import { UsageError } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { say } from '../output.ts';
@@ -13,14 +13,6 @@ import type { RowMemory, RowState } from './row-memory.ts';
 export interface RowResult {
   readonly state: RowState;
   readonly [more: string]: unknown;
-}
-
-/** A file that was made is there after a power failure when its folder is written as well. */
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(dirname(path), 'r').catch(() => undefined);
-  // Not everywhere can a folder be opened.
-  await folder?.sync().catch(() => undefined);
-  await folder?.close();
 }
 
 /** What cannot be written down must not be sent, and may be when there is room again. */
@@ -137,7 +129,7 @@ export class BatchJournal implements AsyncDisposable {
       await opened.#begun.appendAndFlush(runLine(next)).catch((error) => {
         throw unwritable(journalPath, error);
       });
-      await syncFolder(path);
+      await syncFolderOf(path);
       return opened;
     } catch (error) {
       unlock();

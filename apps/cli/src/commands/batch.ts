@@ -81,7 +81,7 @@ function turnsOf(values: BatchValues, journal: BatchJournal): (row: number, key:
 /** `flowpost batch`: one message for each row, written down before and after, so that it can be gone on with. */
 export const batch: Command<typeof batchSpec> = async (values) => {
   const limit = values.limit === undefined ? Number.POSITIVE_INFINITY : readNumber('limit', values.limit);
-  const concurrency = readNumber('concurrency', values.concurrency ?? '20', [1, 1_000]);
+  const concurrency = readNumber('concurrency', values.concurrency, [1, 1_000]);
   if (values['dry-run'] && values.resume)
     throw new UsageError('--dry-run composes every row, so it makes no sense with --resume.');
   if (values['dry-run']) return dryRun(values, limit);

@@ -169,7 +169,7 @@ export const catchMail: Command<typeof catchSpec> = async (values) => {
     throw new UsageError('--ca-out writes the authority of a certificate, so it goes with --tls.');
   const tls = readChoice('tls', values.tls, catchSpec.options.tls.choices);
   const files = new WeakMap<Buffer, string>();
-  const requestedPort = readNumber('port', values.port ?? '2525', [0, 65_535]);
+  const requestedPort = readNumber('port', values.port, [0, 65_535]);
   const refusals = readRefusals(values.refuse ?? []);
   const save = dir === undefined ? undefined : await openFolder(dir);
   const refuseAt = (stage: (typeof stages)[number]) => () => refusals.get(stage);

@@ -1,9 +1,8 @@
-import { randomUUID } from 'node:crypto';
-import { open, realpath, rename, rm, stat } from 'node:fs/promises';
+import { realpath, stat } from 'node:fs/promises';
 import { createInterface } from 'node:readline/promises';
 import { Writable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
-import { EncryptedText, formatSecretKey, generateSecretKey, MailError } from '@flowpost/core';
+import { EncryptedText, formatSecretKey, generateSecretKey, MailError, replaceFile } from '@flowpost/core';
 import { type Command, UsageError } from '../command-line.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { printJson, say } from '../output.ts';
@@ -45,29 +44,6 @@ const readInput = async (): Promise<string> =>
 /** Compact JWE (RFC 7516 section 7.1) without an encrypted key, wherever it stands. */
 const encryptedText = /\beyJ[\w-]+\.\.[\w-]+\.[\w-]*\.[\w-]+/g;
 
-/** Puts a file in the place of another one: it is there as a whole, or not at all. */
-async function replaceFile(path: string, content: Buffer): Promise<void> {
-  const { mode, uid, gid } = await stat(path);
-  const beside = `${path}.${randomUUID()}`;
-  try {
-    const file = await open(beside, 'wx', mode);
-    try {
-      // Whatever the umask says, and whoever does this: who could read the file still can.
-      const own = await file.stat();
-      if (own.uid !== uid || own.gid !== gid) await file.chown(uid, gid);
-      await file.chmod(mode);
-      await file.writeFile(content);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(beside, path);
-  } catch (error) {
-    await rm(beside, { force: true });
-    throw error;
-  }
-}
-
 /** Encrypts every encrypted text in a file anew, and leaves everything else as it is. */
 async function rotateFile(named: string): Promise<number> {
   // The file itself, and not a link to it.
@@ -79,14 +55,11 @@ async function rotateFile(named: string): Promise<number> {
   const renewed = new Map<string, string>();
   // All of them before the first is written, so that a missing key changes nothing.
   for (const one of found) renewed.set(one, (await keys.rotate(new EncryptedText(one))).compact);
-  if (renewed.size > 0)
-    await replaceFile(
-      path,
-      Buffer.from(
-        content.replace(encryptedText, (one) => renewed.get(one) ?? one),
-        'latin1',
-      ),
-    );
+  if (renewed.size === 0) return 0;
+  const text = content.replace(encryptedText, (one) => renewed.get(one) ?? one);
+  // Whoever does this: who could read the file still can.
+  const owner = await stat(path);
+  await replaceFile(path, Buffer.from(text, 'latin1'), { mode: owner.mode, owner });
   return renewed.size;
 }
 

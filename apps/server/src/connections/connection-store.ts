@@ -8,7 +8,7 @@ import {
   parseConnection,
   type SecretBox,
 } from '@flowpost/core';
-import { connectionTarget, findService } from '@flowpost/transport';
+import { connectionTarget } from '@flowpost/transport';
 import type { Queryable } from '../database/database.ts';
 import { sealedElsewhere } from '../security/sealed-elsewhere.ts';
 import type { HostAccess } from './host-access.ts';
@@ -78,10 +78,10 @@ function nameTaken(name: string): MailError {
   );
 }
 
-/** @throws MailError `SERVICE_UNKNOWN`. */
-export function assertService(connection: Connection): void {
-  if (connection.kind === 'smtp' && connection.service !== undefined) findService(connection.service);
-}
+const notFound = (ref: string): MailError =>
+  new MailError('CONNECTION_NOT_FOUND', `There is no connection ${JSON.stringify(ref)}.`, {
+    details: { connection: ref },
+  });
 
 /** Connections kept in the database, sealed as a whole; what was stored is never given back. */
 export class ConnectionStore {
@@ -122,14 +122,13 @@ export class ConnectionStore {
     return toStored(row, Date.now());
   }
 
-  /** @throws MailError as {@link create} does. @returns undefined when there is none. */
+  /** @throws MailError as {@link create} does; `CONNECTION_NOT_FOUND`. */
   async update(
     ref: string,
     change: { readonly name?: string | undefined; readonly connection?: ConnectionInput | undefined },
-  ): Promise<StoredConnection | undefined> {
+  ): Promise<StoredConnection> {
     const found = await this.#find(ref);
     this.#recent.clear();
-    if (!found) return undefined;
     const next = change.connection === undefined ? undefined : await this.#seal(change.connection);
     // Only what is given is written, so that two who change different things do not undo each other.
     const rows = await this.#database
@@ -148,7 +147,7 @@ export class ConnectionStore {
         if (isMailError(error) && error.details.reason === '23505') throw nameTaken(change.name ?? '');
         throw error;
       });
-    if (!rows[0]) return undefined;
+    if (!rows[0]) throw notFound(ref);
     this.#recent.clear();
     return toStored(rows[0], Date.now());
   }
@@ -158,17 +157,16 @@ export class ConnectionStore {
     return rows.map((row) => toStored(row, Date.now()));
   }
 
-  async get(ref: string): Promise<StoredConnection | undefined> {
-    const row = await this.#find(ref);
-    return row && toStored(row, Date.now());
+  /** @throws MailError `CONNECTION_NOT_FOUND`. */
+  async get(ref: string): Promise<StoredConnection> {
+    return toStored(await this.#find(ref), Date.now());
   }
 
-  async delete(ref: string): Promise<boolean> {
-    const row = await this.#find(ref);
-    if (!row) return false;
-    await this.#database.query('delete from flowpost.connections where id = $1', [row.id]);
+  /** @throws MailError `CONNECTION_NOT_FOUND`. */
+  async delete(ref: string): Promise<void> {
+    const { id } = await this.#find(ref);
+    await this.#database.query('delete from flowpost.connections where id = $1', [id]);
     this.#recent.clear();
-    return true;
   }
 
   /**
@@ -191,11 +189,8 @@ export class ConnectionStore {
   async open(ref: string): Promise<OpenConnection> {
     const known = this.#recent.get(ref);
     const row = known && known.until > performance.now() ? known.row : await this.#find(ref);
-    if (row && row !== known?.row) this.#recent.set(ref, { row, until: performance.now() + recentMs });
-    if (row) return { id: row.id, connection: await this.unseal(row.sealed, { isStored: true }) };
-    throw new MailError('CONNECTION_NOT_FOUND', `There is no connection ${JSON.stringify(ref)}.`, {
-      details: { connection: ref },
-    });
+    if (row !== known?.row) this.#recent.set(ref, { row, until: performance.now() + recentMs });
+    return { id: row.id, connection: await this.unseal(row.sealed, { isStored: true }) };
   }
 
   /**
@@ -232,11 +227,12 @@ export class ConnectionStore {
     return { kind, host, sealed, expires: expiry ? [expiry] : [] };
   }
 
-  async #find(ref: string): Promise<Row | undefined> {
+  async #find(ref: string): Promise<Row> {
     const column = isUuid(ref) ? 'id' : 'name';
     const [row] = await this.#database.query<Row>(`select * from flowpost.connections where ${column} = $1`, [
       ref,
     ]);
+    if (!row) throw notFound(ref);
     return row;
   }
 }

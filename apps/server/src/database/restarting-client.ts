@@ -30,7 +30,7 @@ export class RestartingClient {
     }
   }
 
-  /** @throws MailError of category `storage`: nothing has been asked. */
+  /** @throws MailError `STORAGE_UNAVAILABLE`: nothing has been asked. */
   async ready(): Promise<PgliteClient> {
     try {
       this.#assertOpen();

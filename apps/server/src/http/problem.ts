@@ -1,4 +1,4 @@
-import type { ErrorCategory, MailError, MailErrorJson } from '@flowpost/core';
+import type { ErrorCategory, MailErrorJson } from '@flowpost/core';
 
 /** A failure as HTTP tells it (RFC 9457), with what our errors say besides. */
 export interface Problem {
@@ -55,7 +55,7 @@ const titleOf = (code: string): string => {
 
 /** @param more further members of the problem. */
 export function problemOf(
-  error: MailErrorJson | ReturnType<MailError['toJSON']>,
+  error: MailErrorJson,
   instance: string,
   more: Readonly<Record<string, unknown>> = {},
 ): Problem {

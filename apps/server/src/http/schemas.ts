@@ -3,7 +3,6 @@ import { deliveryStates } from '../outbox/delivery.ts';
 import { scopes } from '../security/api-keys.ts';
 
 const time = z.string().meta({ format: 'date-time' });
-const nullable = <Schema extends z.ZodType>(schema: Schema) => schema.nullable();
 
 const receiptSchema = z
   .looseObject({
@@ -79,7 +78,7 @@ export const connectionSchema = z
     id: z.uuid(),
     name: z.string(),
     kind: z.string(),
-    host: nullable(z.string()),
+    host: z.string().nullable(),
     expires: z.array(z.strictObject({ what: z.string(), at: time })),
     warnings: z.array(z.string()),
     createdAt: time,
@@ -106,12 +105,12 @@ export const deliverySchema = z
     messageId: z.string(),
     recipients: z.array(z.string()),
     subject: z.string(),
-    connectionId: nullable(z.uuid()),
+    connectionId: z.uuid().nullable(),
     attempt: z.number().int(),
-    nextAt: nullable(time),
-    store: nullable(z.looseObject({ target: z.string(), key: z.string() })),
-    receipt: nullable(receiptSchema),
-    error: nullable(errorSchema),
+    nextAt: time.nullable(),
+    store: z.looseObject({ target: z.string(), key: z.string() }).nullable(),
+    receipt: receiptSchema.nullable(),
+    error: errorSchema.nullable(),
     createdAt: time,
     updatedAt: time,
   })

@@ -110,3 +110,7 @@ export function toMailError(thrown: unknown, phase: Phase = 'validate'): MailErr
   const message = isError(thrown) ? thrown.message : `something that is not an error (${typeof thrown})`;
   return new MailError('INTERNAL', `Unexpected failure: ${message}`, { phase, cause: thrown });
 }
+
+/** What went wrong and what to do about it, in one line for people. */
+export const adviceOf = ({ message, hint }: Pick<MailErrorJson, 'message' | 'hint'>): string =>
+  `${message}${/[.!?]$/.test(message) ? '' : '.'} ${hint}`;

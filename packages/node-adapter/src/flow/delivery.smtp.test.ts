@@ -99,11 +99,10 @@ describe('asynchronous sends', () => {
         tasks++;
         inner.run(task);
       },
-      drain: () => inner.drain(),
     };
     await using scope = createFlowScope({ background });
     await run(settingsFor(inbox.url, { async: true }), { scope });
-    await background.drain();
+    await scope.background.drain();
     expect([tasks, inbox.messages.length]).toEqual([1, 1]);
   });
 });
@@ -327,7 +326,6 @@ describe('whatever happens around a send', () => {
       run: () => {
         throw new Error('queue full');
       },
-      drain: async () => undefined,
     };
     await using other = createFlowScope({ background: full });
     expect(await run(settingsFor(inbox.url, { async: true }), { scope: other })).toMatchObject({
@@ -354,7 +352,7 @@ describe('whatever happens around a send', () => {
 
   it('a scope waits for asynchronous sends as long as it is told to, whoever runs them', async () => {
     await using silent = await RawServer.start(() => undefined);
-    const never: BackgroundRunner = { run: () => undefined, drain: async () => undefined };
+    const never: BackgroundRunner = { run: () => undefined };
     for (const background of [undefined, never]) {
       const scope = createFlowScope({ closeDeadlineMs: 1_500, background });
       const ended: NodeOutcome[] = [];

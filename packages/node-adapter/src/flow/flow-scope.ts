@@ -30,7 +30,10 @@ export interface FlowScopeOptions extends Omit<SenderOptions, 'closeDeadlineMs'>
 export interface FlowScope extends AsyncDisposable {
   readonly options: FlowScopeOptions;
   readonly duplicateStore: DuplicateStore;
-  readonly background: BackgroundRunner;
+  readonly background: BackgroundRunner & {
+    /** Resolves when all asynchronous sends of this scope have ended. */
+    drain(): Promise<void>;
+  };
   /**
    * The sender for a connection; the same for two connections that are alike in everything.
    *
@@ -131,7 +134,7 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
     },
     unsharedSender(connection) {
       assertOpen();
-      const { tokenStore: _, tokenCache: __, ...rest } = { ...options.auth };
+      const { tokenStore: _, ...rest } = { ...options.auth };
       return createSender(connection, { ...senderOptions, auth: rest });
     },
     closeVariable: (name) => close(({ variable }) => variable === name),

@@ -83,7 +83,7 @@ export function loginScrubber(login: Login | undefined, server: Endpoint): (text
 }
 
 /**
- * Logs in (RFC 4954) with the strongest mechanism both sides know.
+ * Logs in (RFC 4954) with the first of our mechanisms that the server knows.
  *
  * @throws MailError `AUTH_NOT_OFFERED`, `AUTH_MECHANISM_UNAVAILABLE`, `AUTH_REFUSED` (5yz) or `AUTH_DEFERRED` (4yz).
  */

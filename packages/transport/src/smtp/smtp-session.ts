@@ -93,7 +93,7 @@ export class SmtpSession {
     return this.#pipelining && pipelining === 'across-messages' && !lmtp && this.#deliveries.prompt;
   }
 
-  /** Whether the server turned out not to hear an envelope that comes with the message before it. */
+  /** What became of the last envelope that came together with the message before it. */
   get early(): EarlyEnvelope | undefined {
     return this.#deliveries.early;
   }

@@ -1,7 +1,6 @@
-import { type ConnectionInput, MailError } from '@flowpost/core';
+import type { ConnectionInput } from '@flowpost/core';
 import { verifyConnection } from '@flowpost/transport';
 import { z } from 'zod';
-import type { StoredConnection } from '../../connections/connection-store.ts';
 import type { FlowpostServer } from '../../parts.ts';
 import { route } from '../route.ts';
 import { connectionBodySchema, connectionSchema, verifySchema } from '../schemas.ts';
@@ -9,13 +8,6 @@ import { connectionBodySchema, connectionSchema, verifySchema } from '../schemas
 const ref = z.strictObject({ id: z.string().min(1).max(64) });
 const common = { tag: 'connections', scope: 'admin' } as const;
 const one = { 200: { description: 'The connection.', schema: connectionSchema } };
-
-function found(connection: StoredConnection | undefined, id: string): StoredConnection {
-  if (connection) return connection;
-  throw new MailError('CONNECTION_NOT_FOUND', `There is no connection ${JSON.stringify(id)}.`, {
-    details: { connection: id },
-  });
-}
 
 /** Connections: stored with their secrets sealed, used by name, never read back. */
 export const connectionRoutes = ({ connections, scope }: Pick<FlowpostServer, 'connections' | 'scope'>) => [
@@ -54,7 +46,7 @@ export const connectionRoutes = ({ connections, scope }: Pick<FlowpostServer, 'c
     summary: 'One connection, by id or name',
     params: ref,
     answers: one,
-    handle: async ({ params }) => found(await connections.get(params.id), params.id),
+    handle: ({ params }) => connections.get(params.id),
   }),
   route({
     ...common,
@@ -65,14 +57,11 @@ export const connectionRoutes = ({ connections, scope }: Pick<FlowpostServer, 'c
     params: ref,
     body: connectionBodySchema.partial(),
     answers: one,
-    handle: async ({ params, body }) =>
-      found(
-        await connections.update(params.id, {
-          name: body.name,
-          connection: body.connection as ConnectionInput | undefined,
-        }),
-        params.id,
-      ),
+    handle: ({ params, body }) =>
+      connections.update(params.id, {
+        name: body.name,
+        connection: body.connection as ConnectionInput | undefined,
+      }),
   }),
   route({
     ...common,
@@ -83,8 +72,7 @@ export const connectionRoutes = ({ connections, scope }: Pick<FlowpostServer, 'c
     params: ref,
     answers: { 204: { description: 'It is gone.' } },
     async handle({ params, reply }) {
-      const existed = await connections.delete(params.id);
-      if (!existed) found(undefined, params.id);
+      await connections.delete(params.id);
       return reply.status(204).send();
     },
   }),

@@ -1,5 +1,5 @@
 import { MailError } from '@flowpost/core';
-import { findNode, listNodes, parseFlowData, previewNode } from '@flowpost/node-adapter';
+import { findNode, listNodes, parseFlowData, prepareRun, previewRequest } from '@flowpost/node-adapter';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import type { FlowpostServer } from '../../parts.ts';
@@ -87,15 +87,11 @@ export const nodeRoutes = ({
       const { node, settings, flow, nodeId } = body;
       const { settings: given, connectionId } = await connections.inSettings(settings);
       const { secretBox, attachments } = scope.options;
-      const { body: message } = await previewNode(
-        findNode(node),
-        given,
-        { flow: parseFlowData(flow), nodeId: nodeId ?? undefined },
-        {
-          ...{ secretBox, attachments },
-          ...(connectionId === undefined && { assertAllowed: (inline) => hostAccess.assertInline(inline) }),
-        },
-      );
+      const host = { flow: parseFlowData(flow), nodeId: nodeId ?? undefined };
+      const { request } = prepareRun(findNode(node), given, host);
+      // Before a file that it names is read.
+      if (connectionId === undefined) hostAccess.assertInline(request.connection);
+      const { body: message } = await previewRequest(request, { secretBox, attachments });
       return reply.type('message/rfc822').send(message);
     },
   }),

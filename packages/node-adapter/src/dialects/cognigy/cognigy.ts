@@ -15,7 +15,7 @@ import type { z } from 'zod';
 import type { NodeDefinition, NodeWarning } from '../../node.ts';
 import { asFlag, platformPolicy } from '../fields.ts';
 import { cognigySections } from './sections.ts';
-import { cognigySettingsSchema, storeTarget } from './settings.ts';
+import { cognigySettingsSchema, formDefaults, storeTarget } from './settings.ts';
 import { diagnose } from './troubleshooting.ts';
 
 type Settings = z.output<typeof cognigySettingsSchema>;
@@ -36,9 +36,6 @@ function tlsMode({ smtpSettings, authentication }: Settings): TlsMode {
   // The form's default is TLS; the ports that speak STARTTLS are known.
   return authentication?.type === 'oauth2' && !startTlsPorts.includes(port ?? 0) ? 'implicit' : 'auto';
 }
-
-/** What the connection form has for an access URL; Google still answers there. */
-const defaultAccessUrl = 'https://accounts.google.com/o/oauth2/token';
 
 /** @param host of the mail server, which says who issued a refresh token unless its connection does. */
 function authOf(
@@ -68,7 +65,7 @@ function authOf(
         kind: 'oauth2-refresh',
         ...{ user, clientId, clientSecret, accessToken, refreshToken },
         expiresAt: expiryDate,
-        tokenEndpoint: accessUrl ?? tokenEndpointAt(host) ?? defaultAccessUrl,
+        tokenEndpoint: accessUrl ?? tokenEndpointAt(host) ?? formDefaults.accessUrl,
       };
     }
   }

@@ -184,8 +184,8 @@ function asChosen(settings: unknown): unknown {
   };
 }
 
-/** The settings of the node "Email": what its form hands over, the connection chosen in it included. */
+/** The settings of the node "Send SMTP Email": what its form hands over, the connection chosen in it included. */
 export const cognigySettingsSchema = z.preprocess(asChosen, cognigyFields.superRefine(needsKey));
 
-/** The settings of the node "Email", as a flow author writes them. */
+/** The settings of the node "Send SMTP Email", as a flow author writes them. */
 export type CognigySettings = z.input<typeof cognigyFields>;

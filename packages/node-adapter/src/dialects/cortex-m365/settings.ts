@@ -2,7 +2,7 @@ import { hostSchema, portSchema } from '@flowpost/core';
 import { z } from 'zod';
 import { cortexMessageSchema } from '../cortex/email-message.ts';
 import { encryptable, encrypted, notNull } from '../cortex/properties.ts';
-import { asNumber, choice, leftEmpty, tlsOptionsSetting } from '../fields.ts';
+import { asNumber, choice, isFilledIn, leftEmpty, tlsOptionsSetting } from '../fields.ts';
 
 const user = { ClientId: encryptable(), TenantId: encryptable(), ObjectId: encryptable() };
 
@@ -28,10 +28,8 @@ const either = z.strictObject({
 function ofOneKind(given: unknown): unknown {
   if (typeof given !== 'object' || given === null || !('ClientSecret' in given)) return given;
   const { ClientSecret, CertificatePath, CertificatePassword, ...rest } = given as Record<string, unknown>;
-  const blank = (...values: unknown[]): boolean =>
-    values.every((one) => one === undefined || one === null || one === '');
-  if (blank(CertificatePath, CertificatePassword)) return { ...rest, ClientSecret };
-  return blank(ClientSecret) ? { ...rest, CertificatePath, CertificatePassword } : given;
+  if (![CertificatePath, CertificatePassword].some(isFilledIn)) return { ...rest, ClientSecret };
+  return !isFilledIn(ClientSecret) ? { ...rest, CertificatePath, CertificatePassword } : given;
 }
 
 /** Which of the two they are shows in their properties. */
