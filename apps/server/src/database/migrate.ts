@@ -123,11 +123,14 @@ const migrations: readonly string[] = [
 /** Any number, as long as it stays the same: who holds it migrates. */
 const lock = 7_305_481_220;
 
-/** Does work while no other process does: the lock is held by a transaction that waits meanwhile. */
-export async function exclusively(database: Database, work: () => Promise<void>): Promise<void> {
+/** Does work while no other process does: the lock is held by a transaction, which waits for work outside of it. */
+export async function exclusively(
+  database: Database,
+  work: (transaction: Queryable) => Promise<void>,
+): Promise<void> {
   await database.transaction(async (transaction) => {
     await transaction.query('select pg_advisory_xact_lock($1::bigint)', [String(lock)]);
-    await work();
+    await work(transaction);
   });
 }
 
@@ -160,16 +163,14 @@ export async function hasSchema(database: Queryable, name: string): Promise<bool
 
 /** Brings the schema up to date. Of several processes that start at once, one does it and the others wait. */
 export async function migrate(database: Database): Promise<void> {
-  await database.transaction(async (transaction) => {
-    await transaction.query('select pg_advisory_xact_lock($1::bigint)', [String(lock)]);
+  await exclusively(database, async (transaction) => {
     // Also where there is one already, making one takes a right that whoever may only use it has not.
     if (!(await hasSchema(transaction, 'flowpost'))) await transaction.query('create schema flowpost');
     await transaction.query(
       'create table if not exists flowpost.migrations (version int primary key, at timestamptz not null default now())',
     );
     const [found] = await transaction.query<{ version: number }>(
-      'select coalesce(max(version), 0)::int as version from flowpost.migrations where version > $1',
-      [0],
+      'select coalesce(max(version), 0)::int as version from flowpost.migrations',
     );
     if (found && found.version > migrations.length) {
       throw new MailError(

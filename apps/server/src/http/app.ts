@@ -138,11 +138,9 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
     );
   });
   const budget = new BodyBudget(mostBodyBytes);
-  for (const route of routes) add(app, route, { keys, budget, closing });
+  for (const route of routes) add(app, route, { keys, budget, bodyBytes, closing });
   return app;
 }
-
-const bodyLimitOf = (app: FastifyInstance): number => app.initialConfig.bodyLimit ?? 0;
 
 const serverBusy = (why: string, id: string): Problem =>
   httpProblem(
@@ -187,10 +185,11 @@ function parse(schema: z.ZodType | undefined, value: unknown): unknown {
 interface Gate {
   readonly keys: ApiKeys;
   readonly budget: BodyBudget;
+  readonly bodyBytes: number;
   readonly closing: AbortSignal;
 }
 
-function add(app: FastifyInstance, route: Route, { keys, budget, closing }: Gate): void {
+function add(app: FastifyInstance, route: Route, { keys, budget, bodyBytes, closing }: Gate): void {
   app.route({
     method: route.method,
     url: route.path.replace(/\{(\w+)\}/g, ':$1'),
@@ -208,7 +207,7 @@ function add(app: FastifyInstance, route: Route, { keys, budget, closing }: Gate
         return send(reply, key);
       }
       (request as { key?: ApiKey }).key = key;
-      if (route.body) budget.announce(request.headers, bodyLimitOf(app), reply.raw);
+      if (route.body) budget.announce(request.headers, bodyBytes, reply.raw);
     },
     preParsing: async (request, reply, body) => {
       const isMeasured = request.headers['content-length'] !== undefined;
