@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { v7 as timeOrderedId } from 'uuid';
+import { afterAll } from 'vitest';
 import { migrate } from '../database/migrate.ts';
 import { openPglite } from '../database/pglite.ts';
 import { rowOf } from '../outbox/delivery-row.ts';
@@ -8,13 +9,28 @@ import { startBoss } from '../outbox/outbox.ts';
 import { temporaryFolder } from './local-server.test-support.ts';
 import { putDatabase } from './made-database.test-support.ts';
 
-/** The outbox's tables in an embedded database, and deliveries to put into them. */
-export async function openOutbox() {
+async function open() {
   const folder = await temporaryFolder();
   await putDatabase(`${folder.path}/db`);
   const database = await openPglite(`${folder.path}/db`);
   await migrate(database);
-  const boss = await startBoss(database, () => undefined);
+  return { folder, database, boss: await startBoss(database, () => undefined) };
+}
+
+/** For all tests of a file, one after another. */
+let opened: ReturnType<typeof open> | undefined;
+afterAll(async () => {
+  if (!opened) return;
+  const { folder, database, boss } = await opened;
+  await boss.stop({ graceful: false });
+  await database[Symbol.asyncDispose]();
+  await folder[Symbol.asyncDispose]();
+});
+
+/** The outbox's tables in an embedded database, emptied afterwards, and deliveries to put into them. */
+export async function openOutbox() {
+  opened ??= open();
+  const { database, boss } = await opened;
   const deliveries = new DeliveryStore(database, boss);
   const worker = randomUUID();
   return {
@@ -47,9 +63,10 @@ export async function openOutbox() {
          where name = 'deliveries' and state < 'completed' order by 1, 2 desc`,
       ),
     async [Symbol.asyncDispose]() {
-      await boss.stop({ graceful: false });
-      await database[Symbol.asyncDispose]();
-      await folder[Symbol.asyncDispose]();
+      await database.query(
+        `truncate flowpost.deliveries, flowpost.delivery_requests, flowpost.delivery_events, flowpost.duplicates,
+           flowpost.connections, flowpost.workers, flowpost.tokens, flowpost.token_leases, flowpost.rate_slots, pgboss.job`,
+      );
     },
   };
 }
