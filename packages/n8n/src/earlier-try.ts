@@ -12,11 +12,12 @@ const kept = new Map<string, ReadonlyMap<number, ItemOutcome>>();
 
 /** The same for each try of a node, and for nothing else; undefined where n8n does not try it again. */
 function keyOf(context: IExecuteFunctions): string | undefined {
-  const { id, retryOnFail } = context.getNode();
+  // Ids of nodes may be missing, or there twice; their names are not.
+  const { name, retryOnFail } = context.getNode();
   const execution = context.getExecutionId();
   // What n8n says where an execution has no id.
   if (!retryOnFail || !execution || execution === '__UNKNOWN__') return undefined;
-  return `${execution} ${id} ${String(context.evaluateExpression('{{ $runIndex }}', 0))}`;
+  return `${execution} ${String(context.evaluateExpression('{{ $runIndex }}', 0))} ${name}`;
 }
 
 /**

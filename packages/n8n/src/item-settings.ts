@@ -1,4 +1,4 @@
-import { isMediaType, MailError } from '@flowpost/core';
+import { type Connection, isMediaType, MailError } from '@flowpost/core';
 import { connectionOfForm, readJsonField } from '@flowpost/node-adapter';
 import type { IBinaryData, IExecuteFunctions } from 'n8n-workflow';
 import { holdsData, messageFields, optionFields } from './form.ts';
@@ -30,28 +30,74 @@ async function readBinary(context: IExecuteFunctions, index: number, given: stri
 
 /** Names of binary properties with commas between, such a name, a file, an attachment, or a list of these. */
 async function readAttachments(context: IExecuteFunctions, index: number, given: unknown) {
-  const value = readJsonField(given);
+  if (given === undefined || given === null) return [];
+  const value = typeof given === 'string' && !/^\s*[[{]/.test(given) ? given : (readJsonField(given) ?? []);
   const names = (text: string): string[] => text.split(',').flatMap((name) => name.trim() || []);
   const all = [value].flat().flatMap((one) => (typeof one === 'string' ? names(one) : [one]));
   const isFile = (one: unknown): one is string | IBinaryData => typeof one === 'string' || isBinary(one);
   return Promise.all(all.map((one) => (isFile(one) ? readBinary(context, index, one) : one)));
 }
 
+/** What n8n says of an expression or a credential is the author's to mend. */
+function mistake(
+  code: 'DYNAMIC_FIELD_INVALID' | 'CONNECTION_INVALID',
+  what: string,
+  cause: unknown,
+): MailError {
+  const { message = String(cause), description } = (cause ?? {}) as {
+    message?: string;
+    description?: unknown;
+  };
+  const hint = typeof description === 'string' && description !== '' ? { hint: description } : {};
+  return new MailError(code, `${what}: ${message.slice(0, 500)}`, { ...hint, cause });
+}
+
+/** A date as text; n8n makes text of those within objects itself. */
+function withoutDates(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutDates);
+  if (value instanceof Date) return value.toISOString();
+  const { toISO } = (value ?? {}) as { toISO?: unknown };
+  return typeof toISO === 'function' ? toISO.call(value) : value;
+}
+
+/** @throws MailError `DYNAMIC_FIELD_INVALID`. */
+function readParameter(
+  context: IExecuteFunctions,
+  name: string,
+  index: number,
+  missing: '' | object,
+): unknown {
+  try {
+    return withoutDates(context.getNodeParameter(name, index, missing));
+  } catch (thrown) {
+    throw mistake('DYNAMIC_FIELD_INVALID', `The field ${name} cannot be worked out`, thrown);
+  }
+}
+
+/** @throws MailError `CONNECTION_INVALID`. */
+async function readConnection(context: IExecuteFunctions, index: number): Promise<Connection> {
+  const values = await context.getCredentials(mailServer, index).catch((thrown) => {
+    throw mistake('CONNECTION_INVALID', 'The credential cannot be used', thrown);
+  });
+  return connectionOfForm(values);
+}
+
 /**
  * The settings of `send-email` for one item: n8n has worked out the expressions.
  *
- * @throws MailError `CONNECTION_INVALID`, `ATTACHMENT_NOT_FOUND`; whatever n8n throws for an expression.
+ * @throws MailError `DYNAMIC_FIELD_INVALID`, `CONNECTION_INVALID`, `ATTACHMENT_NOT_FOUND`.
  */
 export async function itemSettings(
   context: IExecuteFunctions,
   index: number,
 ): Promise<Record<string, unknown>> {
   const settings: Record<string, unknown> = {};
-  for (const { name } of messageFields) settings[name] = context.getNodeParameter(name, index, '');
-  Object.assign(settings, context.getNodeParameter('options', index, {}));
+  for (const { name } of messageFields) settings[name] = readParameter(context, name, index, '');
+  for (const [name, value] of Object.entries(readParameter(context, 'options', index, {}) as object))
+    settings[name] = withoutDates(value);
   for (const { name } of optionFields.filter(holdsData)) settings[name] = readJsonField(settings[name]);
   settings.attachments = await readAttachments(context, index, settings.attachments);
-  settings.connection = connectionOfForm(await context.getCredentials(mailServer, index));
+  settings.connection = await readConnection(context, index);
   return settings;
 }
 
@@ -62,15 +108,36 @@ const mailTriggers: ReadonlySet<string> = new Set([
   'n8n-nodes-base.microsoftOutlookTrigger',
 ]);
 
-type Json = Readonly<Record<string, unknown>>;
-
 /** The names of the nodes before this one that start a workflow with an e-mail. */
 export const mailTriggersBefore = (context: IExecuteFunctions): readonly string[] =>
   context
     .getParentNodes(context.getNode().name)
     .flatMap(({ type, name }) => (mailTriggers.has(type) ? [name] : []));
 
-/** The e-mail that started the workflow for an item, as those nodes hand it over. */
+interface TriggerItem {
+  readonly json: Readonly<Record<string, unknown>>;
+}
+
+/** Some hand over apart to whom answers go. */
+const headersOf = ({ json: { headers, metadata, replyTo, sender } }: TriggerItem): [string, unknown][] => [
+  ...Object.entries((headers ?? metadata ?? {}) as object),
+  ['reply-to', replyTo],
+  ['sender', sender],
+];
+
+/** An e-mail as those nodes hand it over. */
+const mailOf = (item: TriggerItem): object => ({
+  ...{ kind: 'email', from: item.json.from ?? item.json.From, headers: headersOf(item) },
+});
+
+/** All of several e-mails, of which nobody knows which one an item is from. Whether one of them was automatic says nothing then. */
+const mailsOf = (items: readonly TriggerItem[]): object => ({
+  kind: 'email',
+  from: items.map(({ json: { from, From } }) => from ?? From),
+  headers: items.flatMap(headersOf).filter(([name]) => /^(?:from|reply-to|sender)$/i.test(name)),
+});
+
+/** What started the workflow for an item, when it was e-mail. */
 export function triggerOf(
   context: IExecuteFunctions,
   index: number,
@@ -78,9 +145,13 @@ export function triggerOf(
 ): object | undefined {
   for (const name of triggers) {
     try {
-      const { item, first } = context.getWorkflowDataProxy(index).$(name);
-      const { from, From, headers, metadata } = ((item ?? first()) as { json: Json }).json;
-      return { kind: 'email', from: from ?? From, headers: headers ?? metadata };
+      const node = context.getWorkflowDataProxy(index).$(name);
+      try {
+        return mailOf(node.item);
+      } catch {
+        // n8n cannot tell which item it is from.
+        return mailsOf(node.all());
+      }
     } catch {
       // Another one has started it.
     }

@@ -215,6 +215,92 @@ describe('the package in n8n', () => {
     expect(inbox.messages).toHaveLength(1);
   });
 
+  it('answers nobody of several whose mail started the workflow, where nobody knows whose it was', async () => {
+    await using inbox = await SmtpInbox.start();
+    const source = 'n8n-nodes-base.microsoftOutlookTrigger';
+    const address = (one: string) => ({ emailAddress: { address: one } });
+    const items = ['bob', 'eve', 'cy'].map((name) => ({
+      json: {
+        from: address(`${name}@x.org`),
+        replyTo: [address(`${name}@reply.org`)],
+        sender: address('s@x.org'),
+      },
+    }));
+    /** As the node Aggregate makes one of several. */
+    const together = (to: string) => [
+      { json: { to, subject: 'x' }, pairedItem: [{ item: 0 }, { item: 1 }, { item: 2 }] },
+    ];
+    const code = async (to: string, between?: RunOptions['between']) => {
+      const given = { items: items.map(({ json }) => ({ json: { ...json, to, subject: 'x' } })), source };
+      const { run: ended } = await run(inbox, [], { ...given, ...(between && { between }) });
+      return (ended.data.resultData.error?.context?.data as { code?: string } | undefined)?.code;
+    };
+    for (const to of ['eve@x.org', 'cy@reply.org', 's@x.org'])
+      expect(await code(to, () => together(to))).toBe('MAIL_LOOP_BLOCKED');
+    expect(inbox.messages).toEqual([]);
+    expect(await code('boss@x.org', () => together('boss@x.org'))).toBeUndefined();
+    // Of those that are paired, the first one is to who wrote that.
+    expect(await code('bob@reply.org')).toBe('MAIL_LOOP_BLOCKED');
+    expect(inbox.messages.map(({ envelope }) => envelope.to)).toEqual(
+      ['boss@x.org', 'bob@reply.org', 'bob@reply.org'].map((one) => [one]),
+    );
+  });
+
+  it('sends for each of two nodes, whatever n8n calls them', async () => {
+    await using inbox = await refusing(9);
+    // With a first item that was sent, n8n does not try again.
+    const node = { ...retried, ...goesOn };
+    const again = { to: 'boss@x.org', text: 'Again' };
+    for (const id of ['m', '']) {
+      await run(inbox, ['a@x.org', 'no@x.org'], {
+        node: { ...node, id },
+        second: { ...node, id, parameters: { ...fields, ...again } },
+      });
+    }
+    const to = inbox.messages.flatMap(({ envelope }) => envelope.to);
+    expect(to.toSorted()).toEqual(['a@x.org', 'a@x.org', ...Array.from({ length: 4 }, () => 'boss@x.org')]);
+  });
+
+  it.each([
+    [
+      'a node that is not there',
+      { subject: '={{ $("Nope").item.json.x }}' },
+      'DYNAMIC_FIELD_INVALID',
+      "doesn't exist",
+    ],
+    ['a syntax that is none', { subject: '={{ $json. }}' }, 'DYNAMIC_FIELD_INVALID', 'subject'],
+  ])('an expression with %s is a mistake of its author', async (_, parameters, code, text) => {
+    const { run: ended } = await run({ port: 1 }, ['a@x.org'], { parameters });
+    const { message, context } = ended.data.resultData.error ?? {};
+    expect(context?.data).toMatchObject({ code });
+    expect(message).toContain(text);
+  });
+
+  it('a node without a credential says so', async () => {
+    const { run: ended } = await run({ port: 1 }, ['a@x.org'], { node: { credentials: {} } });
+    expect(ended.data.resultData.error).toMatchObject({
+      message: expect.stringContaining('credentials'),
+      context: { data: { code: 'CONNECTION_INVALID' } },
+    });
+  });
+
+  it('takes nothing for nothing, and dates for text', async () => {
+    await using inbox = await SmtpInbox.start();
+    const date = new Date('2026-11-27T10:00:00Z');
+    const items = [{ json: { to: 'b@x.org', subject: '0', date: date as never, none: null } }];
+    for (const attachments of ['={{ $json.missing }}', '={{ $json.none }}', '={{ {} }}', '[]'])
+      await run(inbox, [], { items, parameters: { attachments, cc: '={{ $json.missing }}' } });
+    await run(inbox, [], { items, parameters: { subject: '={{ $now }}', text: '={{ [$json.date][0] }}' } });
+    expect(inbox.messages).toHaveLength(5);
+    expect(inbox.messages[4]?.subject).toMatch(/^20\d\d-\d\d-\d\dT/);
+    const binary = { 0: { data: 'YQ==', mimeType: 'text/plain', fileName: 'a.txt' } };
+    await run(inbox, [], {
+      items: [{ json: { to: 'b@x.org', subject: 'x' }, binary }],
+      parameters: { attachments: '0' },
+    });
+    expect(inbox.messages[5]?.attachments).toMatchObject([{ filename: 'a.txt' }]);
+  });
+
   it('ends with an execution that is stopped', async () => {
     await using server = await FaultServer.start({ stage: 'mail', fault: 'silence' });
     const stop = new AbortController();

@@ -20,13 +20,13 @@ import {
 const ownFolder = fileURLToPath(new URL('..', import.meta.url));
 const ownNode = '@flowpost/n8n-nodes-flowpost.flowpostSendEmail';
 
-/** A node before ours, which hands on what a test gives it. */
-const sourceOf = (items: readonly INodeExecutionData[]): INodeType => ({
+/** A node that hands on what a test gives it. */
+const giving = (items: () => readonly INodeExecutionData[], inputs: readonly 'main'[] = []): INodeType => ({
   description: {
     ...{ displayName: 'Source', name: 'source', group: ['trigger'], version: 1, description: '' },
-    ...{ defaults: { name: 'Source' }, inputs: [], outputs: ['main'], properties: [] },
+    ...{ defaults: { name: 'Source' }, inputs: [...inputs], outputs: ['main'], properties: [] },
   },
-  execute: async () => [[...items]],
+  execute: async () => [[...items()]],
 });
 
 /** What a test gives a run. */
@@ -38,6 +38,10 @@ export interface RunOptions {
   readonly node?: Partial<INode>;
   /** The type of the node before ours. */
   readonly source?: string;
+  /** What a node in between makes of its items, without saying which is from which. */
+  readonly between?: () => readonly INodeExecutionData[];
+  /** A second node of ours, after the first. */
+  readonly second?: Partial<INode>;
   /** Stops the execution when it is aborted. */
   readonly stop?: AbortSignal;
 }
@@ -97,25 +101,43 @@ export class RealN8n implements AsyncDisposable {
     } as unknown as IWorkflowExecuteAdditionalData;
   }
 
-  /** Runs a workflow of two nodes: one that hands over the items, and ours. */
-  async run({ items, credential, parameters = {}, node = {}, source = 'test.source', stop }: RunOptions) {
+  /** Runs a workflow: a node that hands over the items, ours after it, and what the options have between and after them. */
+  async run(options: RunOptions): Promise<RunResult> {
+    const {
+      items,
+      credential,
+      parameters = {},
+      node = {},
+      source = 'test.source',
+      between,
+      second,
+      stop,
+    } = options;
     const place = { typeVersion: 1, position: [0, 0] as [number, number] };
+    const credentials = { flowpostMailServer: { id: '1', name: 'mail' } };
+    const own = { ...place, id: 'm', type: ownNode, parameters, credentials };
     const nodes: INode[] = [
       { ...place, id: 's', name: 'Source', type: source, parameters: {} },
-      {
-        ...{ ...place, id: 'm', name: 'Mail', type: ownNode, parameters },
-        ...{ credentials: { flowpostMailServer: { id: '1', name: 'mail' } }, ...node },
-      },
+      ...(between ? [{ ...place, id: 'b', name: 'Between', type: 'test.between', parameters: {} }] : []),
+      { ...own, name: 'Mail', ...node },
+      ...(second ? [{ ...own, name: 'Second', ...second }] : []),
     ];
-    const known: Readonly<Record<string, INodeType>> = { [source]: sourceOf(items), [ownNode]: this.node };
+    const known: Readonly<Record<string, INodeType>> = {
+      [source]: giving(() => items),
+      'test.between': giving(between ?? (() => []), ['main']),
+      [ownNode]: this.node,
+    };
     const nodeTypes = {
       getByName: (name: string) => known[name] as INodeType,
       getByNameAndVersion: (name: string) => known[name] as INodeType,
       getKnownTypes: (): IDataObject => ({}),
     };
-    const to = [[{ node: 'Mail', type: 'main' as const, index: 0 }]];
+    const wires = nodes.slice(1).map(({ name }, index) => {
+      const to = [[{ node: name, type: 'main' as const, index: 0 }]];
+      return [nodes[index]?.name ?? '', { main: to }] as const;
+    });
     const workflow = new Workflow({
-      ...{ id: 'w', nodes, connections: { Source: { main: to } }, active: false, nodeTypes },
+      ...{ id: 'w', nodes, connections: Object.fromEntries(wires), active: false, nodeTypes },
     });
     const additionalData = this.#additionalData(`${++executions}`, credential);
     const engine = new this.#core.WorkflowExecute(additionalData, 'trigger', createRunExecutionData());
@@ -123,7 +145,7 @@ export class RealN8n implements AsyncDisposable {
     stop?.addEventListener('abort', () => running.cancel());
     const run = await running;
     const outputs = run.data.resultData.runData.Mail?.at(-1)?.data?.main ?? [];
-    return { outputs: outputs.map((output) => output ?? []), run } satisfies RunResult;
+    return { outputs: outputs.map((output) => output ?? []), run };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -31,7 +31,7 @@ export async function sendItems(context: IExecuteFunctions): Promise<ReadonlyMap
         scope,
         signal,
         leavingSignal: leaving.signal,
-        nodeId: `${context.getWorkflow().id} ${id}`,
+        nodeId: `${context.getWorkflow().id} ${id || name}`,
       };
       // n8n has worked out the expressions: whoever wrote the values must not write any.
       const outcome = await runNode(sendEmailNode, await itemSettings(context, index), {
