@@ -2,7 +2,8 @@ import { linkAbort, toMailError } from '@flowpost/core';
 import { createFlowScope, parseFlowData, runNode, sendEmailNode } from '@flowpost/node-adapter';
 import type { IExecuteFunctions } from 'n8n-workflow';
 import { type ItemOutcome, keepTry, takeEarlierTry } from './earlier-try.ts';
-import { itemSettings, mailTriggersBefore, triggerOf } from './item-settings.ts';
+import { itemSettings } from './item-settings.ts';
+import { mailTriggersBefore, triggerOf } from './mail-trigger.ts';
 
 /** Items under way at once. How many sessions they share, the connection says. */
 const mostAtOnce = 20;
