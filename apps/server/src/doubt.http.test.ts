@@ -133,13 +133,37 @@ it('a step that is run again while it is in doubt says so at once, until somebod
   const credentials = { host: '127.0.0.1', port: cut.port, fromEmail: 'a@x.org' };
   const settings = { credentials, to: 'b@y.org', subject: 'again', message: 'x' };
   const again = async () => (await local.client.post('/v1/nodes/diaflow.smtp/runs', { settings })).body;
-  const first = await again();
-  expect(first.problem ?? first).toMatchObject({ code: 'DELIVERY_IN_DOUBT', inDoubt: true });
-  expect(await again()).toMatchObject({ code: 'DELIVERY_IN_DOUBT', inDoubt: true, retryable: false });
+  expect(await again()).toMatchObject({ code: 'DELIVERY_IN_DOUBT', inDoubt: true });
   const { body } = await local.client.get('/v1/deliveries?state=in-doubt');
-  for (const { id } of body.deliveries) await decide(id, 'resolve', { outcome: 'not-sent' });
+  const first = body.deliveries[0]?.id;
+  const twin = await again();
+  expect(twin).toMatchObject({ code: 'DUPLICATE_IN_DOUBT', inDoubt: true, retryable: false });
+  expect(twin.details.earlier).toMatchObject({ delivery: first, unconfirmed: ['b@y.org'] });
+  // Of it nothing was sent, so nobody has to find out about it.
+  expect((await local.client.get('/v1/deliveries?state=in-doubt')).body.deliveries).toHaveLength(1);
+  expect(await get(twin.deliveryId)).toMatchObject({
+    state: 'failed',
+    receipt: null,
+    error: { inDoubt: false },
+  });
+  await decide(first, 'resolve', { outcome: 'not-sent' });
   expect(await again()).toMatchObject({ outcome: { receipt: { status: 'sent' } } });
   expect(cut.messages).toHaveLength(2);
+});
+
+it('a run again while some are in doubt sends nothing to who has it, whatever becomes of both', async () => {
+  await using server = await startTurns([{ lost: '250 ok\r\n' }], 'lmtp');
+  const more = { to: ['a@y.org', 'b@y.org'], duplicateWindowMs: 60_000 };
+  const settings = { connection: server.url, from: 'a@x.org', subject: 'Hi', text: 'x', ...more };
+  const again = async () => (await local.client.post('/v1/nodes/send-email/runs', { settings })).body;
+  const [first, twin] = [await again(), await again()];
+  expect(twin).toMatchObject({ code: 'DUPLICATE_IN_DOUBT' });
+  expect(await decide(first.deliveryId, 'resolve', { outcome: 'sent' })).toMatchObject({ state: 'sent' });
+  await decide(twin.deliveryId, 'retry');
+  await expect
+    .poll(() => get(twin.deliveryId))
+    .toMatchObject({ state: 'sent', receipt: { status: 'duplicate' } });
+  expect(server.got).toEqual(['a@y.org,b@y.org']);
 });
 
 describe.concurrent('in doubt', () => {

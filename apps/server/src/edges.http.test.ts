@@ -8,7 +8,6 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { migrate } from './database/migrate.ts';
 import { openPglite } from './database/pglite.ts';
 import { BodyBudget, NoRoom } from './http/body-budget.ts';
-import { DatabaseDuplicateStore } from './outbox/duplicate-store.ts';
 import { SharedRate } from './outbox/shared-rate.ts';
 import { type LocalServer, startLocal, temporaryFolder } from './testing/local-server.test-support.ts';
 import { putDatabase } from './testing/made-database.test-support.ts';
@@ -342,27 +341,6 @@ it('a clock that was set back is no reason to wait for a turn longer than one ev
   const waits: number[] = [];
   for (let turn = 0; turn < 3; turn++) waits.push((await rate.take(connection, 2_000)).waitMs);
   expect(Math.max(...waits)).toBeLessThanOrEqual(2_500);
-});
-
-it('what a delivery sent before its process ended is no duplicate of another one', async () => {
-  await using folder = await temporaryFolder();
-  await putDatabase(`${folder.path}/db`);
-  await using database = await openPglite(`${folder.path}/db`);
-  const storeOf = (id: string) =>
-    new DatabaseDuplicateStore(database, { id, attempt: 1, worker: id, mode: 'async' });
-  const [one, two] = [crypto.randomUUID(), crypto.randomUUID()];
-  const before = storeOf(one);
-  const reservation = await before.reserve('k', 'h', 60_000);
-  if (reservation.state !== 'reserved') throw new Error('not reserved');
-  await before.remember('k', reservation.token, { status: 'partial' } as never);
-  for (const [owner, isOwn] of [
-    [one, true],
-    [two, false],
-  ] as const) {
-    const store = storeOf(owner);
-    expect(await store.reserve('k', 'h', 60_000)).toEqual({ state: 'sent', receipt: { status: 'partial' } });
-    expect(store.hasOwn).toBe(isOwn);
-  }
 });
 
 it('whoever listens goes on after the data was moved to another cluster, and misses nothing', async () => {

@@ -17,7 +17,7 @@ import { traced } from '../observability/tracing.ts';
 import type { ClaimedDelivery, Settlement } from './delivery.ts';
 import type { DeliveryStore } from './delivery-store.ts';
 import { Departures } from './departures.ts';
-import { ContinuedDuplicateStore, DatabaseDuplicateStore } from './duplicate-store.ts';
+import { ContinuedDuplicateStore, DatabaseDuplicateStore, inOtherHands } from './duplicate-store.ts';
 import type { InHand } from './in-hand.ts';
 import { judge, settlementOf } from './judgement.ts';
 import type { SharedRate } from './shared-rate.ts';
@@ -208,10 +208,7 @@ export class DeliveryRunner {
 
   async #commit(claim: ClaimedDelivery): Promise<void> {
     if (await this.#departures.begin(claim)) return;
-    // Somebody took this process for dead, or cancelled: they decide now.
-    throw new MailError('DELIVERY_CANCELLED', 'The delivery is no longer in the hands of this process.', {
-      phase: 'envelope',
-    });
+    throw inOtherHands();
   }
 
   /**

@@ -1,7 +1,19 @@
 import { randomUUID } from 'node:crypto';
-import type { DuplicateStore, MailErrorJson, Reservation, SendReceipt } from '@flowpost/core';
+import {
+  type DuplicateStore,
+  MailError,
+  type MailErrorJson,
+  type Reservation,
+  type SendReceipt,
+} from '@flowpost/core';
 import type { Queryable } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
+
+/** Somebody took this process for dead, or cancelled: they decide now. */
+export const inOtherHands = (): MailError =>
+  new MailError('DELIVERY_CANCELLED', 'The delivery is no longer in the hands of this process.', {
+    phase: 'envelope',
+  });
 
 /** A delivery in the hands of a process. */
 export interface Claim {
@@ -35,25 +47,18 @@ export class DatabaseDuplicateStore implements DuplicateStore {
 
   async reserve(key: string, contentHash: string, windowMs: number): Promise<Reservation> {
     const token = randomUUID();
+    const { id, attempt, worker, mode } = this.#claim;
+    // Whose process was taken for dead reserves nothing any more.
     const taken = await this.database.query(
       `insert into flowpost.duplicates as known (key, token, content_hash, owner, expires_at)
-       values ($1, $2, $3, $4, now() + $5 * interval '1 millisecond')
+       select $1, $2, $3, id::text, now() + $4 * interval '1 millisecond' from flowpost.deliveries
+       where id = $5 and attempt = $6 and worker = $7
        on conflict (key) do update
          set token = excluded.token, content_hash = excluded.content_hash, owner = excluded.owner,
              expires_at = excluded.expires_at, receipt = null
-         where known.expires_at <= now() or (known.receipt is null and known.owner = excluded.owner and exists (
-           select 1 from flowpost.deliveries where id = $6::uuid and attempt = $7 and worker = $8))
+         where known.expires_at <= now() or (known.receipt is null and known.owner = excluded.owner)
        returning key`,
-      [
-        key,
-        token,
-        contentHash,
-        this.owner,
-        windowMs,
-        this.#claim.id,
-        this.#claim.attempt,
-        this.#claim.worker,
-      ],
+      [key, token, contentHash, windowMs, id, attempt, worker],
     );
     if (taken.length > 0) return { state: 'reserved', token };
     const [known] = await this.database.query<{
@@ -67,14 +72,27 @@ export class DatabaseDuplicateStore implements DuplicateStore {
       [key],
     );
     this.hasOwn = known?.owner === this.owner;
-    // It was freed in between.
-    if (!known) return this.reserve(key, contentHash, windowMs);
+    if (!known) {
+      await this.#assertClaimed();
+      // It was freed in between.
+      return this.reserve(key, contentHash, windowMs);
+    }
     if (known.content_hash !== contentHash) return { state: 'conflict' };
     if (known.receipt) return { state: 'sent', receipt: known.receipt };
     // In the outbox it can wait until somebody has said what it was.
-    return known.doubt && this.#claim.mode === 'sync'
-      ? { state: 'in-doubt', error: known.doubt }
-      : { state: 'pending' };
+    if (!known.doubt || mode === 'async') return { state: 'pending' };
+    const details = { ...known.doubt.details, delivery: known.owner };
+    return { state: 'in-doubt', error: { ...known.doubt, details } };
+  }
+
+  /** @throws MailError `DELIVERY_CANCELLED` when the delivery is in other hands. */
+  async #assertClaimed(): Promise<void> {
+    const { id, attempt, worker } = this.#claim;
+    const [own] = await this.database.query(
+      'select 1 from flowpost.deliveries where id = $1 and attempt = $2 and worker = $3',
+      [id, attempt, worker],
+    );
+    if (!own) throw inOtherHands();
   }
 
   async remember(key: string, token: string, receipt: SendReceipt): Promise<void> {

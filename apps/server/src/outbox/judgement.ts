@@ -84,6 +84,9 @@ function ofAttempt(
   if (keepsTrying && error.code === 'DELIVERY_CANCELLED')
     return { id, attempt, state: 'queued', error: doubt, uncounted: true, refutesDoubt: true };
   const json = described(error, nodeType);
+  // What is in doubt is another delivery. Of this one nothing was sent.
+  if (error.code === 'DUPLICATE_IN_DOUBT')
+    return { id, attempt, state: 'failed', error: { ...json, inDoubt: false } };
   const resends = request.policy.onDoubt === 'resend';
   const receipt = error.inDoubt ? receiptInDoubt(error) : undefined;
   const confirmed = receipt && { receipt, retryTo: openIn(receipt) };

@@ -30,13 +30,14 @@ async function reserved(database: Database, claim: Claim): Promise<DatabaseDupli
   return store;
 }
 
-const asTwin = (database: Database) =>
-  new DatabaseDuplicateStore(database, {
-    id: randomUUID(),
-    attempt: 1,
-    worker: randomUUID(),
-    mode: 'async',
-  }).reserve(...(['key', 'hash', 60_000] as const));
+type Parts = Awaited<ReturnType<typeof openOutbox>>;
+
+/** What another delivery of the same is told. */
+async function asTwin(parts: Parts) {
+  const [id = ''] = await parts.put('twin', 1, { mode: 'sync' });
+  const claim: Claim = { id, attempt: 1, worker: parts.worker, mode: 'async' };
+  return new DatabaseDuplicateStore(parts.database, claim).reserve('key', 'hash', 60_000);
+}
 
 it.each(['sent', 'failed'] as const)(
   'what was %s while the duplicate guard could not be told is told with the outcome',
@@ -47,7 +48,7 @@ it.each(['sent', 'failed'] as const)(
     await reserved(parts.database, { id, attempt: 1, worker: parts.worker, mode: 'async' });
     const outcome = state === 'sent' ? { receipt } : { error: refused };
     await parts.deliveries.settle([{ id, attempt: 1, state, ...outcome }], parts.worker);
-    expect(await asTwin(parts.database)).toMatchObject(
+    expect(await asTwin(parts)).toMatchObject(
       state === 'sent' ? { state: 'sent', receipt: { messageId: '<1@x.org>' } } : { state: 'reserved' },
     );
   },
@@ -61,15 +62,17 @@ it('a receipt with what no database holds is remembered all the same', async () 
   const again = await store.reserve('key', 'hash', 60_000);
   if (again.state !== 'reserved') throw new Error('not reserved');
   await store.remember('key', again.token, receipt);
-  expect(await asTwin(parts.database)).toMatchObject({ receipt: { response: '250 ok\ufffd' } });
+  expect(await asTwin(parts)).toMatchObject({ receipt: { response: '250 ok\ufffd' } });
 });
 
 it('a cancelled delivery keeps nobody from sending the same', async () => {
   await using parts = await openOutbox();
   const [id = ''] = await parts.put('a', 1);
-  await reserved(parts.database, { id, attempt: 0, worker: parts.worker, mode: 'async' });
+  await parts.deliveries.claim(parts.worker, 1);
+  await reserved(parts.database, { id, attempt: 1, worker: parts.worker, mode: 'async' });
+  await parts.deliveries.settle([{ id, attempt: 1, state: 'queued' }], parts.worker);
   expect(await parts.deliveries.move(id, ['queued'], 'cancelled')).toBe(true);
-  expect(await asTwin(parts.database)).toMatchObject({ state: 'reserved' });
+  expect(await asTwin(parts)).toMatchObject({ state: 'reserved' });
 });
 
 it.each([
@@ -88,7 +91,7 @@ it.each([
 });
 
 /** A message whose process was taken for dead as it may have been leaving. */
-async function takenForDead(parts: Awaited<ReturnType<typeof openOutbox>>, onDoubt = 'resend') {
+async function takenForDead(parts: Parts, onDoubt = 'resend') {
   await parts.put('a', 1, { policy: { onDoubt } });
   const [claim] = await parts.deliveries.claim(parts.worker, 1);
   if (!claim) throw new Error('nothing was taken');
@@ -341,7 +344,40 @@ it('a process that was taken for dead has no say about the key of a delivery tha
   // One that had the key before it stood still has lost it.
   const again = await store.reserve('key', 'hash', 60_000);
   expect(again).toMatchObject({ state: 'reserved' });
-  expect(await asTwin(parts.database)).toEqual({ state: 'pending' });
+  expect(await asTwin(parts)).toEqual({ state: 'pending' });
+});
+
+it('what a delivery sent before its process ended is no duplicate of another one', async () => {
+  await using parts = await openOutbox();
+  const [one = '', two = ''] = await parts.put('a', 2, { mode: 'sync' });
+  const storeOf = (id: string) =>
+    new DatabaseDuplicateStore(parts.database, { id, attempt: 1, worker: parts.worker, mode: 'sync' });
+  const before = storeOf(one);
+  const reservation = await before.reserve('key', 'hash', 60_000);
+  await before.remember('key', reservation.state === 'reserved' ? reservation.token : '', receipt);
+  for (const [id, isOwn] of [
+    [one, true],
+    [two, false],
+  ] as const) {
+    const store = storeOf(id);
+    expect(await store.reserve('key', 'hash', 60_000)).toMatchObject({ state: 'sent' });
+    expect(store.hasOwn).toBe(isOwn);
+  }
+});
+
+it('a process that was taken for dead reserves nothing for what others decide about now', async () => {
+  await using parts = await openOutbox();
+  const [id = ''] = await parts.put('a', 1, { mode: 'sync' });
+  await parts.deliveries.recover([parts.worker], refused, refused);
+  expect(await parts.deliveries.get(id)).toMatchObject({ state: 'failed' });
+  const late = new DatabaseDuplicateStore(parts.database, {
+    id,
+    attempt: 1,
+    worker: parts.worker,
+    mode: 'sync',
+  });
+  await expect(late.reserve('key', 'hash', 60_000)).rejects.toMatchObject({ code: 'DELIVERY_CANCELLED' });
+  expect(await parts.database.query('select * from flowpost.duplicates')).toEqual([]);
 });
 
 it('the duplicate guard knows the last receipt of a delivery that went on', async () => {
@@ -368,7 +404,7 @@ it('the duplicate guard knows the last receipt of a delivery that went on', asyn
     parts.worker,
   );
   expect(await parts.deliveries.get(id)).toMatchObject({ state: 'sent' });
-  expect(await asTwin(parts.database)).toMatchObject({ state: 'sent', receipt: { accepted: all.accepted } });
+  expect(await asTwin(parts)).toMatchObject({ state: 'sent', receipt: { accepted: all.accepted } });
 });
 
 it('a doubt names everybody once, whoever wrote him how', async () => {

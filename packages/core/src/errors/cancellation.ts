@@ -4,16 +4,21 @@ import { isError } from './is-error.ts';
  * Ends one thing with another, such as an attempt with the signal of the whole. Costs less than a signal made of several
  * (`AbortSignal.any`), where it is done for each message.
  *
- * @param afterMs how much later it ends, in milliseconds. Default at once.
+ * @param afterMs how much later it ends, in milliseconds; as a function, worked out then. Default at once.
  * @returns undoes that.
  */
-export function linkAbort(from: AbortSignal | undefined, to: AbortController, afterMs = 0): () => void {
+export function linkAbort(
+  from: AbortSignal | undefined,
+  to: AbortController,
+  afterMs: number | (() => number) = 0,
+): () => void {
   if (!from) return () => undefined;
   let timer: NodeJS.Timeout | undefined;
   const abort = (): void => to.abort(from.reason);
   const end = (): void => {
-    if (afterMs === 0) abort();
-    else timer = setTimeout(abort, afterMs).unref();
+    const ms = typeof afterMs === 'number' ? afterMs : afterMs();
+    if (ms <= 0) abort();
+    else timer = setTimeout(abort, ms).unref();
   };
   if (from.aborted) end();
   from.addEventListener('abort', end, { once: true });

@@ -233,6 +233,8 @@ const hints = {
       'An address has non-ASCII characters before the @, and this server cannot carry such addresses. Use an ASCII address for these recipients.',
   },
   'in-doubt': {
+    DUPLICATE_IN_DOUBT:
+      'An earlier send of the same may have been delivered; details.earlier says what is known of it. Find out, for example by asking the recipient, and resolve that one. Nothing was sent this time.',
     DELIVERY_IN_DOUBT:
       'The message was handed over completely, but the reply was lost: it may or may not have been delivered. Look for the Message-ID in the Sent folder or ask the recipient before sending again.',
   },

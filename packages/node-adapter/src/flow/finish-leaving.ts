@@ -12,17 +12,16 @@ const graceMs = 5_000;
 export function finishLeaving(sender: MailSender, leavingSignal: AbortSignal | undefined): MailSender {
   let hasRest = false;
   let endsAt: number | undefined;
-  /** For all messages that are left together. */
-  const timeLeft = (isCancelled = false): number => {
-    if (!isCancelled) return graceMs;
+  /** For all messages that are left together, once somebody has cancelled. */
+  const timeLeft = (): number => {
     endsAt ??= performance.now() + graceMs;
-    return Math.max(0, endsAt - performance.now());
+    return endsAt - performance.now();
   };
   return {
     async send(message, options = {}) {
       const { signal, beforeData } = options;
       const attempt = new AbortController();
-      const unlink = linkAbort(signal, attempt, hasRest ? timeLeft(signal?.aborted) : 0);
+      const unlink = linkAbort(signal, attempt, hasRest ? timeLeft : 0);
       hasRest = false;
       const unlinkLeaving = linkAbort(leavingSignal, attempt);
       try {

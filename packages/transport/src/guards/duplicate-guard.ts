@@ -99,8 +99,8 @@ class DuplicateGuard implements MailSender {
       }
       if (reservation.state === 'in-doubt') {
         const message = 'The same was sent before, and whether it was delivered is in doubt.';
-        throw new MailError('DELIVERY_IN_DOUBT', message, {
-          ...{ phase: 'confirm', details: reservation.error.details },
+        throw new MailError('DUPLICATE_IN_DOUBT', message, {
+          ...{ phase: 'confirm', details: { earlier: reservation.error.details } },
         });
       }
       const twin = this.#sending.get(key);
@@ -160,7 +160,7 @@ class DuplicateGuard implements MailSender {
  * A sender that sends the same thing once within a window: the earlier receipt comes back with the status `duplicate`,
  * and one that is being sent right now is waited for. A failure is forgotten, doubt is not.
  *
- * The sender it returns throws `DUPLICATE_CONFLICT` for a key that was used for other content, `DELIVERY_IN_DOUBT` for what is in
+ * The sender it returns throws `DUPLICATE_CONFLICT` for a key that was used for other content, `DUPLICATE_IN_DOUBT` for what is in
  * doubt since an earlier send, `DUPLICATE_PENDING` when a twin elsewhere has no outcome in time.
  */
 export function withDuplicateGuard(sender: MailSender, options: DuplicateGuardOptions): MailSender {

@@ -279,7 +279,7 @@ describe('retry', () => {
       inDoubt: true,
       details: { attempts: 2, lastFailure: { code: 'GREETING_REFUSED' } },
     });
-    await expect(sender.send(message)).rejects.toMatchObject({ code: 'DELIVERY_IN_DOUBT', inDoubt: true });
+    await expect(sender.send(message)).rejects.toMatchObject({ code: 'DUPLICATE_IN_DOUBT', inDoubt: true });
     expect(taken).toBe(1);
   });
 
@@ -437,8 +437,8 @@ describe('duplicate guard', () => {
     expect(outcomes.every((one) => isMailError(one) && one.inDoubt)).toBe(true);
     // At once, with what is known of it.
     await expect(guard.send(message)).rejects.toMatchObject({
-      ...{ code: 'DELIVERY_IN_DOUBT', inDoubt: true, retryable: false },
-      details: { messageId: outcomes[0].details.messageId },
+      ...{ code: 'DUPLICATE_IN_DOUBT', inDoubt: true, retryable: false },
+      details: { earlier: { messageId: outcomes[0].details.messageId } },
     });
     expect(bodies).toHaveLength(1);
     expect(clock.slept).toEqual([]);
