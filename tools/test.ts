@@ -1,5 +1,5 @@
 // Everything a change must pass, in order of how fast it fails. Each step is quiet unless it fails.
-//   --only lint,types,build,knip,tests   runs just these
+//   --only format,lint,types,build,knip,tests   runs just these; format only so
 //   --soak                               runs the long forms of the property tests
 import { spawn } from 'node:child_process';
 import { parseArgs } from 'node:util';
@@ -15,11 +15,14 @@ interface Step {
   readonly name: string;
   readonly command: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
+  /** Not without being asked for. */
+  readonly isExtra?: boolean;
   /** Shown while it runs; for steps that report progress themselves. */
   readonly live?: boolean;
 }
 
 const steps: readonly Step[] = [
+  { name: 'format', command: ['biome', 'check', '--write', '.'], isExtra: true },
   { name: 'lint', command: ['biome', 'check', '--error-on-warnings', '.'] },
   { name: 'types', command: ['tsc', '-p', 'tsconfig.json'] },
   { name: 'build', command: ['turbo', 'run', 'build', '--output-logs=errors-only', '--no-color'] },
@@ -53,7 +56,7 @@ async function run({ name, command, live, env: own }: Step): Promise<boolean> {
 }
 
 for (const step of steps) {
-  if (only && !only.includes(step.name)) continue;
+  if (only ? !only.includes(step.name) : step.isExtra) continue;
   const passed = await run(step);
   if (!passed) process.exit(1);
 }

@@ -52,29 +52,26 @@ async function readYamlDocument(path: string): Promise<unknown> {
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** @throws MailError `CONNECTION_INVALID`. */
-async function readConfiguration(path: string): Promise<Configuration> {
+/**
+ * Connections by their names, under `connections` or, in JSON, nothing but them.
+ *
+ * @throws MailError `CONNECTION_INVALID`.
+ */
+async function readConfiguration(path: string, mayRunCommands = true): Promise<Configuration> {
   const document = await readDocument(path);
-  const { connections, default: name } = isRecord(document) ? document : {};
+  const isFlat = extname(path) === '.json' && isRecord(document) && !isRecord(document.connections);
+  const { connections, default: name } = isFlat
+    ? { connections: document }
+    : isRecord(document)
+      ? document
+      : {};
   if (!isRecord(connections) || !(name === undefined || typeof name === 'string')) {
     throw new MailError('CONNECTION_INVALID', `${path} must hold connections by their names.`, {
       hint: 'Write connections: and below it a line such as work: smtps://me@smtp.example.com; default: work is optional.',
       details: { path },
     });
   }
-  return { path, connections, default: name?.replace(/^@/, ''), mayRunCommands: true };
-}
-
-/** In the form of the user's own file, or nothing but connections by their names. */
-async function readProject(path: string): Promise<Configuration> {
-  const document = await readDocument(path);
-  if (isRecord(document)) {
-    if (isRecord(document.connections)) return { ...(await readConfiguration(path)), mayRunCommands: false };
-    return { path, connections: document, mayRunCommands: false };
-  }
-  throw new MailError('CONNECTION_INVALID', `${path} must hold connections by their names.`, {
-    details: { path },
-  });
+  return { path, connections, default: name?.replace(/^@/, ''), mayRunCommands };
 }
 
 /** All there is, in the order names are looked up in. */
@@ -83,7 +80,7 @@ async function configurations(config: string | undefined): Promise<Configuration
   if (named) return [await readConfiguration(named)];
   const user = userFile();
   return [
-    ...(existsSync(projectFile) ? [await readProject(projectFile)] : []),
+    ...(existsSync(projectFile) ? [await readConfiguration(projectFile, false)] : []),
     ...(user === undefined ? [] : [await readConfiguration(user)]),
   ];
 }

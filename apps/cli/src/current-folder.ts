@@ -10,10 +10,20 @@ export function currentFolder(): string {
 }
 
 /**
- * Where the attachments of a file may come from: its folder, where relative paths begin, the working directory, and folders
+ * Where the attachments of a file may come from: its folder, where relative paths begin, the working directory, and folders and hosts
  * named on the command line.
  */
-export function attachmentsBeside(folder: string, more: readonly string[] = []) {
+export function attachmentsBeside(
+  folder: string,
+  {
+    files = [],
+    'allow-host': allowedHosts,
+  }: {
+    readonly files?: readonly string[] | undefined;
+    readonly 'allow-host'?: readonly string[] | undefined;
+  },
+) {
   const current = currentFolder();
-  return { baseFolder: folder, fileRoots: [folder, current, ...more.map((one) => resolve(current, one))] };
+  const fileRoots = [folder, current, ...files.map((one) => resolve(current, one))];
+  return { baseFolder: folder, fileRoots, urls: { allowedHosts } };
 }

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { lstat, open, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
+import { HttpServer, SmtpInbox } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { command, message, Workplace } from './testing/flowpost.test-support.ts';
 
@@ -173,6 +174,59 @@ it('a step without its settings is told about them alone', async () => {
   expect(JSON.parse(out).error.details.issues).toEqual([
     { path: 'settings', message: 'it must be an object' },
   ]);
+});
+
+it('attaches from private hosts that it is allowed, and follows them to no others', async () => {
+  await using place = await Workplace.make();
+  await using inbox = await SmtpInbox.start();
+  await using files = await HttpServer.start((request, response) => {
+    if (request.url === '/a.txt') response.writeHead(200, { 'content-type': 'text/plain' }).end('private');
+    else response.writeHead(302, { location: 'http://127.0.0.1:1/' }).end();
+  });
+  const send = ['send', '--connection', inbox.url, '--from', 'a@x.org', '--to', 'b@x.org', '--text', 'x'];
+  const host = new URL(files.url('/')).host;
+  const allowed = [...send, '--allow-host', host, '--attach'];
+  expect(await place.flowpost([...allowed, files.url('/a.txt')])).toMatchObject({ code: 0 });
+  expect(inbox.messages[0]?.attachments).toMatchObject([
+    { filename: 'a.txt', content: Buffer.from('private') },
+  ]);
+  for (const args of [
+    [...allowed, files.url('/elsewhere')],
+    [...send, '--attach', files.url('/a.txt')],
+  ])
+    expect(await place.flowpost(args)).toMatchObject({
+      code: 66,
+      err: expect.stringContaining('URL_REFUSED'),
+    });
+  await place.write(
+    'step.json',
+    JSON.stringify({
+      node: 'send-email',
+      settings: {
+        ...{ connection: inbox.url, from: 'a@x.org' },
+        ...{ to: 'b@x.org', text: 'x', attachments: [{ kind: 'url', url: files.url('/a.txt') }] },
+      },
+    }),
+  );
+  expect(await place.flowpost(['run', 'step.json', '--allow-host', host])).toMatchObject({ code: 0 });
+  expect((await place.flowpost([...send, '--attach', files.url('/'), '--allow-host', 'a b'])).code).toBe(65);
+});
+
+it('connections by their names alone are taken from any JSON file, and from YAML with a word above them', async () => {
+  await using inbox = await SmtpInbox.start();
+  const flat = JSON.stringify({ work: inbox.url });
+  await using place = await Workplace.make({ 'mine.json': flat, 'mine.yaml': `work: ${inbox.url}\n` });
+  const send = ['send', '--connection', '@work', '--from', 'a@x.org', '--to', 'b@x.org', '--text', 'x'];
+  expect(await place.flowpost(send, { FLOWPOST_CONFIG: 'mine.json' })).toMatchObject({ code: 0 });
+  expect(await place.flowpost([...send, '--config', 'mine.yaml'])).toMatchObject({
+    ...{ code: 78, err: expect.stringContaining('Write connections:') },
+  });
+});
+
+it.each(['starttls:fin', 'handshake:fin'])('catch --fault %s goes with TLS', async (fault) => {
+  await using place = await Workplace.make();
+  const { code, err } = await place.flowpost(['catch', '--port', '0', '--fault', fault]);
+  expect([code, err]).toEqual([64, expect.stringContaining('--tls starttls')]);
 });
 
 describe('what people mistake', () => {

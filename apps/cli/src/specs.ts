@@ -9,6 +9,12 @@ const text = (about: string, value = 'TEXT') => ({ type: 'string', value, about 
 const list = (about: string, value = 'ADDRESS') =>
   ({ type: 'string', multiple: true, value, about }) as const;
 
+/** Nothing a URL leads to is private, but for these. */
+const allowHost = list(
+  'a private host that attachment URLs may lead to, or a port there that is none of 80 and 443',
+  'HOST[:PORT]',
+);
+
 /** Nothing a file says is read from anywhere on this machine. */
 const files = list('where attachments may come from, besides the folder of FILE and this one', 'FOLDER');
 
@@ -25,6 +31,7 @@ const message = {
   attach: list('a path, an https:// URL or a data: URL', 'SOURCE'),
   inline: list('a picture that HTML shows as cid:CID', 'CID=SOURCE'),
   priority: { type: 'string', choices: ['high', 'normal', 'low'], about: 'how urgent it is' },
+  'allow-host': allowHost,
   header: list('a header of your own', "'NAME: VALUE'"),
   set: list(
     'any other setting of the send-email node, such as retry.attempts=5 or timeoutMs=20000',
@@ -60,6 +67,7 @@ export const runSpec = {
     connection,
     flow: text('the data of the flow; else what FILE holds', 'FILE'),
     files,
+    'allow-host': allowHost,
     watch: { type: 'boolean', about: 'whenever a file changes, show what would be sent; nothing is sent' },
   },
   notes:
@@ -96,6 +104,7 @@ export const batchSpec = {
       about: 'with --resume: send rows again that may have been sent; whoever got one gets another',
     },
     files: list('where attachments may come from, besides the folder of the template and this one', 'FOLDER'),
+    'allow-host': allowHost,
     concurrency: { ...text('messages under way at once', 'N'), default: '20' },
     rate: text('at most so many messages: 100/s, 1000/min or 5000/h', 'N/UNIT'),
     limit: text('only so many rows, from where it starts', 'N'),
@@ -160,7 +169,10 @@ export const catchSpec = {
     port: { ...text('where it listens; 0 is any free port', 'N'), default: '2525' },
     dir: text('keep each message as a file in this folder', 'FOLDER'),
     tls: { type: 'string', choices: ['starttls', 'implicit'], about: 'with a certificate made for this run' },
-    'ca-out': text('with --tls: write the authority that signed it to a file, for tlsOptions.caFile', 'FILE'),
+    'ca-out': text(
+      'with --tls: write the authority that signed it to a file, for ?caFile=FILE in a URL, tlsOptions.caFile in a file',
+      'FILE',
+    ),
     user: list('who may log in; without it nobody has to', 'NAME:PASSWORD'),
     refuse: list('refuse at connect, auth, mail, rcpt or message', 'STAGE:CODE[:TEXT]'),
     fault: text(

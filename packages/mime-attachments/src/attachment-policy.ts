@@ -5,14 +5,15 @@ import type { Lookup } from '@flowpost/core';
 export interface UrlPolicy {
   /**
    * What may be reached although it is not public: host names (`files.example.com`), addresses (`10.1.2.3`) or networks
-   * (`10.1.0.0/16`, `fd00::/8`). A name opens every address it leads to. Default none.
+   * (`10.1.0.0/16`, `fd00::/8`). A name opens every address it leads to. With a port (`files.example.com:9000`), which need not be
+   * private then, that port as well. Default none.
    */
   readonly allowedHosts?: readonly string[] | undefined;
   /** Default 80 and 443. */
   readonly allowedPorts?: readonly number[] | undefined;
   /** How often a server may send us elsewhere; every step is checked like the first. Default 5. */
   readonly maxRedirects?: number | undefined;
-  /** Time for the whole fetch, redirects and body included, in milliseconds. Default 60,000. */
+  /** Time for waiting for the server, all in all, redirects and body included, in milliseconds. Default 60,000. */
   readonly timeoutMs?: number | undefined;
   /** Certificates of the authorities to trust instead of the well-known ones, in PEM. */
   readonly ca?: string | readonly string[] | undefined;

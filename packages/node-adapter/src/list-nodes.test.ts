@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { parseWith } from '@flowpost/core';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -17,6 +18,16 @@ it('finds nodes by type, and names the known ones otherwise', () => {
   expect(() => findNode('send-fax')).toThrowError(
     expect.objectContaining({ code: 'NODE_TYPE_UNKNOWN', details: { type: 'send-fax', known: types } }),
   );
+});
+
+it('the README has every setting of our own node', async () => {
+  const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8');
+  const [, table = ''] = /## Settings of `send-email`\n(.*?)\n## /s.exec(readme) ?? [];
+  const named = new Set(
+    [...table.matchAll(/^\| (`.*?) \|/gm)].flatMap(([, names = '']) => names.match(/\w+/g) ?? []),
+  );
+  const schema = z.toJSONSchema(sendEmailNode.settings, { io: 'input', unrepresentable: 'any' });
+  expect([...named].toSorted()).toEqual(Object.keys(schema.properties ?? {}).toSorted());
 });
 
 describe.each(types)('%s', (type) => {

@@ -147,6 +147,8 @@ async function startFaulty(
     throw new UsageError('--fault goes with --port, --dir and --tls starttls, and with nothing else.');
   const { FaultServer } = await loadServers();
   const fault = await readFault(values.fault ?? '');
+  if ((fault.stage === 'starttls' || fault.stage === 'handshake') && values.tls === undefined)
+    throw new UsageError(`--fault ${fault.stage} goes with --tls starttls: without it nobody gets as far.`);
   const server = await FaultServer.start({
     ...fault,
     port,

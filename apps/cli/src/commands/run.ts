@@ -45,6 +45,7 @@ interface StepArguments {
   readonly connection?: string | undefined;
   readonly config?: string | undefined;
   readonly files?: readonly string[] | undefined;
+  readonly 'allow-host'?: readonly string[] | undefined;
 }
 
 /** What the arguments of `flowpost run` and `flowpost preview` name: a node, its settings, and the flow's data. */
@@ -71,7 +72,7 @@ export async function readRun(command: string, values: StepArguments, operands: 
           ),
         };
 
-  const attachments = attachmentsBeside(dirname(resolve(currentFolder(), path)), values.files);
+  const attachments = attachmentsBeside(dirname(resolve(currentFolder(), path)), values);
   const sending = { ...environmentOptions(), attachments };
   return { node, settings, flow, sending };
 }

@@ -99,8 +99,11 @@ export async function readSettings(
     settings: given,
     variables: new Map(),
   });
-  // Whoever types a path means that file, wherever it is.
-  const attachments = { fileRoots: [parse(currentFolder()).root], baseFolder: currentFolder() };
+  const attachments = {
+    // Whoever types a path means that file, wherever it is.
+    ...{ fileRoots: [parse(currentFolder()).root], baseFolder: currentFolder() },
+    urls: { allowedHosts: values['allow-host'] },
+  };
   return { request, sending: { ...environmentOptions(), attachments } };
 }
 

@@ -71,6 +71,9 @@ function operation(route: Route, components: Json): Json {
   return {
     operationId: route.operationId,
     summary: route.summary,
+    ...(scope !== undefined && {
+      description: `For keys with the scope \`${scope}\`${scope === 'admin' ? '' : ', or `admin`'}.`,
+    }),
     tags: [route.tag],
     parameters: [
       ...parameters(params, 'path', components),

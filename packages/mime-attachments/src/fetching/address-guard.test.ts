@@ -74,10 +74,24 @@ describe('exceptions', () => {
     expect(new AddressGuard(allowed).allows(host, address)).toBe(expected);
   });
 
-  it.each(['10.1.0.0/33', '10.1.0.0/', '10.1/16', '1.2.3', 'a b', '', 'fd00::/129', '10.0.0.0/8/8'])(
-    '%j is refused',
-    (entry) => {
-      expect(() => new AddressGuard([entry])).toThrow(/neither a host name, nor an address, nor a network/);
-    },
-  );
+  it.each([
+    ['files.internal:9000', 'FILES.internal.', 9_000, true],
+    ['files.internal:9000', 'files.internal', 9_001, false],
+    ['files.internal:9000', 'other.internal', 9_000, false],
+    ['files.internal', 'files.internal', 9_000, false],
+    ['127.0.0.1:9000', '127.0.0.1', 9_000, true],
+    ['[::1]:9000', '[::1]', 9_000, true],
+    ['::1', '[::1]', 1, false],
+  ])('%s opens for %s port %i: %s', (entry, host, port, expected) => {
+    const guard = new AddressGuard([entry]);
+    expect(guard.allowsPort(host, port)).toBe(expected);
+    expect(guard.allows(host, host.includes(':') ? '::1' : '127.0.0.1')).toBe(!host.startsWith('other'));
+  });
+
+  it.each([
+    ...['10.1.0.0/33', '10.1.0.0/', '10.1/16', '1.2.3', 'a b', '', 'fd00::/129', '10.0.0.0/8/8'],
+    ...['10.0.0.0/8:9000', 'files.internal:', 'files.internal:port', ':9000'],
+  ])('%j is refused', (entry) => {
+    expect(() => new AddressGuard([entry])).toThrow(/is neither a host name or an address/);
+  });
 });

@@ -42,26 +42,38 @@ export function isPublicAddress(address: string): boolean {
   return version === 6 && globalV6.check(address, 'ipv6') && !notPublicV6.check(address, 'ipv6');
 }
 
+/** A name or an address with a port; an IPv6 address stands in brackets then. */
+const withPort = /^(\[[^\]]+\]|[^:/]+):(\d{1,5})$/;
+
 /** Decides which addresses a fetch may connect to: public ones, and what the host's operator allows. */
 export class AddressGuard {
   readonly #names = new Set<string>();
+  /** As `host port`. */
+  readonly #ports = new Set<string>();
   readonly #networks = new BlockList();
 
   /** @throws MailError `INPUT_INVALID` for an entry that is neither a name, nor an address, nor a network. */
   constructor(allowed: readonly string[]) {
     for (const entry of allowed) {
-      if (addSubnet(this.#networks, entry)) continue;
-      if (!/^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?$/i.test(entry) || /(?:^|\.)\d+\.?$/.test(entry)) {
+      const [, host = entry, port] = withPort.exec(entry) ?? [];
+      if (port !== undefined) this.#ports.add(`${normalizeName(withoutBrackets(host))} ${Number(port)}`);
+      if (addSubnet(this.#networks, host)) continue;
+      if (!/^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?$/i.test(host) || /(?:^|\.)\d+\.?$/.test(host)) {
         throw new MailError(
           'INPUT_INVALID',
-          `${JSON.stringify(entry)} is neither a host name, nor an address, nor a network such as 10.1.0.0/16.`,
+          `${JSON.stringify(entry)} is neither a host name or an address, with or without a port, nor a network such as 10.1.0.0/16.`,
           {
             details: { issues: [{ path: 'urls.allowedHosts', message: 'a name, an address or a network' }] },
           },
         );
       }
-      this.#names.add(normalizeName(entry));
+      this.#names.add(normalizeName(host));
     }
+  }
+
+  /** Whether a port that is none of the usual ones may be used at a host. */
+  allowsPort(host: string, port: number): boolean {
+    return this.#ports.has(`${normalizeName(withoutBrackets(host))} ${port}`);
   }
 
   /** Whether a connection to `address`, which `host` leads to, may be made. */

@@ -52,7 +52,8 @@ function checkUrl(text: string, base: URL | undefined, guard: AddressGuard, cont
     throw refuse(`${where} is neither http nor https`);
   if (url.username !== '' || url.password !== '') throw refuse(`${where} contains a user name or password`);
   const port = portOf(url);
-  if (!urls.allowedPorts.includes(port)) throw refuse(`port ${port} of ${where} is not allowed`);
+  if (!urls.allowedPorts.includes(port) && !guard.allowsPort(url.hostname, port))
+    throw refuse(`port ${port} of ${where} is not allowed`);
   // A name of this machine needs no lookup to be known as one, and an address has none that could check it.
   const address = literalAddress(url.hostname);
   const addresses =

@@ -8,22 +8,25 @@ import { deliverySchema, deliveryWithEventsSchema } from '../schemas.ts';
 
 const ref = z.strictObject({ id: z.uuid() });
 const filter = z.strictObject({
-  /** States, separated by commas. */
   state: z
     .string()
+    .describe(`States, separated by commas: ${deliveryStates.join(', ')}.`)
     .transform((text) => text.split(','))
     .pipe(z.array(z.enum(deliveryStates)))
     .optional(),
   limit: z.coerce.number().int().min(1).max(500).default(50),
-  /** Where an earlier page ended. */
   before: z
     .string()
+    .describe('`next` of an earlier page.')
     .regex(/^\d{1,18}$/)
     .optional(),
 });
 const resolution = z.strictObject({
-  /** `sent`: it has arrived. `not-sent`: it has not, and shall not. `resend`: it has not, and shall. */
-  outcome: z.enum(['sent', 'not-sent', 'resend']),
+  outcome: z
+    .enum(['sent', 'not-sent', 'resend'])
+    .describe(
+      '`sent`: it has arrived. `not-sent`: it has not, and shall not. `resend`: it has not, and is sent again.',
+    ),
 });
 
 const common = { tag: 'deliveries', scope: 'send' } as const;
