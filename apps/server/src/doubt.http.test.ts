@@ -1,24 +1,15 @@
 import { FaultServer, SmtpInbox } from '@flowpost/testing';
-import { afterAll, beforeAll, describe, type ExpectStatic, expect, it } from 'vitest';
-import { type LocalServer, startLocal } from './testing/local-server.test-support.ts';
+import { describe, expect, it } from 'vitest';
 import {
-  deliveriesOf,
   later,
   never,
+  ownServer,
   startNarrow,
   startRefusing,
   startTurns,
 } from './testing/partial-mail.test-support.ts';
 
-let local: LocalServer;
-beforeAll(async () => {
-  local = await startLocal();
-});
-afterAll(() => local[Symbol.asyncDispose]());
-
-const { put, run, get, decide } = deliveriesOf(() => local);
-const waits = (expect: ExpectStatic, id: string) =>
-  expect.poll(() => get(id)).toMatchObject({ state: 'queued', receipt: { status: 'partial' } });
+const { flowpost, put, run, get, decide, waits } = ownServer();
 
 it('a doubt in a later message does not forget whom it was confirmed for', async ({ expect }) => {
   const full = '452 4.5.3 Too many recipients';
@@ -60,7 +51,7 @@ it('a message that everybody has an answer for is sent, whatever was in doubt in
   await using server = await startTurns([{ lost: '' }, { lost: '250 ok\r\n' }, {}], 'lmtp');
   const more = { to: ['a@y.org', 'b@y.org'], onDoubt: 'resend', retry: { attempts: 3, firstDelayMs: 1 } };
   const settings = { connection: server.url, from: 'a@x.org', subject: 'Hi', text: 'x', ...more };
-  const { body } = await local.client.post('/v1/nodes/send-email/runs', { settings });
+  const { body } = await flowpost().client.post('/v1/nodes/send-email/runs', { settings });
   expect(body.outcome.receipt).toMatchObject({ status: 'sent', accepted: ['a@y.org', 'b@y.org'] });
   expect(server.got).toEqual(['a@y.org,b@y.org', 'a@y.org,b@y.org', 'b@y.org']);
 });
@@ -106,10 +97,10 @@ it('when somebody waited and the second of several messages is in doubt, what th
   const settings = { from: 'a@x.org', to, subject: 'Hi', text: 'x' };
   for (const outcome of ['sent', 'not-sent']) {
     await using server = await startNarrow(2);
-    await local.client.post('/v1/nodes/send-email/runs', {
+    await flowpost().client.post('/v1/nodes/send-email/runs', {
       settings: { ...settings, connection: server.url },
     });
-    const { body } = await local.client.get('/v1/deliveries?state=in-doubt');
+    const { body } = await flowpost().client.get('/v1/deliveries?state=in-doubt');
     const id = body.deliveries[0].id;
     const receipt = { accepted: ['a@y.org'], rejected: [{ address: 'b@y.org' }, { address: 'c@y.org' }] };
     expect(await get(id)).toMatchObject({ receipt });
@@ -132,15 +123,15 @@ it('a step that is run again while it is in doubt says so at once, until somebod
   await using cut = await FaultServer.start({ stage: 'dot', fault: 'fin', times: 1 });
   const credentials = { host: '127.0.0.1', port: cut.port, fromEmail: 'a@x.org' };
   const settings = { credentials, to: 'b@y.org', subject: 'again', message: 'x' };
-  const again = async () => (await local.client.post('/v1/nodes/diaflow.smtp/runs', { settings })).body;
+  const again = async () => (await flowpost().client.post('/v1/nodes/diaflow.smtp/runs', { settings })).body;
   expect(await again()).toMatchObject({ code: 'DELIVERY_IN_DOUBT', inDoubt: true });
-  const { body } = await local.client.get('/v1/deliveries?state=in-doubt');
+  const { body } = await flowpost().client.get('/v1/deliveries?state=in-doubt');
   const first = body.deliveries[0]?.id;
   const twin = await again();
   expect(twin).toMatchObject({ code: 'DUPLICATE_IN_DOUBT', inDoubt: true, retryable: false });
   expect(twin.details.earlier).toMatchObject({ delivery: first, unconfirmed: ['b@y.org'] });
   // Of it nothing was sent, so nobody has to find out about it.
-  expect((await local.client.get('/v1/deliveries?state=in-doubt')).body.deliveries).toHaveLength(1);
+  expect((await flowpost().client.get('/v1/deliveries?state=in-doubt')).body.deliveries).toHaveLength(1);
   expect(await get(twin.deliveryId)).toMatchObject({
     state: 'failed',
     receipt: null,
@@ -155,7 +146,7 @@ it('a run again while some are in doubt sends nothing to who has it, whatever be
   await using server = await startTurns([{ lost: '250 ok\r\n' }], 'lmtp');
   const more = { to: ['a@y.org', 'b@y.org'], duplicateWindowMs: 60_000 };
   const settings = { connection: server.url, from: 'a@x.org', subject: 'Hi', text: 'x', ...more };
-  const again = async () => (await local.client.post('/v1/nodes/send-email/runs', { settings })).body;
+  const again = async () => (await flowpost().client.post('/v1/nodes/send-email/runs', { settings })).body;
   const [first, twin] = [await again(), await again()];
   expect(twin).toMatchObject({ code: 'DUPLICATE_IN_DOUBT' });
   expect(await decide(first.deliveryId, 'resolve', { outcome: 'sent' })).toMatchObject({ state: 'sent' });
@@ -191,10 +182,10 @@ describe.concurrent('in doubt', () => {
     await using cut = await FaultServer.start({ stage: 'dot', fault: 'fin' });
     const resolved: Record<string, object> = {};
     for (const outcome of ['sent', 'not-sent']) {
-      await local.client.post('/v1/connections', { name: outcome, connection: inbox.url });
+      await flowpost().client.post('/v1/connections', { name: outcome, connection: inbox.url });
       const id = await put(`@${outcome}`);
       await waits(expect, id);
-      await local.client.call('PATCH', `/v1/connections/${outcome}`, {
+      await flowpost().client.call('PATCH', `/v1/connections/${outcome}`, {
         connection: `smtp://127.0.0.1:${cut.port}`,
       });
       await expect.poll(() => get(id)).toMatchObject({ state: 'in-doubt', error: { inDoubt: true } });
@@ -218,12 +209,15 @@ describe.concurrent('in doubt', () => {
     await using cut = await FaultServer.start({ stage: 'dot', fault: 'fin' });
     const more = { to: 'a@y.org', onDoubt: 'resend', duplicateWindowMs: 60_000 };
     for (const end of ['refused', 'cancelled']) {
-      await local.client.post('/v1/connections', { name: end, connection: `smtp://127.0.0.1:${cut.port}` });
+      await flowpost().client.post('/v1/connections', {
+        name: end,
+        connection: `smtp://127.0.0.1:${cut.port}`,
+      });
       const id = await put(`@${end}`, more);
       await expect.poll(() => get(id)).toMatchObject({ state: 'queued', error: { inDoubt: true } });
       refused = true;
       if (end === 'cancelled') await decide(id, 'cancel');
-      else await local.client.call('PATCH', `/v1/connections/${end}`, { connection: inbox.url });
+      else await flowpost().client.call('PATCH', `/v1/connections/${end}`, { connection: inbox.url });
       await expect.poll(() => get(id)).toMatchObject({ state: 'in-doubt', error: { inDoubt: true } });
       const { error } = await get(id);
       expect(error.details.lastFailure?.code).toBe(end === 'refused' ? 'SENDER_REFUSED' : undefined);

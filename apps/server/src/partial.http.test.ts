@@ -1,24 +1,15 @@
 import { SmtpInbox } from '@flowpost/testing';
-import { afterAll, beforeAll, describe, type ExpectStatic, expect, it } from 'vitest';
-import { type LocalServer, startLocal } from './testing/local-server.test-support.ts';
+import { describe, expect, it } from 'vitest';
 import {
-  deliveriesOf,
   later,
   never,
+  ownServer,
   startNarrow,
   startRefusing,
   startTurns,
 } from './testing/partial-mail.test-support.ts';
 
-let local: LocalServer;
-beforeAll(async () => {
-  local = await startLocal();
-});
-afterAll(() => local[Symbol.asyncDispose]());
-
-const { put, run, get, decide } = deliveriesOf(() => local);
-const waits = (expect: ExpectStatic, id: string) =>
-  expect.poll(() => get(id)).toMatchObject({ state: 'queued', receipt: { status: 'partial' } });
+const { flowpost, put, run, get, decide, waits } = ownServer();
 
 it('who is more than a server takes in one message is no reason to wait', async ({ expect }) => {
   await using inbox = await SmtpInbox.start({ recipientsPerMessage: 1 });
@@ -26,7 +17,7 @@ it('who is more than a server takes in one message is no reason to wait', async 
   // The first waits between attempts would be a minute together.
   await expect.poll(() => get(id)).toMatchObject({ state: 'sent', receipt: { attempts: 1, rejected: [] } });
   expect(inbox.messages.map(({ envelope }) => envelope.to.length)).toEqual([1, 1, 1, 1, 1, 1]);
-  expect(await (await fetch(`${local.url}/metrics`)).text()).not.toContain('RECIPIENTS_DEFERRED');
+  expect(await (await fetch(`${flowpost().url}/metrics`)).text()).not.toContain('RECIPIENTS_DEFERRED');
 });
 
 it('a twin of what still has a rest is a twin, and nobody gets it from both', async ({ expect }) => {

@@ -1,5 +1,6 @@
 import { RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
-import type { LocalServer } from './local-server.test-support.ts';
+import { afterAll, beforeAll, type ExpectStatic } from 'vitest';
+import { type LocalServer, startLocal } from './local-server.test-support.ts';
 
 export type Reply = { readonly code: number; readonly text: string };
 export const later: Reply = { code: 451, text: '4.7.1 greylisted' };
@@ -66,26 +67,38 @@ export async function startTurns(
   return Object.assign(server, { got, url: `${protocol}://127.0.0.1:${server.port}?tls=none` });
 }
 
-/** Sends over a server, and decides about what becomes of it. */
-export function deliveriesOf(local: () => LocalServer) {
+/** A server of its own for the tests of a file, which sends, and is told what to make of what became of it. */
+export function ownServer() {
+  let local: LocalServer | undefined;
+  beforeAll(async () => {
+    local = await startLocal();
+  });
+  afterAll(() => local?.[Symbol.asyncDispose]());
+  const flowpost = (): LocalServer => {
+    if (!local) throw new Error('it has not started');
+    return local;
+  };
+  const post = async (path: string, body?: object) => (await flowpost().client.post(path, body)).body;
+  const get = async (path: string) => (await flowpost().client.get(path)).body;
+  const delivery = (id: string) => get(`/v1/deliveries/${id}`);
   return {
+    flowpost,
     async put(connection: string, more: object = {}): Promise<string> {
       const to = ['a@y.org', 'b@y.org', 'c@y.org'];
-      const settings = { connection, from: 'a@x.org', to, subject: 'Hi', text: 'x' };
-      const { body } = await local().client.post('/v1/nodes/send-email/runs', {
-        settings: { ...settings, async: true, ...more },
-      });
-      return body.deliveryId;
+      const settings = { connection, from: 'a@x.org', to, subject: 'Hi', text: 'x', async: true, ...more };
+      return (await post('/v1/nodes/send-email/runs', { settings })).deliveryId;
     },
     /** Waits for the outcome, which is in doubt. */
     async run(connection: string, more: object = {}): Promise<string> {
-      const settings = { connection, from: 'a@x.org', subject: 'Hi', text: 'x', ...more };
-      await local().client.post('/v1/nodes/send-email/runs', { settings });
-      const { body } = await local().client.get('/v1/deliveries?state=in-doubt');
-      return body.deliveries[0]?.id;
+      await post('/v1/nodes/send-email/runs', {
+        settings: { connection, from: 'a@x.org', subject: 'Hi', text: 'x', ...more },
+      });
+      return (await get('/v1/deliveries?state=in-doubt')).deliveries[0]?.id;
     },
-    get: async (id: string) => (await local().client.get(`/v1/deliveries/${id}`)).body,
-    decide: async (id: string, what: string, body?: object) =>
-      (await local().client.post(`/v1/deliveries/${id}/${what}`, body)).body,
+    get: delivery,
+    decide: (id: string, what: string, body?: object) => post(`/v1/deliveries/${id}/${what}`, body),
+    /** Until some have it and the others wait. */
+    waits: (expect: ExpectStatic, id: string) =>
+      expect.poll(() => delivery(id)).toMatchObject({ state: 'queued', receipt: { status: 'partial' } }),
   };
 }
