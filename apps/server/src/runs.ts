@@ -26,6 +26,7 @@ import type { HostAccess } from './connections/host-access.ts';
 import type { Metrics } from './observability/metrics.ts';
 import type { Delivery, NewDelivery } from './outbox/delivery.ts';
 import type { Known } from './outbox/delivery-reader.ts';
+import { firstAttempt } from './outbox/delivery-row.ts';
 import type { DeliveryRunner } from './outbox/delivery-runner.ts';
 import type { DeliveryStore } from './outbox/delivery-store.ts';
 import { laneOf } from './outbox/lane.ts';
@@ -195,7 +196,15 @@ export class Runs {
     try {
       const sealed = delivery.sealed ?? (await this.#seal(prepared.request.connection));
       const isStored = delivery.sealed === undefined;
-      const claim = { ...delivery, attempt: 1, tries: 1, bytes: 0, sealed, isStored, createdAt: Date.now() };
+      const claim = {
+        ...delivery,
+        attempt: firstAttempt,
+        tries: 1,
+        bytes: 0,
+        sealed,
+        isStored,
+        createdAt: Date.now(),
+      };
       return run.sent(await runner.run(claim, { keepsTrying: false }), prepared);
     } catch (error) {
       return run.failed(error, prepared);

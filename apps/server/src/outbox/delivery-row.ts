@@ -9,6 +9,9 @@ export interface DeliveryRow {
   readonly json: string;
 }
 
+/** Of what is sent at once. */
+export const firstAttempt = 1;
+
 /**
  * Those that are to be sent by this process at once begin as `sending`, the others as `queued`.
  *
@@ -18,7 +21,11 @@ export function rowOf(delivery: NewDelivery, worker: string): DeliveryRow {
   const isSync = delivery.mode === 'sync';
   const json = storable({
     ...{ id: delivery.id, mode: delivery.mode, node_type: delivery.nodeType, node_id: delivery.nodeId },
-    ...{ state: isSync ? 'sending' : 'queued', attempt: isSync ? 1 : 0, worker: isSync ? worker : null },
+    ...{
+      state: isSync ? 'sending' : 'queued',
+      attempt: isSync ? firstAttempt : 0,
+      worker: isSync ? worker : null,
+    },
     ...{ message_id: delivery.messageId, recipients: delivery.recipients, subject: delivery.subject },
     ...{ request: delivery.request, connection_id: delivery.connectionId, sealed: delivery.sealed },
     ...{ lane: delivery.lane, store: delivery.store, api_key: delivery.apiKey },

@@ -87,7 +87,7 @@ export class DeliveryRunner {
   ): Promise<SendReceipt> {
     const { metrics, logger, inHand, retryForMs, cut } = this.#options;
     const started = performance.now();
-    inHand.take(claim.id);
+    inHand.take(claim);
     try {
       const receipt = await traced(
         'flowpost.deliver',
@@ -124,7 +124,7 @@ export class DeliveryRunner {
       }
       throw error;
     } finally {
-      inHand.release(claim.id);
+      inHand.release(claim);
     }
   }
 

@@ -155,25 +155,28 @@ export class DeliveryStore extends DeliveryKeeper {
 
   /**
    * Writes down that the message is about to leave. The ids stand in the condition as well, because a planner without statistics
-   * would rather read all deliveries than look these few up. Whoever is not in the result has lost the delivery to somebody else, and must
-   * not send it.
+   * would rather read all deliveries than look these few up.
+   *
+   * @returns for each whether it is still this process's. Where it is not, it must not be sent: also where the process itself has
+   * claimed the delivery again since, because it was taken for dead.
    */
   async commit(
     claims: readonly { readonly id: string; readonly attempt: number }[],
     worker: string,
-  ): Promise<Set<string>> {
-    const rows = await this.database.query<{ id: string }>(
+  ): Promise<boolean[]> {
+    const rows = await this.database.query<{ id: string; attempt: number }>(
       `with mine as (
          update flowpost.deliveries d set state = 'committing', updated_at = now()
          from unnest($1::uuid[], $2::int[]) as given (id, attempt)
          where d.id = any($1::uuid[]) and d.id = given.id and d.attempt = given.attempt
            and d.worker = $3 and d.state in ('sending', 'committing')
-         returning d.id, d.state
+         returning d.id, d.attempt, d.state
        ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
-       select id from mine`,
+       select id, attempt from mine`,
       [claims.map(({ id }) => id), claims.map(({ attempt }) => attempt), worker],
     );
-    return new Set(rows.map(({ id }) => id));
+    const mine = new Map(rows.map(({ id, attempt }) => [id, attempt]));
+    return claims.map(({ id, attempt }) => mine.get(id) === attempt);
   }
 
   /** Writes down how attempts ended, with the job of those that are tried again. */

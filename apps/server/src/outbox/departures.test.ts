@@ -14,7 +14,7 @@ function open({ writesAhead = true } = {}) {
       const ids = claims.map(({ id }) => id);
       writes.push(ids);
       await new Promise<void>((resolve) => answers.push(resolve));
-      return new Set(ids.filter((id) => !lost.has(id)));
+      return ids.map((id) => !lost.has(id));
     },
     { clock, writesAhead },
   );

@@ -1,9 +1,8 @@
 import { type Clock, systemClock } from '@flowpost/core';
 import { Batcher } from '../database/batcher.ts';
 
-/** What is written down of a delivery that leaves, and in whose lane it is. */
+/** In whose lane a delivery is that leaves. */
 export interface Departing {
-  readonly id: string;
   readonly lane: string;
 }
 
@@ -40,19 +39,16 @@ export class Departures<Claim extends Departing> {
   readonly #lanes = new Map<string, Lane<Claim>>();
 
   /**
-   * @param write gives the ids of those that are still this process's.
+   * @param write says for each whether it is still this process's.
    * @param options.writesAhead not for a database that does one thing at a time: it would take others' turns away.
    */
   constructor(
-    write: (claims: readonly Claim[]) => Promise<ReadonlySet<string>>,
+    write: (claims: readonly Claim[]) => Promise<boolean[]>,
     { writesAhead, clock = systemClock }: { readonly writesAhead: boolean; readonly clock?: Clock },
   ) {
     this.#writesAhead = writesAhead;
     this.#clock = clock;
-    this.#writes = new Batcher(async (claims) => {
-      const mine = await write(claims);
-      return claims.map(({ id }) => mine.has(id));
-    });
+    this.#writes = new Batcher(write);
   }
 
   /** It waits for its turn from now on. */

@@ -1,13 +1,18 @@
+import type { ClaimedDelivery } from './delivery.ts';
+
+type Claim = Pick<ClaimedDelivery, 'id' | 'attempt'>;
+
 /**
  * Which deliveries this process is at. When the database was asked to give it some and did not answer, it may have given them all
  * the same: those are under its name, and nobody is at them.
  */
 export class InHand {
-  readonly #ids = new Set<string>();
+  /** By attempt and id: one that was taken for dead may be at a delivery once more. */
+  readonly #claims = new Map<string, string>();
   #mayHaveMore = false;
 
   get ids(): string[] {
-    return [...this.#ids];
+    return [...new Set(this.#claims.values())];
   }
 
   /** Whether there may be some under its name that it is not at. */
@@ -15,12 +20,12 @@ export class InHand {
     return this.#mayHaveMore;
   }
 
-  take(id: string): void {
-    this.#ids.add(id);
+  take({ id, attempt }: Claim): void {
+    this.#claims.set(`${attempt} ${id}`, id);
   }
 
-  release(id: string): void {
-    this.#ids.delete(id);
+  release({ id, attempt }: Claim): void {
+    this.#claims.delete(`${attempt} ${id}`);
   }
 
   /** An answer was lost, or it is time to look whether one was. */

@@ -7,7 +7,7 @@ import { exclusively, hasSchema } from '../database/migrate.ts';
 import type { NewDelivery } from './delivery.ts';
 import { queue } from './delivery-keeper.ts';
 import type { Known } from './delivery-reader.ts';
-import { type DeliveryRow, rowOf } from './delivery-row.ts';
+import { type DeliveryRow, firstAttempt, rowOf } from './delivery-row.ts';
 import type { DeliveryStore } from './delivery-store.ts';
 import type { InHand } from './in-hand.ts';
 
@@ -61,13 +61,14 @@ export class Outbox {
    */
   async put(delivery: NewDelivery): Promise<Known | undefined> {
     const { id, mode, idempotencyKey } = delivery;
-    if (mode === 'sync') this.#inHand.take(id);
+    const claim = { id, attempt: firstAttempt };
+    if (mode === 'sync') this.#inHand.take(claim);
     try {
       const known = await this.#inserts.run(rowOf(delivery, this.#worker));
-      if (known) this.#inHand.release(id);
+      if (known) this.#inHand.release(claim);
       return known;
     } catch (error) {
-      this.#inHand.release(id);
+      this.#inHand.release(claim);
       if (!mayHaveBeenDone(error)) throw error;
       // One that this process was to send is given back unsent. Of the others it is not known.
       if (mode === 'async') throw unknown(error, idempotencyKey !== undefined);

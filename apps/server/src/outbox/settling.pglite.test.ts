@@ -12,6 +12,7 @@ import type { Database } from '../database/database.ts';
 import { openOutbox } from '../testing/outbox-parts.test-support.ts';
 import type { ClaimedDelivery } from './delivery.ts';
 import { type Claim, DatabaseDuplicateStore } from './duplicate-store.ts';
+import { InHand } from './in-hand.ts';
 import { judge, settlementOf } from './judgement.ts';
 import { Recovery, type RecoveryOptions } from './recovery.ts';
 import { DatabaseTokenStore } from './token-store.ts';
@@ -422,4 +423,28 @@ it('a doubt names everybody once, whoever wrote him how', async () => {
   await parts.deliveries.commit([second], parts.worker);
   await parts.deliveries.recover([parts.worker], refused, lost.toJSON());
   expect(await parts.deliveries.get(id)).toMatchObject({ error: { details: { unconfirmed } } });
+});
+
+it('a process that was taken for dead and claims it once more may send it once', async () => {
+  await using parts = await openOutbox();
+  await parts.put('a', 1);
+  const [late] = await parts.deliveries.claim(parts.worker, 1);
+  await parts.deliveries.recover([parts.worker], refused, refused);
+  const [again] = await parts.deliveries.claim(parts.worker, 1);
+  if (!late || !again) throw new Error('nothing was taken');
+  // Written down together, as the turns of both have come.
+  expect(await parts.deliveries.commit([late, again], parts.worker)).toEqual([false, true]);
+});
+
+it('what a process is at twice it is at until both have ended', () => {
+  const inHand = new InHand();
+  const [late, again] = [
+    { id: 'a', attempt: 1 },
+    { id: 'a', attempt: 2 },
+  ];
+  for (const claim of [late, again, again]) inHand.take(claim);
+  inHand.release(late);
+  expect(inHand.ids).toEqual(['a']);
+  inHand.release(again);
+  expect(inHand.ids).toEqual([]);
 });
