@@ -28,10 +28,12 @@ function userFile(): string | undefined {
     .find((path) => existsSync(path));
 }
 
+const isJson = (path: string): boolean => extname(path).toLowerCase() === '.json';
+
 /** @throws MailError `CONNECTION_INVALID`. */
 async function readDocument(path: string): Promise<unknown> {
   try {
-    return extname(path) === '.json' ? await readJson(path) : await readYamlDocument(path);
+    return isJson(path) ? await readJson(path) : await readYamlDocument(path);
   } catch (error) {
     // A file that cannot be read is one thing as an attachment, and another one where a connection is to be found.
     if (!isMailError(error) || error.code !== 'FILE_UNREADABLE') throw error;
@@ -59,12 +61,9 @@ const isRecord = (value: unknown): value is Record<string, unknown> =>
  */
 async function readConfiguration(path: string, mayRunCommands = true): Promise<Configuration> {
   const document = await readDocument(path);
-  const isFlat = extname(path) === '.json' && isRecord(document) && !isRecord(document.connections);
-  const { connections, default: name } = isFlat
-    ? { connections: document }
-    : isRecord(document)
-      ? document
-      : {};
+  const { default: name, ...others } = isRecord(document) ? document : {};
+  const isFlat = isJson(path) && isRecord(document) && !('connections' in document);
+  const connections = isFlat ? others : others.connections;
   if (!isRecord(connections) || !(name === undefined || typeof name === 'string')) {
     throw new MailError('CONNECTION_INVALID', `${path} must hold connections by their names.`, {
       hint: 'Write connections: and below it a line such as work: smtps://me@smtp.example.com; default: work is optional.',

@@ -1,4 +1,5 @@
 import { parse, resolve } from 'node:path';
+import { UsageError } from './command-line.ts';
 
 /** Where this was started; a folder that is gone has no paths in it. */
 export function currentFolder(): string {
@@ -9,6 +10,13 @@ export function currentFolder(): string {
   }
 }
 
+/** What `--allow-host` names. */
+export function allowedHosts(given: readonly string[] | undefined): readonly string[] | undefined {
+  const wrong = given?.find((one) => /[\s,@]|\/\/|^$/.test(one));
+  if (wrong === undefined) return given;
+  throw new UsageError(`--allow-host takes HOST[:PORT], not ${JSON.stringify(wrong)}.`);
+}
+
 /**
  * Where the attachments of a file may come from: its folder, where relative paths begin, the working directory, and folders and hosts
  * named on the command line.
@@ -17,7 +25,7 @@ export function attachmentsBeside(
   folder: string,
   {
     files = [],
-    'allow-host': allowedHosts,
+    'allow-host': hosts,
   }: {
     readonly files?: readonly string[] | undefined;
     readonly 'allow-host'?: readonly string[] | undefined;
@@ -25,5 +33,5 @@ export function attachmentsBeside(
 ) {
   const current = currentFolder();
   const fileRoots = [folder, current, ...files.map((one) => resolve(current, one))];
-  return { baseFolder: folder, fileRoots, urls: { allowedHosts } };
+  return { baseFolder: folder, fileRoots, urls: { allowedHosts: allowedHosts(hosts) } };
 }

@@ -11,7 +11,7 @@ const list = (about: string, value = 'ADDRESS') =>
 
 /** Nothing a URL leads to is private, but for these. */
 const allowHost = list(
-  'a private host that attachment URLs may lead to, or a port there that is none of 80 and 443',
+  'a private host that attachment URLs may lead to; with a port, which need not be 80 or 443, there alone',
   'HOST[:PORT]',
 );
 

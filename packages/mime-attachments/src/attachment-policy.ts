@@ -5,8 +5,8 @@ import type { Lookup } from '@flowpost/core';
 export interface UrlPolicy {
   /**
    * What may be reached although it is not public: host names (`files.example.com`), addresses (`10.1.2.3`) or networks
-   * (`10.1.0.0/16`, `fd00::/8`). A name opens every address it leads to. With a port (`files.example.com:9000`), which need not be
-   * private then, that port as well. Default none.
+   * (`10.1.0.0/16`, `fd00::/8`). A name opens every address it leads to. A host with a port
+   * (`files.example.com:9000`, `[fd00::1]:9000`), which need not be private, is opened at that port alone. Default none.
    */
   readonly allowedHosts?: readonly string[] | undefined;
   /** Default 80 and 443. */

@@ -38,46 +38,55 @@ async function readAttachments(context: IExecuteFunctions, index: number, given:
   return Promise.all(all.map((one) => (isFile(one) ? readBinary(context, index, one) : one)));
 }
 
-/** What n8n says of an expression or a credential is the author's to mend. */
-function mistake(
-  code: 'DYNAMIC_FIELD_INVALID' | 'CONNECTION_INVALID',
-  what: string,
-  cause: unknown,
-): MailError {
-  const { message = String(cause), description } = (cause ?? {}) as {
+/** What n8n says of a failure, in its own two parts. */
+function wordsOf(thrown: unknown): { readonly message: string; readonly description: string } {
+  const { message = String(thrown), description } = (thrown ?? {}) as {
     message?: string;
     description?: unknown;
   };
-  const hint = typeof description === 'string' && description !== '' ? { hint: description } : {};
-  return new MailError(code, `${what}: ${message.slice(0, 500)}`, { ...hint, cause });
+  return {
+    message: message.slice(0, 500),
+    description: typeof description === 'string' ? `${description} ` : '',
+  };
 }
 
 /** A date as text; n8n makes text of those within objects itself. */
 function withoutDates(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutDates);
   if (value instanceof Date) return value.toISOString();
-  const { toISO } = (value ?? {}) as { toISO?: unknown };
-  return typeof toISO === 'function' ? toISO.call(value) : value;
+  const { toISO } = (value ?? {}) as { toISO?: () => unknown };
+  if (typeof toISO !== 'function') return value;
+  const text = toISO.call(value);
+  if (typeof text !== 'string') throw new RangeError('it is no date');
+  return text;
 }
 
-/** @throws MailError `DYNAMIC_FIELD_INVALID`. */
-function readParameter(
-  context: IExecuteFunctions,
-  name: string,
-  index: number,
-  missing: '' | object,
-): unknown {
+/**
+ * A value that an expression makes.
+ *
+ * @throws MailError `DYNAMIC_FIELD_INVALID`.
+ */
+function worked(name: string, read: () => unknown): unknown {
   try {
-    return withoutDates(context.getNodeParameter(name, index, missing));
-  } catch (thrown) {
-    throw mistake('DYNAMIC_FIELD_INVALID', `The field ${name} cannot be worked out`, thrown);
+    return withoutDates(read());
+  } catch (cause) {
+    const { message, description } = wordsOf(cause);
+    throw new MailError('DYNAMIC_FIELD_INVALID', `The field ${name} cannot be worked out: ${message}`, {
+      hint: `${description}Correct the expression in the field "${name}" of the node. Nothing was sent.`,
+      details: { field: name },
+      cause,
+    });
   }
 }
 
 /** @throws MailError `CONNECTION_INVALID`. */
 async function readConnection(context: IExecuteFunctions, index: number): Promise<Connection> {
-  const values = await context.getCredentials(mailServer, index).catch((thrown) => {
-    throw mistake('CONNECTION_INVALID', 'The credential cannot be used', thrown);
+  const values = await context.getCredentials(mailServer, index).catch((cause) => {
+    const { message, description } = wordsOf(cause);
+    throw new MailError('CONNECTION_INVALID', `The credential cannot be used: ${message}`, {
+      hint: `${description}Choose a credential "Flowpost Mail Server" in the node. Nothing was sent.`,
+      cause,
+    });
   });
   return connectionOfForm(values);
 }
@@ -92,9 +101,10 @@ export async function itemSettings(
   index: number,
 ): Promise<Record<string, unknown>> {
   const settings: Record<string, unknown> = {};
-  for (const { name } of messageFields) settings[name] = readParameter(context, name, index, '');
-  for (const [name, value] of Object.entries(readParameter(context, 'options', index, {}) as object))
-    settings[name] = withoutDates(value);
+  for (const { name } of messageFields)
+    settings[name] = worked(name, () => context.getNodeParameter(name, index, ''));
+  const options = worked('options', () => context.getNodeParameter('options', index, {})) as object;
+  for (const [name, value] of Object.entries(options)) settings[name] = worked(name, () => value);
   for (const { name } of optionFields.filter(holdsData)) settings[name] = readJsonField(settings[name]);
   settings.attachments = await readAttachments(context, index, settings.attachments);
   settings.connection = await readConnection(context, index);

@@ -269,10 +269,17 @@ describe('the package in n8n', () => {
       "doesn't exist",
     ],
     ['a syntax that is none', { subject: '={{ $json. }}' }, 'DYNAMIC_FIELD_INVALID', 'subject'],
+    ['a date that is none', { subject: '={{ DateTime.fromISO("nope") }}' }, 'DYNAMIC_FIELD_INVALID', 'date'],
+    ['another that is none', { subject: '={{ new Date("nope") }}' }, 'DYNAMIC_FIELD_INVALID', 'time'],
   ])('an expression with %s is a mistake of its author', async (_, parameters, code, text) => {
     const { run: ended } = await run({ port: 1 }, ['a@x.org'], { parameters });
     const { message, context } = ended.data.resultData.error ?? {};
-    expect(context?.data).toMatchObject({ code });
+    const field = Object.keys(parameters)[0];
+    expect(context?.data).toMatchObject({
+      code,
+      details: { field },
+      hint: expect.stringContaining(`"${field}"`),
+    });
     expect(message).toContain(text);
   });
 

@@ -59,7 +59,8 @@ function zsh(): string {
   const cases = commands.map(([name, spec]) => {
     const lines = optionsOf(spec).map(([option, one]) => {
       const action = one.choices ? `(${one.choices.join(' ')})` : takesFile(one) ? '_files' : ' ';
-      const value = one.type === 'boolean' ? '' : `:${one.value ?? option}:${action}`;
+      const value =
+        one.type === 'boolean' ? '' : `:${(one.value ?? option).replaceAll(':', '\\:')}:${action}`;
       const again = one.multiple ? '*' : '';
       return `      ${quote(`${again}--${option}[${one.about.replace(/[[\]:]/g, '\\$&')}]`)}${value === '' ? '' : quote(value)}`;
     });

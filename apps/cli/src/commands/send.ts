@@ -4,7 +4,7 @@ import { type AttachmentInput, parseAsWritten, parseWith } from '@flowpost/core'
 import { createFlowScope, deliver, parseFlowData, sendEmailNode } from '@flowpost/node-adapter';
 import { type Command, UsageError, type Values } from '../command-line.ts';
 import { readConnection } from '../configuration.ts';
-import { currentFolder } from '../current-folder.ts';
+import { allowedHosts, currentFolder } from '../current-folder.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { printJson, sayReceipt, sayTranscript } from '../output.ts';
@@ -102,7 +102,7 @@ export async function readSettings(
   const attachments = {
     // Whoever types a path means that file, wherever it is.
     ...{ fileRoots: [parse(currentFolder()).root], baseFolder: currentFolder() },
-    urls: { allowedHosts: values['allow-host'] },
+    urls: { allowedHosts: allowedHosts(values['allow-host']) },
   };
   return { request, sending: { ...environmentOptions(), attachments } };
 }

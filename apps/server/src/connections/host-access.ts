@@ -91,7 +91,7 @@ export class HostAccess {
     for (const url of urlsOf(connection)) {
       const host = hostOf(url);
       // No address, so that only what is allowed by name or as an address passes.
-      if (!isPublicAddress(host) && this.#guard.allows(host, host)) continue;
+      if (!isPublicAddress(host) && this.#guard.allows(host, host, portOf(url))) continue;
       if (url.protocol === 'https:' && mayBePublic(host)) continue;
       throw new MailError(
         'CONNECTION_INVALID',

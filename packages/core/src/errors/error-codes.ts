@@ -234,7 +234,7 @@ const hints = {
   },
   'in-doubt': {
     DUPLICATE_IN_DOUBT:
-      'An earlier send of the same may have been delivered; details.earlier says what is known of it. Find out, for example by asking the recipient, and resolve that one. Nothing was sent this time.',
+      'An earlier send of the same may have been delivered; details.earlier says what is known of it. Ask the recipient. To send it all the same use another idempotencyKey, or wait until the window has passed; on the server resolve the delivery that details.earlier.delivery names. Nothing was sent this time.',
     DELIVERY_IN_DOUBT:
       'The message was handed over completely, but the reply was lost: it may or may not have been delivered. Look for the Message-ID in the Sent folder or ask the recipient before sending again.',
   },

@@ -7,7 +7,7 @@ describe('without exceptions', () => {
   it.each(['1.1.1.1', '8.8.8.8', '172.32.0.1', '100.128.0.1', '2606:4700:4700::1111', '2a00:1450:4001::1'])(
     '%s is public',
     (address) => {
-      expect(guard.allows('x.org', address)).toBe(true);
+      expect(guard.allows('x.org', address, 443)).toBe(true);
     },
   );
 
@@ -55,7 +55,7 @@ describe('without exceptions', () => {
     'ff02::1',
     'nonsense',
   ])('%s is not', (address) => {
-    expect(guard.allows('x.org', address)).toBe(false);
+    expect(guard.allows('x.org', address, 443)).toBe(false);
   });
 });
 
@@ -71,7 +71,7 @@ describe('exceptions', () => {
     [['files.internal'], 'Files.Internal.', '10.0.0.1', true],
     [['files.internal'], 'evil.internal', '10.0.0.1', false],
   ])('%j for %s at %s: %s', (allowed, host, address, expected) => {
-    expect(new AddressGuard(allowed).allows(host, address)).toBe(expected);
+    expect(new AddressGuard(allowed).allows(host, address, 443)).toBe(expected);
   });
 
   it.each([
@@ -85,12 +85,24 @@ describe('exceptions', () => {
   ])('%s opens for %s port %i: %s', (entry, host, port, expected) => {
     const guard = new AddressGuard([entry]);
     expect(guard.allowsPort(host, port)).toBe(expected);
-    expect(guard.allows(host, host.includes(':') ? '::1' : '127.0.0.1')).toBe(!host.startsWith('other'));
+    // Of what is private nothing but that port.
+    const address = host.includes(':') ? '::1' : '127.0.0.1';
+    const isOpen = expected || !/:\d{4}$/.test(entry);
+    expect(guard.allows(host, address, port)).toBe(isOpen);
+    expect(guard.allows(host, address, 443)).toBe(!/:\d{4}$/.test(entry));
+  });
+
+  it.each([
+    ['[FD00:0:0::1]:9000', '[fd00::1]'],
+    ['[::ffff:10.0.0.1]:9000', '[::ffff:a00:1]'],
+  ])('%s is %s, however it is written', (entry, host) => {
+    expect(new AddressGuard([entry]).allowsPort(host, 9_000)).toBe(true);
   });
 
   it.each([
     ...['10.1.0.0/33', '10.1.0.0/', '10.1/16', '1.2.3', 'a b', '', 'fd00::/129', '10.0.0.0/8/8'],
     ...['10.0.0.0/8:9000', 'files.internal:', 'files.internal:port', ':9000'],
+    ...['files.internal:0', 'files.internal:65536'],
   ])('%j is refused', (entry) => {
     expect(() => new AddressGuard([entry])).toThrow(/is neither a host name or an address/);
   });

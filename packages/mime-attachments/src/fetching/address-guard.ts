@@ -45,20 +45,30 @@ export function isPublicAddress(address: string): boolean {
 /** A name or an address with a port; an IPv6 address stands in brackets then. */
 const withPort = /^(\[[^\]]+\]|[^:/]+):(\d{1,5})$/;
 
+/** A host as URLs have it, and a port. */
+function placeOf(host: string, port: number | string): string {
+  const bare = withoutBrackets(host);
+  // An IPv6 address can be written in many ways.
+  const plain = isIP(bare) === 6 ? withoutBrackets(URL.parse(`http://[${bare}]`)?.hostname ?? bare) : bare;
+  return `${normalizeName(plain)} ${Number(port)}`;
+}
+
 /** Decides which addresses a fetch may connect to: public ones, and what the host's operator allows. */
 export class AddressGuard {
   readonly #names = new Set<string>();
-  /** As `host port`. */
-  readonly #ports = new Set<string>();
+  /** Of these one port is open, and nothing else. */
+  readonly #places = new Set<string>();
   readonly #networks = new BlockList();
 
   /** @throws MailError `INPUT_INVALID` for an entry that is neither a name, nor an address, nor a network. */
   constructor(allowed: readonly string[]) {
     for (const entry of allowed) {
       const [, host = entry, port] = withPort.exec(entry) ?? [];
-      if (port !== undefined) this.#ports.add(`${normalizeName(withoutBrackets(host))} ${Number(port)}`);
-      if (addSubnet(this.#networks, host)) continue;
-      if (!/^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?$/i.test(host) || /(?:^|\.)\d+\.?$/.test(host)) {
+      const isAddress = isIP(withoutBrackets(host)) > 0;
+      if (port === undefined && addSubnet(this.#networks, host)) continue;
+      const isName = /^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?$/i.test(host) && !/(?:^|\.)\d+\.?$/.test(host);
+      const isPort = port === undefined || (Number(port) > 0 && Number(port) < 65_536);
+      if (!(isName || (isAddress && port !== undefined)) || !isPort) {
         throw new MailError(
           'INPUT_INVALID',
           `${JSON.stringify(entry)} is neither a host name or an address, with or without a port, nor a network such as 10.1.0.0/16.`,
@@ -67,18 +77,20 @@ export class AddressGuard {
           },
         );
       }
-      this.#names.add(normalizeName(host));
+      if (port === undefined) this.#names.add(normalizeName(host));
+      else this.#places.add(placeOf(host, port));
     }
   }
 
   /** Whether a port that is none of the usual ones may be used at a host. */
   allowsPort(host: string, port: number): boolean {
-    return this.#ports.has(`${normalizeName(withoutBrackets(host))} ${port}`);
+    return this.#places.has(placeOf(host, port));
   }
 
   /** Whether a connection to `address`, which `host` leads to, may be made. */
-  allows(host: string, address: string): boolean {
+  allows(host: string, address: string, port: number): boolean {
     if (isPublicAddress(address) || this.#names.has(normalizeName(host))) return true;
+    if (this.allowsPort(host, port) || this.allowsPort(address, port)) return true;
     return isIP(address) > 0 && this.#networks.check(address, isIP(address) === 4 ? 'ipv4' : 'ipv6');
   }
 }

@@ -58,7 +58,7 @@ function checkUrl(text: string, base: URL | undefined, guard: AddressGuard, cont
   const address = literalAddress(url.hostname);
   const addresses =
     address !== undefined ? [address] : isLoopbackHost(url.hostname) ? ['127.0.0.1', '::1'] : [];
-  if (addresses.length > 0 && !addresses.some((one) => guard.allows(url.hostname, one))) {
+  if (addresses.length > 0 && !addresses.some((one) => guard.allows(url.hostname, one, port))) {
     throw refuse(`${url.hostname} in ${where} is not a public address`);
   }
   return url;

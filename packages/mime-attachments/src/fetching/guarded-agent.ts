@@ -1,6 +1,6 @@
 import type { LookupFunction, Socket } from 'node:net';
 import { type Lookup, portOf, systemLookup } from '@flowpost/core';
-import type { Agent, Dispatcher } from 'undici';
+import type { Agent, buildConnector, Dispatcher } from 'undici';
 import type { ResolvedAttachmentPolicy } from '../attachment-policy.ts';
 import { AddressGuard, literalAddress } from './address-guard.ts';
 
@@ -40,6 +40,17 @@ function guardedLookup(
   };
 }
 
+/** A connector for each port: what may be connected to depends on it, and a lookup is not told. */
+function byPort(build: (port: number) => buildConnector.connector): buildConnector.connector {
+  const connectors = new Map<number, buildConnector.connector>();
+  return (options, done) => {
+    const port = portOf(options);
+    const connect = connectors.get(port) ?? build(port);
+    connectors.set(port, connect);
+    return connect(options, done);
+  };
+}
+
 /** What {@link createGuardedFetch} lets through beside public addresses. */
 export interface GuardedFetchOptions {
   /** Private hosts and networks, as for attachment URLs. */
@@ -63,18 +74,20 @@ export function createGuardedFetch({
   lookup,
 }: GuardedFetchOptions = {}): typeof globalThis.fetch {
   const guard = new AddressGuard(allowedHosts);
-  const allows = (host: string, address: string): boolean => guard.allows(host, address);
   const open = async () => {
     const { Agent, buildConnector, fetch } = await import('undici');
-    const guarded = buildConnector({ lookup: guardedLookup(allows, lookup) });
+    const guarded = byPort((port) =>
+      buildConnector({ lookup: guardedLookup((host, address) => guard.allows(host, address, port), lookup) }),
+    );
     const trusted = buildConnector({ lookup: guardedLookup(() => true, lookup) });
     const agent = new Agent({
       connect: (options, done) => {
         const { hostname } = options;
         const address = literalAddress(hostname);
-        if (trusts(address ?? hostname, portOf(options))) return trusted(options, done);
+        const port = portOf(options);
+        if (trusts(address ?? hostname, port)) return trusted(options, done);
         // An address needs no lookup, so nobody else would be asked.
-        if (address !== undefined && !allows(address, address))
+        if (address !== undefined && !guard.allows(address, address, port))
           return done(new AddressRefused(hostname, [address]), null);
         return guarded(options, done);
       },
@@ -103,13 +116,15 @@ export async function createGuardedAgent(
   const { lookup, ca } = urls;
   // Loaded by who fetches something, not by everybody who sends a message.
   const { Agent, buildConnector } = await import('undici');
-  const connect = buildConnector({
-    lookup: guardedLookup((host, address) => guard.allows(host, address), lookup),
-    timeout: 0,
-    // Of several addresses Node gives up one that takes longer, and 250 ms, its default, is little for a satellite or a lost packet.
-    autoSelectFamilyAttemptTimeout: addressLimitMs,
-    ...(ca !== undefined && { ca: typeof ca === 'string' ? ca : [...ca] }),
-  });
+  const connect = byPort((port) =>
+    buildConnector({
+      lookup: guardedLookup((host, address) => guard.allows(host, address, port), lookup),
+      timeout: 0,
+      // Of several addresses Node gives up one that takes longer, and 250 ms, its default, is little for a satellite or a lost packet.
+      autoSelectFamilyAttemptTimeout: addressLimitMs,
+      ...(ca !== undefined && { ca: typeof ca === 'string' ? ca : [...ca] }),
+    }),
+  );
   return new Agent({
     // The client heeds a signal only once a request is on its way; lookup, TCP and TLS are stopped here.
     connect: (options, done) => {
