@@ -208,10 +208,11 @@ export class DeliveryStore extends DeliveryKeeper {
          -- What the duplicate guard could not be told, when the database was away as the message left, or what is known since.
          remembered as (
            update flowpost.duplicates set receipt = mine.receipt from mine
-           where duplicates.owner = mine.id::text and mine.state in ('sent', 'partial') and duplicates.receipt is distinct from mine.receipt
+           where duplicates.owner = any($3::uuid[]::text[]) and duplicates.owner = mine.id::text
+             and mine.state in ('sent', 'partial') and duplicates.receipt is distinct from mine.receipt
          ), freed as (
-           delete from flowpost.duplicates
-           where receipt is null and owner in (select id::text from mine where state in ('failed', 'cancelled'))
+           delete from flowpost.duplicates where owner = any($3::uuid[]::text[]) and receipt is null
+             and owner in (select id::text from mine where state in ('failed', 'cancelled'))
          )
          select id, state, lane, next_at from mine`,
         [storable(rows), worker, rows.map(({ id }) => id)],
