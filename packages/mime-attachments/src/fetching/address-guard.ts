@@ -60,7 +60,7 @@ export class AddressGuard {
   readonly #places = new Set<string>();
   readonly #networks = new BlockList();
 
-  /** @throws MailError `INPUT_INVALID` for an entry that is neither a name, nor an address, nor a network. */
+  /** @throws MailError `INPUT_INVALID` for an entry that is no name or address, with or without a port, and no network. */
   constructor(allowed: readonly string[]) {
     for (const entry of allowed) {
       const [, host = entry, port] = withPort.exec(entry) ?? [];
