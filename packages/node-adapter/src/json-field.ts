@@ -1,5 +1,4 @@
-const isEmptyObject = (value: unknown): boolean =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) && Object.keys(value).length === 0;
+import { isPlainObject } from './plain-object.ts';
 
 /**
  * The value of a JSON field of a host's form, which is text in some places, and an empty object where there is nothing. Text that
@@ -14,5 +13,5 @@ export function readJsonField(value: unknown): unknown {
       // As it is.
     }
   }
-  return isEmptyObject(parsed) ? undefined : parsed;
+  return isPlainObject(parsed) && Object.keys(parsed).length === 0 ? undefined : parsed;
 }

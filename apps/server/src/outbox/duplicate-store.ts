@@ -27,9 +27,8 @@ export interface Claim {
 /** What was sent, remembered in the database: by every process, and over restarts. */
 export class DatabaseDuplicateStore implements DuplicateStore {
   protected readonly database: Queryable;
-  protected readonly owner: string;
+  protected readonly claim: Claim;
 
-  readonly #claim: Claim;
   readonly #keeps: boolean;
   /** Whether the receipt that was found is that of an earlier attempt of this delivery, of which nothing else is known. */
   hasOwn = false;
@@ -40,14 +39,13 @@ export class DatabaseDuplicateStore implements DuplicateStore {
    */
   constructor(database: Queryable, claim: Claim, { keeps = false }: { readonly keeps?: boolean } = {}) {
     this.database = database;
-    this.owner = claim.id;
-    this.#claim = claim;
+    this.claim = claim;
     this.#keeps = keeps;
   }
 
   async reserve(key: string, contentHash: string, windowMs: number): Promise<Reservation> {
     const token = randomUUID();
-    const { id, attempt, worker, mode } = this.#claim;
+    const { id, attempt, worker, mode } = this.claim;
     // Whose process was taken for dead reserves nothing any more.
     const taken = await this.database.query(
       `insert into flowpost.duplicates as known (key, token, content_hash, owner, expires_at)
@@ -71,7 +69,7 @@ export class DatabaseDuplicateStore implements DuplicateStore {
        from flowpost.duplicates known left join flowpost.deliveries on id = owner::uuid where key = $1`,
       [key],
     );
-    this.hasOwn = known?.owner === this.owner;
+    this.hasOwn = known?.owner === this.claim.id;
     if (!known) {
       await this.#assertClaimed();
       // It was freed in between.
@@ -87,7 +85,7 @@ export class DatabaseDuplicateStore implements DuplicateStore {
 
   /** @throws MailError `DELIVERY_CANCELLED` when the delivery is in other hands. */
   async #assertClaimed(): Promise<void> {
-    const { id, attempt, worker } = this.#claim;
+    const { id, attempt, worker } = this.claim;
     const [own] = await this.database.query(
       'select 1 from flowpost.deliveries where id = $1 and attempt = $2 and worker = $3',
       [id, attempt, worker],
@@ -119,13 +117,13 @@ export class ContinuedDuplicateStore extends DatabaseDuplicateStore {
   }
 
   override async reserve(): Promise<Reservation> {
-    return { state: 'reserved', token: this.owner };
+    return { state: 'reserved', token: this.claim.id };
   }
 
   override async remember(key: string, _token: string, receipt: SendReceipt): Promise<void> {
     await this.database.query(
       'update flowpost.duplicates set receipt = $3::jsonb where key = $1 and owner = $2',
-      [key, this.owner, storable(this.#continued(receipt))],
+      [key, this.claim.id, storable(this.#continued(receipt))],
     );
   }
 }

@@ -53,6 +53,17 @@ function placeOf(host: string, port: number | string): string {
   return `${normalizeName(plain)} ${Number(port)}`;
 }
 
+/** Whether a text is a name of the DNS and no number, which would be an address. */
+const isName = (text: string): boolean =>
+  /^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?$/i.test(text) && !/(?:^|\.)\d+\.?$/.test(text);
+
+const refused = (entry: string): MailError =>
+  new MailError(
+    'INPUT_INVALID',
+    `${JSON.stringify(entry)} is neither a host name or an address, with or without a port, nor a network such as 10.1.0.0/16.`,
+    { details: { issues: [{ path: 'urls.allowedHosts', message: 'a name, an address or a network' }] } },
+  );
+
 /** Decides which addresses a fetch may connect to: public ones, and what the host's operator allows. */
 export class AddressGuard {
   readonly #names = new Set<string>();
@@ -62,24 +73,20 @@ export class AddressGuard {
 
   /** @throws MailError `INPUT_INVALID` for an entry that is no name or address, with or without a port, and no network. */
   constructor(allowed: readonly string[]) {
-    for (const entry of allowed) {
-      const [, host = entry, port] = withPort.exec(entry) ?? [];
-      const isAddress = isIP(withoutBrackets(host)) > 0;
-      if (port === undefined && addSubnet(this.#networks, host)) continue;
-      const isName = /^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?$/i.test(host) && !/(?:^|\.)\d+\.?$/.test(host);
-      const isPort = port === undefined || (Number(port) > 0 && Number(port) < 65_536);
-      if (!(isName || (isAddress && port !== undefined)) || !isPort) {
-        throw new MailError(
-          'INPUT_INVALID',
-          `${JSON.stringify(entry)} is neither a host name or an address, with or without a port, nor a network such as 10.1.0.0/16.`,
-          {
-            details: { issues: [{ path: 'urls.allowedHosts', message: 'a name, an address or a network' }] },
-          },
-        );
-      }
-      if (port === undefined) this.#names.add(normalizeName(host));
-      else this.#places.add(placeOf(host, port));
+    for (const entry of allowed) if (!this.#add(entry)) throw refused(entry);
+  }
+
+  #add(entry: string): boolean {
+    const [, host = '', port] = withPort.exec(entry) ?? [];
+    if (port !== undefined) {
+      const isPort = Number(port) > 0 && Number(port) < 65_536;
+      if (!isPort || !(isName(host) || isIP(withoutBrackets(host)) > 0)) return false;
+      this.#places.add(placeOf(host, port));
+      return true;
     }
+    if (addSubnet(this.#networks, entry)) return true;
+    if (isName(entry)) this.#names.add(normalizeName(entry));
+    return isName(entry);
   }
 
   /** Whether a port that is none of the usual ones may be used at a host. */
