@@ -1,5 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { SmtpInbox } from '@flowpost/testing';
@@ -94,8 +96,14 @@ describe('a disk that does not always take what it is given', () => {
       await createConnection(healthy, key, inbox.url);
       await healthy.end('SIGTERM');
       const preload = fileURLToPath(new URL('testing/failing-fsync.preload.js', import.meta.url));
-      const failing = { NODE_OPTIONS: `--import=${pathToFileURL(preload)}`, FAILING_FSYNC_ONE_IN: '100' };
-      const server = await ServerProcess.start({ ...environment, ...failing });
+      const sign = join(folder.path, 'disk-fails');
+      const server = await ServerProcess.start({
+        ...environment,
+        NODE_OPTIONS: `--import=${pathToFileURL(preload)}`,
+        FAILING_FSYNC_FROM: sign,
+        FAILING_FSYNC_ONE_IN: '100',
+      });
+      await writeFile(sign, '');
       const load = new CrashLoad(
         inbox,
         () => [server],
