@@ -109,27 +109,22 @@ const orLate = (signal: AbortSignal | undefined, late: AbortSignal | undefined):
 export async function deliver(request: NodeRequest, context: DeliveryContext): Promise<SendReceipt> {
   const { message, connection, policy, session } = request;
   const { scope } = context;
-  const unshared = session === 'unshared' ? scope.unsharedSender(connection) : undefined;
-  const shared = session === 'unshared' ? undefined : session?.variable;
-  const plain = unshared ?? scope.sender(connection, shared);
+  await using plain =
+    session === 'unshared' ? scope.unsharedSender(connection) : scope.sender(connection, session?.variable);
   const { timeoutMs } = policy;
   const late = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
   const finishes = 'leavingSignal' in context;
   const sender = finishes ? finishLeaving(plain, orLate(context.leavingSignal, late)) : plain;
   const { closeSession, onPartial, dsn, requireTls } = policy;
   const { beforeData, transcript, onlyTo } = context;
-  try {
-    return await guarded(sender, request, context).send(message, {
-      closeSession,
-      onPartial,
-      dsn,
-      requireTls,
-      beforeData,
-      transcript,
-      onlyTo,
-      signal: orLate(context.signal, late),
-    });
-  } finally {
-    await unshared?.[Symbol.asyncDispose]();
-  }
+  return await guarded(sender, request, context).send(message, {
+    closeSession,
+    onPartial,
+    dsn,
+    requireTls,
+    beforeData,
+    transcript,
+    onlyTo,
+    signal: orLate(context.signal, late),
+  });
 }

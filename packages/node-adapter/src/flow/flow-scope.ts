@@ -11,8 +11,10 @@ import {
   MemoryDuplicateStore,
   MemoryTokenStore,
   type Sandbox,
+  systemClock,
 } from '@flowpost/core';
 import { connectionFingerprint, createSender, type SenderOptions } from '@flowpost/transport';
+import { HeldSenders } from './held-senders.ts';
 
 /** What all senders of a scope share, and how long it waits for them when it closes. */
 export interface FlowScopeOptions extends Omit<SenderOptions, 'closeDeadlineMs'> {
@@ -35,12 +37,13 @@ export interface FlowScope extends AsyncDisposable {
     drain(): Promise<void>;
   };
   /**
-   * The sender for a connection; the same for two connections that are alike in everything.
+   * A sender for a connection, to be disposed when it is not used any more. Its sessions are those of all who ask for a connection
+   * that is alike in everything, and stay open after it.
    *
-   * @param variable the flow's variable that holds it: sessions of two variables are two.
+   * @param variable the flow's variable that holds them: sessions of two variables are two.
    */
   sender(connection: Connection, variable?: string): MailSender;
-  /** A sender with a session and a token of its own. Whoever asks for it disposes it. */
+  /** A sender with a session and a token of its own, which end when it is disposed. */
   unsharedSender(connection: Connection): MailSender;
   /**
    * Aborted when it closes: nothing waits for another attempt any more, and asynchronous sends, which had their time before, end.
@@ -56,14 +59,6 @@ const processDuplicates = new MemoryDuplicateStore();
 /** How long closing waits for what is under way, in milliseconds. */
 const defaultDeadlineMs = 30_000;
 
-/** Connections whose sessions and tokens are kept at once. */
-const mostSenders = 500;
-
-interface Held {
-  readonly sender: MailSender;
-  readonly variable: string | undefined;
-}
-
 /**
  * A scope for the nodes of one run, or of a whole deployment where sessions should outlive runs. Closing it first waits for
  * asynchronous sends; what a process that dies has not sent by then is lost, unless the host's `background` keeps it.
@@ -71,7 +66,7 @@ interface Held {
  * @example await using scope = createFlowScope();
  */
 export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
-  const held = new Map<string, Held>();
+  const held = new HeldSenders(options.clock ?? systemClock);
   const runner = options.background ?? new InProcessRunner();
   // One store for all senders, so that steps with the same credential share its token.
   const auth = { tokenStore: new MemoryTokenStore(), ...definedOnly(options.auth) };
@@ -87,11 +82,6 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
     closeDeadlineMs: () => (endsAt === undefined ? deadlineMs : Math.max(0, endsAt - performance.now())),
   };
 
-  const close = async (which: (one: Held) => boolean): Promise<void> => {
-    const closing = [...held].filter(([, one]) => which(one));
-    for (const [key] of closing) held.delete(key);
-    await Promise.all(closing.map(([, { sender }]) => sender[Symbol.asyncDispose]()));
-  };
   const assertOpen = (): void => {
     if (closed) throw new MailError('SENDER_CLOSED', 'The scope has been closed.');
   };
@@ -124,20 +114,14 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
     sender(connection, variable) {
       assertOpen();
       const key = `${connectionFingerprint(connection)} ${variable ?? ''}`;
-      const one = held.get(key) ?? { sender: createSender(connection, { ...senderOptions, auth }), variable };
-      // The one used last stands last; what has not been used for longest makes room.
-      held.delete(key);
-      held.set(key, one);
-      const [oldest] = held.size > mostSenders ? held.keys() : [];
-      if (oldest !== undefined) void close((other) => other === held.get(oldest));
-      return one.sender;
+      return held.lend(key, variable, () => createSender(connection, { ...senderOptions, auth }));
     },
     unsharedSender(connection) {
       assertOpen();
       const { tokenStore: _, ...rest } = { ...options.auth };
       return createSender(connection, { ...senderOptions, auth: rest });
     },
-    closeVariable: (name) => close(({ variable }) => variable === name),
+    closeVariable: (name) => held.close(({ variable }) => variable === name),
     closing: ending.signal,
     async [Symbol.asyncDispose]() {
       // As long as a sender would wait for what is under way. What waits for another attempt then fails as it did before.
@@ -148,7 +132,7 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
       late.abort();
       closed = true;
       ending.abort();
-      await close(() => true);
+      await held.close(() => true);
     },
   };
 }
