@@ -118,6 +118,8 @@ const migrations: readonly string[] = [
   drop index flowpost.duplicates_owner;
   create index duplicates_owner on flowpost.duplicates (owner);
   `,
+  // How long a send is remembered, which begins when it was sent.
+  'alter table flowpost.duplicates add column lasts interval',
 ];
 
 /** Any number, as long as it stays the same: who holds it migrates. */

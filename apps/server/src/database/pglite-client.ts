@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 
 export interface ThreadError {
@@ -52,6 +53,9 @@ export class PgliteClient {
    */
   constructor(folder: string, longestMs = defaultLongestMs) {
     this.#longestMs = longestMs;
+    // As V8 frees WebAssembly code that a better one has taken the place of, it now and then ends the process (nodejs/node#64500:
+    // "Check failed: jit_page_->allocations_.erase"). Kept, that is a few megabytes.
+    setFlagsFromString('--no-wasm-code-gc');
     this.#worker = new Worker(new URL('./pglite-thread.ts', import.meta.url), { workerData: folder });
     this.#worker.on('error', (error) => this.#end(error));
     this.#exited = new Promise((resolve) => {

@@ -159,7 +159,11 @@ export class DeliveryKeeper extends DeliveryReader {
       );
       gone = old.length;
     }
-    await this.database.query('delete from flowpost.duplicates where expires_at < $1', [new Date()]);
+    // What was remembered when a delivery was taken in counts for it, however late its turn comes.
+    await this.database.query(
+      `delete from flowpost.duplicates where expires_at < coalesce(
+         (select min(coalesce(tried_since, created_at)) from flowpost.deliveries where open and state <> 'in-doubt'), now())`,
+    );
     // A refresh token that was not used for so long is none any more, wherever it is from.
     await this.database.query(
       "delete from flowpost.tokens where updated_at < now() - $1 * interval '1 day'",

@@ -207,9 +207,11 @@ export class DeliveryStore extends DeliveryKeeper {
          ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, detail from mine),
          -- What the duplicate guard could not be told, when the database was away as the message left, or what is known since.
          remembered as (
-           update flowpost.duplicates set receipt = mine.receipt from mine
+           update flowpost.duplicates set expires_at = coalesce(now() + lasts, expires_at),
+             receipt = case mine.state when 'in-doubt' then duplicates.receipt else mine.receipt end
+           from mine
            where duplicates.owner = any($3::uuid[]::text[]) and duplicates.owner = mine.id::text
-             and mine.state in ('sent', 'partial') and duplicates.receipt is distinct from mine.receipt
+             and (mine.state in ('sent', 'partial') and duplicates.receipt is distinct from mine.receipt or mine.state = 'in-doubt')
          ), freed as (
            delete from flowpost.duplicates where owner = any($3::uuid[]::text[]) and receipt is null
              and owner in (select id::text from mine where state in ('failed', 'cancelled'))

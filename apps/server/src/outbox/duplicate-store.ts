@@ -48,13 +48,16 @@ export class DatabaseDuplicateStore implements DuplicateStore {
     const { id, attempt, worker, mode } = this.claim;
     // Whose process was taken for dead reserves nothing any more.
     const taken = await this.database.query(
-      `insert into flowpost.duplicates as known (key, token, content_hash, owner, expires_at)
-       select $1, $2, $3, id::text, now() + $4 * interval '1 millisecond' from flowpost.deliveries
+      `insert into flowpost.duplicates as known (key, token, content_hash, owner, lasts, expires_at)
+       select $1, $2, $3, id::text, lasts, now() + lasts from flowpost.deliveries, (select $4 * interval '1 millisecond' as lasts) as given
        where id = $5 and attempt = $6 and worker = $7
        on conflict (key) do update
          set token = excluded.token, content_hash = excluded.content_hash, owner = excluded.owner,
-             expires_at = excluded.expires_at, receipt = null
-         where known.expires_at <= now() or (known.receipt is null and known.owner = excluded.owner)
+             lasts = excluded.lasts, expires_at = excluded.expires_at, receipt = null
+         where (known.receipt is null and known.owner = excluded.owner)
+           -- When this one was taken in, not now: its turn may come hours later, and it is a twin all the same.
+           or known.expires_at <= (select coalesce(tried_since, created_at) from flowpost.deliveries where id = $5)
+             and not exists (select 1 from flowpost.deliveries where id = known.owner::uuid and state in ('sending', 'committing'))
        returning key`,
       [key, token, contentHash, windowMs, id, attempt, worker],
     );
@@ -95,7 +98,8 @@ export class DatabaseDuplicateStore implements DuplicateStore {
 
   async remember(key: string, token: string, receipt: SendReceipt): Promise<void> {
     await this.database.query(
-      'update flowpost.duplicates set receipt = $3::jsonb where key = $1 and token = $2',
+      `update flowpost.duplicates set receipt = $3::jsonb, expires_at = coalesce(now() + lasts, expires_at)
+       where key = $1 and token = $2`,
       [key, token, storable(receipt)],
     );
   }
@@ -121,9 +125,12 @@ export class ContinuedDuplicateStore extends DatabaseDuplicateStore {
   }
 
   override async remember(key: string, _token: string, receipt: SendReceipt): Promise<void> {
+    const { id, attempt, worker } = this.claim;
     await this.database.query(
-      'update flowpost.duplicates set receipt = $3::jsonb where key = $1 and owner = $2',
-      [key, this.claim.id, storable(this.#continued(receipt))],
+      `update flowpost.duplicates set receipt = $3::jsonb, expires_at = coalesce(now() + lasts, expires_at)
+       where key = $1 and owner = $2
+         and exists (select 1 from flowpost.deliveries where id = $2::uuid and attempt = $4 and worker = $5)`,
+      [key, id, storable(this.#continued(receipt)), attempt, worker],
     );
   }
 }

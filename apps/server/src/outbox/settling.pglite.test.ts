@@ -11,7 +11,7 @@ import { expect, it, vi } from 'vitest';
 import type { Database } from '../database/database.ts';
 import { openOutbox } from '../testing/outbox-parts.test-support.ts';
 import type { ClaimedDelivery } from './delivery.ts';
-import { type Claim, DatabaseDuplicateStore } from './duplicate-store.ts';
+import { type Claim, ContinuedDuplicateStore, DatabaseDuplicateStore } from './duplicate-store.ts';
 import { InHand } from './in-hand.ts';
 import { judge, settlementOf } from './judgement.ts';
 import { Recovery, type RecoveryOptions } from './recovery.ts';
@@ -379,6 +379,61 @@ it('a process that was taken for dead reserves nothing for what others decide ab
   });
   await expect(late.reserve('key', 'hash', 60_000)).rejects.toMatchObject({ code: 'DELIVERY_CANCELLED' });
   expect(await parts.database.query('select * from flowpost.duplicates')).toEqual([]);
+});
+
+it('the window of the duplicate guard begins when a message was sent, and what is being sent stays reserved', async () => {
+  await using parts = await openOutbox();
+  const [id = ''] = await parts.put('a', 1, { mode: 'sync' });
+  const store = await reserved(parts.database, { id, attempt: 1, worker: parts.worker, mode: 'sync' });
+  const later = () =>
+    parts.database.query("update flowpost.duplicates set expires_at = now() - interval '1 second'");
+  await later();
+  expect(await asTwin(parts)).toEqual({ state: 'pending' });
+  const [row] = await parts.database.query<{ token: string }>('select token from flowpost.duplicates');
+  await store.remember('key', row?.token ?? '', receipt);
+  expect(await asTwin(parts)).toMatchObject({ state: 'sent' });
+  await later();
+  await parts.deliveries.settle([{ id, attempt: 1, state: 'in-doubt', error: refused }], parts.worker);
+  expect(await asTwin(parts)).toMatchObject({ state: 'sent' });
+  await later();
+  expect(await asTwin(parts)).toMatchObject({ state: 'reserved' });
+});
+
+it('a delivery that was taken in within the window is a twin, however late its turn comes', async () => {
+  await using parts = await openOutbox();
+  const [sent = '', early = ''] = await parts.put('a', 2);
+  const claimOf = (id: string): Claim => ({ id, attempt: 1, worker: parts.worker, mode: 'async' });
+  await parts.deliveries.claim(parts.worker, 2);
+  await reserved(parts.database, claimOf(sent));
+  await parts.deliveries.settle([{ id: sent, attempt: 1, state: 'sent', receipt }], parts.worker);
+  await parts.database.query("update flowpost.duplicates set expires_at = now() - interval '1 hour'");
+  await parts.database.query(
+    "update flowpost.deliveries set created_at = now() - interval '2 hours' where id = $1",
+    [early],
+  );
+  await parts.deliveries.forget(30);
+  const reserve = (id: string) =>
+    new DatabaseDuplicateStore(parts.database, claimOf(id)).reserve('key', 'hash', 60_000);
+  expect(await reserve(early)).toMatchObject({ state: 'sent' });
+  await parts.deliveries.settle([{ id: early, attempt: 1, state: 'sent', receipt }], parts.worker);
+  const [late = ''] = await parts.put('a', 1, { mode: 'sync' });
+  expect(await reserve(late)).toMatchObject({ state: 'reserved' });
+  await parts.deliveries.settle([{ id: late, attempt: 1, state: 'sent', receipt }], parts.worker);
+  await parts.database.query("update flowpost.duplicates set expires_at = now() - interval '1 second'");
+  await parts.deliveries.forget(30);
+  expect(await parts.database.query('select * from flowpost.duplicates')).toEqual([]);
+});
+
+it('an attempt whose delivery is in other hands no longer says what is remembered of it', async () => {
+  await using parts = await openOutbox();
+  const [id = ''] = await parts.put('a', 1);
+  await parts.deliveries.claim(parts.worker, 1);
+  const claim: Claim = { id, attempt: 1, worker: parts.worker, mode: 'async' };
+  await reserved(parts.database, claim);
+  await parts.deliveries.settle([{ id, attempt: 1, state: 'sent', receipt }], parts.worker);
+  const partial: SendReceipt = { ...receipt, status: 'partial' };
+  await new ContinuedDuplicateStore(parts.database, claim, () => partial).remember('key', '', partial);
+  expect(await asTwin(parts)).toMatchObject({ state: 'sent', receipt: { status: 'sent' } });
 });
 
 it('the duplicate guard knows the last receipt of a delivery that went on', async () => {

@@ -19,7 +19,11 @@ export type Reservation =
  * reservation: whoever comes late, after the window has passed and somebody else has reserved, changes nothing.
  */
 export interface DuplicateStore {
-  /** @param contentHash tells two uses of one key apart. @param windowMs how long it is remembered. */
+  /**
+   * @param contentHash tells two uses of one key apart.
+   * @param windowMs how long it is remembered, from when it was sent or came to be in doubt. What is being sent is reserved as long as
+   *   that takes.
+   */
   reserve(key: string, contentHash: string, windowMs: number): Promise<Reservation>;
   remember(key: string, token: string, receipt: SendReceipt): Promise<void>;
   /** Keeps the key, and says from now on that it is in doubt. A store without it says `pending`. */
@@ -31,12 +35,17 @@ export interface DuplicateStore {
 interface Entry {
   readonly token: string;
   readonly contentHash: string;
-  readonly expiresAt: number;
+  readonly windowMs: number;
+  /** While it is being sent it does not expire. */
+  expiresAt?: number;
   receipt?: SendReceipt;
   doubt?: MailErrorJson;
 }
 
 const sweepMs = 60_000;
+
+const hasExpired = ({ expiresAt = Number.POSITIVE_INFINITY }: Entry, now: number): boolean =>
+  expiresAt <= now;
 
 /** Remembers in this process what was sent, each send for as long as its window; nothing of it outlives the process. */
 export class MemoryDuplicateStore implements DuplicateStore {
@@ -53,9 +62,9 @@ export class MemoryDuplicateStore implements DuplicateStore {
     const now = this.#clock.now();
     this.#sweep(now);
     const entry = this.#entries.get(key);
-    if (!entry || entry.expiresAt <= now) {
+    if (!entry || hasExpired(entry, now)) {
       const token = `${++this.#reservations}`;
-      this.#entries.set(key, { token, contentHash, expiresAt: now + windowMs });
+      this.#entries.set(key, { token, contentHash, windowMs });
       return { state: 'reserved', token };
     }
     if (entry.contentHash !== contentHash) return { state: 'conflict' };
@@ -67,17 +76,21 @@ export class MemoryDuplicateStore implements DuplicateStore {
   #sweep(now: number): void {
     if (now < this.#nextSweep) return;
     this.#nextSweep = now + sweepMs;
-    for (const [key, { expiresAt }] of this.#entries) if (expiresAt <= now) this.#entries.delete(key);
+    for (const [key, entry] of this.#entries) if (hasExpired(entry, now)) this.#entries.delete(key);
   }
 
   async remember(key: string, token: string, receipt: SendReceipt): Promise<void> {
-    const entry = this.#entries.get(key);
-    if (entry?.token === token) entry.receipt = receipt;
+    this.#keep(key, token, { receipt });
   }
 
-  async keepDoubt(key: string, token: string, error: MailErrorJson): Promise<void> {
+  async keepDoubt(key: string, token: string, doubt: MailErrorJson): Promise<void> {
+    this.#keep(key, token, { doubt });
+  }
+
+  #keep(key: string, token: string, outcome: Pick<Entry, 'receipt' | 'doubt'>): void {
     const entry = this.#entries.get(key);
-    if (entry?.token === token) entry.doubt = error;
+    if (entry?.token !== token) return;
+    Object.assign(entry, outcome, { expiresAt: this.#clock.now() + entry.windowMs });
   }
 
   async release(key: string, token: string): Promise<void> {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { MailError } from '../errors/mail-error.ts';
 import type { SendReceipt } from '../receipt.ts';
 import { SecretText } from '../secret.ts';
 import { InProcessRunner } from './background-runner.ts';
@@ -57,6 +58,26 @@ describe('MemoryDuplicateStore', () => {
     expect(await store.reserve('k', 'other', 100)).toMatchObject({ state: 'reserved' });
   });
 
+  it('counts the window from when it was sent, or came to be in doubt, however long that took', async () => {
+    const clock = new ManualClock();
+    const store = new MemoryDuplicateStore(clock);
+    const state = async () => (await store.reserve('k', 'h', 100)).state;
+    const token = await reserve(store);
+    clock.advance(1_000);
+    expect(await state()).toBe('pending');
+    await store.remember('k', token, receipt);
+    clock.advance(99);
+    expect(await state()).toBe('sent');
+    clock.advance(1);
+    const again = await reserve(store);
+    clock.advance(1_000);
+    await store.keepDoubt('k', again, new MailError('DELIVERY_IN_DOUBT', 'no answer').toJSON());
+    clock.advance(99);
+    expect(await state()).toBe('in-doubt');
+    clock.advance(1);
+    expect(await state()).toBe('reserved');
+  });
+
   it('a released key can be reserved again', async () => {
     const store = new MemoryDuplicateStore(new ManualClock());
     await store.release('k', await reserve(store));
@@ -64,10 +85,9 @@ describe('MemoryDuplicateStore', () => {
   });
 
   it('who comes late changes nothing of what another has reserved', async () => {
-    const clock = new ManualClock();
-    const store = new MemoryDuplicateStore(clock);
+    const store = new MemoryDuplicateStore(new ManualClock());
     const late = await reserve(store);
-    clock.advance(100);
+    await store.release('k', late);
     await reserve(store);
     await store.release('k', late);
     await store.remember('k', late, receipt);
