@@ -84,6 +84,20 @@ attachments:
     ]);
   });
 
+  it('a row that is the duplicate of one that some did not get is no more sent than that', async () => {
+    await using place = await Workplace.make({
+      'letter.txt': '---\nfrom: a@x.org\nto: {{ row.to }}\nduplicateWindowMs: 60000\n---\nHello',
+      'rows.csv': 'to\n"b@x.org,no@x.org"\n"no@x.org,b@x.org"\n',
+    });
+    const rcptTo = (address: string) =>
+      address === 'no@x.org' ? { code: 550, text: '5.1.1 no such user' } : undefined;
+    await using inbox = await SmtpInbox.start({ refuse: { rcptTo } });
+    const args = ['batch', '--template', 'letter.txt', '--rows', 'rows.csv', '--connection', inbox.url];
+    const { out } = await place.flowpost([...args, '--json']);
+    expect(JSON.parse(out)).toMatchObject({ sent: 0, partial: 2 });
+    expect(inbox.messages).toHaveLength(1);
+  });
+
   it('reads rows from standard input, as many as wanted', async () => {
     await using place = await Workplace.make({ 'letter.txt': letter });
     await using inbox = await SmtpInbox.start();

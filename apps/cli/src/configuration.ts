@@ -28,6 +28,8 @@ function userFile(): string | undefined {
     .find((path) => existsSync(path));
 }
 
+const url = /^[a-z][a-z0-9+.-]*:\/\//i;
+
 const isJson = (path: string): boolean => extname(path).toLowerCase() === '.json';
 
 /** @throws MailError `CONNECTION_INVALID`. */
@@ -61,9 +63,12 @@ const isRecord = (value: unknown): value is Record<string, unknown> =>
  */
 async function readConfiguration(path: string, mayRunCommands = true): Promise<Configuration> {
   const document = await readDocument(path);
-  const { default: name, ...others } = isRecord(document) ? document : {};
+  const { default: usual, ...others } = isRecord(document) ? document : {};
   const isFlat = isJson(path) && isRecord(document) && !('connections' in document);
-  const connections = isFlat ? others : others.connections;
+  // Where there is nothing but connections, one of them may be called so.
+  const isConnection = isFlat && (typeof usual !== 'string' || url.test(usual));
+  const connections = !isFlat ? others.connections : isConnection ? document : others;
+  const name = isConnection ? undefined : usual;
   if (!isRecord(connections) || !(name === undefined || typeof name === 'string')) {
     throw new MailError('CONNECTION_INVALID', `${path} must hold connections by their names.`, {
       hint: 'Write connections: and below it a line such as work: smtps://me@smtp.example.com; default: work is optional.',
@@ -165,7 +170,7 @@ export async function readConnection(
   if (connection === '') throw new UsageError('--connection is empty. Give URL|FILE|@NAME, or leave it out.');
   const name = connection ?? process.env.FLOWPOST_CONNECTION;
   if (name?.startsWith('@')) return namedConnection(name.slice(1), await configurations(config), use);
-  if (name && /^[a-z][a-z0-9+.-]*:\/\//i.test(name)) return name;
+  if (name && url.test(name)) return name;
   if (name) {
     const looksLikePath = /[/\\]|\.(?:json|ya?ml)$/i.test(name);
     if (!looksLikePath && !existsSync(name)) throw await neitherUrlNorFile(name, config);

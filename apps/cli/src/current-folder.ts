@@ -1,4 +1,6 @@
 import { parse, resolve } from 'node:path';
+import { isMailError } from '@flowpost/core';
+import { AddressGuard } from '@flowpost/mime-attachments';
 import { UsageError } from './command-line.ts';
 
 /** Where this was started; a folder that is gone has no paths in it. */
@@ -10,11 +12,19 @@ export function currentFolder(): string {
   }
 }
 
-/** What `--allow-host` names. */
-export function allowedHosts(given: readonly string[] | undefined): readonly string[] | undefined {
-  const wrong = given?.find((one) => /[\s,@]|\/\/|^$/.test(one));
-  if (wrong === undefined) return given;
-  throw new UsageError(`--allow-host takes HOST[:PORT], not ${JSON.stringify(wrong)}.`);
+/**
+ * What `--allow-host` names.
+ *
+ * @throws UsageError before anything is fetched or sent, for what names no host.
+ */
+export function allowedHosts(given: readonly string[] = []): readonly string[] {
+  try {
+    new AddressGuard(given);
+    return given;
+  } catch (error) {
+    if (isMailError(error)) throw new UsageError(`--allow-host takes HOST[:PORT]: ${error.message}`);
+    throw error;
+  }
 }
 
 /**

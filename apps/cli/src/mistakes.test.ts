@@ -209,7 +209,10 @@ it('attaches from private hosts that it is allowed, and follows them to no other
     }),
   );
   expect(await place.flowpost(['run', 'step.json', '--allow-host', host])).toMatchObject({ code: 0 });
-  expect((await place.flowpost([...send, '--allow-host', files.url('/')])).code).toBe(64);
+  for (const wrong of [files.url('/'), 'files.local:99999', 'files.local/x', 'a:b', 'bücher.local:9000'])
+    expect(await place.flowpost([...send, '--allow-host', wrong])).toMatchObject({
+      ...{ code: 64, err: expect.stringContaining(JSON.stringify(wrong)) },
+    });
 });
 
 it('connections by their names alone are taken from any JSON file, and from YAML with a word above them', async () => {
@@ -221,6 +224,14 @@ it('connections by their names alone are taken from any JSON file, and from YAML
   expect(await place.flowpost([...send, '--config', 'mine.yaml'])).toMatchObject({
     ...{ code: 78, err: expect.stringContaining('Write connections:') },
   });
+  // One may be called default; a name there says which is the usual one.
+  const { host, port } = inbox;
+  for (const usual of [inbox.url, { host, port, tls: 'none' }, 'work']) {
+    await place.write('mine.json', JSON.stringify({ default: usual, work: inbox.url }));
+    const given = usual === 'work' ? [] : ['--connection', '@default'];
+    const args = [...given, '--from', 'a@x.org', '--to', 'b@x.org', '--text', 'x', '--config', 'mine.json'];
+    expect(await place.flowpost(['send', ...args])).toMatchObject({ code: 0 });
+  }
 });
 
 it.each(['starttls:fin', 'handshake:fin'])('catch --fault %s goes with TLS', async (fault) => {

@@ -16,7 +16,7 @@ const laterPerhaps: ReadonlySet<ErrorCategory> = new Set([
 export function resultOf(outcome: NodeOutcome): RowResult {
   if (!('error' in outcome)) {
     const { status, messageId, accepted, rejected, response } = outcome.receipt;
-    const state = status === 'partial' ? 'partial' : 'sent';
+    const state = rejected.length > 0 ? 'partial' : 'sent';
     // Sent before, that is: with duplicateWindow the same content to the same people is sent once.
     const isDuplicate = status === 'duplicate' && { isDuplicate: true };
     return { state, messageId, accepted, rejected, response, ...isDuplicate };

@@ -5,6 +5,7 @@ import { type Database, forPgBoss, type Queryable } from '../database/database.t
 import { storable } from '../database/storable.ts';
 import type { DeliveryState } from './delivery.ts';
 import { DeliveryReader } from './delivery-reader.ts';
+import type { Attempt } from './in-hand.ts';
 
 export const queue = 'deliveries';
 
@@ -81,9 +82,10 @@ export class DeliveryKeeper extends DeliveryReader {
     ended: readonly string[],
     failed: MailErrorJson,
     inDoubt: MailErrorJson,
-    except?: () => readonly string[],
+    except?: () => readonly Attempt[],
   ): Promise<{ state: DeliveryState }[]> {
     return this.database.transaction(async (transaction) => {
+      const held = except?.();
       const recovered = await transaction.query<Due & { readonly state: DeliveryState }>(
         `with mine as (
            update flowpost.deliveries set worker = null, next_at = null, updated_at = now(), left_behind = 'taken-over',
@@ -98,14 +100,15 @@ export class DeliveryKeeper extends DeliveryReader {
                    then coalesce(error #> '{details,unconfirmed}', '[]') else '[]' end) as one))) when mode = 'async' then error else $2::jsonb end,
              open = state = 'committing' or mode = 'async'
            where open and state in ('sending', 'committing') and worker = any($1::uuid[])
-             and ($4::uuid[] is null or id <> all($4::uuid[]) and updated_at <= now())
+             and ($4::jsonb is null or updated_at <= now()
+               and (id, attempt) not in (select id, attempt from jsonb_to_recordset($4::jsonb) as held (id uuid, attempt int)))
            returning id, state, lane, next_at
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine),
          freed as (
            delete from flowpost.duplicates where receipt is null and owner in (select id::text from mine where state = 'failed')
          )
          select id, state, lane, next_at from mine`,
-        [ended, storable(failed), storable(inDoubt), except?.() ?? null],
+        [ended, storable(failed), storable(inDoubt), held ? storable(held) : null],
       );
       await this.enqueue(
         recovered.filter(({ state }) => state === 'queued'),

@@ -124,13 +124,12 @@ export class ContinuedDuplicateStore extends DatabaseDuplicateStore {
     return { state: 'reserved', token: this.claim.id };
   }
 
-  override async remember(key: string, _token: string, receipt: SendReceipt): Promise<void> {
+  override async remember(_key: string, _token: string, receipt: SendReceipt): Promise<void> {
     const { id, attempt, worker } = this.claim;
     await this.database.query(
-      `update flowpost.duplicates set receipt = $3::jsonb, expires_at = coalesce(now() + lasts, expires_at)
-       where key = $1 and owner = $2
-         and exists (select 1 from flowpost.deliveries where id = $2::uuid and attempt = $4 and worker = $5)`,
-      [key, id, storable(this.#continued(receipt)), attempt, worker],
+      `update flowpost.duplicates set receipt = $2::jsonb, expires_at = coalesce(now() + lasts, expires_at)
+       where owner = $1 and exists (select 1 from flowpost.deliveries where id = $1::uuid and attempt = $3 and worker = $4)`,
+      [id, storable(this.#continued(receipt)), attempt, worker],
     );
   }
 }

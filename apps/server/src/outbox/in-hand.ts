@@ -1,6 +1,7 @@
 import type { ClaimedDelivery } from './delivery.ts';
 
-type Claim = Pick<ClaimedDelivery, 'id' | 'attempt'>;
+/** One attempt at a delivery. */
+export type Attempt = Pick<ClaimedDelivery, 'id' | 'attempt'>;
 
 /**
  * Which deliveries this process is at. When the database was asked to give it some and did not answer, it may have given them all
@@ -8,11 +9,11 @@ type Claim = Pick<ClaimedDelivery, 'id' | 'attempt'>;
  */
 export class InHand {
   /** By attempt and id: one that was taken for dead may be at a delivery once more. */
-  readonly #claims = new Map<string, string>();
+  readonly #attempts = new Map<string, Attempt>();
   #mayHaveMore = false;
 
-  get ids(): string[] {
-    return [...new Set(this.#claims.values())];
+  get attempts(): Attempt[] {
+    return [...this.#attempts.values()];
   }
 
   /** Whether there may be some under its name that it is not at. */
@@ -20,12 +21,12 @@ export class InHand {
     return this.#mayHaveMore;
   }
 
-  take({ id, attempt }: Claim): void {
-    this.#claims.set(`${attempt} ${id}`, id);
+  take({ id, attempt }: Attempt): void {
+    this.#attempts.set(`${attempt} ${id}`, { id, attempt });
   }
 
-  release({ id, attempt }: Claim): void {
-    this.#claims.delete(`${attempt} ${id}`);
+  release({ id, attempt }: Attempt): void {
+    this.#attempts.delete(`${attempt} ${id}`);
   }
 
   /** An answer was lost, or it is time to look whether one was. */

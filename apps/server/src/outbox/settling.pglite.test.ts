@@ -499,7 +499,22 @@ it('what a process is at twice it is at until both have ended', () => {
   ];
   for (const claim of [late, again, again]) inHand.take(claim);
   inHand.release(late);
-  expect(inHand.ids).toEqual(['a']);
+  expect(inHand.attempts).toEqual([again]);
   inHand.release(again);
-  expect(inHand.ids).toEqual([]);
+  expect(inHand.attempts).toEqual([]);
+});
+
+it('what was handed out unheard is given back, although a late attempt at the same delivery is in hand', async () => {
+  await using parts = await openOutbox();
+  const { deliveries, worker } = parts;
+  const [id = ''] = await parts.put('a', 1);
+  await deliveries.claim(worker, 1);
+  const inHand = new InHand();
+  inHand.take({ id, attempt: 1 });
+  const giveBack = () => deliveries.recover([worker], refused, refused, () => inHand.attempts);
+  expect(await giveBack()).toEqual([]);
+  // Taken for dead, and handed out again, to nobody who heard of it.
+  await deliveries.recover([worker], refused, refused);
+  expect(await deliveries.claim(worker, 1)).toMatchObject([{ id, attempt: 2 }]);
+  expect(await giveBack()).toMatchObject([{ state: 'queued' }]);
 });

@@ -129,7 +129,12 @@ export class OutboxWorker {
   async #giveBack(): Promise<void> {
     const { deliveries, inHand, worker } = this.#options;
     inHand.settled();
-    const { length } = await deliveries.recover([worker], ended.toJSON(), inDoubt.toJSON(), () => inHand.ids);
+    const { length } = await deliveries.recover(
+      [worker],
+      ended.toJSON(),
+      inDoubt.toJSON(),
+      () => inHand.attempts,
+    );
     if (length === 0) return;
     this.#options.logger.warn('gave back what the database had handed out unheard', { deliveries: length });
     this.#foundNothing = undefined;

@@ -1,4 +1,5 @@
 import {
+  addressKey,
   type Clock,
   type DuplicateStore,
   type EmailMessageInput,
@@ -71,17 +72,21 @@ class DuplicateGuard implements MailSender {
     const { signal } = options;
     let message = input;
     let hash: string;
+    const { onlyTo } = options;
     try {
       const pinned = input.attachments && (await pinAttachments(input, { ...this.#options, signal }));
       if (pinned) message = pinned.message;
-      hash = contentHash(message, pinned ? [scope, ...pinned.digests] : [scope]);
+      const beside = pinned ? [scope, ...pinned.digests] : [scope];
+      // For others of its recipients it is another message, whatever its key.
+      if (onlyTo) beside.push(this.#options.key ?? '', ...new Set(onlyTo.map(addressKey).sort()));
+      hash = contentHash(message, beside);
     } catch (error) {
       if (isMailError(error)) throw error;
       // From plain JavaScript anything may come; what is wrong with it is said in the usual way.
       parseMessage(input as EmailMessageInput);
       throw error;
     }
-    const key = this.#options.key ?? hash;
+    const key = onlyTo ? hash : (this.#options.key ?? hash);
     for (let waited = 0; ; ) {
       const reservation = await store.reserve(key, hash, windowMs).catch(notReserved);
       if (reservation.state === 'reserved') {

@@ -14,6 +14,7 @@ import { contentHash } from './content-hash.ts';
 import { withDuplicateGuard } from './duplicate-guard.ts';
 import { withLoopGuard } from './loop-guard.ts';
 import { type RetryOptions, withRetry } from './retry.ts';
+import { withSandbox } from './sandbox.ts';
 
 const message = { from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello' } satisfies EmailMessageInput;
 
@@ -404,6 +405,20 @@ describe('duplicate guard', () => {
     clock.advance(3_600_000);
     expect((await guard.send(message)).status).toBe('sent');
     expect(inbox.messages).toHaveLength(3);
+  });
+
+  it('for others of its recipients it is another message, with a key of its own too', async () => {
+    await using inbox = await SmtpInbox.start();
+    const store = new MemoryDuplicateStore();
+    const both = { ...message, to: ['b@x.org', 'c@x.org'] };
+    for (const key of [undefined, 'order 1', 'order 2']) {
+      await using guard = guardOf(inbox.url, { store, key });
+      for (const onlyTo of [['b@x.org'], ['c@x.org'], ['c@X.org']]) await guard.send(both, { onlyTo });
+    }
+    const got = inbox.messages.map(({ envelope }) => envelope.to);
+    expect(got).toEqual([['b@x.org'], ['c@x.org'], ['b@x.org'], ['c@x.org'], ['b@x.org'], ['c@x.org']]);
+    await using away = withSandbox(createSender(inbox.url), { redirectTo: { address: 'test@x.org' } });
+    expect(await away.send(both, { onlyTo: ['c@x.org'] })).toMatchObject({ accepted: ['test@x.org'] });
   });
 
   it('fifty at once are one, in one guard and in several over one store', async () => {

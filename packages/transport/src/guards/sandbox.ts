@@ -46,7 +46,10 @@ class SandboxSender implements MailSender {
   }
 
   async send(message: OutgoingMessage, options?: SendOptions): Promise<SendReceipt> {
-    return this.#sender.send(applySandbox(message, this.#sandbox), options);
+    const released = applySandbox(message, this.#sandbox);
+    // Those it would be limited to get nothing here.
+    const isRedirected = released !== message && options?.onlyTo !== undefined;
+    return this.#sender.send(released, isRedirected ? { ...options, onlyTo: undefined } : options);
   }
 
   [Symbol.asyncDispose](): PromiseLike<void> {
