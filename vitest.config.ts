@@ -1,10 +1,15 @@
+import { createRequire } from 'node:module';
 import { defineConfig } from 'vitest/config';
 
 // Tests run on the sources: the condition below is the first entry of every package's exports.
 const conditions = ['@flowpost/source', 'node'];
+const n8nWorkflow = createRequire(new URL('packages/n8n/package.json', import.meta.url)).resolve(
+  'n8n-workflow',
+);
 
 export default defineConfig({
-  resolve: { conditions },
+  // As n8n loads it; what its other form is made of Node cannot load.
+  resolve: { conditions, alias: { 'n8n-workflow': n8nWorkflow } },
   ssr: { resolve: { conditions } },
   test: {
     include: ['packages/*/src/**/*.test.ts', 'apps/*/src/**/*.test.ts', 'tools/**/*.test.ts'],
