@@ -13,7 +13,7 @@ import {
   type Sandbox,
   systemClock,
 } from '@flowpost/core';
-import { connectionFingerprint, createSender, type SenderOptions } from '@flowpost/transport';
+import { createSender, type SenderOptions } from '@flowpost/transport';
 import { HeldSenders } from './held-senders.ts';
 
 /** What all senders of a scope share, and how long it waits for them when it closes. */
@@ -113,8 +113,7 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
     },
     sender(connection, variable) {
       assertOpen();
-      const key = `${connectionFingerprint(connection)} ${variable ?? ''}`;
-      return held.lend(key, variable, () => createSender(connection, { ...senderOptions, auth }));
+      return held.lend(connection, variable, () => createSender(connection, { ...senderOptions, auth }));
     },
     unsharedSender(connection) {
       assertOpen();

@@ -1,13 +1,15 @@
-import type { Clock, MailSender } from '@flowpost/core';
+import type { Clock, Connection, MailSender } from '@flowpost/core';
+import { connectionFingerprint, connectionTarget } from '@flowpost/transport';
 
 /** Connections whose sessions and tokens are kept when nobody uses them. */
 const mostIdle = 500;
-/** A sender that is made anew knows nothing of the messages its predecessor sent in the last minute, which count against limits. */
-const keptMs = 60_000;
+/** What a limit of messages counts within, in milliseconds: a sender that is made anew knows nothing of what went before. */
+const limitMs = 60_000;
 
 interface Held {
   readonly sender: MailSender;
   readonly variable: string | undefined;
+  readonly isLimited: boolean;
   /** Who has it at the moment. */
   users: number;
   /** Since when nobody has, in Unix milliseconds. */
@@ -27,10 +29,11 @@ export class HeldSenders {
   /**
    * Lends a sender, as long as it is not disposed.
    *
-   * @param create makes it when there is none for the key.
+   * @param create makes it when there is none for this connection and variable.
    */
-  lend(key: string, variable: string | undefined, create: () => MailSender): MailSender {
-    const one = this.#held.get(key) ?? { sender: create(), variable, users: 0, idleSince: 0 };
+  lend(connection: Connection, variable: string | undefined, create: () => MailSender): MailSender {
+    const key = `${connectionFingerprint(connection)} ${variable ?? ''}`;
+    const one = this.#held.get(key) ?? this.#hold(create(), connection, variable);
     one.users++;
     this.#putLast(key, one);
     this.#makeRoom();
@@ -48,6 +51,11 @@ export class HeldSenders {
     };
   }
 
+  #hold(sender: MailSender, connection: Connection, variable: string | undefined): Held {
+    const isLimited = connectionTarget(connection).limits.messagesPerMinute !== undefined;
+    return { sender, variable, isLimited, users: 0, idleSince: 0 };
+  }
+
   #putLast(key: string, one: Held): void {
     this.#held.delete(key);
     this.#held.set(key, one);
@@ -55,9 +63,10 @@ export class HeldSenders {
 
   #makeRoom(): void {
     if (this.#held.size <= mostIdle) return;
+    const now = this.#clock.now();
     for (const one of this.#held.values()) {
-      if (one.users > 0) continue;
-      if (this.#clock.now() - one.idleSince >= keptMs) void this.close((other) => other === one);
+      if (one.users > 0 || (one.isLimited && now - one.idleSince < limitMs)) continue;
+      void this.close((other) => other === one);
       return;
     }
   }
