@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { ManualClock } from '@flowpost/core';
 import { SmtpInbox } from '@flowpost/testing';
 import { expect, it } from 'vitest';
@@ -46,6 +47,8 @@ it('more connections than a scope keeps take nothing from who is sending, nor fr
   const second = send(scope, limited, 'limited@x.org');
   clock.advance(1_000);
   expect(await waiting).toMatchObject({ kind: 'continue', receipt: { status: 'sent', attempts: 2 } });
+  // It waits for its turn, and nothing but the clock brings that.
+  expect(await Promise.race([second, delay(300, 'waits')])).toBe('waits');
   const limitedMessages = () =>
     inbox.messages.filter(({ envelope }) => envelope.to.includes('limited@x.org'));
   expect(limitedMessages()).toHaveLength(1);
