@@ -204,16 +204,20 @@ describe('back-off', () => {
       phase: 'token',
       details: { retryAfterMs: 1e12 },
     });
-    await expect(cache.get(name, failing(busy))).rejects.toBe(busy);
-    await expect(cache.get(name, async () => token('T'))).rejects.toBe(busy);
-    clock.advance(3_600_000);
+    await expect(cache.get(name, failing(busy))).rejects.toMatchObject({ code: busy.code, cause: busy });
+    clock.advance(1_800_000);
+    // Each who asks gets an error of his own, which says how long it is from now.
+    await expect(cache.get(name, async () => token('T'))).rejects.toMatchObject({
+      ...{ code: busy.code, details: { retryAfterMs: 1_800_000 } },
+    });
+    clock.advance(1_800_000);
     expect(
       (
         await cache.get(name, async () => token('T', { expiresAt: clock.now() + 3_600_000 }))
       ).accessToken.reveal(),
     ).toBe('T');
     const other = { key: 'other' };
-    await expect(cache.get(other, failing(busy))).rejects.toBe(busy);
+    await expect(cache.get(other, failing(busy))).rejects.toMatchObject({ code: busy.code, cause: busy });
     clock.advance(-86_400_000);
     await expect(cache.get(other, async () => token('T'))).resolves.toBeDefined();
   });
@@ -222,7 +226,7 @@ describe('back-off', () => {
     const clock = new ManualClock(clockNow);
     const cache = new TokenCache(new MemoryTokenStore(), { clock });
     const busy = new MailError('TOKEN_ENDPOINT_BUSY', 'x', { phase: 'token' });
-    await expect(cache.get(name, failing(busy))).rejects.toBe(busy);
+    await expect(cache.get(name, failing(busy))).rejects.toMatchObject({ code: busy.code, cause: busy });
     let asked = 0;
     const fetch: FetchToken = async () => {
       asked++;
@@ -247,7 +251,10 @@ describe('back-off', () => {
     const cache = new TokenCache(new MemoryTokenStore(), { clock });
     const expired = new MailError('TOKEN_EXPIRED', 'x', { phase: 'token' });
     for (let round = 0; round < 5; round++) {
-      await expect(cache.get(name, () => Promise.reject(expired))).rejects.toBe(expired);
+      await expect(cache.get(name, () => Promise.reject(expired))).rejects.toMatchObject({
+        code: expired.code,
+        cause: expired,
+      });
     }
   });
 });
@@ -307,7 +314,7 @@ describe('a token that ends soon', () => {
       expect((await cache.get(name, failing)).accessToken.reveal()).toBe('T');
     expect(asked).toBe(1);
     clock.advance(200_000);
-    await expect(cache.get(name, failing)).rejects.toBe(busy);
+    await expect(cache.get(name, failing)).rejects.toMatchObject({ code: busy.code, cause: busy });
   });
 
   it('is replaced as soon as there is another one', async () => {

@@ -1,5 +1,6 @@
 import {
   type Clock,
+  copyMailError,
   isMailError,
   type Logger,
   MailError,
@@ -99,7 +100,9 @@ export class TokenCache {
       asking.waiting++;
       try {
         // One's own signal ends one's own waiting only.
-        const tokens = await untilAborted(signal, () => asking.tokens);
+        const tokens = await untilAborted(signal, () => asking.tokens).catch((error) => {
+          throw isMailError(error) ? copyMailError(error) : error;
+        });
         // Who asked before the refusal may have found the refused one.
         if (tokens.accessToken.reveal() !== entry.refused) return tokens;
       } finally {
@@ -280,7 +283,10 @@ export class TokenCache {
   async #backOff(failures: Failures | undefined, nobody: AbortSignal): Promise<void> {
     const wait = this.#waitMs(failures);
     if (wait === 0) return;
-    if (wait > longestBackoffMs) throw failures?.error;
+    if (wait > longestBackoffMs) {
+      const error = failures?.error;
+      throw isMailError(error) ? copyMailError(error, { retryAfterMs: wait }) : error;
+    }
     await this.#clock.sleep(wait, nobody);
   }
 }

@@ -63,6 +63,7 @@ export { type ErrorCategory, type ErrorCode, type ErrorCodeEntry, errorCodes } f
 export { isError } from './errors/is-error.ts';
 export {
   adviceOf,
+  copyMailError,
   type ErrorDetails,
   isMailError,
   MailError,

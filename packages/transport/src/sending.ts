@@ -2,6 +2,7 @@ import { type AuthProvider, type AuthProviderOptions, createAuthProvider } from 
 import {
   type Clock,
   type Credential,
+  copyMailError,
   isMailError,
   type Logger,
   type Lookup,
@@ -62,6 +63,11 @@ export function failedSend(
   if (!isMailError(failure)) return failure;
   const { code, phase, inDoubt } = failure;
   logger.warn('sending failed', { code, phase, inDoubt, messageId });
-  const doubt = inDoubt && { unconfirmed: envelope.to };
-  return failure.addDetails({ messageId, date: date.toISOString(), ...doubt });
+  const known = {
+    ...{ messageId, date: date.toISOString() },
+    ...(inDoubt && { unconfirmed: envelope.to }),
+  };
+  // Whoever logs in or looks up for all may have thrown the same error for another message.
+  const isOthers = failure.details.messageId !== undefined && failure.details.messageId !== messageId;
+  return isOthers ? copyMailError(failure, known) : failure.addDetails(known);
 }

@@ -104,6 +104,19 @@ export function isMailError(value: unknown): value is MailError {
   return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[marker] === true;
 }
 
+/**
+ * The same failure for somebody else, as an error of its own: several sends may fail of one thing, and what is added for one of
+ * them is not true of the others.
+ *
+ * @param more details in the place of those of the same names.
+ */
+export function copyMailError(error: MailError, more: ErrorDetails = {}): MailError {
+  const { code, message, phase, retryable, inDoubt, hint } = error;
+  const details = { ...error.details, ...more };
+  const copy = new MailError(code, message, { phase, hint, details, cause: error });
+  return Object.assign(copy, { retryable, inDoubt });
+}
+
 /** Turns anything thrown into a {@link MailError}; what is not one already is a defect and becomes `INTERNAL`. */
 export function toMailError(thrown: unknown, phase: Phase = 'validate'): MailError {
   if (isMailError(thrown)) return thrown;

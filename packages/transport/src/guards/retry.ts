@@ -42,8 +42,8 @@ function sameMessage(message: OutgoingMessage, { details }: MailError): Outgoing
   const { messageId, date } = details;
   return {
     ...message,
-    ...(typeof messageId === 'string' && { messageId }),
-    ...(typeof date === 'string' && { date }),
+    ...(message.messageId === undefined && typeof messageId === 'string' && { messageId }),
+    ...(message.date === undefined && typeof date === 'string' && { date }),
   };
 }
 

@@ -1,9 +1,9 @@
 import {
   type Clock,
-  type ErrorDetails,
+  copyMailError,
   isMailError,
   longestTimerMs,
-  MailError,
+  type MailError,
   type TranscriptListener,
 } from '@flowpost/core';
 import { Slots } from '../slots.ts';
@@ -50,18 +50,6 @@ export interface BorrowRequest {
 interface Parked {
   readonly session: SmtpSession;
   readonly timer: NodeJS.Timeout;
-}
-
-/** The same failure for somebody else, as an error of its own. */
-function again(error: MailError, more: ErrorDetails = {}): MailError {
-  const { code, message, phase, retryable, hint } = error;
-  return new MailError(code, message, {
-    phase,
-    retryable,
-    hint,
-    details: { ...error.details, ...more },
-    cause: error,
-  });
 }
 
 /** Sessions of one connection: opened when needed, reused when open, never more than the limit at once. */
@@ -192,7 +180,7 @@ export class SessionPool {
     const { error, until, open } = this.#unwelcome;
     // It takes so many and no more; one that has ended since leaves room for another.
     if (error.details.diagnosis === tooManySessions && this.#others < open) return;
-    throw again(error, { retryAfterMs: until - this.#options.clock.now() });
+    throw copyMailError(error, { retryAfterMs: until - this.#options.clock.now() });
   }
 
   /** How many sessions there are, or are being opened, beside one's own. */
@@ -212,7 +200,9 @@ export class SessionPool {
       this.#unwelcome = { ...this.#unwelcome, open: Math.min(this.#unwelcome.open, taken) };
     if (!isDeferred || typeof details.retryAfterMs !== 'number' || this.#unwelcome) return;
     const waitMs = Math.min(details.retryAfterMs, longestTimerMs);
-    this.#unwelcome = { error, until: this.#options.clock.now() + waitMs, open: taken };
+    const until = this.#options.clock.now() + waitMs;
+    // What is added to it further up is about one message.
+    this.#unwelcome = { error: copyMailError(error), until, open: taken };
     setTimeout(() => {
       this.#unwelcome = undefined;
       this.#slots.restore();
@@ -222,7 +212,7 @@ export class SessionPool {
   /** Who waits would log in with what was refused just now, and enough of that locks a mailbox. */
   #refuseAlike(error: unknown): void {
     if (!isMailError(error) || error.code !== 'AUTH_REFUSED') return;
-    this.#slots.refuseWaiting(() => again(error));
+    this.#slots.refuseWaiting(() => copyMailError(error));
   }
 
   #unpark(): SmtpSession | undefined {
