@@ -27,6 +27,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'packages/testing': ['smtp-server', 'mailparser', 'oidc-provider', '@peculiar/x509', 'reflect-metadata'],
   'apps/cli': [
     '@flowpost/core',
+    '@flowpost/mime-attachments',
     '@flowpost/auth-providers',
     '@flowpost/transport',
     '@flowpost/node-adapter',

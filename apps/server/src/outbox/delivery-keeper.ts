@@ -106,6 +106,9 @@ export class DeliveryKeeper extends DeliveryReader {
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine),
          freed as (
            delete from flowpost.duplicates where receipt is null and owner in (select id::text from mine where state = 'failed')
+         ), kept as (
+           update flowpost.duplicates set expires_at = coalesce(now() + lasts, expires_at)
+           where owner in (select id::text from mine where state = 'in-doubt')
          )
          select id, state, lane, next_at from mine`,
         [ended, storable(failed), storable(inDoubt), held ? storable(held) : null],

@@ -207,8 +207,12 @@ export class DeliveryStore extends DeliveryKeeper {
          ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, detail from mine),
          -- What the duplicate guard could not be told, when the database was away as the message left, or what is known since.
          remembered as (
-           update flowpost.duplicates set expires_at = coalesce(now() + lasts, expires_at),
-             receipt = case mine.state when 'in-doubt' then duplicates.receipt else mine.receipt end
+           update flowpost.duplicates set
+             receipt = case mine.state when 'in-doubt' then duplicates.receipt else mine.receipt end,
+             -- From when it was sent, or nobody knows whether it was. That some are refused for good sends nothing.
+             expires_at = case when mine.state = 'in-doubt' or duplicates.receipt is null
+               or not (duplicates.receipt -> 'accepted') @> (mine.receipt -> 'accepted')
+               then coalesce(now() + lasts, expires_at) else expires_at end
            from mine
            where duplicates.owner = any($3::uuid[]::text[]) and duplicates.owner = mine.id::text
              and (mine.state in ('sent', 'partial') and duplicates.receipt is distinct from mine.receipt or mine.state = 'in-doubt')

@@ -24,6 +24,9 @@ export interface Claim {
   readonly mode: 'sync' | 'async';
 }
 
+/** Since when there is something to send: since somebody had it tried again, where somebody did. */
+const takenIn = (delivery: string): string => `coalesce(${delivery}.tried_since, ${delivery}.created_at)`;
+
 /** What was sent, remembered in the database: by every process, and over restarts. */
 export class DatabaseDuplicateStore implements DuplicateStore {
   protected readonly database: Queryable;
@@ -55,9 +58,11 @@ export class DatabaseDuplicateStore implements DuplicateStore {
          set token = excluded.token, content_hash = excluded.content_hash, owner = excluded.owner,
              lasts = excluded.lasts, expires_at = excluded.expires_at, receipt = null
          where (known.receipt is null and known.owner = excluded.owner)
-           -- When this one was taken in, not now: its turn may come hours later, and it is a twin all the same.
-           or known.expires_at <= (select coalesce(tried_since, created_at) from flowpost.deliveries where id = $5)
-             and not exists (select 1 from flowpost.deliveries where id = known.owner::uuid and state in ('sending', 'committing'))
+           or known.expires_at <= now() and not exists (select 1
+             from flowpost.deliveries own left join flowpost.deliveries other on other.id = known.owner::uuid
+             where own.id = $5 and (other.state in ('sending', 'committing')
+               -- Two that were taken in within a window are twins, however much later the turn of one of them comes.
+               or known.expires_at > ${takenIn('own')} and ${takenIn('other')} < ${takenIn('own')} + known.lasts))
        returning key`,
       [key, token, contentHash, windowMs, id, attempt, worker],
     );

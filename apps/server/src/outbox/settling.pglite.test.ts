@@ -399,29 +399,69 @@ it('the window of the duplicate guard begins when a message was sent, and what i
   expect(await asTwin(parts)).toMatchObject({ state: 'reserved' });
 });
 
-it('a delivery that was taken in within the window is a twin, however late its turn comes', async () => {
+it('two that were taken in within the window are twins, however late the turn of one of them comes', async () => {
   await using parts = await openOutbox();
-  const [sent = '', early = ''] = await parts.put('a', 2);
-  const claimOf = (id: string): Claim => ({ id, attempt: 1, worker: parts.worker, mode: 'async' });
-  await parts.deliveries.claim(parts.worker, 2);
-  await reserved(parts.database, claimOf(sent));
-  await parts.deliveries.settle([{ id: sent, attempt: 1, state: 'sent', receipt }], parts.worker);
-  await parts.database.query("update flowpost.duplicates set expires_at = now() - interval '1 hour'");
-  await parts.database.query(
-    "update flowpost.deliveries set created_at = now() - interval '2 hours' where id = $1",
-    [early],
-  );
-  await parts.deliveries.forget(30);
+  const { database, deliveries, worker } = parts;
+  const [sent = '', twin = '', before = ''] = await parts.put('a', 3);
+  const claimOf = (id: string): Claim => ({ id, attempt: 1, worker, mode: 'async' });
   const reserve = (id: string) =>
-    new DatabaseDuplicateStore(parts.database, claimOf(id)).reserve('key', 'hash', 60_000);
-  expect(await reserve(early)).toMatchObject({ state: 'sent' });
-  await parts.deliveries.settle([{ id: early, attempt: 1, state: 'sent', receipt }], parts.worker);
-  const [late = ''] = await parts.put('a', 1, { mode: 'sync' });
-  expect(await reserve(late)).toMatchObject({ state: 'reserved' });
-  await parts.deliveries.settle([{ id: late, attempt: 1, state: 'sent', receipt }], parts.worker);
-  await parts.database.query("update flowpost.duplicates set expires_at = now() - interval '1 second'");
-  await parts.deliveries.forget(30);
-  expect(await parts.database.query('select * from flowpost.duplicates')).toEqual([]);
+    new DatabaseDuplicateStore(database, claimOf(id)).reserve('key', 'hash', 60_000);
+  const settle = (id: string) => deliveries.settle([{ id, attempt: 1, state: 'sent', receipt }], worker);
+  const isOver = (ago: string) =>
+    database.query('update flowpost.duplicates set expires_at = now() - $1::interval', [ago]);
+  await deliveries.claim(worker, 3);
+  for (const [id, ago] of [
+    [sent, '2 hours'],
+    [twin, '2 hours'],
+    [before, '3 hours'],
+  ])
+    await database.query('update flowpost.deliveries set created_at = now() - $2::interval where id = $1', [
+      id,
+      ago,
+    ]);
+  expect(await reserve(sent)).toMatchObject({ state: 'reserved' });
+  await settle(sent);
+  await isOver('1 hour');
+  await deliveries.forget(30);
+  expect(await reserve(twin)).toMatchObject({ state: 'sent' });
+  await settle(twin);
+  // An hour lies between them.
+  expect(await reserve(before)).toMatchObject({ state: 'reserved' });
+  await settle(before);
+  await isOver('1 second');
+  await deliveries.forget(30);
+  expect(await database.query('select * from flowpost.duplicates')).toEqual([]);
+});
+
+it('the window does not begin anew when nobody got anything, and does when nobody knows', async () => {
+  await using parts = await openOutbox();
+  const { database, deliveries, worker } = parts;
+  const [id = ''] = await parts.put('a', 1);
+  await deliveries.claim(worker, 1);
+  await reserved(database, { id, attempt: 1, worker, mode: 'async' });
+  const isOver = () =>
+    database.query("update flowpost.duplicates set expires_at = now() - interval '1 second'");
+  const leftMs = async () => {
+    const [row] = await database.query<{ ms: number }>(
+      'select (extract(epoch from expires_at - now()) * 1000)::float8 as ms from flowpost.duplicates',
+    );
+    return row?.ms ?? Number.NaN;
+  };
+  const partial: SendReceipt = { ...receipt, status: 'partial', attempts: 2 };
+  await deliveries.settle([{ id, attempt: 1, state: 'partial', receipt: partial }], worker);
+  expect(await leftMs()).toBeGreaterThan(50_000);
+  await isOver();
+  await database.query("update flowpost.deliveries set state = 'sending', worker = $1, open = true", [
+    worker,
+  ]);
+  const refusedNow = { ...partial, attempts: 3 };
+  await deliveries.settle([{ id, attempt: 1, state: 'partial', receipt: refusedNow }], worker);
+  expect(await leftMs()).toBeLessThan(0);
+  await database.query("update flowpost.deliveries set state = 'committing', worker = $1, open = true", [
+    worker,
+  ]);
+  expect(await deliveries.recover([worker], refused, refused)).toMatchObject([{ state: 'in-doubt' }]);
+  expect(await leftMs()).toBeGreaterThan(50_000);
 });
 
 it('an attempt whose delivery is in other hands no longer says what is remembered of it', async () => {
