@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import {
   cancellationOf,
   type EncryptedText,
+  isMailError,
   type Login,
   MailError,
   MemoryTokenStore,
@@ -9,6 +10,7 @@ import {
   type SecretBox,
   type SecretText,
   type StoredTokens,
+  systemClock,
 } from '@flowpost/core';
 import type { AuthProvider, AuthProviderOptions, CredentialExpiry } from './auth-provider.ts';
 import { entraTokenEndpoint } from './issuers.ts';
@@ -73,18 +75,26 @@ export function tokenProvider(open: () => Promise<TokenSource>, options: AuthPro
   const cache = tokenCacheFor(store, { clock, logger });
   const endpoint = { clock, deadlineMs, fetch };
   let opened: Promise<TokenSource> | undefined;
-  const reopen = (): Promise<TokenSource> => {
-    // A failure is not kept, because a missing file may turn up.
+  const reopen = (before?: TokenSource): Promise<TokenSource> => {
     opened = open().catch((error) => {
-      opened = undefined;
-      throw error;
+      // A failure is not kept, because a missing file may turn up.
+      opened = before && Promise.resolve(before);
+      // A file may be found half written, and what was read of it before is still good.
+      const endsAt = before?.expiry?.expiresAt ?? Number.POSITIVE_INFINITY;
+      if (!before || endsAt <= (clock ?? systemClock).now()) throw error;
+      const code = isMailError(error) ? error.code : undefined;
+      logger?.warn(
+        'what a credential was renewed with cannot be opened; what was there before is still good',
+        { code },
+      );
+      return before;
     });
     return opened;
   };
   /** Opened once, and again when a file it was read from has been renewed. */
   const source = async (): Promise<TokenSource> => {
     const current = await (opened ?? reopen());
-    return (await current.isCurrent?.()) === false ? reopen() : current;
+    return (await current.isCurrent?.()) === false ? reopen(current) : current;
   };
   return {
     async login(signal): Promise<Login> {

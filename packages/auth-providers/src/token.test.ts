@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
@@ -657,6 +657,26 @@ describe.skipIf(!hasOpenssl)('certificate', () => {
     await provider.login();
     execFileSync('rm', [at('renewed.pfx')]);
     expect((await provider.expiry())?.what).toBe('certificate');
+  });
+
+  it('a file that is found half written changes nothing, as long as what was read before has not ended', async () => {
+    await using server = await OAuthServer.start({ keys: { app: publicJwk() } });
+    const path = at('half.pfx');
+    execFileSync('cp', [at('app.pfx'), path]);
+    const clock = new ManualClock(Date.now());
+    const logger = new MemoryLogger();
+    const provider = provide(credential(server.tokenEndpoint, { certificateFile: path }), { clock, logger });
+    await provider.login();
+    writeFileSync(path, readFileSync(at('app.pfx')).subarray(0, 500));
+    expect((await provider.login()).kind).toBe('bearer');
+    const warnings = () => logger.entries.filter(({ level }) => level === 'warn');
+    expect(warnings()).toMatchObject([{ fields: { code: 'CERTIFICATE_NOT_RECOGNIZED' } }]);
+    execFileSync('cp', [at('app.pfx'), path]);
+    await provider.login();
+    expect(warnings()).toHaveLength(1);
+    writeFileSync(path, '');
+    clock.advance(30 * 86_400_000);
+    await expect(provider.login()).rejects.toMatchObject({ category: 'configuration' });
   });
 
   it('the next certificate in a file takes over when the one before has ended', async () => {

@@ -64,10 +64,11 @@ export class HeldSenders {
   #makeRoom(): void {
     if (this.#held.size <= mostIdle) return;
     const now = this.#clock.now();
-    for (const one of this.#held.values()) {
-      if (one.users > 0 || (one.isLimited && now - one.idleSince < limitMs)) continue;
-      void this.close((other) => other === one);
-      return;
+    for (const [key, { sender, users, isLimited, idleSince }] of this.#held) {
+      if (users > 0 || (isLimited && now - idleSince < limitMs)) continue;
+      this.#held.delete(key);
+      void sender[Symbol.asyncDispose]();
+      if (this.#held.size <= mostIdle) return;
     }
   }
 
