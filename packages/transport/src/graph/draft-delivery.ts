@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { isMailError, MailError } from '@flowpost/core';
 import type { OpenedAttachment } from '@flowpost/mime-attachments';
 import type { GraphApi } from './graph-api.ts';
@@ -9,6 +10,8 @@ const smallestUpload = 3_000_000;
 const rangeBytes = 10 * 320 * 1024;
 const requestMs = 120_000;
 const afterwardsMs = 15_000;
+/** For a longer throttling, taking a draft away is not put off, in milliseconds. */
+const longestThrottleMs = 3_000;
 
 /**
  * Sends a message that is too large for one request: a draft, its attachments one by one, then the draft. Needs
@@ -145,10 +148,18 @@ export class DraftDelivery {
   /** Takes away a draft that was not sent. That it could not be is no news beside why. */
   async discard(): Promise<void> {
     if (this.#id === '') return;
-    const request = { method: 'DELETE', path: `/messages/${this.#id}`, expect: 204 } as const;
-    await this.#tidying
-      .request({ ...request, permission: 'Mail.ReadWrite', limitMs: afterwardsMs })
-      .catch(() => undefined);
+    const remove = () =>
+      this.#tidying.request({
+        ...{ method: 'DELETE', path: `/messages/${this.#id}`, expect: 204 },
+        ...{ permission: 'Mail.ReadWrite', limitMs: afterwardsMs },
+      });
+    await remove().catch(async (error) => {
+      // What keeps the message from being sent, mostly, and for a moment.
+      const waitMs = isMailError(error) ? error.details.retryAfterMs : undefined;
+      if (typeof waitMs !== 'number' || waitMs > longestThrottleMs) return;
+      await delay(waitMs);
+      await remove().catch(() => undefined);
+    });
   }
 }
 

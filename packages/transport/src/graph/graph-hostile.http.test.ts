@@ -72,6 +72,19 @@ it.each<[string, (response: ServerResponse) => void]>([
   expect(String(asked)).not.toContain('/send');
 });
 
+it('a draft is taken away although the mailbox is throttled for a moment', async () => {
+  let removals = 0;
+  const throttle = (response: ServerResponse) => response.writeHead(429, { 'retry-after': '1' }).end();
+  const upload = uploading(throttle);
+  const found = await failure((path, response) => {
+    const isRemoval = response.req.method === 'DELETE';
+    if (isRemoval && removals++ === 0) throttle(response);
+    else upload(path, response);
+  });
+  expect(found).toMatchObject({ code: 'MESSAGE_DEFERRED', retryable: true, inDoubt: false });
+  expect(removals).toBe(2);
+});
+
 it('a server that speaks no TLS is told from a message in doubt', async () => {
   await using server = await startServer((_, response) => response.writeHead(202).end());
   const { graphBaseUrl, ...connection } = server.connection('token');
