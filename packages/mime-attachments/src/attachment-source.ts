@@ -31,8 +31,8 @@ export interface AttachmentContext {
   readonly name: string | undefined;
   /** Aborted when the caller cancels, or when another attachment has failed. */
   readonly signal?: AbortSignal | undefined;
-  /** Whether the content will be opened more than once. */
-  readonly rereadable?: boolean;
+  /** Whether the content has to be here as a whole: because it will be opened more than once, or much later. */
+  readonly whole?: boolean;
 }
 
 /** An error about one attachment, naming it by position and name. */

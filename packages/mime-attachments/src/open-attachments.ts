@@ -38,11 +38,14 @@ export async function openAttachments(
   options: {
     readonly attachments?: AttachmentPolicy | undefined;
     readonly signal?: AbortSignal | undefined;
+    /** They may be read a good while later, so what comes from a URL is fetched as a whole. Default false. */
+    readonly mayWait?: boolean;
   } = {},
 ): Promise<OpenedAttachments> {
   const parsed: Attachment[] = parseWith(attachmentSchema.array(), input);
-  const { signal } = options;
-  const found = await resolveAttachments(parsed, resolveAttachmentPolicy(options.attachments), { signal });
+  const { signal, mayWait = false } = options;
+  const policy = resolveAttachmentPolicy(options.attachments);
+  const found = await resolveAttachments(parsed, policy, { signal, whole: mayWait });
   const attachments = found.flatMap((one) =>
     'content' in one
       ? [

@@ -171,17 +171,14 @@ async function settle(
  * Finds the content of every attachment. Stays synchronous as long as no attachment needs the file system or the
  * network, because composing a message that is all in memory should cost no turn of the event loop.
  *
- * @param options.rereadable whether content that streams will be opened more than once.
+ * @param options.whole whether content that streams has to be here as a whole, because it will be opened more than once, or later.
  * @throws MailError of category `attachment`, naming the attachment by position and name; `SEND_CANCELLED` or
  * `SEND_TIMED_OUT` when the signal is aborted.
  */
 export function resolveAttachments(
   attachments: readonly Attachment[],
   policy: ResolvedAttachmentPolicy,
-  {
-    signal,
-    rereadable = false,
-  }: { readonly signal?: AbortSignal | undefined; readonly rereadable?: boolean } = {},
+  { signal, whole = false }: { readonly signal?: AbortSignal | undefined; readonly whole?: boolean } = {},
 ): ResolvedAttachment[] | Promise<ResolvedAttachment[]> {
   if (attachments.length === 0) return [];
   const stop = new AbortController();
@@ -194,7 +191,7 @@ export function resolveAttachments(
       position: index + 1,
       name: attachment.filename ?? source,
       signal: stopped,
-      rereadable,
+      whole,
     };
     try {
       if (signal?.aborted) {

@@ -71,13 +71,14 @@ export class MessageComposer {
   }
 
   /**
+   * @param mayWait whether it may be a while until it is sent.
    * @throws MailError as `composeMessage` does; `DKIM_KEY_INVALID`; `MESSAGE_TOO_LARGE`.
    */
-  async compose(input: OutgoingMessage, signal?: AbortSignal): Promise<ComposedMessage> {
+  async compose(input: OutgoingMessage, signal?: AbortSignal, mayWait = false): Promise<ComposedMessage> {
     const { attachments } = this.#options;
     const dkim = this.#connection.dkim && (await this.#openKeys(this.#connection.dkim));
     const message = await composeMessage(withFrom(input, this.#connection.from), {
-      ...{ signal, ...(attachments && { attachments }), ...(dkim && { dkim }) },
+      ...{ signal, mayWait, ...(attachments && { attachments }), ...(dkim && { dkim }) },
     });
     try {
       assertAllowedSize(message.sizeBytes, this.#connection.limits?.messageBytes);

@@ -17,10 +17,15 @@ export class RateLimit {
     this.#clock = clock;
   }
 
+  /** Whether whoever asks for a turn now has to wait for it. */
+  get isUsedUp(): boolean {
+    return this.#waiting.size > 0 || this.#waitMs() > 0;
+  }
+
   /** Resolves when it is the caller's turn; rejects with the signal's reason. Who gives up has used no turn. */
   async turn(signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
-    if (this.#waiting.size === 0 && this.#waitMs() === 0) {
+    if (!this.isUsedUp) {
       this.#take();
       return;
     }

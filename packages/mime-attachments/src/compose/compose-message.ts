@@ -64,6 +64,11 @@ export interface ComposeOptions {
    * such as Microsoft Graph: over SMTP it would show everybody who was to stay hidden.
    */
   readonly includeBcc?: boolean;
+  /**
+   * The body may be read a good while later. What comes from a URL is then fetched as a whole before, because a web server does
+   * not wait. Default false.
+   */
+  readonly mayWait?: boolean;
   /** Stops fetching attachments. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -112,9 +117,12 @@ export async function composeMessage(
   }
 }
 
-function readAttachments({ attachments }: EmailMessage, { dkim = [], signal, ...options }: ComposeOptions) {
+function readAttachments(
+  { attachments }: EmailMessage,
+  { dkim = [], mayWait = false, signal, ...options }: ComposeOptions,
+) {
   const policy = resolveAttachmentPolicy(options.attachments);
-  return resolveAttachments(attachments, policy, { signal, rereadable: dkim.length > 0 });
+  return resolveAttachments(attachments, policy, { signal, whole: mayWait || dkim.length > 0 });
 }
 
 async function compose(

@@ -209,7 +209,7 @@ async function readResponse(response: AgentResponse, fetch: Fetch): Promise<Atta
   const isExact = chunks === response.body && announced >= 0;
   if (isExact) checkSize(announced, context);
   const content =
-    isExact && announced > inMemoryLimit && !context.rereadable
+    isExact && announced > inMemoryLimit && !context.whole
       ? await streamResponse(response, announced, fetch)
       : await spool(chunks, temporaryFolder, (size) => checkSize(size, context));
   const declared = declaredType(header(response, 'content-type') ?? '');
@@ -224,7 +224,7 @@ async function readResponse(response: AgentResponse, fetch: Fetch): Promise<Atta
 
 /**
  * Fetches an attachment over http or https. Every URL on the way is checked against the policy, the first like the
- * last. A small one, one of unknown length, and one that must be read twice are here as a whole before this returns; a
+ * last. A small one, one of unknown length, and one that must be read twice or later are here as a whole before this returns; a
  * large one is passed on as it comes in, and its failures then end the message before its end was handed over.
  *
  * @throws MailError `ATTACHMENT_URL_REFUSED`, `ATTACHMENT_NOT_FOUND`, `ATTACHMENT_ACCESS_DENIED`,

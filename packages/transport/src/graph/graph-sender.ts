@@ -89,7 +89,8 @@ export class GraphSender implements MailSender {
     const message = parseMessage(withFrom(input, this.#connection.from));
     const nodes = (message.attachments ?? []).filter((one) => one.kind === 'mime');
     const { attachments } = this.#options;
-    using opened = await openAttachments(message.attachments ?? [], { attachments, signal });
+    const mayWait = this.#slots.full || this.#rate.isUsedUp;
+    using opened = await openAttachments(message.attachments ?? [], { attachments, signal, mayWait });
     const total = opened.attachments.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     const isSmall = total * 1.4 < onePieceBytes;
     const parts = isSmall ? opened.attachments : [];
@@ -111,13 +112,15 @@ export class GraphSender implements MailSender {
       const body = Buffer.isBuffer(composed.body)
         ? composed.body
         : Buffer.concat(await Array.fromAsync(composed.body));
-      await this.#rate.turn(signal);
       await this.#slots.take(signal);
-      moments.begun = performance.now();
-      const confirmed = await this.#deliver(message, body, isSmall ? undefined : opened.attachments, {
-        ...options,
-        signal,
-      }).finally(() => this.#slots.free());
+      const deliver = async () => {
+        // Turns of those who wait for others to end would all be used at once when they have.
+        await this.#rate.turn(signal);
+        moments.begun = performance.now();
+        const large = isSmall ? undefined : opened.attachments;
+        return this.#deliver(message, body, large, { ...options, signal });
+      };
+      const confirmed = await deliver().finally(() => this.#slots.free());
       const now = performance.now();
       this.#logger.info('message sent', { status: 'sent', messageId: composed.messageId, route: 'graph' });
       return {

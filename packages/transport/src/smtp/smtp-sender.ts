@@ -133,11 +133,17 @@ export class SmtpSender implements MailSender {
     const { closeSession = false, onPartial = 'accept' } = options;
     const request = { signal, transcript: options.transcript };
     const times = { start: performance.now(), composed: 0, begun: 0 };
-    const message = onlyTo(await this.#composer.compose(input, signal), options.onlyTo);
+    const mayWait = this.#pool.full || this.#rate?.isUsedUp === true;
+    const message = onlyTo(await this.#composer.compose(input, signal, mayWait), options.onlyTo);
     times.composed = performance.now();
     try {
-      await this.#rate?.turn(signal);
       let lease = await this.#pool.borrow(request);
+      // With a session in hand: turns of those who wait for one would all be used at once when there is.
+      const hasWaited = this.#rate?.isUsedUp === true;
+      await this.#rate?.turn(signal).catch((error) => {
+        void this.#pool.giveBack(lease, true);
+        throw error;
+      });
       times.begun = performance.now();
       let mayLeave = false;
       const beforeData =
@@ -162,7 +168,8 @@ export class SmtpSender implements MailSender {
       let attempts = 1;
       const delivered = await deliver().catch(async (error) => {
         // Whoever was told that the message leaves need not expect to be told again.
-        if (!lease.reused || mayLeave || !wasDroppedWhileParked(error)) throw error;
+        const mayBeDropped = lease.reused || hasWaited;
+        if (!mayBeDropped || mayLeave || !wasDroppedWhileParked(error)) throw error;
         this.#logger.debug('parked SMTP session had been dropped; opening a new one', { ...this.#endpoint });
         attempts++;
         lease = await this.#pool.borrow(request, true);

@@ -1,0 +1,76 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { ManualClock } from '@flowpost/core';
+import { HttpServer, SmtpInbox } from '@flowpost/testing';
+import { expect, it } from 'vitest';
+import { createSender } from './create-sender.ts';
+
+const message = { from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello' };
+
+/** An inbox that answers its first message when told to. */
+async function inboxThatStalls() {
+  const gate = Promise.withResolvers<undefined>();
+  const begun = Promise.withResolvers<void>();
+  let count = 0;
+  const inbox = await SmtpInbox.start({
+    refuse: {
+      message() {
+        if (count++ > 0) return undefined;
+        begun.resolve();
+        return gate.promise;
+      },
+    },
+  });
+  const { host, port } = inbox;
+  const connection = { host, port, tls: 'none' as const };
+  return { inbox, connection, begun: begun.promise, goOn: () => gate.resolve(undefined) };
+}
+
+it('who waits for a session uses no turn of a limit a minute, so nothing leaves in a burst after a stall', async () => {
+  const clock = new ManualClock();
+  const { inbox, connection, begun, goOn } = await inboxThatStalls();
+  await using _ = inbox;
+  const limits = { connections: 1, messagesPerMinute: 3 };
+  await using sender = createSender({ ...connection, limits }, { clock });
+  const sending = Array.from({ length: 8 }, () => sender.send(message));
+  await begun;
+  for (let minute = 0; minute < 5; minute++) {
+    await new Promise(setImmediate);
+    clock.advance(60_000);
+  }
+  goOn();
+  await sending[0];
+  // The first one was let through five minutes ago.
+  await expect.poll(() => inbox.messages.length).toBe(4);
+  const waits = Promise.race(sending.slice(4)).then(() => 'sent');
+  expect(await Promise.race([waits, delay(300, 'waits')])).toBe('waits');
+  for (const left of [7, 8]) {
+    clock.advance(60_000);
+    await expect.poll(() => inbox.messages.length).toBe(left);
+  }
+  await Promise.all(sending);
+});
+
+it('what a URL leads to is here before a message waits for its turn', async () => {
+  const { inbox, connection, begun, goOn } = await inboxThatStalls();
+  await using _ = inbox;
+  const content = Buffer.alloc(12 * 1_048_576, 'x');
+  const fetched = Promise.withResolvers<void>();
+  await using files = await HttpServer.start((_request, response) => {
+    response.writeHead(200, { 'content-type': 'application/pdf', 'content-length': content.length });
+    response.end(content).once('finish', fetched.resolve);
+  });
+  const { host } = new URL(files.url('/'));
+  const attachments = { urls: { allowedHosts: [host] } };
+  await using sender = createSender({ ...connection, limits: { connections: 1 } }, { attachments });
+  const first = sender.send(message);
+  await begun;
+  const second = sender.send({
+    ...message,
+    attachments: [{ kind: 'url', url: files.url('/report.pdf') }],
+  });
+  await fetched.promise;
+  expect(inbox.messages).toHaveLength(0);
+  goOn();
+  await Promise.all([first, second]);
+  expect(inbox.messages[1]?.attachments[0]?.content).toEqual(content);
+});
