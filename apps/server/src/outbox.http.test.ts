@@ -469,7 +469,7 @@ it('what was sealed with a key that this server does not have waits, and answers
 
 it('waits between attempts grow, honour the server, and end', () => {
   const at = (attempt: number, more: object = {}) =>
-    nextAttemptAt({ attempt, createdAt: 0, now: 0, ...more }, { forMs: 48 * 3_600_000, random: () => 0.5 });
+    nextAttemptAt({ attempt, triedSince: 0, now: 0, ...more }, { forMs: 48 * 3_600_000, random: () => 0.5 });
   expect([1, 2, 3, 4, 9, 20].map((attempt) => at(attempt))).toEqual([
     5_000, 20_000, 60_000, 300_000, 14_400_000, 14_400_000,
   ]);

@@ -203,7 +203,7 @@ export class Runs {
         bytes: 0,
         sealed,
         isStored,
-        createdAt: Date.now(),
+        triedSince: Date.now(),
       };
       return run.sent(await runner.run(claim, { keepsTrying: false }), prepared);
     } catch (error) {

@@ -120,6 +120,8 @@ const migrations: readonly string[] = [
   `,
   // How long a send is remembered, which begins when it was sent.
   'alter table flowpost.duplicates add column lasts interval',
+  // How large a request is in memory, which is several times what it takes where it is compressed.
+  'alter table flowpost.delivery_requests add column bytes int',
 ];
 
 /** Any number, as long as it stays the same: who holds it migrates. */

@@ -28,12 +28,12 @@ export interface BackoffOptions {
 export function nextAttemptAt(
   {
     attempt,
-    createdAt,
+    triedSince,
     retryAfterMs = 0,
     now,
   }: {
     readonly attempt: number;
-    readonly createdAt: number;
+    readonly triedSince: number;
     readonly retryAfterMs?: number | undefined;
     readonly now: number;
   },
@@ -41,5 +41,5 @@ export function nextAttemptAt(
 ): number | undefined {
   const delayMs = delaysMs[Math.min(attempt, delaysMs.length) - 1] ?? second;
   const at = now + Math.max(retryAfterMs, delayMs * (0.8 + random() * 0.4));
-  return at - createdAt > forMs ? undefined : at;
+  return at - triedSince > forMs ? undefined : at;
 }

@@ -168,7 +168,7 @@ export class DeliveryKeeper extends DeliveryReader {
     // What was remembered when a delivery was taken in counts for it, however late its turn comes.
     await this.database.query(
       `delete from flowpost.duplicates where expires_at < coalesce(
-         (select min(coalesce(tried_since, created_at)) from flowpost.deliveries where open and state <> 'in-doubt'), now())`,
+         (select min(created_at) from flowpost.deliveries where open and state <> 'in-doubt'), now())`,
     );
     // A refresh token that was not used for so long is none any more, wherever it is from.
     await this.database.query(

@@ -31,7 +31,7 @@ export function rowOf(delivery: NewDelivery, worker: string): DeliveryRow {
     ...{ lane: delivery.lane, store: delivery.store, api_key: delivery.apiKey },
     ...{ idempotency_key: delivery.idempotencyKey, body_hash: delivery.bodyHash },
   });
-  return { delivery, json };
+  return { delivery, json: `${json.slice(0, -1)},"bytes":${json.length}}` };
 }
 
 /** A delivery with its request, as it is taken out of the queue. */
@@ -48,7 +48,7 @@ export interface ClaimedRow {
   readonly sealed: string | null;
   readonly isStored: boolean;
   readonly lane: string;
-  readonly created_at: Date;
+  readonly tried_since: Date;
   readonly retry_to: readonly string[] | null;
   readonly receipt: SendReceipt | null;
   readonly error: MailErrorJson | null;
@@ -58,7 +58,7 @@ export const claimedOf = (row: ClaimedRow): ClaimedDelivery => ({
   ...{ id: row.id, attempt: row.attempt, tries: row.tries, mode: row.mode, bytes: row.bytes },
   ...{ nodeType: row.node_type, nodeId: row.node_id, messageId: row.message_id, lane: row.lane },
   ...{ request: row.request, sealed: row.sealed, isStored: row.isStored },
-  createdAt: row.created_at.getTime(),
+  triedSince: row.tried_since.getTime(),
   ...(row.error?.inDoubt && { doubt: row.error }),
   ...(row.receipt && row.retry_to && { again: { delivered: row.receipt, to: row.retry_to } }),
 });

@@ -55,7 +55,7 @@ export class DeliveryStore extends DeliveryKeeper {
         `with given as (
            select * from jsonb_to_recordset($1::jsonb) as given (id uuid, state text, mode text, node_type text, node_id text,
              message_id text, recipients text[], subject text, request jsonb, connection_id uuid, sealed text, lane text, store jsonb,
-             api_key text, idempotency_key text, body_hash text, attempt int, worker uuid)
+             api_key text, idempotency_key text, body_hash text, attempt int, worker uuid, bytes int)
          ), new as (
            insert into flowpost.deliveries (id, state, mode, node_type, node_id, message_id, recipients, subject,
              connection_id, lane, store, api_key, idempotency_key, body_hash, attempt, worker)
@@ -65,8 +65,8 @@ export class DeliveryStore extends DeliveryKeeper {
            on conflict do nothing
            returning id, state
          ), stored as (
-           insert into flowpost.delivery_requests (id, request, sealed)
-           select given.id, given.request, given.sealed from given join new using (id)
+           insert into flowpost.delivery_requests (id, request, sealed, bytes)
+           select given.id, given.request, given.sealed, given.bytes from given join new using (id)
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from new)
          select id from new`,
         [json],
@@ -91,7 +91,7 @@ export class DeliveryStore extends DeliveryKeeper {
    * Takes jobs that are due, and the deliveries they are for. A job has done its duty with that.
    *
    * @param except lanes of which nothing is wanted at the moment.
-   * @param atMostBytes how large they may be together, as they are stored; one is taken however large it is.
+   * @param atMostBytes how large they may be together, in memory; one is taken however large it is.
    */
   async claim(
     worker: string,
@@ -111,17 +111,18 @@ export class DeliveryStore extends DeliveryKeeper {
       this.#perJob = Math.max(1, ids.length / jobs.length);
       const taken = transaction.query<ClaimedRow>(
         `with sized as (
-           select id, row_number() over (order by id) as place, sum(pg_column_size(request)) over (order by id) as upto
+           select id, row_number() over (order by id) as place, sum(coalesce(bytes, pg_column_size(request))) over (order by id) as upto
            from flowpost.delivery_requests where id = any($1::uuid[])
          ), mine as (
-           update flowpost.deliveries set state = 'sending', worker = $2, attempt = attempt + 1, next_at = null, updated_at = now()
+           update flowpost.deliveries set state = 'sending', worker = $2, attempt = attempt + 1, next_at = null, updated_at = now(),
+             tried_since = case attempt when uncounted then now() else coalesce(tried_since, created_at) end
            where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second')
              and id <> all(array(select id from sized where place > $4 or place > 1 and upto > $3))
            returning id, attempt, attempt - uncounted as tries, mode, state, node_type, node_id, message_id,
-             coalesce(tried_since, created_at) as created_at, connection_id, lane, retry_to, receipt, error
+             tried_since, connection_id, lane, retry_to, receipt, error
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
-         select mine.id, mine.attempt, mine.tries, mine.mode, mine.node_type, mine.node_id, mine.message_id, mine.lane, mine.created_at, mine.retry_to, mine.receipt, mine.error,
-           r.request, pg_column_size(r.request) as bytes, coalesce(r.sealed, c.sealed) as sealed,
+         select mine.id, mine.attempt, mine.tries, mine.mode, mine.node_type, mine.node_id, mine.message_id, mine.lane, mine.tried_since, mine.retry_to, mine.receipt, mine.error,
+           r.request, coalesce(r.bytes, pg_column_size(r.request)) as bytes, coalesce(r.sealed, c.sealed) as sealed,
            r.sealed is null as "isStored"
          from mine join flowpost.delivery_requests r on r.id = mine.id
            left join flowpost.connections c on c.id = mine.connection_id`,

@@ -66,7 +66,8 @@ export interface ClaimedDelivery {
   /** Whether an administrator stored it, and it did not come with the settings. */
   readonly isStored: boolean;
   readonly lane: string;
-  readonly createdAt: number;
+  /** When its first attempt began, or somebody had it tried again, in Unix milliseconds. */
+  readonly triedSince: number;
   /** Why it may have been delivered already, when it is sent again all the same. */
   readonly doubt?: MailErrorJson | undefined;
   /** Set when some have it already and it is sent again for others alone. */

@@ -24,9 +24,6 @@ export interface Claim {
   readonly mode: 'sync' | 'async';
 }
 
-/** Since when there is something to send: since somebody had it tried again, where somebody did. */
-const takenIn = (delivery: string): string => `coalesce(${delivery}.tried_since, ${delivery}.created_at)`;
-
 /** What was sent, remembered in the database: by every process, and over restarts. */
 export class DatabaseDuplicateStore implements DuplicateStore {
   protected readonly database: Queryable;
@@ -62,7 +59,7 @@ export class DatabaseDuplicateStore implements DuplicateStore {
              from flowpost.deliveries own left join flowpost.deliveries other on other.id = known.owner::uuid
              where own.id = $5 and (other.state in ('sending', 'committing')
                -- Two that were taken in within a window are twins, however much later the turn of one of them comes.
-               or known.expires_at > ${takenIn('own')} and ${takenIn('other')} < ${takenIn('own')} + known.lasts))
+               or known.expires_at > own.created_at and other.created_at < own.created_at + known.lasts))
        returning key`,
       [key, token, contentHash, windowMs, id, attempt, worker],
     );

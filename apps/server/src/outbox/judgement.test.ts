@@ -9,7 +9,7 @@ it('a delivery whose key is elsewhere is looked at several times an hour, howeve
     id: '1',
     attempt: 40,
     tries: 1,
-    createdAt: now,
+    triedSince: now,
     request: { policy: {} },
   } as ClaimedDelivery;
   const error = new MailError('STORAGE_UNAVAILABLE', 'no key', {

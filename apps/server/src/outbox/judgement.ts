@@ -31,7 +31,7 @@ const mostLooks = 5;
 
 /** What becomes of a delivery that was taken: whom it was refused for now gets it later, and nobody else. */
 export function settlementOf(
-  { id, attempt, tries, createdAt, again: earlier, doubt }: ClaimedDelivery,
+  { id, attempt, tries, triedSince, again: earlier, doubt }: ClaimedDelivery,
   receipt: SendReceipt,
   { keepsTrying, retryForMs }: Circumstances,
 ): Settlement {
@@ -46,7 +46,7 @@ export function settlementOf(
     return { id, attempt, state: 'queued', receipt, error, retryTo: more, nextAt, uncounted: true };
   }
   const retryTo = keepsTrying && isPartial ? refusedForNow(receipt) : [];
-  const again = { attempt: tries, createdAt, now: Date.now() };
+  const again = { attempt: tries, triedSince, now: Date.now() };
   const nextAt = retryTo.length > 0 ? nextAttemptAt(again, { forMs: retryForMs }) : undefined;
   if (nextAt !== undefined) return { id, attempt, state: 'queued', receipt, error, retryTo, nextAt };
   if (error) return { id, attempt, state: 'in-doubt', receipt, error, retryTo };
@@ -73,7 +73,7 @@ function described(error: MailError, nodeType: string): MailErrorJson {
 }
 
 function ofAttempt(
-  { id, attempt, tries, createdAt, request, doubt, nodeType }: ClaimedDelivery,
+  { id, attempt, tries, triedSince, request, doubt, nodeType }: ClaimedDelivery,
   error: MailError,
   { keepsTrying, retryForMs, isGoingDown = false }: Circumstances,
 ): Settlement {
@@ -100,7 +100,7 @@ function ofAttempt(
   const nextAt = nextAttemptAt(
     {
       attempt: isSealedElsewhere(error) ? Math.min(attempt, mostLooks) : isOurs ? 1 : tries,
-      ...{ createdAt, now: Date.now() },
+      ...{ triedSince, now: Date.now() },
       retryAfterMs: typeof retryAfterMs === 'number' ? retryAfterMs : undefined,
     },
     { forMs: retryForMs },

@@ -136,7 +136,7 @@ it('what its process could not begin, as it was taken for dead, is neither in do
   await using parts = await openOutbox();
   const { id, attempt } = await takenForDead(parts, 'hold');
   const [claim] = await parts.database.query<ClaimedDelivery>(
-    'select id, attempt, attempt as tries, 0 as "createdAt", request from flowpost.deliveries join flowpost.delivery_requests using (id) where id = $1',
+    'select id, attempt, attempt as tries, 0 as "triedSince", request from flowpost.deliveries join flowpost.delivery_requests using (id) where id = $1',
     [id],
   );
   const lost = new MailError('DELIVERY_CANCELLED', 'x', { phase: 'envelope' });
@@ -379,6 +379,40 @@ it('a process that was taken for dead reserves nothing for what others decide ab
   });
   await expect(late.reserve('key', 'hash', 60_000)).rejects.toMatchObject({ code: 'DELIVERY_CANCELLED' });
   expect(await parts.database.query('select * from flowpost.duplicates')).toEqual([]);
+});
+
+it('how large deliveries are is what they take in memory, however well they are compressed', async () => {
+  await using parts = await openOutbox();
+  await parts.put('a', 3, { policy: { filler: 'x'.repeat(100_000) } });
+  const claim = () => parts.deliveries.claim(parts.worker, 3, { atMostBytes: 250_000 });
+  const sizes = (await claim()).map(({ bytes }) => bytes > 100_000);
+  expect(sizes).toEqual([true, true]);
+  expect(await claim()).toHaveLength(1);
+});
+
+it('a delivery is tried for its time from its first attempt, however long it waited for that', async () => {
+  await using parts = await openOutbox();
+  const { database, deliveries, worker } = parts;
+  const [id = ''] = await parts.put('a', 1);
+  const age = async () => {
+    await database.query(
+      "update flowpost.deliveries set next_at = now(), created_at = now() - interval '49 hours'",
+    );
+    const [claim] = await deliveries.claim(worker, 1);
+    return Math.round((Date.now() - (claim?.triedSince ?? 0)) / 3_600_000);
+  };
+  const putBack = async (attempt: number, uncounted: boolean) => {
+    await deliveries.settle(
+      [{ id, attempt, state: 'queued', nextAt: Date.now(), error: refused, uncounted }],
+      worker,
+    );
+    await database.query("update flowpost.deliveries set tried_since = tried_since - interval '5 hours'");
+  };
+  expect(await age()).toBe(0);
+  await putBack(1, true);
+  expect(await age()).toBe(0);
+  await putBack(2, false);
+  expect(await age()).toBe(5);
 });
 
 it('the window of the duplicate guard begins when a message was sent, and what is being sent stays reserved', async () => {
