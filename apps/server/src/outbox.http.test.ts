@@ -213,6 +213,25 @@ describe('nobody keeps others waiting', () => {
     await expect.poll(async () => (await stateOf(local, ids[19])).state).toBe('sent');
     for (const id of ids) expect((await stateOf(local, id)).attempt).toBe(1);
   });
+
+  it('those who wait for outcomes do not take all turns of a rate limit', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using local = await startLocal();
+    const connection = { host: '127.0.0.1', port: inbox.port, limits: { messagesPerMinute: 120 } };
+    await local.client.post('/v1/connections', { name: 'limited', connection });
+    const settings = { connection: '@limited', from: 'a@x.org', to: 'b@x.org', text: 'Hello' };
+    let isOver = false;
+    const callers = Array.from({ length: 8 }, async () => {
+      while (!isOver)
+        await local.client.post('/v1/nodes/send-email/runs', { settings }).catch(() => undefined);
+    });
+    // As many as may go at once have gone.
+    await expect.poll(() => inbox.messages.length).toBeGreaterThan(15);
+    const { deliveryId } = (await put(local, '@limited')).body;
+    await expect.poll(async () => (await stateOf(local, deliveryId)).state).toBe('sent');
+    isOver = true;
+    await Promise.all(callers);
+  });
 });
 
 describe('stopping', () => {

@@ -44,16 +44,20 @@ export interface RunnerOptions {
 
 /** How long outcomes are gathered, so that one transaction is for many. */
 const gatherMs = 5;
-/** Further off than this, a slot is not waited for: the delivery goes back into the queue. */
+/** Further off than this, a turn is not waited for: the delivery goes back into the queue. In milliseconds. */
 const longestWaitMs = 2_000;
-/** Who waits for the outcome waits this long for a slot as well, in milliseconds. */
+/** Who waits for the outcome waits this long for a turn as well, in milliseconds. */
 const longestSyncWaitMs = 60_000;
+/** Of so many lanes one delivery each waits as long as that too: otherwise those who wait for outcomes would have all the turns. */
+const mostInLine = 30;
 
 /** Sends one claimed delivery: writes down that it is about to leave, sends it, and writes down how that ended. */
 export class DeliveryRunner {
   readonly #options: RunnerOptions;
   readonly #departures: Departures<ClaimedDelivery>;
   readonly #lines = new WaitingLines();
+  /** The lanes of which one waits for a turn that is further off. */
+  readonly #inLine = new Set<string>();
   readonly #settlements: Batcher<Settlement, undefined>;
   /** For those whose outcome nobody waits for. */
   readonly #later: Batcher<Settlement, undefined>;
@@ -77,13 +81,19 @@ export class DeliveryRunner {
    *
    * @param keepsTrying whether a failure that may pass puts it back into the queue. Not for whoever waits for the outcome.
    * @param onSlotAway told how long it is to the next turn of this lane, in milliseconds, when the delivery went back into the queue.
+   * @param stopping ends waiting for a turn: the delivery goes back into the queue.
    */
   async run(
     claim: ClaimedDelivery,
     {
       keepsTrying,
       onSlotAway,
-    }: { readonly keepsTrying: boolean; readonly onSlotAway?: (waitMs: number) => void },
+      stopping,
+    }: {
+      readonly keepsTrying: boolean;
+      readonly onSlotAway?: (waitMs: number) => void;
+      readonly stopping?: AbortSignal;
+    },
   ): Promise<SendReceipt> {
     const { metrics, logger, inHand, retryForMs, cut } = this.#options;
     const started = performance.now();
@@ -92,7 +102,7 @@ export class DeliveryRunner {
       const receipt = await traced(
         'flowpost.deliver',
         { 'flowpost.delivery': claim.id, 'flowpost.node': claim.nodeType },
-        () => this.#send(claim),
+        () => this.#send(claim, stopping),
       );
       const settlement = settlementOf(claim, receipt, { keepsTrying, retryForMs });
       await this.#settle(claim, settlement);
@@ -140,7 +150,7 @@ export class DeliveryRunner {
     });
   }
 
-  async #send(claim: ClaimedDelivery): Promise<SendReceipt> {
+  async #send(claim: ClaimedDelivery, stopping: AbortSignal | undefined): Promise<SendReceipt> {
     const { connections, database, scope } = this.#options;
     const { request, sealed, isStored, mode } = claim;
     if (sealed === null) {
@@ -148,10 +158,13 @@ export class DeliveryRunner {
     }
     const connection = await connections.unseal(sealed, { isStored });
     const { policy } = request;
-    const waitedMs = await this.#takeTurn(
-      connection,
-      mode === 'async' ? longestWaitMs : Math.min(policy.timeoutMs ?? longestSyncWaitMs, longestSyncWaitMs),
-    );
+    const waitedMs =
+      mode === 'async'
+        ? await this.#takeTurnInLine(connection, claim.lane, stopping)
+        : await this.#takeTurn(
+            connection,
+            Math.min(policy.timeoutMs ?? longestSyncWaitMs, longestSyncWaitMs),
+          );
     const { again } = claim;
     const retry = mode === 'async' ? { ...policy.retry, attempts: 1 } : policy.retry;
     const whole = (receipt: SendReceipt): SendReceipt => ({
@@ -198,12 +211,29 @@ export class DeliveryRunner {
   }
 
   /** A rate limit holds for all processes together, so they take their turns from one place. */
-  async #takeTurn(connection: Connection, atMostMs: number): Promise<number> {
-    const { rate, cut } = this.#options;
-    const { waitMs, everyMs } = await rate.take(connection, atMostMs);
+  async #takeTurn(
+    connection: Connection,
+    atMostMs: number,
+    stopping: AbortSignal = this.#options.cut,
+  ): Promise<number> {
+    const { waitMs, everyMs } = await this.#options.rate.take(connection, atMostMs);
     if (waitMs > atMostMs) throw new SlotAway(waitMs, everyMs);
-    if (waitMs > 0) await delay(waitMs, undefined, { signal: cut }).catch(() => undefined);
+    if (waitMs === 0) return 0;
+    const isDue = await delay(waitMs, true, { signal: stopping }).catch(() => false);
+    if (!isDue && stopping !== this.#options.cut) throw new SlotAway(waitMs, everyMs);
     return waitMs;
+  }
+
+  /** One of a lane waits as long as those who wait for an outcome, who take the turns that are near. */
+  async #takeTurnInLine(connection: Connection, lane: string, stopping?: AbortSignal): Promise<number> {
+    if (this.#inLine.has(lane) || this.#inLine.size >= mostInLine)
+      return this.#takeTurn(connection, longestWaitMs);
+    this.#inLine.add(lane);
+    try {
+      return await this.#takeTurn(connection, longestSyncWaitMs, stopping);
+    } finally {
+      this.#inLine.delete(lane);
+    }
   }
 
   async #commit(claim: ClaimedDelivery): Promise<void> {

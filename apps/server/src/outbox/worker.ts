@@ -146,7 +146,10 @@ export class OutboxWorker {
     this.#bytes += bytes;
     const onSlotAway = (waitMs: number): void => this.#lanes.away(lane, waitMs);
     // How it ended is written down where it ended.
-    const running = this.#options.runner.run(claim, { keepsTrying: true, onSlotAway }).catch(() => undefined);
+    const { signal: stopping } = this.#stopping;
+    const running = this.#options.runner
+      .run(claim, { keepsTrying: true, onSlotAway, stopping })
+      .catch(() => undefined);
     this.#running.add(running);
     void running.finally(() => {
       this.#running.delete(running);
