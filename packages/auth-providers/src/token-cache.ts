@@ -101,7 +101,7 @@ export class TokenCache {
       try {
         // One's own signal ends one's own waiting only.
         const tokens = await untilAborted(signal, () => asking.tokens).catch((error) => {
-          throw isMailError(error) ? copyMailError(error) : error;
+          throw isMailError(error) && error !== signal?.reason ? copyMailError(error) : error;
         });
         // Who asked before the refusal may have found the refused one.
         if (tokens.accessToken.reveal() !== entry.refused) return tokens;

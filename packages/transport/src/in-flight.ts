@@ -25,6 +25,8 @@ export class InFlight {
   readonly #groups = new Set<Group>();
   #group: Group | undefined;
   readonly #closeDeadlineMs: number | (() => number);
+  /** How many sends are under way. */
+  count = 0;
   #onIdle: (() => void) | undefined;
   #closed = false;
 
@@ -44,6 +46,7 @@ export class InFlight {
   }
 
   #leave(group: Group): void {
+    this.count--;
     if (--group.sending > 0) return;
     if (group === this.#group && !this.#closed) return;
     this.#groups.delete(group);
@@ -63,6 +66,7 @@ export class InFlight {
     const group = this.#join();
     group.taken++;
     group.sending++;
+    this.count++;
     try {
       if (!signal && timeoutMs === undefined) return await work(group.ending.signal);
       const late = timeLimit(timeoutMs);

@@ -17,15 +17,17 @@ export class RateLimit {
     this.#clock = clock;
   }
 
-  /** Whether whoever asks for a turn now has to wait for it. */
-  get isUsedUp(): boolean {
-    return this.#waiting.size > 0 || this.#waitMs() > 0;
+  /** How many could have a turn now without waiting for it. */
+  get left(): number {
+    if (this.#waiting.size > 0 || this.#waitMs() > 0) return 0;
+    const since = this.#clock.now() - this.#periodMs;
+    return this.#count - this.#times.filter((time) => time > since).length;
   }
 
   /** Resolves when it is the caller's turn; rejects with the signal's reason. Who gives up has used no turn. */
   async turn(signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
-    if (!this.isUsedUp) {
+    if (this.#waiting.size === 0 && this.#waitMs() === 0) {
       this.#take();
       return;
     }

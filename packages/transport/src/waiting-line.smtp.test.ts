@@ -50,6 +50,22 @@ it('who waits for a session uses no turn of a limit a minute, so nothing leaves 
   await Promise.all(sending);
 });
 
+it('sessions that a server ends while messages wait for their turns cost no minute, and no burst', async () => {
+  const clock = new ManualClock();
+  await using inbox = await SmtpInbox.start();
+  const { host, port } = inbox;
+  const limits = { connections: 2, messagesPerMinute: 2 };
+  await using sender = createSender({ host, port, tls: 'none', limits }, { clock });
+  const sending = Array.from({ length: 8 }, () => sender.send(message));
+  for (const sent of [2, 4, 6, 8]) {
+    await expect.poll(() => inbox.messages.length).toBe(sent);
+    inbox.dropConnections();
+    await expect.poll(() => inbox.openConnections).toBe(0);
+    clock.advance(60_000);
+  }
+  await Promise.all(sending);
+});
+
 it('what a URL leads to is here before a message waits for its turn', async () => {
   const { inbox, connection, begun, goOn } = await inboxThatStalls();
   await using _ = inbox;
@@ -63,12 +79,11 @@ it('what a URL leads to is here before a message waits for its turn', async () =
   const attachments = { urls: { allowedHosts: [host] } };
   await using sender = createSender({ ...connection, limits: { connections: 1 } }, { attachments });
   const first = sender.send(message);
-  await begun;
   const second = sender.send({
     ...message,
     attachments: [{ kind: 'url', url: files.url('/report.pdf') }],
   });
-  await fetched.promise;
+  await Promise.all([begun, fetched.promise]);
   expect(inbox.messages).toHaveLength(0);
   goOn();
   await Promise.all([first, second]);

@@ -115,7 +115,7 @@ export class DeliveryStore extends DeliveryKeeper {
            from flowpost.delivery_requests where id = any($1::uuid[])
          ), mine as (
            update flowpost.deliveries set state = 'sending', worker = $2, attempt = attempt + 1, next_at = null, updated_at = now(),
-             tried_since = case attempt when uncounted then now() else coalesce(tried_since, created_at) end
+             tried_since = coalesce(tried_since, case attempt when uncounted then now() else created_at end)
            where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second')
              and id <> all(array(select id from sized where place > $4 or place > 1 and upto > $3))
            returning id, attempt, attempt - uncounted as tries, mode, state, node_type, node_id, message_id,
@@ -196,6 +196,9 @@ export class DeliveryStore extends DeliveryKeeper {
         `with mine as (
            update flowpost.deliveries d set state = ${settled}, receipt = coalesce(given.receipt, d.receipt), error = ${failure},
              next_at = given.next_at, retry_to = coalesce(given.retry_to, d.retry_to), worker = null, left_behind = null,
+             -- One that was put off, and of which nothing was tried before, was not begun.
+             tried_since = case when given.uncounted and given.error is null and given.receipt is null and d.attempt = d.uncounted + 1
+               then null else d.tried_since end,
              updated_at = now(), open = ${settled} in ('queued', 'in-doubt'), uncounted = d.uncounted + given.uncounted::int
            from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int, state text, receipt jsonb, error jsonb,
              next_at timestamptz, detail jsonb, uncounted boolean, retry_to text[], refutes boolean)

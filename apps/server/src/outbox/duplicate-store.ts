@@ -59,7 +59,8 @@ export class DatabaseDuplicateStore implements DuplicateStore {
              from flowpost.deliveries own left join flowpost.deliveries other on other.id = known.owner::uuid
              where own.id = $5 and (other.state in ('sending', 'committing')
                -- Two that were taken in within a window are twins, however much later the turn of one of them comes.
-               or known.expires_at > own.created_at and other.created_at < own.created_at + known.lasts))
+               or known.expires_at > own.created_at
+                 and (known.lasts is null or other.created_at < own.created_at + known.lasts)))
        returning key`,
       [key, token, contentHash, windowMs, id, attempt, worker],
     );

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import {
   generateSecretKey,
   MailError,
+  type MailErrorJson,
   SecretBox,
   SecretText,
   type SendReceipt,
@@ -401,18 +402,20 @@ it('a delivery is tried for its time from its first attempt, however long it wai
     const [claim] = await deliveries.claim(worker, 1);
     return Math.round((Date.now() - (claim?.triedSince ?? 0)) / 3_600_000);
   };
-  const putBack = async (attempt: number, uncounted: boolean) => {
-    await deliveries.settle(
-      [{ id, attempt, state: 'queued', nextAt: Date.now(), error: refused, uncounted }],
-      worker,
-    );
+  const putBack = async (attempt: number, uncounted: boolean, error?: MailErrorJson) => {
+    await deliveries.settle([{ id, attempt, state: 'queued', nextAt: Date.now(), error, uncounted }], worker);
     await database.query("update flowpost.deliveries set tried_since = tried_since - interval '5 hours'");
   };
   expect(await age()).toBe(0);
   await putBack(1, true);
   expect(await age()).toBe(0);
-  await putBack(2, false);
+  // What fails for a reason of ours was tried, though it counts for nothing.
+  await putBack(2, true, refused);
   expect(await age()).toBe(5);
+  await putBack(3, false, refused);
+  expect(await age()).toBe(10);
+  await putBack(4, true);
+  expect(await age()).toBe(15);
 });
 
 it('the window of the duplicate guard begins when a message was sent, and what is being sent stays reserved', async () => {

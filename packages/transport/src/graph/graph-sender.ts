@@ -53,6 +53,7 @@ export class GraphSender implements MailSender {
   readonly #inFlight: InFlight;
   readonly #scrubbers = new TokenScrubbers();
   #closing: Promise<void> | undefined;
+  readonly #atOnce: number;
   /** Drafts that are being taken away. */
   readonly #tidying = new Set<Promise<void>>();
 
@@ -65,7 +66,8 @@ export class GraphSender implements MailSender {
     const { messagesPerMinute = Number.POSITIVE_INFINITY, messageBytes } =
       connectionTarget(connection).limits;
     this.#messageBytes = messageBytes;
-    this.#slots = new Slots(connection.limits?.connections ?? atOnce);
+    this.#atOnce = connection.limits?.connections ?? atOnce;
+    this.#slots = new Slots(this.#atOnce);
     this.#rate = new RateLimit(messagesPerMinute, 60_000, options.clock ?? systemClock);
   }
 
@@ -89,7 +91,7 @@ export class GraphSender implements MailSender {
     const message = parseMessage(withFrom(input, this.#connection.from));
     const nodes = (message.attachments ?? []).filter((one) => one.kind === 'mime');
     const { attachments } = this.#options;
-    const mayWait = this.#slots.full || this.#rate.isUsedUp;
+    const mayWait = this.#inFlight.count > Math.min(this.#atOnce, this.#rate.left);
     using opened = await openAttachments(message.attachments ?? [], { attachments, signal, mayWait });
     const total = opened.attachments.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     const isSmall = total * 1.4 < onePieceBytes;

@@ -152,11 +152,6 @@ export class SessionPool {
     return false;
   }
 
-  /** Whether all sessions there may be are in use. */
-  get full(): boolean {
-    return this.#slots.full;
-  }
-
   /** Whether several sessions are in use, and more sends wait for one. */
   get crowded(): boolean {
     return this.#slots.taken > 1 && this.#slots.hasWaiting;

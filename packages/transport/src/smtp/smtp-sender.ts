@@ -23,6 +23,7 @@ import { InFlight } from '../in-flight.ts';
 import { MessageComposer } from '../message-composer.ts';
 import { RateLimit } from '../rate-limit.ts';
 import { failedSend, loginProvider, type SenderOptions, type SendMoments, timingsUntil } from '../sending.ts';
+import { Slots } from '../slots.ts';
 import { AddressRecord } from './happy-eyeballs.ts';
 import type { Delivered } from './session-contract.ts';
 import { cancellation } from './session-failure.ts';
@@ -65,6 +66,9 @@ export class SmtpSender implements MailSender {
   readonly #composer: MessageComposer;
   readonly #pool: SessionPool;
   readonly #rate: RateLimit | undefined;
+  /** How many sessions there are at most. */
+  readonly #atOnce: number;
+  readonly #turns: Slots;
   readonly #logger: Logger;
   readonly #inFlight: InFlight;
   #closing: Promise<void> | undefined;
@@ -84,8 +88,10 @@ export class SmtpSender implements MailSender {
     const { clock = systemClock } = options;
     const { messagesPerMinute, ...limits } = server.limits;
     if (messagesPerMinute !== undefined) this.#rate = new RateLimit(messagesPerMinute, 60_000, clock);
+    this.#atOnce = limits.connections ?? defaults.connections;
+    this.#turns = new Slots(this.#atOnce);
     this.#pool = new SessionPool({
-      connections: limits.connections ?? defaults.connections,
+      connections: this.#atOnce,
       idleMs: limits.idleMs ?? defaults.idleMs,
       lifetimeMs: limits.lifetimeMs ?? defaults.lifetimeMs,
       clock,
@@ -133,17 +139,18 @@ export class SmtpSender implements MailSender {
     const { closeSession = false, onPartial = 'accept' } = options;
     const request = { signal, transcript: options.transcript };
     const times = { start: performance.now(), composed: 0, begun: 0 };
-    const mayWait = this.#pool.full || this.#rate?.isUsedUp === true;
+    const mayWait = this.#inFlight.count > Math.min(this.#atOnce, this.#rate?.left ?? this.#atOnce);
     const message = onlyTo(await this.#composer.compose(input, signal, mayWait), options.onlyTo);
     times.composed = performance.now();
+    let hasTurn = false;
     try {
+      if (this.#rate) {
+        // No more than there are sessions: the turns of all who wait for one would be used at once when there is one.
+        await this.#turns.take(signal);
+        hasTurn = true;
+        await this.#rate.turn(signal);
+      }
       let lease = await this.#pool.borrow(request);
-      // With a session in hand: turns of those who wait for one would all be used at once when there is.
-      const hasWaited = this.#rate?.isUsedUp === true;
-      await this.#rate?.turn(signal).catch((error) => {
-        void this.#pool.giveBack(lease, true);
-        throw error;
-      });
       times.begun = performance.now();
       let mayLeave = false;
       const beforeData =
@@ -168,8 +175,7 @@ export class SmtpSender implements MailSender {
       let attempts = 1;
       const delivered = await deliver().catch(async (error) => {
         // Whoever was told that the message leaves need not expect to be told again.
-        const mayBeDropped = lease.reused || hasWaited;
-        if (!mayBeDropped || mayLeave || !wasDroppedWhileParked(error)) throw error;
+        if (!lease.reused || mayLeave || !wasDroppedWhileParked(error)) throw error;
         this.#logger.debug('parked SMTP session had been dropped; opening a new one', { ...this.#endpoint });
         attempts++;
         lease = await this.#pool.borrow(request, true);
@@ -185,6 +191,7 @@ export class SmtpSender implements MailSender {
           : error;
       throw failedSend(failure, message, this.#logger);
     } finally {
+      if (hasTurn) this.#turns.free();
       if (!Buffer.isBuffer(message.body)) message.body.destroy();
     }
   }
