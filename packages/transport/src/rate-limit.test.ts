@@ -21,6 +21,24 @@ it('lets through no more than the limit in any period, in order', async () => {
   }
 });
 
+it('says how many turns are left', async () => {
+  const clock = new ManualClock();
+  const limit = new RateLimit(3, 60_000, clock);
+  const left: number[] = [];
+  for (let turn = 0; turn < 3; turn++) {
+    left.push(limit.left);
+    await limit.turn();
+    clock.advance(10_000);
+  }
+  const waiting = limit.turn();
+  left.push(limit.left);
+  clock.advance(30_000);
+  await waiting;
+  clock.advance(15_000);
+  left.push(limit.left);
+  expect(left).toEqual([3, 2, 1, 0, 1]);
+});
+
 it('gives up when the caller does', async () => {
   const limit = new RateLimit(1, 60_000, new ManualClock());
   await limit.turn();

@@ -20,8 +20,10 @@ export class RateLimit {
   /** How many could have a turn now without waiting for it. */
   get left(): number {
     if (this.#waiting.size > 0 || this.#waitMs() > 0) return 0;
+    // Those of a period that is over count no more.
     const since = this.#clock.now() - this.#periodMs;
-    return this.#count - this.#times.filter((time) => time > since).length;
+    while ((this.#times[0] ?? Number.POSITIVE_INFINITY) <= since) this.#times.shift();
+    return this.#count - this.#times.length;
   }
 
   /** Resolves when it is the caller's turn; rejects with the signal's reason. Who gives up has used no turn. */
