@@ -330,6 +330,25 @@ it('a rate limit is never exceeded in any 60 seconds', async () => {
   }
 });
 
+it('who claims another limit for a mailbox holds up nobody, nor does another server on the same host', async () => {
+  await using folder = await temporaryFolder();
+  await putDatabase(`${folder.path}/db`);
+  await using database = await openPglite(`${folder.path}/db`);
+  const rate = new SharedRate(database);
+  const turn = async (messagesPerMinute: number, more: object = {}) => {
+    const limits = { messagesPerMinute };
+    return (await rate.take({ kind: 'smtp', host: 'h', port: 25, limits, ...more } as never, 2_000)).waitMs;
+  };
+  const auth = { kind: 'basic', username: 'u', password: 'p' };
+  for (const more of [{}, { auth }]) {
+    expect(await turn(1, more)).toBeLessThan(2_000);
+    expect(await turn(1, more)).toBeGreaterThan(2_000);
+    expect(await turn(600, more)).toBeLessThan(2_000);
+  }
+  expect(await turn(1, { port: 26 })).toBeLessThan(2_000);
+  expect(await turn(1, { port: 26, auth })).toBeGreaterThan(2_000);
+});
+
 it('a clock that was set back is no reason to wait for a turn longer than one ever has to', async () => {
   await using folder = await temporaryFolder();
   await putDatabase(`${folder.path}/db`);

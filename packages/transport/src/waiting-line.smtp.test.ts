@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { ManualClock } from '@flowpost/core';
+import { MailError, ManualClock } from '@flowpost/core';
 import { HttpServer, SmtpInbox } from '@flowpost/testing';
 import { expect, it } from 'vitest';
 import { createSender } from './create-sender.ts';
@@ -65,6 +65,44 @@ it('sessions that a server ends while messages wait for their turns cost no minu
   }
   await Promise.all(sending);
 });
+
+it.each([undefined, 5, 600])(
+  'a refused login ends all who wait for one, with a limit of %s a minute',
+  async (messagesPerMinute) => {
+    let tried = 0;
+    await using inbox = await SmtpInbox.start({
+      users: { u: 'right' },
+      refuse: { auth: () => void tried++ },
+    });
+    const { host, port } = inbox;
+    const auth = { kind: 'basic' as const, username: 'u', password: 'wrong' };
+    const limits = { connections: 2, messagesPerMinute };
+    await using sender = createSender({ host, port, tls: 'none', auth, limits });
+    const ends = await Promise.all(
+      Array.from({ length: 20 }, () => sender.send(message).catch(({ code }) => code)),
+    );
+    expect(new Set(ends)).toEqual(new Set(['AUTH_REFUSED']));
+    expect(tried).toBeLessThanOrEqual(2);
+  },
+);
+
+it.each([undefined, 60])(
+  'who waits and is cancelled by the failure of another was not sent, with a limit of %s a minute',
+  async (messagesPerMinute) => {
+    const { inbox, connection, goOn } = await inboxThatStalls();
+    await using _ = inbox;
+    await using sender = createSender({ ...connection, limits: { connections: 1, messagesPerMinute } });
+    const first = sender.send(message);
+    const stop = new AbortController();
+    const others = [1, 2].map(() => sender.send(message, { signal: stop.signal }).catch((error) => error));
+    await new Promise(setImmediate);
+    stop.abort(new MailError('DELIVERY_IN_DOUBT', 'of another message', { phase: 'confirm' }));
+    for (const error of await Promise.all(others))
+      expect(error).toMatchObject({ code: 'SEND_CANCELLED', phase: 'connect', inDoubt: false });
+    goOn();
+    await first;
+  },
+);
 
 it('what a URL leads to is here before a message waits for its turn', async () => {
   const { inbox, connection, begun, goOn } = await inboxThatStalls();

@@ -44,6 +44,14 @@ interface Entry {
 
 const sweepMs = 60_000;
 
+/** What a flow makes of its receipt is no news to others. */
+const copyOf = (receipt: SendReceipt): SendReceipt => ({
+  ...receipt,
+  accepted: [...receipt.accepted],
+  rejected: receipt.rejected.map((one) => ({ ...one })),
+  timings: { ...receipt.timings },
+});
+
 const hasExpired = ({ expiresAt = Number.POSITIVE_INFINITY }: Entry, now: number): boolean =>
   expiresAt <= now;
 
@@ -68,7 +76,7 @@ export class MemoryDuplicateStore implements DuplicateStore {
       return { state: 'reserved', token };
     }
     if (entry.contentHash !== contentHash) return { state: 'conflict' };
-    if (entry.receipt) return { state: 'sent', receipt: entry.receipt };
+    if (entry.receipt) return { state: 'sent', receipt: copyOf(entry.receipt) };
     return entry.doubt ? { state: 'in-doubt', error: entry.doubt } : { state: 'pending' };
   }
 
@@ -80,7 +88,7 @@ export class MemoryDuplicateStore implements DuplicateStore {
   }
 
   async remember(key: string, token: string, receipt: SendReceipt): Promise<void> {
-    this.#keep(key, token, { receipt });
+    this.#keep(key, token, { receipt: copyOf(receipt) });
   }
 
   async keepDoubt(key: string, token: string, doubt: MailErrorJson): Promise<void> {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { MailError } from '../errors/mail-error.ts';
-import type { SendReceipt } from '../receipt.ts';
+import { noTimings, type SendReceipt } from '../receipt.ts';
 import { SecretText } from '../secret.ts';
 import { InProcessRunner } from './background-runner.ts';
 import { ManualClock, systemClock } from './clock.ts';
@@ -39,7 +39,10 @@ it('MemoryTokenStore keeps, replaces and forgets', async () => {
 });
 
 describe('MemoryDuplicateStore', () => {
-  const receipt = { status: 'sent', messageId: '<a@b>' } as SendReceipt;
+  const receipt: SendReceipt = {
+    ...{ status: 'sent', messageId: '<a@b>', accepted: ['b@x.org'], rejected: [], response: '250 ok' },
+    ...{ attempts: 1, timings: noTimings, sizeBytes: 5 },
+  };
   async function reserve(store: MemoryDuplicateStore): Promise<string> {
     const reservation = await store.reserve('k', 'h', 100);
     if (reservation.state !== 'reserved') throw new Error(reservation.state);
@@ -76,6 +79,19 @@ describe('MemoryDuplicateStore', () => {
     expect(await state()).toBe('in-doubt');
     clock.advance(1);
     expect(await state()).toBe('reserved');
+  });
+
+  it('tells everybody the same, whatever becomes of what they were told', async () => {
+    const store = new MemoryDuplicateStore(new ManualClock());
+    const given = structuredClone(receipt);
+    await store.remember('k', await reserve(store), given);
+    for (let change = given; ; ) {
+      (change.accepted as string[]).length = 0;
+      const found = await store.reserve('k', 'h', 100);
+      expect(found).toEqual({ state: 'sent', receipt });
+      if (found.state !== 'sent' || change !== given) break;
+      change = found.receipt;
+    }
   });
 
   it('a released key can be reserved again', async () => {

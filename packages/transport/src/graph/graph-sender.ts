@@ -137,7 +137,9 @@ export class GraphSender implements MailSender {
         timings: timingsUntil(now, moments),
       };
     } catch (error) {
-      const failure = !isMailError(error) && signal.aborted ? cancelledBefore(signal) : error;
+      // Its reason may be an error of ours, about another message.
+      const isCancelled = signal.aborted && (!isMailError(error) || error === signal.reason);
+      const failure = isCancelled ? cancelledBefore(signal) : error;
       throw failedSend(failure, composed, this.#logger);
     }
   }

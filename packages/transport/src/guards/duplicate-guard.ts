@@ -15,6 +15,7 @@ import {
 } from '@flowpost/core';
 import type { AttachmentPolicy } from '@flowpost/mime-attachments';
 import { cancelledBefore, withinTime } from '../abortable.ts';
+import { asGiven } from './as-given.ts';
 import { contentHash } from './content-hash.ts';
 import { pinAttachments } from './pinned-attachments.ts';
 
@@ -66,8 +67,9 @@ class DuplicateGuard implements MailSender {
     this.#sending = sendingOf(options.store);
   }
 
-  async send(input: OutgoingMessage, given: SendOptions = {}): Promise<SendReceipt> {
-    const options = withinTime(given);
+  async send(given: OutgoingMessage, sendOptions: SendOptions = {}): Promise<SendReceipt> {
+    const input = asGiven(given);
+    const options = withinTime(sendOptions);
     const { store, windowMs = 3_600_000, waitMs = 60_000, clock = systemClock, scope = '' } = this.#options;
     const { signal } = options;
     let message = input;
@@ -95,7 +97,8 @@ class DuplicateGuard implements MailSender {
         try {
           return await sending;
         } finally {
-          this.#sending.delete(key);
+          // Another one may have reserved it since.
+          if (this.#sending.get(key) === sending) this.#sending.delete(key);
         }
       }
       if (reservation.state === 'sent') return { ...reservation.receipt, status: 'duplicate' };

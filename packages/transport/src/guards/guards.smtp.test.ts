@@ -421,6 +421,23 @@ describe('duplicate guard', () => {
     expect(await away.send(both, { onlyTo: ['c@x.org'] })).toMatchObject({ accepted: ['test@x.org'] });
   });
 
+  it('sends what it was given, though that is used for the next message meanwhile', async () => {
+    let refusals = 0;
+    const mailFrom = () => (refusals++ < 3 ? { code: 451, text: '4.7.1 later' } : undefined);
+    await using inbox = await SmtpInbox.start({ refuse: { mailFrom } });
+    const retried = withRetry(createSender(inbox.url), { clock: impatient() });
+    await using guard = withDuplicateGuard(retried, { store: new MemoryDuplicateStore() });
+    const letter = { ...message };
+    const sending: Promise<unknown>[] = [];
+    const people = ['one@x.org', 'two@x.org', 'three@x.org'];
+    for (const to of people) {
+      letter.to = to;
+      sending.push(guard.send(letter));
+    }
+    await Promise.all(sending);
+    expect(inbox.messages.map(({ envelope }) => envelope.to[0]).toSorted()).toEqual(people.toSorted());
+  });
+
   it('fifty at once are one, in one guard and in several over one store', async () => {
     await using inbox = await SmtpInbox.start();
     const store = new MemoryDuplicateStore();

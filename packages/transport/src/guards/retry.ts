@@ -10,6 +10,7 @@ import {
   toMailError,
 } from '@flowpost/core';
 import { withinTime } from '../abortable.ts';
+import { asGiven } from './as-given.ts';
 import {
   beyondLimit,
   continuedReceipt,
@@ -69,7 +70,7 @@ class RetrySender implements MailSender {
     const options = withinTime(given);
     const { attempts = 3, clock = systemClock } = this.#options;
     const begunAt = clock.now();
-    let current = message;
+    let current = asGiven(message);
     /** Once it may have been delivered, no later failure makes that untrue. */
     let doubt: Doubt | undefined;
     /** Why the last attempt failed. */

@@ -1,6 +1,7 @@
 import { type AuthProvider, tokenEndpointAt } from '@flowpost/auth-providers';
 import {
   type Credential,
+  copyMailError,
   definedOnly,
   guardLogger,
   isMailError,
@@ -58,6 +59,13 @@ function onlyTo(message: ComposedMessage, addresses: readonly string[] | undefin
   throw new MailError('RECIPIENTS_MISSING', 'None of those in onlyTo is a recipient of the message.');
 }
 
+/**
+ * How many have a turn at once: the turns of all who wait for a session would be used together when there is one. Where that is
+ * little beside the limit, one for each session besides, who may say its envelope with the message before.
+ */
+const turnsAtOnce = (sessions: number, limit = Number.POSITIVE_INFINITY): number =>
+  Math.max(sessions, Math.min(2 * sessions, Math.floor(limit / 10)));
+
 /** Sends over SMTP sessions that it opens when needed, keeps open between sends, and closes when disposed. */
 export class SmtpSender implements MailSender {
   readonly #connection: SmtpConnection;
@@ -68,6 +76,7 @@ export class SmtpSender implements MailSender {
   readonly #rate: RateLimit | undefined;
   /** How many sessions there are at most. */
   readonly #atOnce: number;
+  /** Who has a turn of the rate limit, or is next to have one. */
   readonly #turns: Slots;
   readonly #logger: Logger;
   readonly #inFlight: InFlight;
@@ -89,7 +98,7 @@ export class SmtpSender implements MailSender {
     const { messagesPerMinute, ...limits } = server.limits;
     if (messagesPerMinute !== undefined) this.#rate = new RateLimit(messagesPerMinute, 60_000, clock);
     this.#atOnce = limits.connections ?? defaults.connections;
-    this.#turns = new Slots(this.#atOnce);
+    this.#turns = new Slots(turnsAtOnce(this.#atOnce, messagesPerMinute));
     this.#pool = new SessionPool({
       connections: this.#atOnce,
       idleMs: limits.idleMs ?? defaults.idleMs,
@@ -145,7 +154,6 @@ export class SmtpSender implements MailSender {
     let hasTurn = false;
     try {
       if (this.#rate) {
-        // No more than there are sessions: the turns of all who wait for one would be used at once when there is one.
         await this.#turns.take(signal);
         hasTurn = true;
         await this.#rate.turn(signal);
@@ -185,10 +193,12 @@ export class SmtpSender implements MailSender {
       if (this.#pool.crowded) await afterReading();
       return this.#receipt(message, delivered, attempts, times);
     } catch (error) {
-      const failure =
-        !isMailError(error) && signal.aborted
-          ? cancellation('connect', { ...this.#endpoint, signal })
-          : error;
+      // Its reason may be an error of ours, about another message.
+      const isCancelled = signal.aborted && (!isMailError(error) || error === signal.reason);
+      const failure = isCancelled ? cancellation('connect', { ...this.#endpoint, signal }) : error;
+      // Those who wait would log in with what was refused just now, and enough of that locks a mailbox.
+      if (isMailError(failure) && failure.code === 'AUTH_REFUSED')
+        this.#turns.refuseWaiting(() => copyMailError(failure));
       throw failedSend(failure, message, this.#logger);
     } finally {
       if (hasTurn) this.#turns.free();
