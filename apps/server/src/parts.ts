@@ -77,7 +77,7 @@ export function assemble(config: ServerConfig, { database, boss, logger, boxes }
   });
   const inHand = new InHand();
   const runner = new DeliveryRunner({
-    ...{ database, deliveries, connections, scope, metrics, logger, worker, inHand, retryForMs },
+    ...{ database, deliveries, connections, scope, metrics, logger, worker, inHand, retryForMs, concurrency },
     rate: new SharedRate(database),
     writesAhead: database.kind === 'postgres',
     cut: cut.signal,

@@ -20,7 +20,7 @@ import { Departures } from './departures.ts';
 import { ContinuedDuplicateStore, DatabaseDuplicateStore, inOtherHands } from './duplicate-store.ts';
 import type { InHand } from './in-hand.ts';
 import { judge, settlementOf } from './judgement.ts';
-import type { SharedRate } from './shared-rate.ts';
+import { longestTurnMs, type SharedRate } from './shared-rate.ts';
 import { WaitingLines } from './waiting-lines.ts';
 
 export interface RunnerOptions {
@@ -34,6 +34,8 @@ export interface RunnerOptions {
   /** Who claims: one for each process and start. */
   readonly worker: string;
   readonly inHand: InHand;
+  /** Deliveries under way at once. */
+  readonly concurrency: number;
   /** Whether messages that leave fast are written down before their turn; see `Departures`. */
   readonly writesAhead: boolean;
   /** How long a delivery is tried, in milliseconds. */
@@ -48,8 +50,13 @@ const gatherMs = 5;
 const longestWaitMs = 2_000;
 /** Who waits for the outcome waits this long for a turn as well, in milliseconds. */
 const longestSyncWaitMs = 60_000;
-/** Of so many lanes one delivery each waits as long as that too: otherwise those who wait for outcomes would have all the turns. */
-const mostInLine = 30;
+/**
+ * Of some lanes one small delivery each waits even longer, in milliseconds: otherwise those who wait for outcomes would have all the
+ * turns. Only of some, and small ones, because what waits here takes room and memory from others.
+ */
+const longestInLineMs = longestTurnMs;
+const shareInLine = 1 / 10;
+const smallBytes = 256 * 1_024;
 
 /** Sends one claimed delivery: writes down that it is about to leave, sends it, and writes down how that ended. */
 export class DeliveryRunner {
@@ -160,7 +167,7 @@ export class DeliveryRunner {
     const { policy } = request;
     const waitedMs =
       mode === 'async'
-        ? await this.#takeTurnInLine(connection, claim.lane, stopping)
+        ? await this.#takeTurnInLine(connection, claim, stopping)
         : await this.#takeTurn(
             connection,
             Math.min(policy.timeoutMs ?? longestSyncWaitMs, longestSyncWaitMs),
@@ -177,9 +184,9 @@ export class DeliveryRunner {
       // In the outbox, trying again is a matter of hours and survives this process.
       policy: {
         ...policy,
-        ...(policy.timeoutMs !== undefined && {
-          timeoutMs: Math.max(1, Math.ceil(policy.timeoutMs - waitedMs)),
-        }),
+        // Whoever waits for the outcome has waited for the turn as well.
+        ...(policy.timeoutMs !== undefined &&
+          mode === 'sync' && { timeoutMs: Math.max(1, Math.ceil(policy.timeoutMs - waitedMs)) }),
         retry,
         ...(mode === 'async' && { onDoubt: 'hold' as const }),
       },
@@ -224,13 +231,18 @@ export class DeliveryRunner {
     return waitMs;
   }
 
-  /** One of a lane waits as long as those who wait for an outcome, who take the turns that are near. */
-  async #takeTurnInLine(connection: Connection, lane: string, stopping?: AbortSignal): Promise<number> {
-    if (this.#inLine.has(lane) || this.#inLine.size >= mostInLine)
+  /** One of a lane waits for longer than those who wait for an outcome, who take the turns that are near. */
+  async #takeTurnInLine(
+    connection: Connection,
+    { lane, bytes }: ClaimedDelivery,
+    stopping?: AbortSignal,
+  ): Promise<number> {
+    const hasRoom = this.#inLine.size < Math.floor(this.#options.concurrency * shareInLine);
+    if (!hasRoom || bytes > smallBytes || this.#inLine.has(lane))
       return this.#takeTurn(connection, longestWaitMs);
     this.#inLine.add(lane);
     try {
-      return await this.#takeTurn(connection, longestSyncWaitMs, stopping);
+      return await this.#takeTurn(connection, longestInLineMs, stopping);
     } finally {
       this.#inLine.delete(lane);
     }

@@ -52,6 +52,7 @@ async function open() {
       worker,
       inHand,
       retryForMs: 60_000,
+      concurrency: 300,
       writesAhead: true,
       cut: new AbortController().signal,
     },

@@ -13,12 +13,12 @@ function paceOf(limit: number): { readonly burst: number; readonly everyMs: numb
 }
 
 /** Nobody waits longer for a turn, in milliseconds, but who says so. */
-const longestWaitMs = 60_000;
+export const longestTurnMs = 90_000;
 /**
  * The next turn. One that lies further off than anybody takes turns was taken before the clock was set back, and says nothing. $2 is
  * how far apart turns are, $3 how long one waits.
  */
-const nextTurn = `case when slot.next_at > now() + (greatest(${longestWaitMs}, $3::float8) + $2::float8) * interval '1 millisecond'
+const nextTurn = `case when slot.next_at > now() + (greatest(${longestTurnMs}, $3::float8) + $2::float8) * interval '1 millisecond'
   then now() else slot.next_at end`;
 
 export interface Turn {
