@@ -51,10 +51,9 @@ const longestWaitMs = 2_000;
 /** Who waits for the outcome waits this long for a turn as well, in milliseconds. */
 const longestSyncWaitMs = 60_000;
 /**
- * Of some lanes one small delivery each waits even longer, in milliseconds: otherwise those who wait for outcomes would have all the
- * turns. Only of some, and small ones, because what waits here takes room and memory from others.
+ * Of some lanes one small delivery each waits even longer: otherwise those who wait for outcomes would have all the turns. Only of
+ * some, and small ones, because what waits here takes room and memory from others.
  */
-const longestInLineMs = longestTurnMs;
 const shareInLine = 1 / 10;
 const smallBytes = 256 * 1_024;
 
@@ -242,7 +241,7 @@ export class DeliveryRunner {
       return this.#takeTurn(connection, longestWaitMs);
     this.#inLine.add(lane);
     try {
-      return await this.#takeTurn(connection, longestInLineMs, stopping);
+      return await this.#takeTurn(connection, longestTurnMs, stopping);
     } finally {
       this.#inLine.delete(lane);
     }
