@@ -1,6 +1,5 @@
 import { parse, resolve } from 'node:path';
 import { isMailError } from '@flowpost/core';
-import { AddressGuard } from '@flowpost/mime-attachments';
 import { UsageError } from './command-line.ts';
 
 /** Where this was started; a folder that is gone has no paths in it. */
@@ -17,7 +16,12 @@ export function currentFolder(): string {
  *
  * @throws UsageError before anything is fetched or sent, for what names no host.
  */
-export function allowedHosts(given: readonly string[] = []): readonly string[] {
+export async function allowedHosts(
+  given: readonly string[] | undefined,
+): Promise<readonly string[] | undefined> {
+  if (!given) return undefined;
+  // Most messages have no attachment from a URL, and need not wait for what decides about those.
+  const { AddressGuard } = await import('@flowpost/mime-attachments');
   try {
     new AddressGuard(given);
     return given;
@@ -31,7 +35,7 @@ export function allowedHosts(given: readonly string[] = []): readonly string[] {
  * Where the attachments of a file may come from: its folder, where relative paths begin, the working directory, and folders and hosts
  * named on the command line.
  */
-export function attachmentsBeside(
+export async function attachmentsBeside(
   folder: string,
   {
     files = [],
@@ -43,5 +47,5 @@ export function attachmentsBeside(
 ) {
   const current = currentFolder();
   const fileRoots = [folder, current, ...files.map((one) => resolve(current, one))];
-  return { baseFolder: folder, fileRoots, urls: { allowedHosts: allowedHosts(hosts) } };
+  return { baseFolder: folder, fileRoots, urls: { allowedHosts: await allowedHosts(hosts) } };
 }

@@ -101,7 +101,7 @@ export class TokenCache {
       try {
         // One's own signal ends one's own waiting only.
         const tokens = await untilAborted(signal, () => asking.tokens).catch((error) => {
-          throw isMailError(error) && error !== signal?.reason ? copyMailError(error) : error;
+          throw error === signal?.reason ? error : copyMailError(error);
         });
         // Who asked before the refusal may have found the refused one.
         if (tokens.accessToken.reveal() !== entry.refused) return tokens;
@@ -283,10 +283,7 @@ export class TokenCache {
   async #backOff(failures: Failures | undefined, nobody: AbortSignal): Promise<void> {
     const wait = this.#waitMs(failures);
     if (wait === 0) return;
-    if (wait > longestBackoffMs) {
-      const error = failures?.error;
-      throw isMailError(error) ? copyMailError(error, { retryAfterMs: wait }) : error;
-    }
+    if (wait > longestBackoffMs) throw copyMailError(failures?.error, { retryAfterMs: wait });
     await this.#clock.sleep(wait, nobody);
   }
 }

@@ -1,10 +1,21 @@
-import { cancellationOf, linkAbort, longestTimerMs, MailError, type SendOptions } from '@flowpost/core';
+import {
+  cancellationOf,
+  isMailError,
+  linkAbort,
+  longestTimerMs,
+  MailError,
+  type SendOptions,
+} from '@flowpost/core';
 
 /** What an aborted signal means as long as nothing has been sent. */
 export function cancelledBefore(signal: AbortSignal): MailError {
   const { code, message, ...cause } = cancellationOf(signal);
   return new MailError(code, `Before anything was sent, ${message}.`, { phase: 'connect', ...cause });
 }
+
+/** Whether a failure is nothing but that the caller has given up. His reason may be an error of ours, about another message. */
+export const isGivenUp = (failure: unknown, signal: AbortSignal): boolean =>
+  signal.aborted && (failure === signal.reason || !isMailError(failure));
 
 /**
  * The end of the time allowed, in milliseconds from now; a time that is over has ended.

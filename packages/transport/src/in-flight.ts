@@ -25,13 +25,18 @@ export class InFlight {
   readonly #groups = new Set<Group>();
   #group: Group | undefined;
   readonly #closeDeadlineMs: number | (() => number);
-  /** How many sends are under way. */
-  count = 0;
   #onIdle: (() => void) | undefined;
   #closed = false;
 
   constructor(closeDeadlineMs: number | (() => number) = defaultDeadlineMs) {
     this.#closeDeadlineMs = closeDeadlineMs;
+  }
+
+  /** How many sends are under way. */
+  get count(): number {
+    let count = 0;
+    for (const { sending } of this.#groups) count += sending;
+    return count;
   }
 
   #join(): Group {
@@ -46,7 +51,6 @@ export class InFlight {
   }
 
   #leave(group: Group): void {
-    this.count--;
     if (--group.sending > 0) return;
     if (group === this.#group && !this.#closed) return;
     this.#groups.delete(group);
@@ -66,7 +70,6 @@ export class InFlight {
     const group = this.#join();
     group.taken++;
     group.sending++;
-    this.count++;
     try {
       if (!signal && timeoutMs === undefined) return await work(group.ending.signal);
       const late = timeLimit(timeoutMs);

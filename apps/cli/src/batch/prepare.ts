@@ -48,7 +48,7 @@ export async function prepareBatch(values: BatchValues) {
     everyMs: values.rate === undefined ? undefined : readRate(values.rate),
     host: {
       ...environmentOptions(),
-      attachments: attachmentsBeside(template.folder, values),
+      attachments: await attachmentsBeside(template.folder, values),
     },
   };
 }

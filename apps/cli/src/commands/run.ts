@@ -72,7 +72,7 @@ export async function readRun(command: string, values: StepArguments, operands: 
           ),
         };
 
-  const attachments = attachmentsBeside(dirname(resolve(currentFolder(), path)), values);
+  const attachments = await attachmentsBeside(dirname(resolve(currentFolder(), path)), values);
   const sending = { ...environmentOptions(), attachments };
   return { node, settings, flow, sending };
 }

@@ -102,7 +102,7 @@ export async function readSettings(
   const attachments = {
     // Whoever types a path means that file, wherever it is.
     ...{ fileRoots: [parse(currentFolder()).root], baseFolder: currentFolder() },
-    urls: { allowedHosts: allowedHosts(values['allow-host']) },
+    urls: { allowedHosts: await allowedHosts(values['allow-host']) },
   };
   return { request, sending: { ...environmentOptions(), attachments } };
 }

@@ -5,6 +5,7 @@ import { type Database, forPgBoss, type Queryable } from '../database/database.t
 import { storable } from '../database/storable.ts';
 import type { DeliveryState } from './delivery.ts';
 import { DeliveryReader } from './delivery-reader.ts';
+import { lastsFromNow } from './duplicate-store.ts';
 import type { Attempt } from './in-hand.ts';
 
 export const queue = 'deliveries';
@@ -107,7 +108,7 @@ export class DeliveryKeeper extends DeliveryReader {
          freed as (
            delete from flowpost.duplicates where receipt is null and owner in (select id::text from mine where state = 'failed')
          ), kept as (
-           update flowpost.duplicates set expires_at = coalesce(now() + lasts, expires_at)
+           update flowpost.duplicates set expires_at = ${lastsFromNow}
            where owner in (select id::text from mine where state = 'in-doubt')
          )
          select id, state, lane, next_at from mine`,
@@ -119,6 +120,21 @@ export class DeliveryKeeper extends DeliveryReader {
       );
       return recovered;
     });
+  }
+
+  /** Gives those a job again that were too many or too large this time. They come before the others, as they would have. */
+  protected async putBack(
+    ids: readonly string[],
+    taken: readonly { readonly id: string }[],
+    transaction: Queryable,
+  ): Promise<void> {
+    const isTaken = new Set(taken.map(({ id }) => id));
+    const left = await transaction.query<Due>(
+      `select id, lane, next_at from flowpost.deliveries
+       where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second') order by id`,
+      [ids.filter((id) => !isTaken.has(id))],
+    );
+    await this.enqueue(left, transaction, { isNext: true });
   }
 
   /** Deliveries that wait and have no job that would come for them. A safety net: there should be none. */

@@ -6,6 +6,7 @@ import type { ClaimedDelivery, DeliveryState, Settlement } from './delivery.ts';
 import { type DeliveryJob, DeliveryKeeper, type Due, queue } from './delivery-keeper.ts';
 import type { Known } from './delivery-reader.ts';
 import { type ClaimedRow, claimedOf, type DeliveryRow } from './delivery-row.ts';
+import { lastsFromNow } from './duplicate-store.ts';
 
 /**
  * What is kept free for what was accepted, in bytes. An embedded database that cannot write down how a delivery ended cannot go on
@@ -134,24 +135,9 @@ export class DeliveryStore extends DeliveryKeeper {
         { db },
       );
       const [rows] = await Promise.all([taken, deleted]);
-      if (rows.length < ids.length) await this.#putBack(ids, rows, transaction);
+      if (rows.length < ids.length) await this.putBack(ids, rows, transaction);
       return rows.map(claimedOf);
     });
-  }
-
-  /** Gives those a job again that were too many or too large this time. They come before the others, as they would have. */
-  async #putBack(
-    ids: readonly string[],
-    taken: readonly { readonly id: string }[],
-    transaction: Queryable,
-  ): Promise<void> {
-    const isTaken = new Set(taken.map(({ id }) => id));
-    const left = await transaction.query<Due>(
-      `select id, lane, next_at from flowpost.deliveries
-       where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second') order by id`,
-      [ids.filter((id) => !isTaken.has(id))],
-    );
-    await this.enqueue(left, transaction, { isNext: true });
   }
 
   /**
@@ -216,7 +202,7 @@ export class DeliveryStore extends DeliveryKeeper {
              -- From when it was sent, or nobody knows whether it was. That some are refused for good sends nothing.
              expires_at = case when mine.state = 'in-doubt' or duplicates.receipt is null
                or not (duplicates.receipt -> 'accepted') @> (mine.receipt -> 'accepted')
-               then coalesce(now() + lasts, expires_at) else expires_at end
+               then ${lastsFromNow} else expires_at end
            from mine
            where duplicates.owner = any($3::uuid[]::text[]) and duplicates.owner = mine.id::text
              and (mine.state in ('sent', 'partial') and duplicates.receipt is distinct from mine.receipt or mine.state = 'in-doubt')

@@ -24,6 +24,9 @@ export interface Claim {
   readonly mode: 'sync' | 'async';
 }
 
+/** When a send is forgotten that was sent now. One that was written down before `lasts` was keeps its time. */
+export const lastsFromNow = 'coalesce(now() + lasts, expires_at)';
+
 /** What was sent, remembered in the database: by every process, and over restarts. */
 export class DatabaseDuplicateStore implements DuplicateStore {
   protected readonly database: Queryable;
@@ -101,7 +104,7 @@ export class DatabaseDuplicateStore implements DuplicateStore {
 
   async remember(key: string, token: string, receipt: SendReceipt): Promise<void> {
     await this.database.query(
-      `update flowpost.duplicates set receipt = $3::jsonb, expires_at = coalesce(now() + lasts, expires_at)
+      `update flowpost.duplicates set receipt = $3::jsonb, expires_at = ${lastsFromNow}
        where key = $1 and token = $2`,
       [key, token, storable(receipt)],
     );
@@ -130,7 +133,7 @@ export class ContinuedDuplicateStore extends DatabaseDuplicateStore {
   override async remember(_key: string, _token: string, receipt: SendReceipt): Promise<void> {
     const { id, attempt, worker } = this.claim;
     await this.database.query(
-      `update flowpost.duplicates set receipt = $2::jsonb, expires_at = coalesce(now() + lasts, expires_at)
+      `update flowpost.duplicates set receipt = $2::jsonb, expires_at = ${lastsFromNow}
        where owner = $1 and exists (select 1 from flowpost.deliveries where id = $1::uuid and attempt = $3 and worker = $4)`,
       [id, storable(this.#continued(receipt)), attempt, worker],
     );

@@ -108,13 +108,15 @@ export function isMailError(value: unknown): value is MailError {
  * The same failure for somebody else, as an error of its own: several sends may fail of one thing, and what is added for one of
  * them is not true of the others.
  *
+ * @param thrown stays as it is when it is none of ours.
  * @param more details in the place of those of the same names.
  */
-export function copyMailError(error: MailError, more: ErrorDetails = {}): MailError {
-  const { code, message, phase, retryable, inDoubt, hint } = error;
-  const details = { ...error.details, ...more };
-  const copy = new MailError(code, message, { phase, hint, details, cause: error });
-  return Object.assign(copy, { retryable, inDoubt });
+export function copyMailError<Thrown>(thrown: Thrown, more: ErrorDetails = {}): Thrown {
+  if (!isMailError(thrown)) return thrown;
+  const { code, message, phase, retryable, inDoubt, hint } = thrown;
+  const details = { ...thrown.details, ...more };
+  const copy = new MailError(code, message, { phase, hint, details, cause: thrown });
+  return Object.assign(copy, { retryable, inDoubt }) as Thrown & MailError;
 }
 
 /** Turns anything thrown into a {@link MailError}; what is not one already is a defect and becomes `INTERNAL`. */

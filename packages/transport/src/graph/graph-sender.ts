@@ -18,7 +18,7 @@ import {
   untilAborted,
 } from '@flowpost/core';
 import { composeMessage, openAttachments } from '@flowpost/mime-attachments';
-import { cancelledBefore, somewhatAfter } from '../abortable.ts';
+import { cancelledBefore, isGivenUp, somewhatAfter } from '../abortable.ts';
 import { connectionTarget, graphCredential, graphUrlOf } from '../connection-target.ts';
 import { InFlight } from '../in-flight.ts';
 import { assertAllowedSize, withFrom } from '../message-composer.ts';
@@ -137,9 +137,7 @@ export class GraphSender implements MailSender {
         timings: timingsUntil(now, moments),
       };
     } catch (error) {
-      // Its reason may be an error of ours, about another message.
-      const isCancelled = signal.aborted && (!isMailError(error) || error === signal.reason);
-      const failure = isCancelled ? cancelledBefore(signal) : error;
+      const failure = isGivenUp(error, signal) ? cancelledBefore(signal) : error;
       throw failedSend(failure, composed, this.#logger);
     }
   }

@@ -52,6 +52,11 @@ interface Parked {
   readonly timer: NodeJS.Timeout;
 }
 
+/** Who waits would log in with what was refused just now, and enough of that locks a mailbox. */
+export function refuseAlike<Gift>(slots: Slots<Gift>, error: unknown): void {
+  if (isMailError(error) && error.code === 'AUTH_REFUSED') slots.refuseWaiting(() => copyMailError(error));
+}
+
 /** Sessions of one connection: opened when needed, reused when open, never more than the limit at once. */
 export class SessionPool {
   readonly #options: SessionPoolOptions;
@@ -94,7 +99,7 @@ export class SessionPool {
         return this.#lend(await this.#open(request), false);
       } catch (error) {
         this.#heed(error);
-        this.#refuseAlike(error);
+        refuseAlike(this.#slots, error);
         // Too many sessions for the server are enough for who waits, as long as some of them are open.
         const isEnough = this.#unwelcome !== undefined && this.#slots.taken > 1 && !fresh;
         if (!isEnough) {
@@ -207,12 +212,6 @@ export class SessionPool {
       this.#unwelcome = undefined;
       this.#slots.restore();
     }, waitMs).unref();
-  }
-
-  /** Who waits would log in with what was refused just now, and enough of that locks a mailbox. */
-  #refuseAlike(error: unknown): void {
-    if (!isMailError(error) || error.code !== 'AUTH_REFUSED') return;
-    this.#slots.refuseWaiting(() => copyMailError(error));
   }
 
   #unpark(): SmtpSession | undefined {

@@ -1,7 +1,6 @@
 import { type AuthProvider, tokenEndpointAt } from '@flowpost/auth-providers';
 import {
   type Credential,
-  copyMailError,
   definedOnly,
   guardLogger,
   isMailError,
@@ -17,6 +16,7 @@ import {
   systemClock,
 } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
+import { isGivenUp } from '../abortable.ts';
 import { afterReading } from '../after-reading.ts';
 import { resolveServer } from '../connection-target.ts';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
@@ -28,7 +28,7 @@ import { Slots } from '../slots.ts';
 import { AddressRecord } from './happy-eyeballs.ts';
 import type { Delivered } from './session-contract.ts';
 import { cancellation } from './session-failure.ts';
-import { type BorrowRequest, SessionPool } from './session-pool.ts';
+import { type BorrowRequest, refuseAlike, SessionPool } from './session-pool.ts';
 import { SmtpSession } from './smtp-session.ts';
 
 const defaults = { connections: 5, idleMs: 60_000, lifetimeMs: 540_000 };
@@ -193,12 +193,10 @@ export class SmtpSender implements MailSender {
       if (this.#pool.crowded) await afterReading();
       return this.#receipt(message, delivered, attempts, times);
     } catch (error) {
-      // Its reason may be an error of ours, about another message.
-      const isCancelled = signal.aborted && (!isMailError(error) || error === signal.reason);
-      const failure = isCancelled ? cancellation('connect', { ...this.#endpoint, signal }) : error;
-      // Those who wait would log in with what was refused just now, and enough of that locks a mailbox.
-      if (isMailError(failure) && failure.code === 'AUTH_REFUSED')
-        this.#turns.refuseWaiting(() => copyMailError(failure));
+      const failure = isGivenUp(error, signal)
+        ? cancellation('connect', { ...this.#endpoint, signal })
+        : error;
+      refuseAlike(this.#turns, failure);
       throw failedSend(failure, message, this.#logger);
     } finally {
       if (hasTurn) this.#turns.free();
