@@ -322,7 +322,7 @@ it('a rate limit is never exceeded in any 60 seconds', async () => {
     const begun = Date.now();
     const turns: number[] = [];
     for (let turn = 0; turn < 3 * limit + 2; turn++)
-      turns.push(Date.now() - begun + (await rate.take(connection, 10_000_000)).waitMs);
+      turns.push(Date.now() - begun + (await rate.take(connection, 10_000_000, 'message')).waitMs);
     for (const from of turns)
       expect(turns.filter((at) => at >= from && at < from + 59_000).length).toBeLessThanOrEqual(limit);
     // And not for nothing less.
@@ -337,7 +337,9 @@ it('who claims another limit for a mailbox holds up nobody, nor does another ser
   const rate = new SharedRate(database);
   const turn = async (messagesPerMinute: number, more: object = {}) => {
     const limits = { messagesPerMinute };
-    return (await rate.take({ kind: 'smtp', host: 'h', port: 25, limits, ...more } as never, 2_000)).waitMs;
+    return (
+      await rate.take({ kind: 'smtp', host: 'h', port: 25, limits, ...more } as never, 2_000, 'attempt')
+    ).waitMs;
   };
   const auth = { kind: 'basic', username: 'u', password: 'p' };
   for (const more of [{}, { auth }]) {
@@ -355,10 +357,10 @@ it('a clock that was set back is no reason to wait for a turn longer than one ev
   await using database = await openPglite(`${folder.path}/db`);
   const connection = { kind: 'smtp', host: 'h', limits: { messagesPerMinute: 60 } } as never;
   const rate = new SharedRate(database);
-  await rate.take(connection, 60_000);
+  await rate.take(connection, 60_000, 'attempt');
   await database.query("update flowpost.rate_slots set next_at = next_at + interval '1 hour'");
   const waits: number[] = [];
-  for (let turn = 0; turn < 3; turn++) waits.push((await rate.take(connection, 2_000)).waitMs);
+  for (let turn = 0; turn < 3; turn++) waits.push((await rate.take(connection, 2_000, 'attempt')).waitMs);
   expect(Math.max(...waits)).toBeLessThanOrEqual(2_500);
 });
 

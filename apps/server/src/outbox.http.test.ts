@@ -214,6 +214,36 @@ describe('nobody keeps others waiting', () => {
     for (const id of ids) expect((await stateOf(local, id)).attempt).toBe(1);
   });
 
+  it('what a server kept waiting leaves no faster than the rate limit allows, over all senders of a mailbox', async () => {
+    const held: (() => void)[] = [];
+    let isStalled = true;
+    const taken: number[] = [];
+    await using server = await RawServer.start((socket) => {
+      const serve = (): void =>
+        speakSmtp(socket, (command) => {
+          if (command === '.') taken.push(performance.now());
+          return undefined;
+        });
+      if (isStalled) held.push(serve);
+      else serve();
+    });
+    await using local = await startLocal();
+    const connection = { host: '127.0.0.1', port: server.port, limits: { messagesPerMinute: 120 } };
+    await local.client.post('/v1/connections', { name: 'one', connection });
+    await local.client.post('/v1/connections', {
+      name: 'two',
+      connection: { ...connection, ehloName: 'two.example' },
+    });
+    for (let count = 0; count < 20; count++) await put(local, count % 2 ? '@one' : '@two');
+    // Twelve may go at once, and two more each second, whom nobody but the server keeps waiting then.
+    await delay(5_000);
+    isStalled = false;
+    for (const serve of held) serve();
+    await expect.poll(() => taken.length, { timeout: 15_000 }).toBe(20);
+    // The twelve and one more, and then seven in their turns.
+    expect((taken.at(-1) ?? 0) - (taken[0] ?? 0)).toBeGreaterThan(3_000);
+  });
+
   it('those who wait for outcomes do not take all turns of a rate limit', async () => {
     await using inbox = await SmtpInbox.start();
     await using local = await startLocal();

@@ -1,12 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import {
-  type Connection,
-  type Logger,
-  MailError,
-  parseMessage,
-  type SendReceipt,
-  toMailError,
-} from '@flowpost/core';
+import { type Logger, MailError, parseMessage, type SendReceipt, toMailError } from '@flowpost/core';
 import { deliver, type FlowScope, parseFlowData } from '@flowpost/node-adapter';
 import { continuedReceipt } from '@flowpost/transport';
 import type { ConnectionStore } from '../connections/connection-store.ts';
@@ -20,7 +13,8 @@ import { Departures } from './departures.ts';
 import { ContinuedDuplicateStore, DatabaseDuplicateStore, inOtherHands } from './duplicate-store.ts';
 import type { InHand } from './in-hand.ts';
 import { judge, settlementOf } from './judgement.ts';
-import { longestTurnMs, type SharedRate } from './shared-rate.ts';
+import type { SharedRate } from './shared-rate.ts';
+import { TurnAway, Turns } from './turns.ts';
 import { WaitingLines } from './waiting-lines.ts';
 
 export interface RunnerOptions {
@@ -46,24 +40,12 @@ export interface RunnerOptions {
 
 /** How long outcomes are gathered, so that one transaction is for many. */
 const gatherMs = 5;
-/** Further off than this, a turn is not waited for: the delivery goes back into the queue. In milliseconds. */
-const longestWaitMs = 2_000;
-/** Who waits for the outcome waits this long for a turn as well, in milliseconds. */
-const longestSyncWaitMs = 60_000;
-/**
- * Of some lanes one small delivery each waits even longer: otherwise those who wait for outcomes would have all the turns. Only of
- * some, and small ones, because what waits here takes room and memory from others.
- */
-const shareInLine = 1 / 10;
-const smallBytes = 256 * 1_024;
-
 /** Sends one claimed delivery: writes down that it is about to leave, sends it, and writes down how that ended. */
 export class DeliveryRunner {
   readonly #options: RunnerOptions;
   readonly #departures: Departures<ClaimedDelivery>;
   readonly #lines = new WaitingLines();
-  /** The lanes of which one waits for a turn that is further off. */
-  readonly #inLine = new Set<string>();
+  readonly #turns: Turns;
   readonly #settlements: Batcher<Settlement, undefined>;
   /** For those whose outcome nobody waits for. */
   readonly #later: Batcher<Settlement, undefined>;
@@ -71,6 +53,7 @@ export class DeliveryRunner {
   constructor(options: RunnerOptions) {
     const { deliveries, worker } = options;
     this.#options = options;
+    this.#turns = new Turns(options);
     this.#departures = new Departures((claims) => deliveries.commit(claims, worker), {
       writesAhead: options.writesAhead,
     });
@@ -86,18 +69,18 @@ export class DeliveryRunner {
    * Sends a delivery once.
    *
    * @param keepsTrying whether a failure that may pass puts it back into the queue. Not for whoever waits for the outcome.
-   * @param onSlotAway told how long it is to the next turn of this lane, in milliseconds, when the delivery went back into the queue.
+   * @param onTurnAway told how long it is to the next turn of this lane, in milliseconds, when the delivery went back into the queue.
    * @param stopping ends waiting for a turn: the delivery goes back into the queue.
    */
   async run(
     claim: ClaimedDelivery,
     {
       keepsTrying,
-      onSlotAway,
+      onTurnAway,
       stopping,
     }: {
       readonly keepsTrying: boolean;
-      readonly onSlotAway?: (waitMs: number) => void;
+      readonly onTurnAway?: (waitMs: number) => void;
       readonly stopping?: AbortSignal;
     },
   ): Promise<SendReceipt> {
@@ -118,15 +101,15 @@ export class DeliveryRunner {
       else if (state !== 'queued') metrics.delivered(receipt.status, (performance.now() - started) / 1_000);
       return receipt;
     } catch (thrown) {
-      if (thrown instanceof SlotAway && keepsTrying) {
-        onSlotAway?.(thrown.waitMs);
+      if (thrown instanceof TurnAway && keepsTrying) {
+        onTurnAway?.(thrown.waitMs);
         await this.#postpone(
           claim,
           this.#lines.place(claim.lane, Date.now() + thrown.waitMs, thrown.everyMs),
         );
         throw thrown.error;
       }
-      const error = toMailError(thrown instanceof SlotAway ? thrown.error : thrown);
+      const error = toMailError(thrown instanceof TurnAway ? thrown.error : thrown);
       const isGoingDown = cut.aborted;
       const settlement = judge(claim, error, { keepsTrying, retryForMs, isGoingDown });
       await this.#settle(claim, settlement);
@@ -164,13 +147,7 @@ export class DeliveryRunner {
     }
     const connection = await connections.unseal(sealed, { isStored });
     const { policy } = request;
-    const waitedMs =
-      mode === 'async'
-        ? await this.#takeTurnInLine(connection, claim, stopping)
-        : await this.#takeTurn(
-            connection,
-            Math.min(policy.timeoutMs ?? longestSyncWaitMs, longestSyncWaitMs),
-          );
+    const waitedMs = await this.#turns.ofAttempt(connection, claim, stopping);
     const { again } = claim;
     const retry = mode === 'async' ? { ...policy.retry, attempts: 1 } : policy.retry;
     const whole = (receipt: SendReceipt): SendReceipt => ({
@@ -195,6 +172,16 @@ export class DeliveryRunner {
     const duplicateStore = again
       ? new ContinuedDuplicateStore(database, held, whole)
       : new DatabaseDuplicateStore(database, held, { keeps: claim.doubt !== undefined });
+    const leaving = new AbortController();
+    let away: TurnAway | undefined;
+    const beforeData = async (): Promise<void> => {
+      away = undefined;
+      await this.#turns.ofMessage(connection, claim, leaving.signal).catch((error) => {
+        if (error instanceof TurnAway) away = error;
+        throw away?.error ?? error;
+      });
+      await this.#commit(claim);
+    };
     this.#departures.enter(claim);
     try {
       const receipt = await deliver(prepared, {
@@ -205,45 +192,17 @@ export class DeliveryRunner {
         signal: this.#options.cut,
         duplicateWaitMs: mode === 'async' ? 0 : undefined,
         keepsRest: mode === 'async',
-        beforeData: () => this.#commit(claim),
+        beforeData,
       });
       if (receipt.status !== 'duplicate') return whole(receipt);
       // It was sent by this delivery, whose process ended before it could say so.
       const isPartial = receipt.rejected.length > 0;
       return duplicateStore.hasOwn ? { ...receipt, status: isPartial ? 'partial' : 'sent' } : receipt;
+    } catch (error) {
+      throw away?.error.code === (error as MailError).code ? away : error;
     } finally {
+      leaving.abort();
       this.#departures.end(claim);
-    }
-  }
-
-  /** A rate limit holds for all processes together, so they take their turns from one place. */
-  async #takeTurn(
-    connection: Connection,
-    atMostMs: number,
-    stopping: AbortSignal = this.#options.cut,
-  ): Promise<number> {
-    const { waitMs, everyMs } = await this.#options.rate.take(connection, atMostMs);
-    if (waitMs > atMostMs) throw new SlotAway(waitMs, everyMs);
-    if (waitMs === 0) return 0;
-    const isDue = await delay(waitMs, true, { signal: stopping }).catch(() => false);
-    if (!isDue && stopping !== this.#options.cut) throw new SlotAway(waitMs, everyMs);
-    return waitMs;
-  }
-
-  /** One of a lane waits for longer than those who wait for an outcome, who take the turns that are near. */
-  async #takeTurnInLine(
-    connection: Connection,
-    { lane, bytes }: ClaimedDelivery,
-    stopping?: AbortSignal,
-  ): Promise<number> {
-    const hasRoom = this.#inLine.size < Math.floor(this.#options.concurrency * shareInLine);
-    if (!hasRoom || bytes > smallBytes || this.#inLine.has(lane))
-      return this.#takeTurn(connection, longestWaitMs);
-    this.#inLine.add(lane);
-    try {
-      return await this.#takeTurn(connection, longestTurnMs, stopping);
-    } finally {
-      this.#inLine.delete(lane);
     }
   }
 
@@ -273,27 +232,5 @@ export class DeliveryRunner {
         await delay(waitMs, undefined, { signal: cut }).catch(() => undefined);
       }
     }
-  }
-}
-
-/** The provider's limit is used up for longer than one waits with a session in hand. */
-class SlotAway extends Error {
-  readonly waitMs: number;
-  readonly everyMs: number;
-  readonly error: MailError;
-
-  constructor(waitMs: number, everyMs: number) {
-    super('no slot');
-    this.waitMs = waitMs;
-    this.everyMs = everyMs;
-    this.error = new MailError(
-      'MESSAGE_DEFERRED',
-      'The rate limit of the connection is used up at the moment.',
-      {
-        retryable: true,
-        hint: 'Nothing was sent. Try again after retryAfterMs, send with async, or raise limits.messagesPerMinute if the server takes more.',
-        details: { retryAfterMs: Math.ceil(waitMs) },
-      },
-    );
   }
 }

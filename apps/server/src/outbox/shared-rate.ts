@@ -21,6 +21,13 @@ export const longestTurnMs = 90_000;
 const nextTurn = `case when slot.next_at > now() + (greatest(${longestTurnMs}, $3::float8) + $2::float8) * interval '1 millisecond'
   then now() else slot.next_at end`;
 
+/**
+ * What a turn is for. Of an attempt: it waits for that without a session. Of a message: that leaves now. Turns of attempts alone keep
+ * no limit, because what comes between them and their messages, like a server that stands still, makes some leave together;
+ * and an attempt may become several messages.
+ */
+export type TurnOf = 'attempt' | 'message';
+
 export interface Turn {
   readonly waitMs: number;
   readonly everyMs: number;
@@ -40,11 +47,11 @@ export class SharedRate {
    * @returns how long it is off and how far apart turns are, in milliseconds; when it is off for more than `atMostMs`, it was not
    * taken.
    */
-  async take(connection: Connection, atMostMs: number): Promise<Turn> {
+  async take(connection: Connection, atMostMs: number, of: TurnOf): Promise<Turn> {
     // In any 60 seconds.
     const limit = connectionTarget(connection).limits.messagesPerMinute;
     if (limit === undefined) return { waitMs: 0, everyMs: 0 };
-    const owner = laneOf(connection);
+    const key = `${laneOf(connection)} ${of}`;
     const { burst, everyMs } = paceOf(limit);
     // The next turn may lie in the past, as far as turns that nobody took may be taken later.
     const [taken] = await this.#database.query<{ wait: number }>(
@@ -53,12 +60,12 @@ export class SharedRate {
          set next_at = greatest(now() - $4::float8 * $2::float8 * interval '1 millisecond', ${nextTurn}) + $2::float8 * interval '1 millisecond'
          where ${nextTurn} <= now() + $3 * interval '1 millisecond'
        returning (extract(epoch from next_at - now()) * 1000 - $2::float8)::float8 as wait`,
-      [owner, everyMs, atMostMs, burst],
+      [key, everyMs, atMostMs, burst],
     );
     if (taken) return { waitMs: Math.max(0, taken.wait), everyMs };
     const [slot] = await this.#database.query<{ wait: number }>(
       `select (extract(epoch from ${nextTurn} - now()) * 1000)::float8 as wait from flowpost.rate_slots as slot where key = $1`,
-      [owner, everyMs, atMostMs],
+      [key, everyMs, atMostMs],
     );
     return { waitMs: Math.max(atMostMs + 1, slot?.wait ?? 0), everyMs };
   }

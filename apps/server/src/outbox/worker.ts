@@ -144,11 +144,11 @@ export class OutboxWorker {
     const { lane, bytes } = claim;
     this.#lanes.begin(lane, bytes);
     this.#bytes += bytes;
-    const onSlotAway = (waitMs: number): void => this.#lanes.away(lane, waitMs);
+    const onTurnAway = (waitMs: number): void => this.#lanes.away(lane, waitMs);
     // How it ended is written down where it ended.
     const { signal: stopping } = this.#stopping;
     const running = this.#options.runner
-      .run(claim, { keepsTrying: true, onSlotAway, stopping })
+      .run(claim, { keepsTrying: true, onTurnAway, stopping })
       .catch(() => undefined);
     this.#running.add(running);
     void running.finally(() => {
