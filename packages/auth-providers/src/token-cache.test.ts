@@ -340,3 +340,19 @@ it('the failure of one variant is not that of another', async () => {
   ]);
   expect([first.status, second.status]).toEqual(['rejected', 'fulfilled']);
 });
+
+it('a variant whose issuer may not be asked yet keeps no other one waiting', async () => {
+  const clock = new ManualClock(clockNow);
+  const cache = new TokenCache(new MemoryTokenStore(), { clock });
+  const wrong: FetchToken = async (_, onRequest) => {
+    onRequest();
+    throw new MailError('TOKEN_CLIENT_REFUSED', 'wrong secret', { phase: 'token' });
+  };
+  const a = { key: 'k', variant: 'a' };
+  await expect(cache.get(a, wrong)).rejects.toMatchObject({ code: 'TOKEN_CLIENT_REFUSED' });
+  const second = cache.get(a, async () => token('late'));
+  const other = await cache.get({ key: 'k', variant: 'b' }, async () => token('good'));
+  expect(other.accessToken.reveal()).toBe('good');
+  await clock.advance(1_000);
+  expect((await second).accessToken.reveal()).toBe('late');
+});

@@ -114,11 +114,9 @@ export class TokenCache {
   #ask(name: TokenName, entry: Entry, fetch: FetchToken): Asking {
     const { variant } = name;
     const nobody = new AbortController();
-    const tokens = entry
-      .inTurn(() => this.#obtain(name, entry, fetch, nobody.signal))
-      .finally(() => {
-        if (entry.pending.get(variant) === asking) entry.pending.delete(variant);
-      });
+    const tokens = this.#waitFor(name, entry, fetch, nobody.signal).finally(() => {
+      if (entry.pending.get(variant) === asking) entry.pending.delete(variant);
+    });
     const asking: Asking = { tokens, waiting: 0, nobody };
     entry.pending.set(variant, asking);
     // Everybody may have stopped waiting by the time it fails.
@@ -170,18 +168,32 @@ export class TokenCache {
     return stored.refreshToken && withoutAccess(stored);
   }
 
-  async #obtain(name: TokenName, entry: Entry, fetch: FetchToken, nobody: AbortSignal): Promise<ValidTokens> {
+  /** Whose issuer may not be asked yet waits in nobody's way: of the same credential another secret may be the right one. */
+  async #waitFor(
+    name: TokenName,
+    entry: Entry,
+    fetch: FetchToken,
+    nobody: AbortSignal,
+  ): Promise<ValidTokens> {
+    for (;;) {
+      const tokens = await entry.inTurn(() => this.#obtain(name, entry, fetch));
+      if (tokens) return tokens;
+      await this.#backOff(entry.failures.get(name.variant), nobody);
+    }
+  }
+
+  /** @returns undefined when the issuer may not be asked yet. */
+  async #obtain(name: TokenName, entry: Entry, fetch: FetchToken): Promise<ValidTokens | undefined> {
     const { key, variant } = name;
     const stored = await this.#known(name, entry);
     if (isValid(stored, this.#clock.now())) {
       if (entry.unsaved) await this.#write(key, entry, entry.unsaved);
       return stored;
     }
-    const failures = entry.failures.get(variant);
     // It ends soon, but nobody need wait for its successor before it has.
-    if (isUnexpired(stored, this.#clock.now()) && this.#waitMs(failures) > 0) return stored;
+    if (this.#waitMs(entry.failures.get(variant)) > 0)
+      return isUnexpired(stored, this.#clock.now()) ? stored : undefined;
     try {
-      await this.#backOff(failures, nobody);
       const request = () => this.#request(name, entry, fetch);
       return await this.#alone(key, request, (code) => {
         // A store that can be read and not written to, mostly. A token is worth more than being alone.
