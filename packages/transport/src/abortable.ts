@@ -13,9 +13,9 @@ export function cancelledBefore(signal: AbortSignal): MailError {
   return new MailError(code, `Before anything was sent, ${message}.`, { phase: 'connect', ...cause });
 }
 
-/** Whether a failure is nothing but that the caller has given up. His reason may be an error of ours, about another message. */
+/** Whether a failure is nothing but that the caller has given up. */
 export const isGivenUp = (failure: unknown, signal: AbortSignal): boolean =>
-  signal.aborted && (failure === signal.reason || !isMailError(failure));
+  signal.aborted && !isMailError(failure);
 
 /**
  * The end of the time allowed, in milliseconds from now; a time that is over has ended.

@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto';
 import {
   type ConnectionInput,
   type EmailMessageInput,
@@ -334,4 +335,25 @@ it.each([
     scope,
     tenantId: 'contoso.com',
   });
+});
+
+it('a message is signed as it is given, though that is used for the next one while the key is read', async () => {
+  await using inbox = await SmtpInbox.start();
+  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2_048 });
+  const dkim = [
+    {
+      domain: 'x.org',
+      selector: 's',
+      privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    },
+  ];
+  const { host, port } = inbox;
+  await using sender = createSender({ host, port, tls: 'none', dkim });
+  const message = { from: 'a@x.org', to: '', subject: 'Hi', text: 'Hello' };
+  const sending = ['a@y.org', 'b@y.org'].map((to) => {
+    message.to = to;
+    return sender.send(message);
+  });
+  await Promise.all(sending);
+  expect(inbox.messages.flatMap(({ envelope }) => envelope.to).sort()).toEqual(['a@y.org', 'b@y.org']);
 });

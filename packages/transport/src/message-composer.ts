@@ -3,6 +3,7 @@ import {
   type EmailMessageInput,
   MailError,
   type OutgoingMessage,
+  parseMessage,
   readRegularFile,
   revealSecret,
   type SecretBox,
@@ -76,8 +77,12 @@ export class MessageComposer {
    */
   async compose(input: OutgoingMessage, signal?: AbortSignal, mayWait = false): Promise<ComposedMessage> {
     const { attachments } = this.#options;
-    const dkim = this.#connection.dkim && (await this.#openKeys(this.#connection.dkim));
-    const message = await composeMessage(withFrom(input, this.#connection.from), {
+    const given = withFrom(input, this.#connection.from);
+    const { dkim: identities } = this.#connection;
+    // Before anything is waited for: whoever gave it may use it for the next one.
+    const parsed = identities ? parseMessage(given) : given;
+    const dkim = identities && (await this.#openKeys(identities));
+    const message = await composeMessage(parsed, {
       ...{ signal, mayWait, ...(attachments && { attachments }), ...(dkim && { dkim }) },
     });
     try {

@@ -70,19 +70,69 @@ it('whoever gave up has used no turn, and nothing is waited for without need', a
   await next;
 });
 
-it('a clock that is set back makes nobody wait longer than a period', async () => {
+it('keeps to its limit whatever the clock is set to', async () => {
   let now = 10_000_000;
+  let passed = 0;
   const slept: number[] = [];
   const clock = {
     now: () => now,
+    monotonic: () => passed,
     async sleep(ms: number) {
       slept.push(ms);
-      now += ms;
+      passed += ms;
     },
   };
   const limit = new RateLimit(3, 60_000, clock);
   for (let turn = 0; turn < 3; turn++) await limit.turn();
   now -= 3_600_000;
   await limit.turn();
-  expect(slept).toEqual([60_000]);
+  for (let turn = 0; turn < 2; turn++) await limit.turn();
+  now += 7_200_000;
+  await limit.turn();
+  expect(slept).toEqual([60_000, 60_000]);
+});
+
+it('who was kept with his turn has another one, before all who wait', async () => {
+  const clock = new ManualClock();
+  const limit = new RateLimit(2, 60_000, clock);
+  const kept = [await limit.turn(), await limit.turn()];
+  clock.advance(300_000);
+  const order: string[] = [];
+  const later = [limit.turn(), limit.turn()].map((turn) => turn.then(() => order.push('later')));
+  await Promise.all(later);
+  // Of the next two turns the late ones have the first, although somebody has waited longer.
+  const waiting = limit.turn().then(() => order.push('waiting'));
+  const late = kept.map((at) => limit.late(at).then(() => order.push('late')));
+  for (let minute = 0; minute < 2; minute++) {
+    clock.advance(60_000);
+    await new Promise(setImmediate);
+  }
+  await Promise.all([waiting, ...late]);
+  expect(order).toEqual(['later', 'later', 'late', 'late', 'waiting']);
+});
+
+it('a turn that was not used gives way to the one that is', async () => {
+  const clock = new ManualClock();
+  const limit = new RateLimit(1, 60_000, clock);
+  const at = await limit.turn();
+  await limit.late(at);
+  clock.advance(10_000);
+  await limit.late(at);
+  clock.advance(50_000);
+  expect(limit.left).toBe(0);
+  clock.advance(10_000);
+  expect(limit.left).toBe(1);
+});
+
+it('sends away who waits', async () => {
+  const clock = new ManualClock();
+  const limit = new RateLimit(1, 60_000, clock);
+  await limit.turn();
+  const waiting = [1, 2].map((_) => limit.turn().catch(({ message }) => message));
+  limit.refuseWaiting(() => new Error('refused'));
+  expect(await Promise.all(waiting)).toEqual(['refused', 'refused']);
+  const next = limit.turn();
+  await new Promise(setImmediate);
+  clock.advance(60_000);
+  await next;
 });

@@ -1,15 +1,24 @@
 import type { Clock } from '@flowpost/core';
 
+interface Waiter {
+  readonly go: () => void;
+  readonly refuse: (reason: unknown) => void;
+}
+
+/** A turn that was had longer ago than this, in milliseconds, was not used when it was had. */
+const freshMs = 1_000;
+
 /** Lets through so many a period and no more, in whatever period one counts; the others wait, first come, first served. */
 export class RateLimit {
   readonly #count: number;
   readonly #periodMs: number;
   readonly #clock: Clock;
   /** When the last ones were let through, oldest first. */
-  #times: number[] = [];
-  readonly #waiting = new Set<() => void>();
+  readonly #times: number[] = [];
+  #waiting = new Set<Waiter>();
   /** Ends the wait for the next turn, when nobody waits for it any more. */
   #pause: AbortController | undefined;
+  #isServing = false;
 
   constructor(count: number, periodMs: number, clock: Clock) {
     this.#count = count;
@@ -21,63 +30,93 @@ export class RateLimit {
   get left(): number {
     if (this.#waiting.size > 0 || this.#waitMs() > 0) return 0;
     // Those of a period that is over count no more.
-    const since = this.#clock.now() - this.#periodMs;
+    const since = this.#clock.monotonic() - this.#periodMs;
     while ((this.#times[0] ?? Number.POSITIVE_INFINITY) <= since) this.#times.shift();
     return this.#count - this.#times.length;
   }
 
-  /** Resolves when it is the caller's turn; rejects with the signal's reason. Who gives up has used no turn. */
-  async turn(signal?: AbortSignal): Promise<void> {
+  /**
+   * Resolves when it is the caller's turn; rejects with the signal's reason. Who gives up has used no turn.
+   *
+   * @returns when it was.
+   */
+  turn(signal?: AbortSignal): Promise<number> {
+    return this.#turn(signal, false);
+  }
+
+  /**
+   * What kept who had a turn may have kept others as well, whose turns would be used together now. So whoever is late has another turn
+   * instead, before all who wait.
+   *
+   * @returns whether he waited for it.
+   */
+  async late(at: number, signal?: AbortSignal): Promise<boolean> {
+    const now = this.#clock.monotonic();
+    if (now - at < freshMs) return false;
+    const unused = this.#times.indexOf(at);
+    if (unused >= 0) this.#times.splice(unused, 1);
+    return (await this.#turn(signal, true)) > now;
+  }
+
+  async #turn(signal: AbortSignal | undefined, isNext: boolean): Promise<number> {
     signal?.throwIfAborted();
-    if (this.#waiting.size === 0 && this.#waitMs() === 0) {
-      this.#take();
-      return;
-    }
-    const isFirst = this.#waiting.size === 0;
-    await new Promise<void>((resolve, reject) => {
-      const go = (): void => {
-        signal?.removeEventListener('abort', giveUp);
-        resolve();
+    if ((isNext || this.#waiting.size === 0) && this.#waitMs() === 0) return this.#take();
+    return new Promise<number>((resolve, reject) => {
+      const settle = (): void => signal?.removeEventListener('abort', giveUp);
+      const one: Waiter = {
+        go: () => {
+          settle();
+          resolve(this.#take());
+        },
+        refuse: (reason) => {
+          settle();
+          reject(reason);
+        },
       };
       const giveUp = (): void => {
-        this.#waiting.delete(go);
+        this.#waiting.delete(one);
         if (this.#waiting.size === 0) this.#pause?.abort();
         reject(signal?.reason);
       };
       signal?.addEventListener('abort', giveUp, { once: true });
-      this.#waiting.add(go);
-      if (isFirst && !this.#pause) void this.#serve();
+      this.#waiting = isNext ? new Set([one, ...this.#waiting]) : this.#waiting.add(one);
+      if (!this.#isServing) void this.#serve();
     });
   }
 
-  async #serve(): Promise<void> {
-    this.#pause = new AbortController();
-    for (const go of this.#waiting) {
-      for (let waitMs = this.#waitMs(); waitMs > 0; waitMs = this.#waitMs()) {
-        const { signal } = this.#pause;
-        await this.#clock.sleep(waitMs, signal).catch(() => undefined);
-        if (!signal.aborted) continue;
-        if (this.#waiting.size === 0) break;
-        this.#pause = new AbortController();
-      }
-      if (!this.#waiting.delete(go)) continue;
-      this.#take();
-      go();
-    }
-    this.#pause = undefined;
+  /** Sends everybody away who waits, each with a reason of his own. */
+  refuseWaiting(reason: () => unknown): void {
+    for (const { refuse } of this.#waiting) refuse(reason());
+    this.#waiting.clear();
+    this.#pause?.abort();
   }
 
-  #take(): void {
-    this.#times.push(this.#clock.now());
+  async #serve(): Promise<void> {
+    this.#isServing = true;
+    while (this.#waiting.size > 0) {
+      const waitMs = this.#waitMs();
+      if (waitMs > 0) {
+        this.#pause = new AbortController();
+        await this.#clock.sleep(waitMs, this.#pause.signal).catch(() => undefined);
+        continue;
+      }
+      const [first] = this.#waiting;
+      if (first) this.#waiting.delete(first);
+      first?.go();
+    }
+    this.#isServing = false;
+  }
+
+  #take(): number {
+    const now = this.#clock.monotonic();
+    this.#times.push(now);
     if (this.#times.length > this.#count) this.#times.shift();
+    return now;
   }
 
   /** How long until the next turn, in milliseconds. */
   #waitMs(): number {
-    const now = this.#clock.now();
-    const ahead = (this.#times.at(-1) ?? now) - now;
-    // The clock was set back, which is no reason to wait for what it showed before.
-    if (ahead > 0) this.#times = this.#times.map((time) => time - ahead);
+    const now = this.#clock.monotonic();
     const [oldest = now] = this.#times;
     return this.#times.length < this.#count ? 0 : Math.max(0, oldest + this.#periodMs - now);
   }

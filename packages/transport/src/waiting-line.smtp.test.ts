@@ -1,5 +1,5 @@
 import { MailError, ManualClock } from '@flowpost/core';
-import { HttpServer, SmtpInbox } from '@flowpost/testing';
+import { HttpServer, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { expect, it } from 'vitest';
 import { createSender } from './create-sender.ts';
 
@@ -68,7 +68,106 @@ it('sessions that a server ends while messages wait for their turns cost no minu
   await Promise.all(sending);
 });
 
-it.each([undefined, 5, 600])(
+it('a session that opens late lets no more through at once than the limit', async () => {
+  const clock = new ManualClock();
+  const held: (() => void)[] = [];
+  await using server = await RawServer.start((socket) => {
+    held.push(() => speakSmtp(socket, () => undefined));
+  });
+  const limits = { connections: 5, messagesPerMinute: 5 };
+  await using sender = createSender(
+    { host: '127.0.0.1', port: server.port, tls: 'none', limits },
+    { clock, closeDeadlineMs: 0 },
+  );
+  let left = 0;
+  const options = { beforeData: () => void left++ };
+  const sending = Array.from({ length: 20 }, () => sender.send(message, options).catch(() => undefined));
+  await expect.poll(() => held.length).toBe(5);
+  for (let minute = 0; minute < 3; minute++) {
+    clock.advance(60_000);
+    await new Promise(setImmediate);
+  }
+  for (const greet of held.splice(0)) greet();
+  for (const most of [5, 10, 15]) {
+    await expect.poll(() => left).toBe(most);
+    // Those of the same minute would be on their way by now.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(left).toBe(most);
+    clock.advance(60_000);
+  }
+  await Promise.all(sending);
+});
+
+it('what a server took in place of one session less is fetched before it waits', async () => {
+  let open = 0;
+  let refused = 0;
+  const goOn = Promise.withResolvers<void>();
+  await using server = await RawServer.start((socket) => {
+    if (open >= 1) {
+      refused++;
+      socket.end(
+        '432 4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending\r\n',
+      );
+      return;
+    }
+    open++;
+    socket.on('close', () => open--);
+    speakSmtp(socket, (command) => {
+      if (command !== '.') return undefined;
+      void goOn.promise.then(() => socket.write('250 taken\r\n'));
+      return null;
+    });
+  });
+  const begun = Promise.withResolvers<void>();
+  await using files = await HttpServer.start((_request, response) => {
+    response.writeHead(200, { 'content-type': 'application/pdf', 'content-length': 12 * 1_048_576 });
+    response.end(Buffer.alloc(12 * 1_048_576, 'x')).once('finish', begun.resolve);
+  });
+  const { host } = new URL(files.url('/'));
+  const connection = {
+    host: '127.0.0.1',
+    port: server.port,
+    tls: 'none' as const,
+    limits: { connections: 5 },
+  };
+  await using sender = createSender(connection, { attachments: { urls: { allowedHosts: [host] } } });
+  const session = Promise.withResolvers<void>();
+  const first = sender.send(message, { beforeData: session.resolve });
+  await session.promise;
+  const second = sender.send(message);
+  await expect.poll(() => refused).toBeGreaterThan(0);
+  // Until the answer has been heard.
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const third = sender.send({ ...message, attachments: [{ kind: 'url', url: files.url('/report.pdf') }] });
+  await begun.promise;
+  goOn.resolve();
+  await Promise.all([first, second, third]);
+});
+
+it.each(['mailFrom', 'message'] as const)(
+  'a refusal in which a server tells of another login is about its message alone: %s',
+  async (step) => {
+    let count = 0;
+    const text = '5.7.1 relay said [Error: 535 5.7.8 Authentication credentials invalid]';
+    await using inbox = await SmtpInbox.start({
+      refuse: { [step]: () => (++count === 2 ? { code: 550, text } : undefined) },
+    });
+    const { host, port } = inbox;
+    const limits = { connections: 1, messagesPerMinute: 60 };
+    await using sender = createSender({ host, port, tls: 'none', limits });
+    const ends = await Promise.all(
+      Array.from({ length: 5 }, () =>
+        sender.send(message).then(
+          ({ status }) => status,
+          ({ code }) => code,
+        ),
+      ),
+    );
+    expect(ends).toEqual(['sent', 'AUTH_REFUSED', 'sent', 'sent', 'sent']);
+  },
+);
+
+it.each([undefined, 1, 5, 600])(
   'a refused login ends all who wait for one, with a limit of %s a minute',
   async (messagesPerMinute) => {
     let tried = 0;
@@ -105,6 +204,29 @@ it.each([undefined, 60])(
     await first;
   },
 );
+
+it('an attachment whose fetching ends with the failure of another message was not sent', async () => {
+  await using inbox = await SmtpInbox.start();
+  const asked = Promise.withResolvers<void>();
+  await using files = await HttpServer.start(() => asked.resolve());
+  const { host } = new URL(files.url('/'));
+  const { port } = inbox;
+  await using sender = createSender(
+    { host: inbox.host, port, tls: 'none' },
+    { attachments: { urls: { allowedHosts: [host] } } },
+  );
+  const attachments = [{ kind: 'url' as const, url: files.url('/report.pdf') }];
+  const stop = new AbortController();
+  const sending = sender.send({ ...message, attachments }, { signal: stop.signal });
+  sending.catch(() => undefined);
+  await asked.promise;
+  stop.abort(new MailError('DELIVERY_IN_DOUBT', 'of another message', { phase: 'confirm' }));
+  await expect(sending).rejects.toMatchObject({
+    code: 'SEND_CANCELLED',
+    phase: 'attachments',
+    inDoubt: false,
+  });
+});
 
 it('what a URL leads to is here before a message waits for its turn', async () => {
   const { inbox, connection, begun, goOn } = await inboxThatStalls();

@@ -1,4 +1,11 @@
 import { isError } from './is-error.ts';
+import { isMailError } from './mail-error.ts';
+
+/**
+ * Why one thing ends with another. An error of ours is about that other thing, and would be taken for what became of this one.
+ */
+const reasonFor = (reason: unknown): unknown =>
+  isMailError(reason) ? new Error(`ended by ${reason.code}`) : reason;
 
 /**
  * Ends one thing with another, such as an attempt with the signal of the whole. Costs less than a signal made of several
@@ -14,7 +21,7 @@ export function linkAbort(
 ): () => void {
   if (!from) return () => undefined;
   let timer: NodeJS.Timeout | undefined;
-  const abort = (): void => to.abort(from.reason);
+  const abort = (): void => to.abort(reasonFor(from.reason));
   const end = (): void => {
     const ms = typeof afterMs === 'number' ? afterMs : afterMs();
     if (ms <= 0) abort();

@@ -7,6 +7,8 @@ export const longestTimerMs = 2_147_483_647;
 export interface Clock {
   /** Unix time in milliseconds. */
   now(): number;
+  /** Milliseconds since whenever. It only goes forward, also when somebody sets the clock: for how long something took, or may take. */
+  monotonic(): number;
   /** Resolves after `ms`, or after {@link longestTimerMs}; rejects with the signal's reason when it is aborted first. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
@@ -14,6 +16,7 @@ export interface Clock {
 /** The clock of this machine. */
 export const systemClock: Clock = {
   now: () => Date.now(),
+  monotonic: () => performance.now(),
   sleep: (ms, signal) => delay(Math.min(ms, longestTimerMs), undefined, signal && { signal }),
 };
 
@@ -27,6 +30,10 @@ export class ManualClock implements Clock {
   }
 
   now(): number {
+    return this.#now;
+  }
+
+  monotonic(): number {
     return this.#now;
   }
 

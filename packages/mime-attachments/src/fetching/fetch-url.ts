@@ -91,7 +91,8 @@ function describe(
   deadline: AbortSignal,
   context: AttachmentContext,
 ) {
-  if (isMailError(cause)) return cause;
+  // Whoever gives up may do so with an error of ours, about something else.
+  if (isMailError(cause) && cause !== context.signal?.reason) return cause;
   const fail = (code: ErrorCode, message: string, details = {}) =>
     attachmentError(code, `${message}.`, context, {
       details: { url: shown(url), ...details },

@@ -12,7 +12,7 @@ interface Held {
   readonly isLimited: boolean;
   /** Who has it at the moment. */
   users: number;
-  /** Since when nobody has, in Unix milliseconds. */
+  /** Since when nobody has, on the monotonic clock. */
   idleSince: number;
 }
 
@@ -44,7 +44,7 @@ export class HeldSenders {
         if (isBack) return;
         isBack = true;
         one.users--;
-        one.idleSince = this.#clock.now();
+        one.idleSince = this.#clock.monotonic();
         // Another one may have its place by now.
         if (this.#held.get(key) === one) this.#putLast(key, one);
       },
@@ -63,7 +63,7 @@ export class HeldSenders {
 
   #makeRoom(): void {
     if (this.#held.size <= mostIdle) return;
-    const now = this.#clock.now();
+    const now = this.#clock.monotonic();
     for (const [key, { sender, users, isLimited, idleSince }] of this.#held) {
       if (users > 0 || (isLimited && now - idleSince < limitMs)) continue;
       this.#held.delete(key);

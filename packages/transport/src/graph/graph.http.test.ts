@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ConnectionInput, EmailMessageInput, SendOptions } from '@flowpost/core';
+import { type ConnectionInput, type EmailMessageInput, MailError, type SendOptions } from '@flowpost/core';
 import { GraphServer, type GraphServerOptions, OAuthServer, SmtpInbox } from '@flowpost/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
@@ -303,6 +303,23 @@ describe('what goes wrong', () => {
       });
       expect(graph.sent.length).toBe(what === 'reset' ? 0 : 1);
       expect(graph.requests).toHaveLength(1);
+    },
+  );
+
+  it.each([
+    ['at once', 'text', /sendMail/, 'DELIVERY_IN_DOUBT'],
+    ['as a draft', 'x'.repeat(2_500_000), /\/send$/, undefined],
+  ])(
+    'whoever gives up for the failure of another message leaves %s what it is',
+    async (_, text, path, code) => {
+      await using graph = await start();
+      graph.inject(path, 'hang-after');
+      const stop = new AbortController();
+      const sending = send(graph, { text }, { signal: stop.signal }).catch((error) => error);
+      await expect.poll(() => graph.sent.length).toBe(1);
+      stop.abort(new MailError('CONNECTION_LOST', 'of another message', { phase: 'envelope' }));
+      // Of the draft it can be found out.
+      expect((await sending).code).toBe(code);
     },
   );
 

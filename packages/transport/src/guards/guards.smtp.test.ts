@@ -6,6 +6,7 @@ import {
   type MailSender,
   ManualClock,
   MemoryDuplicateStore,
+  systemClock,
 } from '@flowpost/core';
 import { RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
@@ -21,7 +22,12 @@ const message = { from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello' }
 /** A clock whose sleeps end at once, and are written down. */
 function impatient(): Clock & { readonly slept: number[] } {
   const slept: number[] = [];
-  return { slept, now: () => Date.now(), sleep: async (ms) => void slept.push(ms) };
+  return {
+    slept,
+    now: () => Date.now(),
+    monotonic: () => performance.now(),
+    sleep: async (ms) => void slept.push(ms),
+  };
 }
 
 /** A server whose n-th transaction gets the n-th answer to its final dot; null closes without one. */
@@ -289,7 +295,7 @@ describe('retry', () => {
     await using _ = server;
     const controller = new AbortController();
     const clock: Clock = {
-      now: Date.now,
+      ...systemClock,
       sleep: async () => {
         controller.abort();
         throw new Error('aborted');
@@ -419,6 +425,26 @@ describe('duplicate guard', () => {
     expect(got).toEqual([['b@x.org'], ['c@x.org'], ['b@x.org'], ['c@x.org'], ['b@x.org'], ['c@x.org']]);
     await using away = withSandbox(createSender(inbox.url), { redirectTo: { address: 'test@x.org' } });
     expect(await away.send(both, { onlyTo: ['c@x.org'] })).toMatchObject({ accepted: ['test@x.org'] });
+  });
+
+  it('sends what stands in the lists of a message when it is given, and what its class says', async () => {
+    let count = 0;
+    await using inbox = await SmtpInbox.start({
+      refuse: { mailFrom: () => (count++ === 0 ? { code: 451, text: '4.3.0 later' } : undefined) },
+    });
+    class Invoice {
+      readonly from = 'a@x.org';
+      readonly to = ['b@y.org'];
+      get text() {
+        return 'of the class';
+      }
+    }
+    await using sender = withRetry(createSender(inbox.url), { firstDelayMs: 1 });
+    const invoice = new Invoice();
+    const sending = sender.send(invoice);
+    invoice.to[0] = 'c@y.org';
+    await sending;
+    expect(inbox.messages).toMatchObject([{ envelope: { to: ['b@y.org'] }, text: 'of the class\n' }]);
   });
 
   it('sends what it was given, though that is used for the next message meanwhile', async () => {

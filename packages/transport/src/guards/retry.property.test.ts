@@ -77,7 +77,7 @@ class Fate implements MailSender {
 }
 
 it('nobody who has it gets it again, nobody is forgotten, and what is said of each is so', async () => {
-  const clock = { now: () => 0, sleep: async () => undefined };
+  const clock = { now: () => 0, monotonic: () => 0, sleep: async () => undefined };
   await fc.assert(
     fc.asyncProperty(
       fc.array(round, { maxLength: 8 }),

@@ -97,7 +97,7 @@ class RetrySender implements MailSender {
           if (attempt >= attempts || left.length === 0) ended = receipt.attempts + attempt - 1;
           delayMs = this.#backOff(attempt);
         }
-        const date = message.date ?? new Date(begunAt);
+        const date = current.date ?? new Date(begunAt);
         current = { ...current, messageId: receipt.messageId, date };
       } catch (error) {
         const isClosed = isMailError(error) && error.code === 'SENDER_CLOSED';

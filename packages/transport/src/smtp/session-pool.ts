@@ -53,8 +53,13 @@ interface Parked {
 }
 
 /** Who waits would log in with what was refused just now, and enough of that locks a mailbox. */
-export function refuseAlike<Gift>(slots: Slots<Gift>, error: unknown): void {
-  if (isMailError(error) && error.code === 'AUTH_REFUSED') slots.refuseWaiting(() => copyMailError(error));
+export function refuseAlike(
+  waiting: { refuseWaiting(reason: () => unknown): void } | undefined,
+  error: unknown,
+): void {
+  // Some servers tell in their answer to a message that another one refused them. That is about this message.
+  if (isMailError(error) && error.code === 'AUTH_REFUSED' && error.phase === 'auth')
+    waiting?.refuseWaiting(() => copyMailError(error));
 }
 
 /** Sessions of one connection: opened when needed, reused when open, never more than the limit at once. */
@@ -66,11 +71,11 @@ export class SessionPool {
   readonly #slots: Slots<Lent>;
   /** Those whose message has only its answer to wait for, so that the next one can say its envelope already. */
   readonly #offered = new Set<Lent>();
-  /** When the server may be sent another envelope with the message before it, in Unix milliseconds. */
+  /** When the server may be sent another envelope with the message before it, on the monotonic clock. */
   #aheadFrom = 0;
   /** The session that ended when such an envelope came, as long as none has been heard since. */
   #endedEarly: SmtpSession | undefined;
-  /** What the server said when it wanted no more sessions for a while, and until when, in Unix milliseconds. */
+  /** What the server said when it wanted no more sessions for a while, and until when, on the monotonic clock. */
   #unwelcome: { readonly error: MailError; readonly until: number; readonly open: number } | undefined;
   /** How many are being opened. */
   #opening = 0;
@@ -122,7 +127,7 @@ export class SessionPool {
       const open = Math.max(this.#unwelcome.open, this.#others - this.#opening + 1);
       this.#unwelcome = { ...this.#unwelcome, open };
     }
-    this.#expiry.set(session, this.#options.clock.now() + this.#options.lifetimeMs);
+    this.#expiry.set(session, this.#options.clock.monotonic() + this.#options.lifetimeMs);
     return session;
   }
 
@@ -157,20 +162,25 @@ export class SessionPool {
     return false;
   }
 
+  /** Whether all sessions there may be now are in use. */
+  get full(): boolean {
+    return this.#slots.full;
+  }
+
   /** Whether several sessions are in use, and more sends wait for one. */
   get crowded(): boolean {
     return this.#slots.taken > 1 && this.#slots.hasWaiting;
   }
 
   #hearsAhead(): boolean {
-    return this.#aheadFrom === 0 || this.#options.clock.now() >= this.#aheadFrom;
+    return this.#aheadFrom === 0 || this.#options.clock.monotonic() >= this.#aheadFrom;
   }
 
   /** One session that ends after a message is no news. When the next one does so too, that is why. */
   #learn(session: SmtpSession): void {
     const { early } = session;
     const isSecond = early === 'ended' && this.#endedEarly !== undefined && this.#endedEarly !== session;
-    if (early === 'unheard' || isSecond) this.#aheadFrom = this.#options.clock.now() + unheardMs;
+    if (early === 'unheard' || isSecond) this.#aheadFrom = this.#options.clock.monotonic() + unheardMs;
     if (early === 'heard') this.#endedEarly = undefined;
     else if (early === 'ended') this.#endedEarly = session;
   }
@@ -185,7 +195,7 @@ export class SessionPool {
     const { error, until, open } = this.#unwelcome;
     // It takes so many and no more; one that has ended since leaves room for another.
     if (error.details.diagnosis === tooManySessions && this.#others < open) return;
-    throw copyMailError(error, { retryAfterMs: until - this.#options.clock.now() });
+    throw copyMailError(error, { retryAfterMs: until - this.#options.clock.monotonic() });
   }
 
   /** How many sessions there are, or are being opened, beside one's own. */
@@ -205,7 +215,7 @@ export class SessionPool {
       this.#unwelcome = { ...this.#unwelcome, open: Math.min(this.#unwelcome.open, taken) };
     if (!isDeferred || typeof details.retryAfterMs !== 'number' || this.#unwelcome) return;
     const waitMs = Math.min(details.retryAfterMs, longestTimerMs);
-    const until = this.#options.clock.now() + waitMs;
+    const until = this.#options.clock.monotonic() + waitMs;
     // What is added to it further up is about one message.
     this.#unwelcome = { error: copyMailError(error), until, open: taken };
     setTimeout(() => {
@@ -235,9 +245,9 @@ export class SessionPool {
 
   /** Open as far as is known, not too old, and logged in with something still valid. */
   #isGood(session: SmtpSession): boolean {
-    const now = this.#options.clock.now();
-    const until = Math.min(this.#expiry.get(session) ?? 0, session.loginExpiresAt);
-    return session.usable && now < until;
+    const { clock } = this.#options;
+    const isYoung = clock.monotonic() < (this.#expiry.get(session) ?? 0);
+    return session.usable && isYoung && clock.now() < session.loginExpiresAt;
   }
 
   /**

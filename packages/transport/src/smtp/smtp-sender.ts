@@ -148,17 +148,23 @@ export class SmtpSender implements MailSender {
     const { closeSession = false, onPartial = 'accept' } = options;
     const request = { signal, transcript: options.transcript };
     const times = { start: performance.now(), composed: 0, begun: 0 };
-    const mayWait = this.#inFlight.count > Math.min(this.#atOnce, this.#rate?.left ?? this.#atOnce);
+    const mayWait =
+      this.#pool.full || this.#inFlight.count > Math.min(this.#atOnce, this.#rate?.left ?? this.#atOnce);
     const message = onlyTo(await this.#composer.compose(input, signal, mayWait), options.onlyTo);
     times.composed = performance.now();
-    let hasTurn = false;
+    let hasPlace = false;
+    let turn = 0;
     try {
       if (this.#rate) {
         await this.#turns.take(signal);
-        hasTurn = true;
-        await this.#rate.turn(signal);
+        hasPlace = true;
+        turn = await this.#rate.turn(signal);
       }
       let lease = await this.#pool.borrow(request);
+      const hasWaited = await this.#rate?.late(turn, signal).catch((error) => {
+        void this.#pool.giveBack(lease, true);
+        throw error;
+      });
       times.begun = performance.now();
       let mayLeave = false;
       const beforeData =
@@ -183,7 +189,7 @@ export class SmtpSender implements MailSender {
       let attempts = 1;
       const delivered = await deliver().catch(async (error) => {
         // Whoever was told that the message leaves need not expect to be told again.
-        if (!lease.reused || mayLeave || !wasDroppedWhileParked(error)) throw error;
+        if (!(lease.reused || hasWaited) || mayLeave || !wasDroppedWhileParked(error)) throw error;
         this.#logger.debug('parked SMTP session had been dropped; opening a new one', { ...this.#endpoint });
         attempts++;
         lease = await this.#pool.borrow(request, true);
@@ -197,9 +203,10 @@ export class SmtpSender implements MailSender {
         ? cancellation('connect', { ...this.#endpoint, signal })
         : error;
       refuseAlike(this.#turns, failure);
+      refuseAlike(this.#rate, failure);
       throw failedSend(failure, message, this.#logger);
     } finally {
-      if (hasTurn) this.#turns.free();
+      if (hasPlace) this.#turns.free();
       if (!Buffer.isBuffer(message.body)) message.body.destroy();
     }
   }
