@@ -244,24 +244,51 @@ describe('nobody keeps others waiting', () => {
     expect((taken.at(-1) ?? 0) - (taken[0] ?? 0)).toBeGreaterThan(3_000);
   });
 
-  it('those who wait for outcomes do not take all turns of a rate limit', async () => {
+  it('what waits for its turn can be cancelled, and heeds that its connection is deleted', async () => {
     await using inbox = await SmtpInbox.start();
     await using local = await startLocal();
-    const connection = { host: '127.0.0.1', port: inbox.port, limits: { messagesPerMinute: 120 } };
-    await local.client.post('/v1/connections', { name: 'limited', connection });
-    const settings = { connection: '@limited', from: 'a@x.org', to: 'b@x.org', text: 'Hello' };
-    let isOver = false;
-    const callers = Array.from({ length: 8 }, async () => {
-      while (!isOver)
-        await local.client.post('/v1/nodes/send-email/runs', { settings }).catch(() => undefined);
-    });
-    // As many as may go at once have gone.
-    await expect.poll(() => inbox.messages.length).toBeGreaterThan(15);
-    const { deliveryId } = (await put(local, '@limited')).body;
-    await expect.poll(async () => (await stateOf(local, deliveryId)).state).toBe('sent');
-    isOver = true;
-    await Promise.all(callers);
+    // One more may go at once, and another one every five seconds.
+    const connection = { host: '127.0.0.1', port: inbox.port, limits: { messagesPerMinute: 12 } };
+    const { id } = (await local.client.post('/v1/connections', { name: 'limited', connection })).body;
+    const put3 = async () => {
+      const ids: string[] = [];
+      while (ids.length < 3) ids.push((await put(local, '@limited')).body.deliveryId);
+      return ids;
+    };
+    const [, , waiting = ''] = await put3();
+    await expect.poll(async () => (await stateOf(local, waiting)).state).toBe('sending');
+    await expect.poll(() => inbox.messages.length).toBe(2);
+    const cancelled = await local.client.post(`/v1/deliveries/${waiting}/cancel`, {});
+    expect([cancelled.status, cancelled.body.state]).toEqual([200, 'cancelled']);
+    const next = (await put(local, '@limited')).body.deliveryId;
+    await local.client.call('DELETE', `/v1/connections/${id}`);
+    await expect.poll(async () => (await stateOf(local, next)).state, { timeout: 20_000 }).toBe('failed');
+    expect((await stateOf(local, next)).error.code).toBe('CONNECTION_NOT_FOUND');
+    expect((await stateOf(local, waiting)).state).toBe('cancelled');
+    expect(inbox.messages).toHaveLength(2);
   });
+
+  it.each([undefined, '5'])(
+    'those who wait for outcomes do not take all turns of a rate limit: %s at once',
+    async (most) => {
+      await using inbox = await SmtpInbox.start();
+      await using local = await startLocal({ FLOWPOST_CONCURRENCY: most });
+      const connection = { host: '127.0.0.1', port: inbox.port, limits: { messagesPerMinute: 120 } };
+      await local.client.post('/v1/connections', { name: 'limited', connection });
+      const settings = { connection: '@limited', from: 'a@x.org', to: 'b@x.org', text: 'Hello' };
+      let isOver = false;
+      const callers = Array.from({ length: 8 }, async () => {
+        while (!isOver)
+          await local.client.post('/v1/nodes/send-email/runs', { settings }).catch(() => undefined);
+      });
+      // As many as may go at once have gone.
+      await expect.poll(() => inbox.messages.length).toBeGreaterThan(15);
+      const { deliveryId } = (await put(local, '@limited')).body;
+      await expect.poll(async () => (await stateOf(local, deliveryId)).state).toBe('sent');
+      isOver = true;
+      await Promise.all(callers);
+    },
+  );
 });
 
 describe('stopping', () => {

@@ -102,14 +102,14 @@ export class FileTokenStore implements TokenStore {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 }).catch((error) => {
       throw storeFailure('locked', path, error);
     });
-    const until = Date.now() + longestLockMs;
+    const until = performance.now() + longestLockMs;
     for (;;) {
       try {
         // Whoever takes it away believes that this process has ended; the worst that comes of it is a second request.
         return await lockPath(path, { onLost: () => undefined });
       } catch (error) {
         const isTaken = isMailError(error) && error.code === 'FOLDER_IN_USE';
-        if (!isTaken || Date.now() > until) throw storeFailure('locked', path, error);
+        if (!isTaken || performance.now() > until) throw storeFailure('locked', path, error);
         await delay(50 + Math.random() * 50);
       }
     }

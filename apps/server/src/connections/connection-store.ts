@@ -83,6 +83,10 @@ const notFound = (ref: string): MailError =>
     details: { connection: ref },
   });
 
+/** What a delivery over a connection that is gone is told. */
+export const connectionDeleted = (): MailError =>
+  new MailError('CONNECTION_NOT_FOUND', 'The connection of this delivery was deleted.');
+
 /** Connections kept in the database, sealed as a whole; what was stored is never given back. */
 export class ConnectionStore {
   readonly #database: Queryable;
@@ -191,6 +195,20 @@ export class ConnectionStore {
     const row = known && known.until > performance.now() ? known.row : await this.#find(ref);
     if (row !== known?.row) this.#recent.set(ref, { row, until: performance.now() + recentMs });
     return { id: row.id, connection: await this.unseal(row.sealed, { isStored: true }) };
+  }
+
+  /**
+   * The stored connection of a delivery, as it is now.
+   *
+   * @throws MailError `CONNECTION_NOT_FOUND` when it was deleted.
+   */
+  async ofDelivery(id: string): Promise<Connection> {
+    const [row] = await this.#database.query<{ sealed: string }>(
+      'select c.sealed from flowpost.deliveries d join flowpost.connections c on c.id = d.connection_id where d.id = $1',
+      [id],
+    );
+    if (!row) throw connectionDeleted();
+    return this.unseal(row.sealed, { isStored: true });
   }
 
   /**

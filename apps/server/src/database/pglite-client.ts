@@ -131,7 +131,8 @@ export class PgliteClient {
     const now = Date.now();
     const every = this.#longestMs / 10;
     // This process was stopped, or computed without end itself, and so was or did whoever it would blame.
-    if (now - this.#looked > 2 * every) this.#since = now;
+    // And the clock may have been set back.
+    if (now - this.#looked > 2 * every || now < this.#since) this.#since = now;
     this.#looked = now;
     if (this.#waiting.size === 0 || now - this.#since < this.#patienceMs) return;
     this.#end(new Error('the embedded database does not answer'));

@@ -22,6 +22,7 @@ import { frameworkProblem } from './framework-problem.ts';
 import { takeJson } from './json-body.ts';
 import { mostConnections } from './most-connections.ts';
 import { httpProblem, type Problem, problemOf } from './problem.ts';
+import { RequestCounts } from './request-counts.ts';
 import type { Route } from './route.ts';
 import { Unreadable } from './unreadable.ts';
 
@@ -92,7 +93,7 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
   if (most !== undefined) app.server.maxConnections = most;
   takeJson(app);
   await app.register(helmet);
-  await app.register(rateLimit, { global: false });
+  await app.register(rateLimit, { global: false, store: RequestCounts });
   const limit = { max: requestsPerMinute, timeWindow: 60_000 };
   // By address before anybody is asked who he is, and by key once that is known.
   app.addHook('onRequest', app.rateLimit({ ...limit, keyGenerator: ({ ip }: FastifyRequest) => `ip ${ip}` }));

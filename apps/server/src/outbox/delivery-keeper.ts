@@ -137,6 +137,32 @@ export class DeliveryKeeper extends DeliveryReader {
     await this.enqueue(left, transaction, { isNext: true });
   }
 
+  /**
+   * What waits for a time that the clock of the database showed before it was set back is due as much later than now as it was meant
+   * to be then.
+   *
+   * @returns how many.
+   */
+  async bringForward(): Promise<number> {
+    return this.database.transaction(async (transaction) => {
+      const rows = await transaction.query<Due>(
+        `update flowpost.deliveries set next_at = now() + (next_at - updated_at), updated_at = now()
+         where open and state = 'queued' and updated_at > now() + interval '1 second' returning id, lane, next_at`,
+      );
+      if (rows.length === 0) return 0;
+      await transaction.query(
+        `delete from pgboss.job where name = $1 and state = 'created' and start_after > now()
+           and exists (select 1 from jsonb_array_elements_text(data -> 'deliveries') as one where one = any($2::text[]))`,
+        [queue, rows.map(({ id }) => id)],
+      );
+      await this.enqueue(
+        rows.toSorted((a, b) => (a.id < b.id ? -1 : 1)),
+        transaction,
+      );
+      return rows.length;
+    });
+  }
+
   /** Deliveries that wait and have no job that would come for them. A safety net: there should be none. */
   async requeueForgotten(): Promise<number> {
     const atOnce = 1_000;

@@ -48,7 +48,8 @@ export interface ClaimedRow {
   readonly sealed: string | null;
   readonly isStored: boolean;
   readonly lane: string;
-  readonly tried_since: Date;
+  /** Since its first attempt, in milliseconds. */
+  readonly tried_for: number;
   readonly retry_to: readonly string[] | null;
   readonly receipt: SendReceipt | null;
   readonly error: MailErrorJson | null;
@@ -58,7 +59,7 @@ export const claimedOf = (row: ClaimedRow): ClaimedDelivery => ({
   ...{ id: row.id, attempt: row.attempt, tries: row.tries, mode: row.mode, bytes: row.bytes },
   ...{ nodeType: row.node_type, nodeId: row.node_id, messageId: row.message_id, lane: row.lane },
   ...{ request: row.request, sealed: row.sealed, isStored: row.isStored },
-  triedSince: row.tried_since.getTime(),
+  triedSince: Date.now() - row.tried_for,
   ...(row.error?.inDoubt && { doubt: row.error }),
   ...(row.receipt && row.retry_to && { again: { delivered: row.receipt, to: row.retry_to } }),
 });

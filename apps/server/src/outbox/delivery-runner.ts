@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Logger, MailError, parseMessage, type SendReceipt, toMailError } from '@flowpost/core';
+import { type Logger, type MailError, parseMessage, type SendReceipt, toMailError } from '@flowpost/core';
 import { deliver, type FlowScope, parseFlowData } from '@flowpost/node-adapter';
 import { continuedReceipt } from '@flowpost/transport';
-import type { ConnectionStore } from '../connections/connection-store.ts';
+import { type ConnectionStore, connectionDeleted } from '../connections/connection-store.ts';
 import { Batcher } from '../database/batcher.ts';
 import { type Queryable, storageReason } from '../database/database.ts';
 import type { Metrics } from '../observability/metrics.ts';
@@ -38,6 +38,8 @@ export interface RunnerOptions {
   readonly cut: AbortSignal;
 }
 
+/** A connection is looked up again after this, in milliseconds. */
+const staleMs = 2_000;
 /** How long outcomes are gathered, so that one transaction is for many. */
 const gatherMs = 5;
 /** Sends one claimed delivery: writes down that it is about to leave, sends it, and writes down how that ended. */
@@ -142,12 +144,12 @@ export class DeliveryRunner {
   async #send(claim: ClaimedDelivery, stopping: AbortSignal | undefined): Promise<SendReceipt> {
     const { connections, database, scope } = this.#options;
     const { request, sealed, isStored, mode } = claim;
-    if (sealed === null) {
-      throw new MailError('CONNECTION_NOT_FOUND', 'The connection of this delivery was deleted.');
-    }
-    const connection = await connections.unseal(sealed, { isStored });
+    if (sealed === null) throw connectionDeleted();
+    const claimed = await connections.unseal(sealed, { isStored });
     const { policy } = request;
-    const waitedMs = await this.#turns.ofAttempt(connection, claim, stopping);
+    const waitedMs = await this.#turns.ofAttempt(claimed, claim, stopping);
+    // Who waited for long waited for a connection that may have been changed or deleted.
+    const connection = isStored && waitedMs > staleMs ? await connections.ofDelivery(claim.id) : claimed;
     const { again } = claim;
     const retry = mode === 'async' ? { ...policy.retry, attempts: 1 } : policy.retry;
     const whole = (receipt: SendReceipt): SendReceipt => ({

@@ -122,7 +122,8 @@ export class DeliveryStore extends DeliveryKeeper {
            returning id, attempt, attempt - uncounted as tries, mode, state, node_type, node_id, message_id,
              tried_since, connection_id, lane, retry_to, receipt, error
          ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
-         select mine.id, mine.attempt, mine.tries, mine.mode, mine.node_type, mine.node_id, mine.message_id, mine.lane, mine.tried_since, mine.retry_to, mine.receipt, mine.error,
+         select mine.id, mine.attempt, mine.tries, mine.mode, mine.node_type, mine.node_id, mine.message_id, mine.lane,
+           (extract(epoch from now() - mine.tried_since) * 1000)::float8 as tried_for, mine.retry_to, mine.receipt, mine.error,
            r.request, coalesce(r.bytes, pg_column_size(r.request)) as bytes, coalesce(r.sealed, c.sealed) as sealed,
            r.sealed is null as "isStored"
          from mine join flowpost.delivery_requests r on r.id = mine.id
@@ -171,7 +172,8 @@ export class DeliveryStore extends DeliveryKeeper {
     const rows = settlements.map(
       ({ id, attempt, state, receipt, error, retryTo, nextAt, uncounted = false, refutesDoubt = false }) => ({
         ...{ id, attempt, state, receipt, error, uncounted, retry_to: retryTo, refutes: refutesDoubt },
-        next_at: nextAt === undefined ? null : new Date(nextAt).toISOString(),
+        // How long that is: the database may have another time than this machine.
+        wait_ms: nextAt === undefined ? null : Math.round(nextAt - Date.now()),
         detail: error && { code: error.code, phase: error.phase },
       }),
     );
@@ -181,13 +183,13 @@ export class DeliveryStore extends DeliveryKeeper {
       queryable.query<Due & { readonly state: string }>(
         `with mine as (
            update flowpost.deliveries d set state = ${settled}, receipt = coalesce(given.receipt, d.receipt), error = ${failure},
-             next_at = given.next_at, retry_to = coalesce(given.retry_to, d.retry_to), worker = null, left_behind = null,
+             next_at = date_trunc('milliseconds', now()) + given.wait_ms * interval '1 millisecond', retry_to = coalesce(given.retry_to, d.retry_to), worker = null, left_behind = null,
              -- One that was put off, and of which nothing was tried before, was not begun.
              tried_since = case when given.uncounted and given.error is null and given.receipt is null and d.attempt = d.uncounted + 1
-               then null else d.tried_since end,
+               and d.error is null and d.receipt is null then null else d.tried_since end,
              updated_at = now(), open = ${settled} in ('queued', 'in-doubt'), uncounted = d.uncounted + given.uncounted::int
            from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int, state text, receipt jsonb, error jsonb,
-             next_at timestamptz, detail jsonb, uncounted boolean, retry_to text[], refutes boolean)
+             wait_ms float8, detail jsonb, uncounted boolean, retry_to text[], refutes boolean)
            where d.id = any($3::uuid[]) and d.id = given.id and d.attempt = given.attempt
              and (d.state in ('sending', 'committing') and d.worker = $2 or d.left_behind is not null and d.state = 'in-doubt'
                or d.left_behind is not null and d.state = 'queued' and (d.error ->> 'inDoubt')::boolean

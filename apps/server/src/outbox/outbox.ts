@@ -38,7 +38,7 @@ export class Outbox {
   readonly #deliveries: DeliveryStore;
   readonly #worker: string;
   readonly #inHand: InHand;
-  /** Since when the database does not say anything that can be relied on, in Unix milliseconds. */
+  /** Since when the database does not say anything that can be relied on, on the monotonic clock. */
   #awaySince: number | undefined;
 
   constructor(deliveries: DeliveryStore, worker: string, inHand: InHand) {
@@ -88,9 +88,9 @@ export class Outbox {
       } catch (error) {
         if (mayHaveBeenDone(error)) unclear = error;
         if (!(mayHaveBeenDone(error) || isUnreached(error))) throw unclear ?? error;
-        this.#awaySince ??= Date.now();
+        this.#awaySince ??= performance.now();
         // One after another would wait as long as the first one, and all of them without end.
-        if (Date.now() > this.#awaySince + againForMs) throw unclear ?? error;
+        if (performance.now() > this.#awaySince + againForMs) throw unclear ?? error;
         await delay(againEveryMs);
       }
     }

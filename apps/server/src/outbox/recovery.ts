@@ -17,6 +17,8 @@ export interface RecoveryOptions {
   readonly onRecovered: () => void;
 }
 
+/** So far back a clock is set, and does not just go slower, in milliseconds. */
+const setBackMs = 1_000;
 /** How often deliveries are looked for that nothing will come for, in milliseconds. There should be none. */
 const lookMs = 300_000;
 
@@ -37,8 +39,10 @@ export const inDoubt = new MailError(
 export class Recovery {
   readonly #options: RecoveryOptions;
   readonly #stopping = new AbortController();
-  /** Since when this process has seen the database without a break. */
-  #steadySince = performance.now();
+  /** What others last said, and since when this process has seen them say nothing else, without a break. */
+  readonly #watched = new Map<string, { readonly seenAt: string; readonly since: number }>();
+  /** By how much the clock of the database was ahead of a clock that nobody sets, when it last answered, in milliseconds. */
+  #ahead = Number.NEGATIVE_INFINITY;
   /** When the database last answered, by a clock that people set: it goes on while a machine sleeps. */
   #heardAt = Date.now();
   #loop: Promise<void> | undefined;
@@ -55,6 +59,7 @@ export class Recovery {
     const { database, worker } = this.#options;
     await database.query('insert into flowpost.workers (id) values ($1)', [worker]);
     if (database.kind === 'pglite') await this.#recover();
+    await this.#options.deliveries.bringForward();
     this.#loop = this.#run();
   }
 
@@ -73,22 +78,24 @@ export class Recovery {
       await delay(beatMs, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return;
       try {
-        await database.query(
-          'insert into flowpost.workers (id) values ($1) on conflict (id) do update set seen_at = now()',
+        const [beat] = await database.query<{ readonly at: number }>(
+          `insert into flowpost.workers (id) values ($1) on conflict (id) do update set seen_at = now()
+           returning (extract(epoch from now()) * 1000)::float8 as at`,
           [worker],
         );
         away = undefined;
+        await this.#heedClock(beat?.at ?? 0);
         // When nobody could reach the database nobody could say that he is alive, which is no reason to take him for dead. Nor
         // could they while it stood still.
-        if (Date.now() - this.#heardAt > silenceMs / 2) this.#steadySince = performance.now();
+        if (Date.now() - this.#heardAt > silenceMs / 2) this.#watched.clear();
         this.#heardAt = Date.now();
-        if (performance.now() - this.#steadySince > silenceMs) await this.#recover(silenceMs);
+        await this.#recover(await this.#silent(silenceMs));
         if (performance.now() < nextLook) continue;
         nextLook = performance.now() + lookMs;
         inHand.suspect();
         if ((await deliveries.requeueForgotten()) > 0) onRecovered();
       } catch (error) {
-        this.#steadySince = performance.now();
+        this.#watched.clear();
         const why = { code: (error as { code?: string }).code, ...storageReason(error) };
         // Once for each reason: a beat is a fraction of a second.
         if (away !== (why.reason ?? why.code)) logger.warn('the database cannot be reached', why);
@@ -97,13 +104,46 @@ export class Recovery {
     }
   }
 
-  /** @param silenceMs how long it is that the dead have said nothing. Without it everybody else is: clocks say nothing about that. */
-  async #recover(silenceMs?: number): Promise<void> {
+  /**
+   * What waits, waits for a time of the database. Where its clock was set back, that is further off than anybody meant.
+   */
+  async #heedClock(at: number): Promise<void> {
+    const { deliveries, logger, onRecovered } = this.#options;
+    const ahead = at - performance.now();
+    const wasSetBack = this.#ahead - ahead > setBackMs;
+    this.#ahead = ahead;
+    if (!wasSetBack) return;
+    const moved = await deliveries.bringForward();
+    if (moved === 0) return;
+    logger.warn('the clock of the database was set back', { deliveries: moved });
+    onRecovered();
+  }
+
+  /** Those others that have said nothing for so long, in milliseconds. By how this process sees it: clocks of machines are set. */
+  async #silent(silenceMs: number): Promise<string[]> {
+    const { database, worker } = this.#options;
+    const now = performance.now();
+    const others = await database.query<{ id: string; said: string }>(
+      'select id, seen_at::text as said from flowpost.workers where id <> $1',
+      [worker],
+    );
+    const silent: string[] = [];
+    for (const { id, said } of others) {
+      const known = this.#watched.get(id);
+      if (known?.seenAt !== said) this.#watched.set(id, { seenAt: said, since: now });
+      else if (now - known.since > silenceMs) silent.push(id);
+    }
+    return silent;
+  }
+
+  /** @param silent who has ended. Without it everybody else has. */
+  async #recover(silent?: readonly string[]): Promise<void> {
+    if (silent?.length === 0) return;
     const { database, deliveries, worker, logger, onRecovered } = this.#options;
     const dead = await database.query<{ id: string }>(
-      `select id from flowpost.workers where id <> $1 and ($2::float8 is null or seen_at <= now() - $2::float8 * interval '1 millisecond')
+      `select id from flowpost.workers where id <> $1 and ($2::uuid[] is null or id = any($2::uuid[]))
          and exists (select 1 from flowpost.deliveries d where d.open and d.worker = workers.id)`,
-      [worker, silenceMs ?? null],
+      [worker, silent ?? null],
     );
     if (dead.length === 0) return;
     const recovered = await deliveries.recover(

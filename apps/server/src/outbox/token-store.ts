@@ -26,11 +26,16 @@ export class DatabaseTokenStore implements TokenStore {
   }
 
   async get(key: string): Promise<StoredTokens | undefined> {
-    const [row] = await this.#database.query<{ sealed: string }>(
-      'select sealed from flowpost.tokens where key = $1',
+    const [row] = await this.#database.query<{ sealed: string; unused: boolean }>(
+      `select sealed, updated_at < now() - interval '1 day' as unused from flowpost.tokens where key = $1`,
       [key],
     );
     if (!row) return undefined;
+    // What is not used is thrown away in the end. Nobody waits for writing down that this one is.
+    if (row.unused)
+      this.#database
+        .query('update flowpost.tokens set updated_at = now() where key = $1', [key])
+        .catch(() => undefined);
     // Not as if there were none: a refresh token in it may be the only one that works.
     const clear = await this.#box.decrypt(new EncryptedText(row.sealed)).catch(sealedElsewhere);
     const { accessToken, refreshToken, ...rest } = JSON.parse(clear);

@@ -44,7 +44,9 @@ export class Turns {
   async ofAttempt(connection: Connection, claim: Waiting, stopping?: AbortSignal): Promise<number> {
     const { lane, bytes, mode } = claim;
     if (mode === 'sync') return this.#take('attempt', connection, syncWaitMs(claim));
-    const hasRoom = this.#inLine.size < Math.floor(this.#options.concurrency * shareInLine);
+    const { concurrency } = this.#options;
+    const room = concurrency > 1 ? Math.max(1, Math.floor(concurrency * shareInLine)) : 0;
+    const hasRoom = this.#inLine.size < room;
     if (!hasRoom || bytes > smallBytes || this.#inLine.has(lane))
       return this.#take('attempt', connection, longestWaitMs);
     // It waits for longer than those who wait for an outcome, who take the turns that are near.

@@ -1,6 +1,7 @@
 import { isMailError, MailError, parseMessage } from '@flowpost/core';
 import { previewMessage } from '@flowpost/transport';
 import { z } from 'zod';
+import { connectionDeleted } from '../../connections/connection-store.ts';
 import { type DeliveryState, deliveryStates } from '../../outbox/delivery.ts';
 import type { FlowpostServer } from '../../parts.ts';
 import { route } from '../route.ts';
@@ -106,8 +107,7 @@ export const deliveryRoutes = ({
           deliveries.getMessage(params.id),
         ]);
         if (!delivery || !stored) throw missing(params.id);
-        if (stored.sealed === null)
-          throw new MailError('CONNECTION_NOT_FOUND', 'The connection of this delivery was deleted.');
+        if (stored.sealed === null) throw connectionDeleted();
         const message = parseMessage({ ...stored.request.message, messageId: delivery.messageId });
         const { secretBox, attachments } = scope.options;
         const { body } = await previewMessage(message, await connections.unseal(stored.sealed), {
@@ -144,10 +144,10 @@ export const deliveryRoutes = ({
       method: 'POST',
       path: '/v1/deliveries/{id}/cancel',
       operationId: 'cancelDelivery',
-      summary: 'Take a delivery out of the outbox, as long as nobody is sending it',
+      summary: 'Take a delivery out of the outbox, as long as nothing of it has left',
       params: ref,
       answers: one,
-      handle: ({ params, key }) => move(params.id, ['queued'], 'cancelled', key.id, 'cancel'),
+      handle: ({ params, key }) => move(params.id, ['queued', 'sending'], 'cancelled', key.id, 'cancel'),
     }),
     route({
       ...common,
