@@ -5,6 +5,7 @@ import {
   longestTimerMs,
   MailError,
   readText,
+  retryAfterMs,
   SecretText,
   systemClock,
   untilAborted,
@@ -151,7 +152,7 @@ export async function requestToken(
   const url = checkedEndpoint(request.endpoint);
   const { client, grant } = request;
   const clientId = client.kind === 'none' ? 'none' : client.clientId;
-  const deadline = AbortSignal.timeout(Math.min(deadlineMs, longestTimerMs));
+  const deadline = AbortSignal.timeout(Math.min(Math.max(0, Math.ceil(deadlineMs) || 0), longestTimerMs));
   const secrets = secretsOf(client, grant);
   const exchange: { -readonly [Key in keyof Exchange]: Exchange[Key] } = { host: url.host, secrets };
 
@@ -168,7 +169,7 @@ export async function requestToken(
       fetch(target, { ...(init as RequestInit), signal: deadline }),
     );
     exchange.status = response.status;
-    exchange.retryAfter = response.headers.get('retry-after') ?? undefined;
+    exchange.retryAfterMs = retryAfterMs(response.headers, clock.now());
     exchange.text = await untilAborted(deadline, () => readText(response.body, maxResponseBytes));
     const headers = new Headers(response.headers);
     // With this header the library would not look into the body, where the reason stands.
@@ -191,7 +192,7 @@ export async function requestToken(
       ...(answer.refresh_token !== undefined && { refreshToken: new SecretText(answer.refresh_token) }),
     };
   } catch (cause) {
-    throw tokenFailure(exchange, cause, deadline.aborted, clock.now());
+    throw tokenFailure(exchange, cause, deadline.aborted);
   }
 }
 

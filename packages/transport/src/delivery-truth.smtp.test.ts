@@ -376,3 +376,26 @@ it('cutting an inbox in the middle of TLS handshakes is survived by both sides',
     await sending;
   }
 });
+
+it.each([
+  ['its own', { timeouts: { ...quick, confirmMs: 300 } }, {}],
+  ['that of the caller', {}, { timeoutMs: 300 }],
+])(
+  'an answer that came while the process stood still counts, though a time is over: %s',
+  async (_, more, options) => {
+    await using server = await RawServer.start((socket) =>
+      speakSmtp(socket, (command) => {
+        const until = performance.now() + 600;
+        // The answer leaves before that.
+        if (command === '.') process.nextTick(standStill, until);
+        return undefined;
+      }),
+    );
+    await using sender = createSender(at(server.port, more));
+    expect((await sender.send(message, options)).status).toBe('sent');
+  },
+);
+
+function standStill(until: number): void {
+  while (performance.now() < until);
+}

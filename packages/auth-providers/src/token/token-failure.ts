@@ -1,4 +1,4 @@
-import { type ErrorCode, isError, isLaterStatus, MailError, retryAfterMs } from '@flowpost/core';
+import { type ErrorCode, isError, isLaterStatus, MailError } from '@flowpost/core';
 import { hintForEntraCode } from './entra-codes.ts';
 
 /** What was seen of one request to a token endpoint. */
@@ -6,7 +6,7 @@ export interface Exchange {
   readonly host: string;
   /** Absent when there was no answer. */
   readonly status?: number;
-  readonly retryAfter?: string | undefined;
+  readonly retryAfterMs?: number | undefined;
   readonly text?: string;
   /** What was sent and must not be shown, wherever the server repeats it. */
   readonly secrets?: readonly string[];
@@ -62,7 +62,7 @@ function shown(value: unknown, form: RegExp, { secrets = [] }: Exchange): string
   return isSecret ? undefined : value;
 }
 
-function oauthFailure(exchange: Exchange, body: OAuthErrorBody, now: number): MailError {
+function oauthFailure(exchange: Exchange, body: OAuthErrorBody): MailError {
   const { host, status } = exchange;
   const known = Object.hasOwn(byOAuthError, body.error) ? byOAuthError[body.error] : undefined;
   const busy = isLaterStatus(status ?? 0);
@@ -73,7 +73,7 @@ function oauthFailure(exchange: Exchange, body: OAuthErrorBody, now: number): Ma
   const entraCodes = Array.isArray(body.error_codes)
     ? body.error_codes.filter((one) => typeof one === 'number')
     : [];
-  const delay = retryAfterMs(exchange.retryAfter, now);
+  const delay = exchange.retryAfterMs;
   return new MailError(code, `The authorization server ${host} refused the token: ${error}.`, {
     phase: 'token',
     hint: hintForEntraCode(entraCodes),
@@ -104,7 +104,7 @@ function networkReason(cause: unknown): string | undefined {
  * AADSTS7000215 only choose the hint, because Microsoft says they change. Descriptions are left out of the error:
  * some issuers repeat in them what they were sent.
  */
-export function tokenFailure(exchange: Exchange, cause: unknown, timedOut: boolean, now: number): MailError {
+export function tokenFailure(exchange: Exchange, cause: unknown, timedOut: boolean): MailError {
   const { host, status, text } = exchange;
   const fail = (code: ErrorCode, message: string, details: Record<string, unknown> = {}): MailError =>
     new MailError(code, `${host}: ${message}.`, { phase: 'token', details: { host, ...details } });
@@ -123,9 +123,9 @@ export function tokenFailure(exchange: Exchange, cause: unknown, timedOut: boole
     });
   }
   const body = parseObject(text);
-  if (typeof body?.error === 'string') return oauthFailure(exchange, body as unknown as OAuthErrorBody, now);
+  if (typeof body?.error === 'string') return oauthFailure(exchange, body as unknown as OAuthErrorBody);
   if (isLaterStatus(status)) {
-    const delay = retryAfterMs(exchange.retryAfter, now);
+    const delay = exchange.retryAfterMs;
     return fail('TOKEN_ENDPOINT_BUSY', `the authorization server answered ${status}`, {
       status,
       ...(delay !== undefined && { retryAfterMs: delay }),

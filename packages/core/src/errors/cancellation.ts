@@ -55,19 +55,28 @@ export function cancellationOf(signal: AbortSignal | undefined): {
  * Waits for work that need not know the signal, until that is aborted.
  *
  * @param onAbort ends what can be ended, and gives what to reject with; without it that is the signal's reason.
+ * @param hearsFirst whether what has come in already is heard before that: a process that was stopped finds its time over first.
  */
 export async function untilAborted<Value>(
   signal: AbortSignal | undefined,
   work: () => Value | PromiseLike<Value>,
   onAbort: (signal: AbortSignal) => unknown = ({ reason }) => reason,
+  hearsFirst: () => boolean = () => false,
 ): Promise<Value> {
   if (!signal) return work();
   // By hand: Promise.race costs several promises more, and this runs several times for each message.
   return new Promise((resolve, reject) => {
-    const abort = (): void => reject(onAbort(signal));
-    const settle = (): void => signal.removeEventListener('abort', abort);
+    let isSettled = false;
+    const end = (): void => {
+      if (!isSettled) reject(onAbort(signal));
+    };
+    const abort = (): unknown => (hearsFirst() ? setImmediate(end) : end());
+    const settle = (): void => {
+      isSettled = true;
+      signal.removeEventListener('abort', abort);
+    };
     signal.addEventListener('abort', abort, { once: true });
-    if (signal.aborted) abort();
+    if (signal.aborted) end();
     const done = (value: Value): void => {
       settle();
       resolve(value);

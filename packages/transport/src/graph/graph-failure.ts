@@ -103,7 +103,7 @@ export async function graphRefusal(
   const isLater = isLaterStatus(status) || rule?.errorCode === 'MESSAGE_DEFERRED';
   const code = isLater ? 'MESSAGE_DEFERRED' : (rule?.errorCode ?? byStatus.get(status) ?? 'MESSAGE_REFUSED');
   const requestId = requestIdOf(response, scrub);
-  const waitMs = retryAfterMs(headers.get('retry-after'), Date.now());
+  const waitMs = retryAfterMs(headers, Date.now());
   const text = scrub([graphCode, graphText].filter(Boolean).join(': ')).slice(0, 500);
   return new MailError(code, `Microsoft Graph answered ${status}${text === '' ? '' : ` ${text}`}`, {
     phase: status === 401 ? 'auth' : phase,

@@ -73,7 +73,12 @@ export class Deliveries {
     };
     const deliver = () => (ahead ? this.#follow(transaction, place, options.signal) : transaction.run());
     try {
-      const delivered = await untilAborted(options.signal, deliver, abort);
+      const delivered = await untilAborted(
+        options.signal,
+        deliver,
+        abort,
+        () => transaction.phase === 'confirm',
+      );
       this.#needsReset = false;
       this.#confirmMs = transaction.confirmMs;
       // With LMTP some have it, and for others the session was ended.

@@ -218,8 +218,13 @@ export class SmtpChannel {
   #wait(limitMs: number): Promise<SmtpReply> {
     return new Promise((resolve, reject) => {
       this.assertOpen();
-      const timer = setTimeout(() => this.fail(systemError('ETIMEDOUT')), limitMs);
-      this.#waiter = {
+      // What has come in already is heard first: a process that was stopped finds its time over before that.
+      const late = (): unknown =>
+        setImmediate(() => {
+          if (this.#waiter === waiter) this.fail(systemError('ETIMEDOUT'));
+        });
+      const timer = setTimeout(late, limitMs);
+      const waiter: Waiter = {
         resolve: (reply) => {
           clearTimeout(timer);
           resolve(reply);
@@ -229,6 +234,7 @@ export class SmtpChannel {
           reject(cause);
         },
       };
+      this.#waiter = waiter;
     });
   }
 

@@ -66,10 +66,15 @@ async function seenCertificate(
   }
 }
 
+/** The last moment that a `Date` can be (ECMA-262 section 21.4.1.1), in Unix milliseconds. */
+const latestDate = 8.64e15;
+
 /** What may be said of a token: who it is for, what it permits, when it ends. */
 export function describeToken(login: Login & { readonly kind: 'bearer' }, now: number) {
   const { aud, roles, scp, appid, exp } = readTokenClaims(login.token) ?? {};
-  const expiresAt = login.expiresAt ?? (typeof exp === 'number' ? exp * 1_000 : undefined);
+  const endsAt = login.expiresAt ?? (typeof exp === 'number' ? exp * 1_000 : undefined);
+  // Some issuers say "never" with a number that no date reaches.
+  const expiresAt = endsAt !== undefined && Math.abs(endsAt) <= latestDate ? endsAt : undefined;
   const permissions = [roles, typeof scp === 'string' ? scp.split(' ') : scp].flat().filter(Boolean);
   const minutes = expiresAt === undefined ? undefined : Math.round((expiresAt - now) / 60_000);
   return {
