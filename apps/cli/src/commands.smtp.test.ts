@@ -1,6 +1,6 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
 import { RawServer, SmtpInbox } from '@flowpost/testing';
@@ -33,6 +33,15 @@ describe('connections by name', () => {
     const unknown = await place.flowpost(['send', '--connection', '@away', ...message]);
     expect(unknown.code).toBe(78);
     expect(unknown.err).toMatch(/one of @work/);
+  });
+
+  it('that cannot be looked at are said to be unreadable, not to be none', async () => {
+    await using place = await Workplace.make();
+    await mkdir(place.path('.config/flowpost'), { recursive: true });
+    // What goes in a circle cannot be looked at, like what lies in somebody else's folder.
+    await symlink('config.yaml', place.path('.config/flowpost/config.yaml'));
+    const { code, err } = await place.flowpost(['send', '--connection', '@work', ...message]);
+    expect([code, err]).toEqual([78, expect.stringMatching(/config\.yaml cannot be read \(ELOOP\)/)]);
   });
 
   it('take passwords from commands, as a text for the shell or as a list', async () => {

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { type ConnectionInput, isMailError, MailError, secretFields } from '@flowpost/core';
@@ -19,13 +19,24 @@ interface Configuration {
   readonly mayRunCommands: boolean;
 }
 
+/** Not where there is none for sure: what one may not look at is said to be unreadable when it is read. */
+function mayExist(path: string): boolean {
+  try {
+    statSync(path);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    return code !== 'ENOENT' && code !== 'ENOTDIR';
+  }
+}
+
 /** Where the user's own configuration is. */
 function userFile(): string | undefined {
   const folder = xdgFolder('XDG_CONFIG_HOME', '.config');
   if (folder === undefined) return undefined;
   return ['config.yaml', 'config.yml', 'config.json']
     .map((name) => join(folder, 'flowpost', name))
-    .find((path) => existsSync(path));
+    .find(mayExist);
 }
 
 const url = /^[a-z][a-z0-9+.-]*:\/\//i;

@@ -75,6 +75,8 @@ interface ShownDetails {
   readonly messageId?: unknown;
   readonly known?: unknown;
   readonly rejected?: unknown;
+  readonly unconfirmed?: unknown;
+  readonly accepted?: unknown;
   readonly keyId?: unknown;
   readonly [name: string]: unknown;
 }
@@ -99,7 +101,8 @@ function* detailLines({
   message,
   hint,
 }: MailErrorJson): Generator<string, void, undefined> {
-  const { messageId, known, rejected, keyId, retryAfterMs, ...others } = (details ?? {}) as ShownDetails;
+  const { messageId, known, rejected, unconfirmed, accepted, keyId, retryAfterMs, ...others } = (details ??
+    {}) as ShownDetails;
   if (inDoubt && typeof messageId === 'string') yield `Message-ID: ${messageId}`;
   if (Array.isArray(known) && known.length > 0) yield `known: ${known.join(', ')}`;
   if (typeof keyId === 'string') yield `key: ${keyId}, to be among those of FLOWPOST_KEYS`;
@@ -111,6 +114,9 @@ function* detailLines({
   }
   for (const { address, reply } of Array.isArray(rejected) ? rejected : [])
     if (!message.includes(address)) yield `refused: ${address} (${reply})`;
+  // Where it is about all it need not say so.
+  if (inDoubt && Array.isArray(unconfirmed) && (accepted || rejected))
+    yield `in doubt: ${unconfirmed.join(', ')}`;
 }
 
 /** A hint for people, who see what it names below it. */

@@ -49,6 +49,15 @@ describe('a rotated refresh token', () => {
     expect([used, (await store.get('k'))?.refreshToken?.reveal()]).toEqual([['R0', 'R1'], 'R2']);
   });
 
+  it('outlives a store that fails without a reason', async () => {
+    const { fetch, used } = rotatingIssuer();
+    const store = Object.assign(new MemoryTokenStore(), { set: () => Promise.reject(null) });
+    const cache = new TokenCache(store, { clock: new ManualClock(clockNow) });
+    for (let login = 0; login < 2; login++)
+      expect((await cache.get(name, fetch)).accessToken.reveal()).toBe('T1');
+    expect(used).toEqual(['R0']);
+  });
+
   it('is not touched by a refusal, and neither waits for whoever holds the lock of the store', async () => {
     const store = new MemoryTokenStore();
     const { fetch } = rotatingIssuer();

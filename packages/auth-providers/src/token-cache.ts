@@ -154,7 +154,7 @@ export class TokenCache {
       await this.#store.set(key, tokens);
       entry.unsaved = undefined;
     } catch (error) {
-      const code = isMailError(error) ? error.code : (error as NodeJS.ErrnoException).code;
+      const code = isMailError(error) ? error.code : ((error ?? {}) as NodeJS.ErrnoException).code;
       this.#logger.error('tokens could not be stored and are kept in memory', { code });
     }
   }

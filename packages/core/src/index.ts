@@ -71,6 +71,7 @@ export {
   type MailErrorOptions,
   toMailError,
 } from './errors/mail-error.ts';
+export { regardless } from './errors/regardless.ts';
 export { parseWith, type SchemaIssue } from './errors/schema-error.ts';
 export { isAsWritten, parseAsWritten, parseExactly } from './exact-json.ts';
 export { headerTextProblem } from './header-text.ts';

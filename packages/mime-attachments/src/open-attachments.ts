@@ -1,6 +1,7 @@
 import { type Attachment, type AttachmentInput, attachmentSchema, parseWith } from '@flowpost/core';
 import { type AttachmentPolicy, resolveAttachmentPolicy } from './attachment-policy.ts';
 import type { StreamedContent } from './attachment-source.ts';
+import { assertNotGivenUp } from './given-up.ts';
 import { releaseAll, resolveAttachments } from './resolve-attachments.ts';
 
 /** An attachment whose content, name and type are known. */
@@ -22,6 +23,16 @@ export interface OpenedAttachments extends Disposable {
 
 async function* whole(content: Buffer): AsyncGenerator<Uint8Array> {
   yield content;
+}
+
+async function* chunksOf(
+  content: StreamedContent,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of content.open()) {
+    assertNotGivenUp(signal, 'attachments were being read');
+    yield chunk;
+  }
 }
 
 const sizeOf = (content: Buffer | StreamedContent): number =>
@@ -54,7 +65,7 @@ export async function openAttachments(
             contentType: one.contentType,
             ...(one.contentId !== undefined && { contentId: one.contentId }),
             sizeBytes: sizeOf(one.content),
-            read: () => (Buffer.isBuffer(one.content) ? whole(one.content) : one.content.open()),
+            read: () => (Buffer.isBuffer(one.content) ? whole(one.content) : chunksOf(one.content, signal)),
           },
         ]
       : [],

@@ -7,6 +7,7 @@ import { basename, join } from 'node:path';
 import type { AttachmentInput } from '@flowpost/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { resolveAttachmentPolicy } from './attachment-policy.ts';
+import { openAttachments } from './open-attachments.ts';
 import { type ContentAttachment, resolveAttachments } from './resolve-attachments.ts';
 
 const png = Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ', 'base64');
@@ -259,4 +260,24 @@ describe('data URLs', () => {
       code: 'HEADER_INVALID',
     });
   });
+});
+
+it('reading what is open ends when the caller gives up', async () => {
+  const path = join(folder, 'large.bin');
+  await writeFile(path, Buffer.alloc(12 * 1_048_576));
+  const stop = new AbortController();
+  using opened = await openAttachments([{ kind: 'file', path }], {
+    attachments: { fileRoots: [folder] },
+    signal: stop.signal,
+  });
+  const [one] = opened.attachments;
+  let read = 0;
+  const reading = (async () => {
+    for await (const chunk of one?.read() ?? []) {
+      read += chunk.length;
+      stop.abort();
+    }
+  })();
+  await expect(reading).rejects.toMatchObject({ code: 'SEND_CANCELLED', phase: 'attachments' });
+  expect(read).toBeLessThan(12 * 1_048_576);
 });

@@ -180,3 +180,17 @@ it('stopping ends the wait for another attempt', async () => {
   });
   for await (const { outcome } of batch) expect(outcome).toMatchObject({ error: { retryable: true } });
 });
+
+it('rows whose source fails as it is closed leave no session behind', async () => {
+  await using inbox = await SmtpInbox.start();
+  function* rows() {
+    try {
+      for (;;) yield { email: 'p@x.org', name: 'P' };
+    } finally {
+      // biome-ignore lint/correctness/noUnsafeFinally: as a source may
+      throw new Error('cannot be closed');
+    }
+  }
+  for await (const _ of runBatch(sendEmailNode, settingsFor(inbox), rows(), { flow, concurrency: 1 })) break;
+  await expect.poll(() => inbox.openConnections).toBe(0);
+});

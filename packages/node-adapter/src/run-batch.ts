@@ -1,4 +1,4 @@
-import { parseWith } from '@flowpost/core';
+import { parseWith, regardless } from '@flowpost/core';
 import { z } from 'zod';
 import { createFlowScope } from './flow/flow-scope.ts';
 import type { NodeDefinition, NodeOutcome } from './node.ts';
@@ -145,7 +145,7 @@ export async function* runBatch<Settings extends z.ZodType, Row extends object>(
     // Nothing is left under way, whoever stopped and why.
     await Promise.allSettled(underWay);
     // One that is waiting for something of its own is not waited for.
-    Promise.resolve(source.return?.()).catch(() => undefined);
+    regardless(() => source.return?.());
     if (!host.scope) await scope[Symbol.asyncDispose]();
   }
 }

@@ -1,4 +1,12 @@
-import { noTimings, parseMessage, type SendOptions, type SendReceipt, toMailError } from '@flowpost/core';
+import {
+  guardLogger,
+  noTimings,
+  parseMessage,
+  type SendOptions,
+  type SendReceipt,
+  silentLogger,
+  toMailError,
+} from '@flowpost/core';
 import type { z } from 'zod';
 import { resolveDynamicFields } from './dynamic-fields.ts';
 import { deliver } from './flow/deliver.ts';
@@ -178,7 +186,8 @@ export class NodeRun<Settings extends z.ZodType> {
           await onSettled?.(outcome, (flow) => stored(flow, store, result));
         } catch (error) {
           const { message } = toMailError(error);
-          scope.options.logger?.error('the host failed to hear how an asynchronous send ended', { message });
+          const logger = guardLogger(scope.options.logger ?? silentLogger);
+          logger.error('the host failed to hear how an asynchronous send ended', { message });
         }
         // Not waited for here: it waits for this task.
         if (!shared) void scope[Symbol.asyncDispose]();

@@ -1,10 +1,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { buffer } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
 import { HttpServer } from './http-server.ts';
 import { type ParsedMail, parseMail } from './parse-mail.ts';
 
-/** An answer in place of the real one, or the end of the connection before or after the request has had its effect. */
+/**
+ * An answer in place of the real one, the real one so many milliseconds later, or the end of the connection before or after the request
+ * has had its effect.
+ */
 export type GraphInjection =
+  | { readonly lateMs: number }
   | { readonly status: number; readonly code?: string; readonly headers?: Readonly<Record<string, string>> }
   | 'reset'
   | 'reset-after'
@@ -100,7 +105,7 @@ export class GraphServer implements AsyncDisposable {
     const at = this.#injected.findIndex((one) => one.path.test(`${request.method} ${path}`));
     const [injected] = at >= 0 ? this.#injected.splice(at, 1) : [];
     const what = injected?.what;
-    if (typeof what === 'object') {
+    if (typeof what === 'object' && 'status' in what) {
       answer(response, what.status, what.code, what.headers);
       return;
     }
@@ -109,6 +114,7 @@ export class GraphServer implements AsyncDisposable {
       return;
     }
     const effect = await this.#route(request, path, body);
+    if (typeof what === 'object') await delay(what.lateMs);
     if (what === 'reset-after') request.socket.destroy();
     else if (what !== 'hang-after') effect(response);
   }

@@ -1,3 +1,5 @@
+import { regardless } from '../errors/regardless.ts';
+
 /** Values that go with a log line. Never a secret, never a message's content. */
 export type LogFields = Readonly<Record<string, unknown>>;
 
@@ -18,13 +20,8 @@ export const silentLogger: Logger = { debug: ignore, info: ignore, warn: ignore,
 export function guardLogger(logger: Logger): Logger {
   const guard =
     (level: keyof Logger) =>
-    (message: string, fields?: LogFields): void => {
-      try {
-        logger[level](message, fields);
-      } catch {
-        // There is nowhere to report it.
-      }
-    };
+    (message: string, fields?: LogFields): void =>
+      regardless(() => logger[level](message, fields));
   return { debug: guard('debug'), info: guard('info'), warn: guard('warn'), error: guard('error') };
 }
 

@@ -2,16 +2,15 @@ import { randomUUID } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import {
   addressKey,
-  cancellationOf,
   createMessageId,
   type EmailMessage,
   type EmailMessageInput,
-  MailError,
   needsSmtpUtf8,
   parseMessage,
   toWireAddress,
 } from '@flowpost/core';
 import { type AttachmentPolicy, resolveAttachmentPolicy } from '../attachment-policy.ts';
+import { assertNotGivenUp } from '../given-up.ts';
 import { type ResolvedAttachment, releaseAll, resolveAttachments } from '../resolve-attachments.ts';
 import { contentPart } from './content-part.ts';
 import { type DkimSigner, hashBody } from './dkim.ts';
@@ -141,14 +140,7 @@ async function compose(
   const envelope = envelopeOf(message, headers);
   const head = `${headers}MIME-Version: 1.0\r\n${content.headers}`;
   const segments = endsWithLineEnd(content.body.at(-1)) ? content.body : [...content.body, '\r\n'];
-  const throwIfAborted = (): void => {
-    if (!options.signal?.aborted) return;
-    const { code, message: why, ...cause } = cancellationOf(options.signal);
-    throw new MailError(code, `While the message was being signed, ${why}.`, {
-      phase: 'attachments',
-      ...cause,
-    });
-  };
+  const throwIfAborted = (): void => assertNotGivenUp(options.signal, 'the message was being signed');
   // The signature stands before the body it covers, so a body that streams is read twice.
   const bodyHash = dkim.length > 0 ? await hashBody(readSegments(segments), throwIfAborted) : undefined;
   const signatures = bodyHash ? dkim.map((signer) => signer.sign(head, bodyHash, signedAt)).join('') : '';

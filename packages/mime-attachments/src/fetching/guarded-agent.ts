@@ -1,5 +1,5 @@
 import type { LookupFunction, Socket } from 'node:net';
-import { type Lookup, portOf, systemLookup } from '@flowpost/core';
+import { isError, type Lookup, portOf, systemLookup } from '@flowpost/core';
 import type { Agent, buildConnector, Dispatcher } from 'undici';
 import type { ResolvedAttachmentPolicy } from '../attachment-policy.ts';
 import { AddressGuard, literalAddress } from './address-guard.ts';
@@ -25,7 +25,9 @@ function guardedLookup(
   lookup: Lookup = systemLookup,
 ): LookupFunction {
   return (host, { all }, done) => {
-    lookup(host).then(
+    // One of the host's own may fail at once, or give nothing.
+    const looking = (async () => (await lookup(host)) ?? [])();
+    looking.then(
       (found) => {
         const allowed = found.filter(({ address }) => allows(host, address));
         const [first] = allowed;
@@ -35,7 +37,7 @@ function guardedLookup(
         else if (all) done(null, [...allowed]);
         else done(null, first.address, first.family);
       },
-      (error) => done(error, ''),
+      (error) => done(isError(error) ? error : new Error('the lookup failed'), ''),
     );
   };
 }

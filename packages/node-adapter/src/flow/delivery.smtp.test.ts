@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { type BackgroundRunner, InProcessRunner, MemoryDuplicateStore } from '@flowpost/core';
+import { type BackgroundRunner, InProcessRunner, MemoryDuplicateStore, MemoryLogger } from '@flowpost/core';
 import { FaultServer, RawServer, SmtpInbox } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { sendEmailNode } from '../dialects/send-email/send-email.ts';
@@ -331,6 +331,20 @@ describe('whatever happens around a send', () => {
     expect(await run(settingsFor(inbox.url, { async: true }), { scope: other })).toMatchObject({
       error: { code: 'INTERNAL' },
     });
+  });
+
+  it("a scope does not wait for what a host's runner has lost, and says that it has", async () => {
+    await using inbox = await SmtpInbox.start();
+    const logger = new MemoryLogger();
+    const lost = { run: async () => Promise.reject(new Error('queue full')) } satisfies BackgroundRunner;
+    {
+      // Else this would take longer than a test may.
+      await using scope = createFlowScope({ background: lost, logger, closeDeadlineMs: 600_000 });
+      expect(await run(settingsFor(inbox.url, { async: true }), { scope })).toMatchObject({
+        receipt: { status: 'queued' },
+      });
+    }
+    expect(logger.entries).toMatchObject([{ level: 'error', message: 'the background runner failed' }]);
   });
 
   it("a scope waits for sends that a host's runner has, retries included", async () => {

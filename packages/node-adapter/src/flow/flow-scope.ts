@@ -4,6 +4,7 @@ import {
   type Connection,
   type DuplicateStore,
   definedOnly,
+  guardLogger,
   InProcessRunner,
   longestTimerMs,
   MailError,
@@ -11,7 +12,9 @@ import {
   MemoryDuplicateStore,
   MemoryTokenStore,
   type Sandbox,
+  silentLogger,
   systemClock,
+  toMailError,
 } from '@flowpost/core';
 import { createSender, type SenderOptions } from '@flowpost/transport';
 import { HeldSenders } from './held-senders.ts';
@@ -61,7 +64,7 @@ const defaultDeadlineMs = 30_000;
 
 /**
  * A scope for the nodes of one run, or of a whole deployment where sessions should outlive runs. Closing it first waits for
- * asynchronous sends; what a process that dies has not sent by then is lost, unless the host's `background` keeps it.
+ * asynchronous sends; what a process that dies has not sent by then is lost.
  *
  * @example await using scope = createFlowScope();
  */
@@ -102,8 +105,16 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
           pending.delete(ended.promise);
           ended.resolve();
         };
+        const lost = (error: unknown): void => {
+          settle();
+          guardLogger(options.logger ?? silentLogger).error('the background runner failed', {
+            message: toMailError(error).message,
+          });
+        };
         try {
-          runner.run(() => task().finally(settle));
+          // One that is asynchronous may fail later.
+          const running: unknown = runner.run(() => task().finally(settle));
+          Promise.resolve(running).catch(lost);
         } catch (error) {
           settle();
           throw error;

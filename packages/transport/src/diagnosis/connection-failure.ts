@@ -67,7 +67,7 @@ export interface Endpoint {
 
 /** The code a system or TLS error carries. */
 function reasonOf(cause: unknown): string {
-  const { code } = cause as { code?: unknown };
+  const { code } = (cause ?? {}) as { code?: unknown };
   return typeof code === 'string' ? code : 'UNKNOWN';
 }
 

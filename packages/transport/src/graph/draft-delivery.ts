@@ -24,11 +24,12 @@ export class DraftDelivery {
   readonly #lookup: GraphApi;
   readonly #tidying: GraphApi;
   #id = '';
+  #making: Promise<void> | undefined;
   #hasHtml = false;
 
   /**
    * @param api ends when the caller gives up.
-   * @param afterwards what goes on then: looking up what became of the draft, a little longer, and tidying.
+   * @param afterwards what goes on then: looking up what became of the draft, a little longer, and making and taking away drafts.
    */
   constructor(api: GraphApi, afterwards: { readonly lookup: GraphApi; readonly tidying: GraphApi }) {
     this.#api = api;
@@ -37,17 +38,29 @@ export class DraftDelivery {
   }
 
   /**
-   * Makes the draft and attaches everything. Whatever fails here, nothing has been sent.
-   *
-   * @param hasHtml whether there is a text that shows attachments by their Content-ID.
+   * Makes the draft. Goes on when the caller gives up: without its answer nobody could take away what was made. Whatever fails here or
+   * in `attach`, nothing has been sent.
    */
-  async prepare(mime: Buffer, attachments: readonly OpenedAttachment[], hasHtml: boolean): Promise<void> {
-    this.#hasHtml = hasHtml;
-    const response = await this.#api.request({
+  make(mime: Buffer): Promise<void> {
+    this.#making ??= this.#make(mime);
+    return this.#making;
+  }
+
+  async #make(mime: Buffer): Promise<void> {
+    const response = await this.#tidying.request({
       ...{ method: 'POST', path: '/messages', body: mime.toString('base64'), contentType: 'text/plain' },
       ...{ expect: 201, permission: 'Mail.ReadWrite', limitMs: requestMs },
     });
-    this.#id = encodeURIComponent(await this.#api.member(response, 'id', 'string'));
+    this.#id = encodeURIComponent(await this.#tidying.member(response, 'id', 'string'));
+  }
+
+  /**
+   * Attaches everything to the draft.
+   *
+   * @param hasHtml whether there is a text that shows attachments by their Content-ID.
+   */
+  async attach(attachments: readonly OpenedAttachment[], hasHtml: boolean): Promise<void> {
+    this.#hasHtml = hasHtml;
     for (const attachment of attachments) {
       if (attachment.sizeBytes < smallestUpload) await this.#attach(attachment);
       else await this.#upload(attachment);
@@ -147,6 +160,7 @@ export class DraftDelivery {
 
   /** Takes away a draft that was not sent. That it could not be is no news beside why. */
   async discard(): Promise<void> {
+    await this.#making?.catch(() => undefined);
     if (this.#id === '') return;
     const remove = () =>
       this.#tidying.request({

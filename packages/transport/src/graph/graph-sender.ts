@@ -17,7 +17,7 @@ import {
   systemClock,
   untilAborted,
 } from '@flowpost/core';
-import { composeMessage, openAttachments } from '@flowpost/mime-attachments';
+import { composeMessage, type OpenedAttachment, openAttachments } from '@flowpost/mime-attachments';
 import { cancelledBefore, isGivenUp, somewhatAfter } from '../abortable.ts';
 import { connectionTarget, graphCredential, graphUrlOf } from '../connection-target.ts';
 import { InFlight } from '../in-flight.ts';
@@ -145,7 +145,7 @@ export class GraphSender implements MailSender {
   async #deliver(
     message: OutgoingMessage,
     mime: Buffer,
-    attachments: Parameters<DraftDelivery['prepare']>[1] | undefined,
+    attachments: readonly OpenedAttachment[] | undefined,
     options: SendOptions,
   ): Promise<Pick<SendReceipt, 'response' | 'serverMessageId'>> {
     const api = await this.#api(message, options.signal, options);
@@ -206,11 +206,12 @@ export class GraphSender implements MailSender {
   async #sendDraft(
     draft: DraftDelivery,
     mime: Buffer,
-    { attachments, hasHtml }: { attachments: Parameters<DraftDelivery['prepare']>[1]; hasHtml: boolean },
+    { attachments, hasHtml }: { attachments: readonly OpenedAttachment[]; hasHtml: boolean },
     options: SendOptions,
   ): Promise<Response> {
     try {
-      await draft.prepare(mime, attachments, hasHtml);
+      await untilAborted(options.signal, () => draft.make(mime), cancelledBefore);
+      await draft.attach(attachments, hasHtml);
       await untilAborted(options.signal, () => options.beforeData?.(), cancelledBefore);
       return await draft.send(this.#connection.timeouts.confirmMs);
     } catch (error) {

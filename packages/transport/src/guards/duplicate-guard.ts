@@ -4,10 +4,13 @@ import {
   type DuplicateStore,
   type EmailMessageInput,
   isMailError,
+  linkAbort,
   MailError,
   type MailSender,
   type OutgoingMessage,
   parseMessage,
+  type Reservation,
+  regardless,
   type SendOptions,
   type SendReceipt,
   systemClock,
@@ -56,6 +59,24 @@ function notReserved(thrown: unknown): never {
   });
 }
 
+/** Who has given up waits this long for a store, in milliseconds. */
+const graceMs = 2_000;
+
+/**
+ * Tells a store how a send ended. That it could not be told is no news beside that; a reservation stands until its window has passed.
+ */
+async function tell(signal: AbortSignal | undefined, call: () => unknown): Promise<void> {
+  const late = signal && new AbortController();
+  const unlink = late && linkAbort(signal, late, graceMs);
+  try {
+    await untilAborted(late?.signal, call);
+  } catch {
+    // As said.
+  } finally {
+    unlink?.();
+  }
+}
+
 class DuplicateGuard implements MailSender {
   readonly #sender: MailSender;
   readonly #options: DuplicateGuardOptions;
@@ -70,7 +91,7 @@ class DuplicateGuard implements MailSender {
   async send(given: OutgoingMessage, sendOptions: SendOptions = {}): Promise<SendReceipt> {
     const input = asGiven(given);
     const options = withinTime(sendOptions);
-    const { store, windowMs = 3_600_000, waitMs = 60_000, clock = systemClock, scope = '' } = this.#options;
+    const { windowMs = 3_600_000, waitMs = 60_000, clock = systemClock, scope = '' } = this.#options;
     const { signal } = options;
     let message = input;
     let hash: string;
@@ -90,7 +111,7 @@ class DuplicateGuard implements MailSender {
     }
     const key = onlyTo ? hash : (this.#options.key ?? hash);
     for (let waited = 0; ; ) {
-      const reservation = await store.reserve(key, hash, windowMs).catch(notReserved);
+      const reservation = await this.#reserve(key, hash, windowMs, signal);
       if (reservation.state === 'reserved') {
         const sending = this.#sendAndRemember(key, reservation.token, message, options);
         this.#sending.set(key, sending);
@@ -143,20 +164,39 @@ class DuplicateGuard implements MailSender {
       receipt = await this.#sender.send(message, options);
     } catch (error) {
       // Doubt keeps the reservation: another one might deliver it twice.
-      const end =
-        isMailError(error) && error.inDoubt
-          ? store.keepDoubt?.(key, token, error.toJSON())
-          : store.release(key, token);
-      // That the store could not be told is no news beside why the send failed.
-      await end?.catch(() => undefined);
+      const isInDoubt = isMailError(error) && error.inDoubt;
+      await tell(options.signal, () =>
+        isInDoubt ? store.keepDoubt?.(key, token, error.toJSON()) : store.release(key, token),
+      );
       throw error;
     }
-    try {
-      await store.remember(key, token, receipt);
-    } catch {
-      // It was sent, whatever becomes of remembering it; the reservation stands until its window has passed.
-    }
+    await tell(options.signal, () => store.remember(key, token, receipt));
     return receipt;
+  }
+
+  /** @throws MailError when the store fails, or the caller gives up first. */
+  async #reserve(
+    key: string,
+    hash: string,
+    windowMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Reservation> {
+    const { store } = this.#options;
+    let reserving: Promise<Reservation> | undefined;
+    const reserve = (): Promise<Reservation> => {
+      reserving = store.reserve(key, hash, windowMs);
+      return reserving;
+    };
+    try {
+      return await untilAborted(signal, reserve, cancelledBefore);
+    } catch (error) {
+      // One that is made all the same would keep others from sending.
+      regardless(async () => {
+        const late = await reserving;
+        if (late?.state === 'reserved') await store.release(key, late.token);
+      });
+      return notReserved(error);
+    }
   }
 
   [Symbol.asyncDispose](): PromiseLike<void> {

@@ -32,6 +32,9 @@ export interface RecipientDetails {
   readonly delivered?: SendReceipt;
   readonly messageId?: string;
 }
+/** No answer is no refusal. */
+const unanswered = (address: string): RejectedRecipient => ({ address, code: 0, reply: '' });
+
 /** What an error says of recipients; nothing where it says nothing. */
 export const recipientsIn = ({ details }: Pick<MailErrorJson, 'details'>): RecipientDetails => details ?? {};
 
@@ -52,8 +55,7 @@ export function receiptInDoubt(doubt: Pick<MailErrorJson, 'details'>): SendRecei
       timings: noTimings,
       sizeBytes: 0,
     },
-    // No answer is no refusal.
-    rejected: [...rejected, ...unconfirmed.map((address) => ({ address, code: 0, reply: '' }))],
+    rejected: [...rejected, ...unconfirmed.map(unanswered)],
   };
 }
 
@@ -84,7 +86,7 @@ export function continuedReceipt(
   again: readonly string[],
   outcome: SendReceipt | MailError,
 ): SendReceipt {
-  const later = isMailError(outcome) ? namedIn(earlier, outcome) : outcome;
+  const later = isMailError(outcome) ? namedIn(earlier, again, outcome) : outcome;
   // Of those that an error does not name nothing new is known.
   const named = new Set(
     isMailError(outcome) ? [...later.accepted, ...later.rejected.map(({ address }) => address)] : again,
@@ -99,7 +101,8 @@ export function continuedReceipt(
   };
 }
 
-function namedIn(earlier: SendReceipt, error: MailError): SendReceipt {
-  const { accepted = [], rejected = [] } = recipientsIn(error);
-  return { ...earlier, accepted, rejected };
+function namedIn(earlier: SendReceipt, again: readonly string[], error: MailError): SendReceipt {
+  const { accepted = [], rejected = [], unconfirmed = again } = recipientsIn(error);
+  const open = error.inDoubt ? unconfirmed.map(unanswered) : [];
+  return { ...earlier, accepted, rejected: [...rejected, ...open] };
 }

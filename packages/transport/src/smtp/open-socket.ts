@@ -64,7 +64,8 @@ async function resolveHost(
     };
   });
   try {
-    const found = lookup(host).catch((cause) => {
+    // One of the host's own may fail at once, or give nothing.
+    const found = (async () => (await lookup(host)) ?? [])().catch((cause) => {
       throw connectionFailure(cause, 'resolve', endpoint);
     });
     const addresses = await Promise.race([found, late]);

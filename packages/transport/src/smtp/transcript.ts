@@ -1,14 +1,10 @@
-import type { TranscriptLine, TranscriptListener } from '@flowpost/core';
+import { regardless, type TranscriptLine, type TranscriptListener } from '@flowpost/core';
 
 const hidden = '***';
 
-/** Hands a line to a listener, who may fail without consequences. */
+/** Hands a line to a listener, who may fail without consequences: he does not decide what becomes of a message. */
 export function tell(listener: TranscriptListener | undefined, line: TranscriptLine): void {
-  try {
-    listener?.(line);
-  } catch {
-    // Who listens does not decide what becomes of a message.
-  }
+  if (listener) regardless(() => listener(line));
 }
 
 /**

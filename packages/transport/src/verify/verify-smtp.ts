@@ -140,6 +140,8 @@ export async function verifySmtp(
       return { status: 'ok', message: `the server takes mail from ${from}`, ...(isOther && { hint }) };
     });
   } finally {
-    await session.close();
+    // Who has given up does not wait for the answer to QUIT.
+    if (signal?.aborted) session.leave();
+    else await session.close();
   }
 }

@@ -1,6 +1,7 @@
 import type { ConnectionInput } from '@flowpost/core';
 import {
   createTestCertificates,
+  HttpServer,
   OAuthServer,
   RawServer,
   SmtpInbox,
@@ -191,6 +192,26 @@ describe('stops at the first failure', () => {
       from,
     } as ConnectionInput);
     expect(steps.at(-1)).toMatchObject({ step: 'sender', error: { code: 'SMTPUTF8_NOT_OFFERED' } });
+  });
+
+  it('whoever gives up does not wait for the answer to QUIT', async () => {
+    const stop = new AbortController();
+    await using server = await RawServer.start((socket) =>
+      speakSmtp(socket, (command) => (command === 'QUIT' ? null : undefined)),
+    );
+    await using issuer = await HttpServer.start(() => stop.abort());
+    const connection: ConnectionInput = {
+      ...{ kind: 'smtp', host: '127.0.0.1', port: server.port, tls: 'none', allowPlaintextAuth: true },
+      auth: {
+        ...{ kind: 'oauth2-client-credentials', user: 'me@x.org', tokenEndpoint: issuer.url('/token') },
+        ...{ clientId: 'app', clientSecret: 'secret' },
+      },
+    };
+    const begun = performance.now();
+    const { steps } = await verifyConnection(connection, { signal: stop.signal });
+    expect(steps.find(({ step }) => step === 'token')?.error?.code).toBe('SEND_CANCELLED');
+    // An answer is waited for two seconds.
+    expect(performance.now() - begun).toBeLessThan(1_900);
   });
 
   it('a signal that ends while the name is looked up is no failure of what comes after', async () => {
