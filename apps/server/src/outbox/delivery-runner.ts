@@ -13,7 +13,7 @@ import { Departures } from './departures.ts';
 import { ContinuedDuplicateStore, DatabaseDuplicateStore, inOtherHands } from './duplicate-store.ts';
 import type { InHand } from './in-hand.ts';
 import { judge, settlementOf } from './judgement.ts';
-import type { SharedRate } from './shared-rate.ts';
+import { limitOf, type SharedRate } from './shared-rate.ts';
 import { TurnAway, Turns } from './turns.ts';
 import { WaitingLines } from './waiting-lines.ts';
 
@@ -184,7 +184,8 @@ export class DeliveryRunner {
       });
       await this.#commit(claim);
     };
-    this.#departures.enter(claim);
+    // What waits for its turn may wait for long, and is not written down as leaving for that long.
+    if (limitOf(connection) === undefined) this.#departures.enter(claim);
     try {
       const receipt = await deliver(prepared, {
         nodeId: claim.nodeId,

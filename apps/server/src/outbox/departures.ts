@@ -75,12 +75,12 @@ export class Departures<Claim extends Departing> {
     lane.ahead.delete(claim);
     lane.waiting.delete(claim);
     lane.leaving.set(claim, undefined);
-    const isFresh = ahead && this.#clock.now() - ahead.at < freshMs;
+    const isFresh = ahead && this.#clock.monotonic() - ahead.at < freshMs;
     const written = isFresh ? ahead.written : this.#writes.run(claim);
     this.#writeAhead(lane);
     const isMine = await written;
     // It may have ended meanwhile.
-    if (isMine && lane.leaving.has(claim)) lane.leaving.set(claim, this.#clock.now());
+    if (isMine && lane.leaving.has(claim)) lane.leaving.set(claim, this.#clock.monotonic());
     return isMine;
   }
 
@@ -92,7 +92,7 @@ export class Departures<Claim extends Departing> {
       const written = this.#writes.run(claim);
       // Whoever begins it hears of that.
       written.catch(() => undefined);
-      ahead.set(claim, { written, at: this.#clock.now() });
+      ahead.set(claim, { written, at: this.#clock.monotonic() });
     }
   }
 
@@ -101,7 +101,7 @@ export class Departures<Claim extends Departing> {
     const lane = this.#lanes.get(claim.lane);
     if (!lane) return;
     const since = lane.leaving.get(claim);
-    if (since !== undefined) lane.tookMs = this.#clock.now() - since;
+    if (since !== undefined) lane.tookMs = this.#clock.monotonic() - since;
     lane.leaving.delete(claim);
     lane.ahead.delete(claim);
     lane.waiting.delete(claim);

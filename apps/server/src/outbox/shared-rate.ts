@@ -33,6 +33,10 @@ export interface Turn {
   readonly everyMs: number;
 }
 
+/** How many messages may leave in any 60 seconds. */
+export const limitOf = (connection: Connection): number | undefined =>
+  connectionTarget(connection).limits.messagesPerMinute;
+
 /** Rate limits that all processes keep together, as turns in the database. */
 export class SharedRate {
   readonly #database: Queryable;
@@ -48,8 +52,7 @@ export class SharedRate {
    * taken.
    */
   async take(connection: Connection, atMostMs: number, of: TurnOf): Promise<Turn> {
-    // In any 60 seconds.
-    const limit = connectionTarget(connection).limits.messagesPerMinute;
+    const limit = limitOf(connection);
     if (limit === undefined) return { waitMs: 0, everyMs: 0 };
     const key = `${laneOf(connection)} ${of}`;
     const { burst, everyMs } = paceOf(limit);
