@@ -3,7 +3,8 @@ import type { CommandSpec } from './command-line.ts';
 const connection = {
   type: 'string',
   value: 'URL|FILE|@NAME',
-  about: 'the server; else FLOWPOST_CONNECTION, else the default of the configuration',
+  about:
+    'the server; else that of FILE or template, else FLOWPOST_CONNECTION, else the default of the configuration',
 } as const;
 const text = (about: string, value = 'TEXT') => ({ type: 'string', value, about }) as const;
 const list = (about: string, value = 'ADDRESS') =>

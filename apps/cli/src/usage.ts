@@ -14,7 +14,8 @@ ${commands.join('\n')}
 A connection is a URL (smtps://user:password@host:465), a JSON or YAML file, or @NAME: one of the connections in
 flowpost.connections.json in this folder, or in the configuration, ~/.config/flowpost/config.yaml.
 
-Environment: FLOWPOST_CONNECTION stands in for --connection, FLOWPOST_CONFIG for --config, FLOWPOST_KEYS holds the keys that open
+Environment: FLOWPOST_CONNECTION is the connection where neither --connection nor the file of run or batch names one,
+FLOWPOST_CONFIG stands in for --config, FLOWPOST_KEYS holds the keys that open
 encrypted text, FLOWPOST_TOKENS names a folder where OAuth tokens are kept between runs, encrypted with those keys, NO_COLOR
 switches colours off.
 

@@ -17,7 +17,7 @@ export {
   type Dynamic,
   resolveDynamicFields,
 } from './dynamic-fields.ts';
-export { type DeliveryContext, deliver } from './flow/deliver.ts';
+export { type DeliveryContext, deliver, withMessageId } from './flow/deliver.ts';
 export { type FlowData, type FlowDataInput, flowDataSchema, parseFlowData } from './flow/flow-data.ts';
 export { createFlowScope, type FlowScope, type FlowScopeOptions } from './flow/flow-scope.ts';
 export { storeResult } from './flow/result-storage.ts';

@@ -59,6 +59,10 @@ export async function readRun(command: string, values: StepArguments, operands: 
     values.connection ??
     (typeof connection === 'string' && connection.startsWith('@') ? connection : undefined);
   const node = findNode(step.node);
+  if (values.connection !== undefined && node.type !== sendEmailNode.type)
+    throw new UsageError(
+      `A ${node.type} step says in its settings where the server is, not with --connection.`,
+    );
   // The nodes of other platforms say in their own words where the server is.
   const isMissing = connection === undefined && node.type === sendEmailNode.type;
   const settings =

@@ -1,7 +1,13 @@
 import { stat } from 'node:fs/promises';
 import { parse } from 'node:path';
 import { type AttachmentInput, parseAsWritten, parseWith } from '@flowpost/core';
-import { createFlowScope, deliver, parseFlowData, sendEmailNode } from '@flowpost/node-adapter';
+import {
+  createFlowScope,
+  deliver,
+  parseFlowData,
+  sendEmailNode,
+  withMessageId,
+} from '@flowpost/node-adapter';
 import { type Command, UsageError, type Values } from '../command-line.ts';
 import { readConnection } from '../configuration.ts';
 import { allowedHosts, currentFolder } from '../current-folder.ts';
@@ -95,10 +101,11 @@ export async function readSettings(
   };
   for (const one of values.set ?? []) put(given, one);
   if (given.async === true) throw new UsageError('A command waits for the outcome, so async makes no sense.');
-  const request = sendEmailNode.toSendRequest(parseWith(sendEmailNode.settings, given), parseFlowData({}), {
+  const asked = sendEmailNode.toSendRequest(parseWith(sendEmailNode.settings, given), parseFlowData({}), {
     settings: given,
     variables: new Map(),
   });
+  const request = withMessageId(asked, sendEmailNode.type);
   const attachments = {
     // Whoever types a path means that file, wherever it is.
     ...{ fileRoots: [parse(currentFolder()).root], baseFolder: currentFolder() },

@@ -38,12 +38,19 @@ const flowSchema = z
   .meta({ id: 'Flow' });
 
 export const runBodySchema = z.strictObject({
-  /** The node's settings. For `send-email`, `"connection": "@NAME"` is a stored connection. */
-  settings: z.record(z.string(), z.unknown()),
-  /** The flow's data: input, context, variables, trigger. */
-  flow: z.record(z.string(), z.unknown()).nullish(),
-  /** Names the node in its flow, for the duplicate guard. */
-  nodeId: z.string().min(1).max(200).nullish(),
+  settings: z
+    .record(z.string(), z.unknown())
+    .describe('The settings of the node. For send-email, "connection": "@NAME" is a stored connection.'),
+  flow: z
+    .record(z.string(), z.unknown())
+    .nullish()
+    .describe('The data of the flow: input, context, variables, trigger.'),
+  nodeId: z
+    .string()
+    .min(1)
+    .max(200)
+    .nullish()
+    .describe('Names the node in its flow, for the duplicate guard. Without it all nodes of a type are one.'),
 });
 
 export const runAnswerSchema = z
@@ -69,8 +76,9 @@ export const connectionBodySchema = z.strictObject({
       /^(?![0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$)/,
       'a name that does not look like an id',
     ),
-  /** A connection URL, or the fields one by one. Nothing of it can be read back. */
-  connection: z.union([z.string().min(1), z.record(z.string(), z.unknown())]),
+  connection: z
+    .union([z.string().min(1), z.record(z.string(), z.unknown())])
+    .describe('A connection URL, or the fields one by one. Nothing of it can be read back.'),
 });
 
 export const connectionSchema = z

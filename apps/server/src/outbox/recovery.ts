@@ -32,7 +32,10 @@ export const ended = new MailError(
 export const inDoubt = new MailError(
   'DELIVERY_IN_DOUBT',
   'The process that was sending this ended while the message may have been leaving.',
-  { phase: 'confirm' },
+  {
+    phase: 'confirm',
+    hint: 'Nobody knows whether it left, or how much of it. Look for its Message-ID where it should have arrived, then say what it was with POST /v1/deliveries/{id}/resolve.',
+  },
 );
 
 /** Says that this process is alive, and takes care of what others left behind that are not. */

@@ -55,7 +55,10 @@ function idempotentMessageId(key: string, scope: string, { from, sender }: Email
   return createMessageId(toWireAddress((sender ?? from).address), scopedKey(key, scope));
 }
 
-/** The message with its id, where it has to be known before it is composed. */
+/**
+ * The message with its id, where it has to be known before it is composed: with an `idempotencyKey`, that names the step and goes with
+ * the same connection, the same one each time.
+ */
 export function withMessageId(request: NodeRequest, nodeId: string): NodeRequest {
   const { message, policy } = request;
   const { idempotencyKey, async } = policy;

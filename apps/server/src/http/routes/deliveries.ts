@@ -144,7 +144,8 @@ export const deliveryRoutes = ({
       method: 'POST',
       path: '/v1/deliveries/{id}/cancel',
       operationId: 'cancelDelivery',
-      summary: 'Take a delivery out of the outbox, as long as nothing of it has left',
+      summary:
+        'Take a delivery out of the outbox, until it may be leaving; what some have already stays delivered',
       params: ref,
       answers: one,
       handle: ({ params, key }) => move(params.id, ['queued', 'sending'], 'cancelled', key.id, 'cancel'),

@@ -8,8 +8,11 @@ import type { FlowpostServer } from '../../parts.ts';
 import { type Route, route } from '../route.ts';
 
 const eventsQuery = z.strictObject({
-  /** The id of the last event one has; default those from now on. */
-  after: z.string().regex(cursorPattern).optional(),
+  after: z
+    .string()
+    .regex(cursorPattern)
+    .optional()
+    .describe('The id of the last event one has; without it those from now on.'),
 });
 /** How often it is asked whether a listener's key is still good, in milliseconds. */
 const askKeyMs = 2_000;

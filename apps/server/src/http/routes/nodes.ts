@@ -42,7 +42,7 @@ export const nodeRoutes = ({
     body: runBodySchema,
     headers: {
       'Idempotency-Key':
-        'The same key with the same request gets the same answer; with another request it is a conflict.',
+        'The same key with the same request and API key gets the same answer, as long as the delivery is kept; with another request it is a conflict. At most 255 characters.',
     },
     answers: {
       200: {
@@ -50,7 +50,7 @@ export const nodeRoutes = ({
         schema: runAnswerSchema,
       },
       202: {
-        description: 'It is in the outbox and will be sent, whatever happens to this server.',
+        description: 'It is in the outbox and will be sent, whatever happens to this server. Attached files and URLs are read then.',
         schema: runAnswerSchema,
       },
     },
