@@ -125,8 +125,9 @@ async function warnIfOpen({ path }: Configuration, connection: unknown): Promise
 function unknown(name: string, all: readonly Configuration[]): MailError {
   const where = all.length === 0 ? 'There is no configuration' : all.map(({ path }) => path).join(' and ');
   // What looks like a login is none of anybody's business.
-  const shown = /[:@]/.test(name) ? 'of that name' : `named ${JSON.stringify(name)}`;
-  const known = all.flatMap(({ connections }) => Object.keys(connections));
+  const isLogin = (text: string): boolean => /[:@]/.test(text);
+  const shown = isLogin(name) ? 'of that name' : `named ${JSON.stringify(name)}`;
+  const known = all.flatMap(({ connections }) => Object.keys(connections)).filter((one) => !isLogin(one));
   return new MailError(
     'CONNECTION_INVALID',
     all.length === 0 ? `${where}, so no connection ${shown}.` : `${where} holds no connection ${shown}.`,

@@ -173,7 +173,11 @@ export class Runs {
       store: policy.store,
       apiKey: request.apiKey,
       idempotencyKey,
-      bodyHash: idempotencyKey === undefined ? undefined : bodyHash(request),
+      // Sealed: whoever has the rest of the request could try out what its password was.
+      bodyHash:
+        idempotencyKey === undefined
+          ? undefined
+          : (await this.#options.box.encrypt(bodyHash(request))).compact,
     };
   }
 
@@ -227,8 +231,14 @@ export class Runs {
     const { apiKey, idempotencyKey } = request;
     if (idempotencyKey === undefined) return undefined;
     const known = await this.#options.deliveries.findByKey(apiKey, idempotencyKey);
-    if (known) assertSame(known, bodyHash(request));
+    if (known) await this.#assertSame(known, request);
     return known;
+  }
+
+  /** @throws MailError `IDEMPOTENCY_CONFLICT`. */
+  async #assertSame({ bodyHash: sealed }: Known, request: RunRequest): Promise<void> {
+    if ((await this.#options.box.decrypt(new EncryptedText(sealed))) === bodyHash(request)) return;
+    throw new MailError('IDEMPOTENCY_CONFLICT', 'This Idempotency-Key was used for another request.');
   }
 
   /** An answer that was kept; undefined when there is none, or the key it was sealed with is gone: then what is known has to do. */
@@ -250,7 +260,7 @@ export class Runs {
     prepared: PreparedRun,
   ): Promise<RunAnswer> {
     const { apiKey, idempotencyKey = '' } = request;
-    assertSame(known, bodyHash(request));
+    await this.#assertSame(known, request);
     const { closing } = this.#options;
     const found = await this.#options.deliveries.get(known.id);
     const isQueued = known.mode === 'async';
@@ -286,12 +296,6 @@ export class Runs {
     const cancelled = new MailError('DELIVERY_CANCELLED', 'The delivery was cancelled.');
     return answerOf(run.failed(cancelled, prepared), id);
   }
-}
-
-/** @throws MailError `IDEMPOTENCY_CONFLICT`. */
-function assertSame(known: Known, hash: string): void {
-  if (known.bodyHash === hash) return;
-  throw new MailError('IDEMPOTENCY_CONFLICT', 'This Idempotency-Key was used for another request.');
 }
 
 function withMessageId(prepared: PreparedRun, messageId: string): PreparedRun {

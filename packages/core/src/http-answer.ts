@@ -3,7 +3,7 @@ export const isLaterStatus = (status: number): boolean =>
   status === 408 || status === 425 || status === 429 || status >= 500;
 
 /** A date (RFC 9110 section 5.6.7), of which one form is without the zone that all have; in Unix milliseconds, or NaN. */
-const dateOf = (text: string): number => Date.parse(/\d{4}$/.test(text) ? `${text} GMT` : text);
+const dateOf = (text: string): number => Date.parse(/ \d{4}$/.test(text) ? `${text} GMT` : text);
 
 /**
  * How long Retry-After asks to wait (RFC 9110 section 10.2.3), which is seconds or a date. Of a date it is how much later that is than

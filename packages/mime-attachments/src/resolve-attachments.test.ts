@@ -281,3 +281,16 @@ it('reading what is open ends when the caller gives up', async () => {
   await expect(reading).rejects.toMatchObject({ code: 'SEND_CANCELLED', phase: 'attachments' });
   expect(read).toBeLessThan(12 * 1_048_576);
 });
+
+it.each([
+  ' https://files.invalid/f.pdf?sig=C4N4RY',
+  '<https://u:C4N4RY@files.invalid/f.pdf>',
+  'ftp://u:C4N4RY@files.invalid/f.pdf',
+  '//u:C4N4RY@files.invalid/f.pdf',
+  `data:application/pdf;base64,C4N4RY${'A'.repeat(1_000)}`,
+])('a path that is a URL is not repeated: %s', async (path) => {
+  const opening = openAttachments([{ kind: 'file', path }], { attachments: { fileRoots: [folder] } });
+  const error = await opening.catch((thrown) => thrown);
+  expect(error).toMatchObject({ category: 'attachment' });
+  expect(JSON.stringify([error, error.message])).not.toContain('C4N4RY');
+});

@@ -185,7 +185,11 @@ export function resolveAttachments(
   const stopped = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
   const pending = attachments.map((attachment, index) => {
     const source =
-      'path' in attachment ? attachment.path : 'url' in attachment ? shortUrl(attachment.url) : undefined;
+      'path' in attachment
+        ? shortPath(attachment.path)
+        : 'url' in attachment
+          ? shortUrl(attachment.url)
+          : undefined;
     const context = {
       policy,
       position: index + 1,
@@ -210,6 +214,12 @@ export function resolveAttachments(
   return pending.every((one): one is ResolvedAttachment => !(one instanceof Promise))
     ? pending
     : settle(pending, stop);
+}
+
+/** A path for an error. What somebody took for one may be a URL. */
+function shortPath(text: string): string {
+  const path = text.trim().replace(/^["'<]/, '');
+  return /^(?:[a-z][a-z0-9+.-]+:|\/\/)/i.test(path) ? shortUrl(path) : text.slice(0, 200);
 }
 
 /** A URL as it may be shown in an error: neither the credentials in it, nor its data, nor what stands behind the `?`. */

@@ -369,3 +369,26 @@ it('tells which settings are a variable, however they are written', () => {
     ['b', 'details'],
   ]);
 });
+
+describe('what an author did not write', () => {
+  const values = { secret: 'C4N4RY', pipe: 'a | C4N4RY', list: [{ a: 1 }] };
+  const said = (text: string): string => {
+    try {
+      resolveDynamicFields({ field: text }, parseFlowData({ input: values }));
+    } catch (error) {
+      return String((error as Error).message);
+    }
+    return 'resolved';
+  };
+
+  it.each([
+    '{% include input.secret %}',
+    '{% render input.secret %}',
+    '{% layout input.secret %}',
+    "{{ input.list | where_exp: 'x', input.pipe }}",
+    "{{ input.list | find_exp: 'x', input.pipe }}",
+  ])('%s is refused and not repeated', (text) => {
+    expect(said(text)).not.toContain('C4N4RY');
+    expect(said(text)).not.toBe('resolved');
+  });
+});

@@ -58,7 +58,13 @@ function failure(error: unknown, { text, field, name }: FieldText): MailError {
       'an expression in it is wrong; braces in a password are written %7B and %7D in a URL',
     );
   const { originalError, message } = error as { originalError?: Error; message: string };
-  return invalid(field, (originalError?.message ?? message).split('\n', 1)[0]?.slice(0, 200) ?? '');
+  const reason = (originalError?.message ?? message).split('\n', 1)[0]?.slice(0, 200) ?? '';
+  // What it quotes and its author did not write is a value.
+  const quoted = [...reason.matchAll(/"([^"]*)"/g)].map(([, part = '']) => part);
+  return invalid(
+    field,
+    quoted.every((part) => text.includes(part)) ? reason : 'an expression in it is wrong',
+  );
 }
 
 interface FieldText {

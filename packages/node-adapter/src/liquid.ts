@@ -37,10 +37,21 @@ function markedOutput(this: unknown, value: unknown): string {
 /** A filter of Liquid that evaluates an expression for each item of a list. */
 type ItemFilter = (this: unknown, ...values: unknown[]) => Generator<unknown, unknown, unknown>;
 
+/** A filter whose expression comes from the flow would let whoever wrote a value write expressions. */
+interface FilterCall {
+  readonly context: Context;
+  readonly token: { readonly input: string };
+}
+
+/** There is nothing they could take in, and what they do not find they name. */
+const tagsOfFiles = ['include', 'render', 'layout', 'block'];
+
 /** Liquid looks at the time between the parts of a template, and such a filter is one part. */
 function withinTime(filter: ItemFilter): ItemFilter {
   return function* (...values) {
-    const { renderLimit } = (this as { readonly context: Context }).context;
+    const { context, token } = this as FilterCall;
+    const { renderLimit } = context;
+    if (!token.input.includes(String(values[2]))) throw new Error('an expression does not stand in the text');
     const working = filter.apply(this, values);
     for (let step = working.next(); ; step = working.next(yield step.value)) {
       if (step.done) return step.value;
@@ -53,6 +64,7 @@ function engine(outputEscape: (value: unknown) => string): Liquid {
   const liquid = new Liquid({ ...limits, outputEscape });
   for (const [name, filter] of Object.entries(liquid.filters))
     if (name.endsWith('_exp')) liquid.registerFilter(name, withinTime(filter as ItemFilter));
+  for (const name of tagsOfFiles) delete liquid.tags[name];
   return liquid;
 }
 

@@ -68,8 +68,8 @@ function readAttachment(given: unknown): unknown {
   if (typeof content === 'string') return { kind: 'text', content, ...common };
   if (content !== undefined && content !== null) return { kind: 'bytes', content, ...common };
   const place = href ?? path;
-  const isUrl = typeof place === 'string' && /^(?:https?|data):/i.test(place);
-  return isUrl ? { kind: 'url', url: place, ...common } : { kind: 'file', path: place, ...common };
+  const url = typeof place === 'string' && /^\s*(?:https?|data):/i.test(place) ? place.trim() : undefined;
+  return url !== undefined ? { kind: 'url', url, ...common } : { kind: 'file', path: place, ...common };
 }
 
 /**

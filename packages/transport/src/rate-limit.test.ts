@@ -134,5 +134,19 @@ it('sends away who waits', async () => {
   const next = limit.turn();
   await new Promise(setImmediate);
   clock.advance(60_000);
-  await next;
+  const at = await next;
+  clock.advance(5_000);
+  // Who has had a turn has a session, and is not sent away for others.
+  await limit.late(at);
+  const order: string[] = [];
+  const late = [1, 2].map((one) => limit.late(at).then(() => order.push(`late ${one}`)));
+  const refused = limit.turn().catch(({ message }) => order.push(message));
+  limit.refuseWaiting(() => new Error('refused'));
+  await refused;
+  for (let minute = 0; minute < 3; minute++) {
+    clock.advance(60_000);
+    await new Promise(setImmediate);
+  }
+  await Promise.all(late);
+  expect(order).toEqual(['refused', 'late 1', 'late 2']);
 });

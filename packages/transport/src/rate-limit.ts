@@ -15,7 +15,9 @@ export class RateLimit {
   readonly #clock: Clock;
   /** When the last ones were let through, oldest first. */
   readonly #times: number[] = [];
-  #waiting = new Set<Waiter>();
+  readonly #waiting = new Set<Waiter>();
+  /** Those who had a turn and could not use it when they had it. */
+  readonly #late = new Set<Waiter>();
   /** Ends the wait for the next turn, when nobody waits for it any more. */
   #pause: AbortController | undefined;
   #isServing = false;
@@ -28,7 +30,7 @@ export class RateLimit {
 
   /** How many could have a turn now without waiting for it. */
   get left(): number {
-    if (this.#waiting.size > 0 || this.#waitMs() > 0) return 0;
+    if (this.#next || this.#waitMs() > 0) return 0;
     // Those of a period that is over count no more.
     const since = this.#clock.monotonic() - this.#periodMs;
     while ((this.#times[0] ?? Number.POSITIVE_INFINITY) <= since) this.#times.shift();
@@ -41,28 +43,32 @@ export class RateLimit {
    * @returns when it was.
    */
   turn(signal?: AbortSignal): Promise<number> {
-    return this.#turn(signal, false);
+    return this.#turn(signal, this.#waiting);
   }
 
   /**
    * What kept who had a turn may have kept others as well, whose turns would be used together now. So whoever is late has another turn
    * instead, before all who wait.
    *
-   * @returns whether he waited for it.
+   * @param at when he had his.
+   * @returns when the turn was that counts.
    */
-  async late(at: number, signal?: AbortSignal): Promise<boolean> {
-    const now = this.#clock.monotonic();
-    if (now - at < freshMs) return false;
+  async late(at: number, signal?: AbortSignal): Promise<number> {
+    if (this.#clock.monotonic() - at < freshMs) return at;
     const unused = this.#times.indexOf(at);
     if (unused >= 0) this.#times.splice(unused, 1);
-    return (await this.#turn(signal, true)) > now;
+    return this.#turn(signal, this.#late);
   }
 
-  async #turn(signal: AbortSignal | undefined, isNext: boolean): Promise<number> {
+  async #turn(signal: AbortSignal | undefined, line: Set<Waiter>): Promise<number> {
     signal?.throwIfAborted();
-    if ((isNext || this.#waiting.size === 0) && this.#waitMs() === 0) return this.#take();
+    const isFirst = line.size === 0 && (line === this.#late || !this.#next);
+    if (isFirst && this.#waitMs() === 0) return this.#take();
     return new Promise<number>((resolve, reject) => {
-      const settle = (): void => signal?.removeEventListener('abort', giveUp);
+      const settle = (): void => {
+        line.delete(one);
+        signal?.removeEventListener('abort', giveUp);
+      };
       const one: Waiter = {
         go: () => {
           settle();
@@ -74,35 +80,37 @@ export class RateLimit {
         },
       };
       const giveUp = (): void => {
-        this.#waiting.delete(one);
-        if (this.#waiting.size === 0) this.#pause?.abort();
-        reject(signal?.reason);
+        one.refuse(signal?.reason);
+        if (!this.#next) this.#pause?.abort();
       };
       signal?.addEventListener('abort', giveUp, { once: true });
-      this.#waiting = isNext ? new Set([one, ...this.#waiting]) : this.#waiting.add(one);
+      line.add(one);
       if (!this.#isServing) void this.#serve();
     });
   }
 
-  /** Sends everybody away who waits, each with a reason of his own. */
+  /** Whose turn is next. */
+  get #next(): Waiter | undefined {
+    const [first] = this.#late.size > 0 ? this.#late : this.#waiting;
+    return first;
+  }
+
+  /** Sends everybody away who waits for his turn, each with a reason of his own; not who had one before. */
   refuseWaiting(reason: () => unknown): void {
-    for (const { refuse } of this.#waiting) refuse(reason());
-    this.#waiting.clear();
-    this.#pause?.abort();
+    for (const { refuse } of [...this.#waiting]) refuse(reason());
+    if (!this.#next) this.#pause?.abort();
   }
 
   async #serve(): Promise<void> {
     this.#isServing = true;
-    while (this.#waiting.size > 0) {
+    while (this.#next) {
       const waitMs = this.#waitMs();
       if (waitMs > 0) {
         this.#pause = new AbortController();
         await this.#clock.sleep(waitMs, this.#pause.signal).catch(() => undefined);
         continue;
       }
-      const [first] = this.#waiting;
-      if (first) this.#waiting.delete(first);
-      first?.go();
+      this.#next.go();
     }
     this.#isServing = false;
   }

@@ -5,6 +5,7 @@ import {
   copyMailError,
   isMailError,
   type Logger,
+  type Login,
   type Lookup,
   type SendTimings,
 } from '@flowpost/core';
@@ -32,6 +33,10 @@ export const loginProvider = (
   credential: Credential,
   { auth, secretBox, logger, clock }: SenderOptions,
 ): AuthProvider => createAuthProvider(credential, { clock, ...auth, secretBox, logger });
+
+/** Who logs in, for people. Some services want their token as both, user and password. */
+export const shownUser = (login: Login): string =>
+  login.kind === 'password' && login.password.reveal() === login.username ? '***' : login.username;
 
 /** Finer than this, a time is noise. */
 const toMicroseconds = (ms: number): number => Math.round(ms * 1_000) / 1_000;

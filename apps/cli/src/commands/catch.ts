@@ -37,6 +37,10 @@ function summarize(mail: ReceivedMail, file: string | undefined) {
   };
 }
 
+/** One line of people's output: what stands in a message makes no other, and does not turn it round. */
+const oneLine = (text: string): string =>
+  text.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, '\ufffd');
+
 function saySummary({
   from,
   to,
@@ -48,14 +52,14 @@ function saySummary({
   file,
 }: ReturnType<typeof summarize>): void {
   say('');
-  say(`From:    ${from}`);
-  say(`To:      ${to.join(', ')}`);
-  if (cc.length > 0) say(`Cc:      ${cc.join(', ')}`);
-  say(`Subject: ${subject}`);
+  say(oneLine(`From:    ${from}`));
+  say(oneLine(`To:      ${to.join(', ')}`));
+  if (cc.length > 0) say(oneLine(`Cc:      ${cc.join(', ')}`));
+  say(oneLine(`Subject: ${subject}`));
   const parts = [text === undefined ? [] : 'text', html === undefined ? [] : 'html'].flat();
   say(`Parts:   ${parts.join(', ') || 'none'}`);
   for (const { filename, contentType, size } of attachments)
-    say(`File:    ${filename} (${contentType}, ${size} bytes)`);
+    say(oneLine(`File:    ${filename} (${contentType}, ${size} bytes)`));
   if (file !== undefined) say(`Saved:   ${file}`);
 }
 

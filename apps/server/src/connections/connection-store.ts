@@ -78,10 +78,13 @@ function nameTaken(name: string): MailError {
   );
 }
 
+/** What is no name may be a connection itself, with its password. */
 const notFound = (ref: string): MailError =>
-  new MailError('CONNECTION_NOT_FOUND', `There is no connection ${JSON.stringify(ref)}.`, {
-    details: { connection: ref },
-  });
+  /^[\w.-]{1,64}$/.test(ref)
+    ? new MailError('CONNECTION_NOT_FOUND', `There is no connection ${JSON.stringify(ref)}.`, {
+        details: { connection: ref },
+      })
+    : new MailError('CONNECTION_NOT_FOUND', 'There is no connection of that name.');
 
 /** What a delivery over a connection that is gone is told. */
 export const connectionDeleted = (): MailError =>

@@ -138,8 +138,8 @@ export class DeliveryKeeper extends DeliveryReader {
   }
 
   /**
-   * What waits for a time that the clock of the database showed before it was set back is due as much later than now as it was meant
-   * to be then.
+   * What was written while the clock of the database showed a time that is still to come, before it was set back, is due as much later
+   * than now as it was meant to be then.
    *
    * @returns how many.
    */

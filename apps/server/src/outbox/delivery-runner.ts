@@ -182,6 +182,8 @@ export class DeliveryRunner {
         if (error instanceof TurnAway) away = error;
         throw away?.error ?? error;
       });
+      // Its time may have ended while the turn was asked for.
+      if (leaving.signal.aborted) throw inOtherHands();
       await this.#commit(claim);
     };
     // What waits for its turn may wait for long, and is not written down as leaving for that long.

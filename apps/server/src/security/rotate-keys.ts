@@ -11,6 +11,10 @@ const places = [
     ...{ table: 'deliveries', id: 'id', type: 'uuid', name: 'id', sealed: 'answer' },
     ...{ text: "answer #>> '{}'", written: 'to_jsonb($2::text)' },
   },
+  {
+    ...{ table: 'deliveries', id: 'id', type: 'uuid', name: 'id', sealed: 'body_hash' },
+    ...{ text: 'body_hash', written: '$2' },
+  },
   { table: 'key_check', id: 'id', type: 'int', name: 'id', ...asText },
 ] as const;
 type Place = (typeof places)[number];

@@ -115,14 +115,10 @@ export class GraphSender implements MailSender {
         ? composed.body
         : Buffer.concat(await Array.fromAsync(composed.body));
       await this.#slots.take(signal);
-      const deliver = async () => {
-        // Turns of those who wait for others to end would all be used at once when they have.
-        await this.#rate.turn(signal);
+      const large = isSmall ? undefined : opened.attachments;
+      const confirmed = await this.#deliver(message, body, large, { ...options, signal }, () => {
         moments.begun = performance.now();
-        const large = isSmall ? undefined : opened.attachments;
-        return this.#deliver(message, body, large, { ...options, signal });
-      };
-      const confirmed = await deliver().finally(() => this.#slots.free());
+      }).finally(() => this.#slots.free());
       const now = performance.now();
       this.#logger.info('message sent', { status: 'sent', messageId: composed.messageId, route: 'graph' });
       return {
@@ -147,8 +143,13 @@ export class GraphSender implements MailSender {
     mime: Buffer,
     attachments: readonly OpenedAttachment[] | undefined,
     options: SendOptions,
+    onBegin: () => void,
   ): Promise<Pick<SendReceipt, 'response' | 'serverMessageId'>> {
     const api = await this.#api(message, options.signal, options);
+    // Turns of those who wait for others to end, or for a token, would all be used at once when they have.
+    await this.#provider.login(options.signal);
+    await this.#rate.turn(options.signal);
+    onBegin();
     const response =
       !attachments && mime.length <= onePieceBytes
         ? await this.#sendAtOnce(api, mime, options)

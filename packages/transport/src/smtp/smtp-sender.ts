@@ -23,12 +23,19 @@ import type { Endpoint } from '../diagnosis/connection-failure.ts';
 import { InFlight } from '../in-flight.ts';
 import { MessageComposer } from '../message-composer.ts';
 import { RateLimit } from '../rate-limit.ts';
-import { failedSend, loginProvider, type SenderOptions, type SendMoments, timingsUntil } from '../sending.ts';
+import {
+  failedSend,
+  loginProvider,
+  type SenderOptions,
+  type SendMoments,
+  shownUser,
+  timingsUntil,
+} from '../sending.ts';
 import { Slots } from '../slots.ts';
 import { AddressRecord } from './happy-eyeballs.ts';
 import type { Delivered } from './session-contract.ts';
 import { cancellation } from './session-failure.ts';
-import { type BorrowRequest, refuseAlike, SessionPool } from './session-pool.ts';
+import { type BorrowRequest, type Lease, refuseAlike, SessionPool } from './session-pool.ts';
 import { SmtpSession } from './smtp-session.ts';
 
 const defaults = { connections: 5, idleMs: 60_000, lifetimeMs: 540_000 };
@@ -135,7 +142,7 @@ export class SmtpSender implements MailSender {
     this.#logger.debug('SMTP session opened', {
       host: server.host,
       port: server.port,
-      user: login?.username,
+      user: login && shownUser(login),
     });
     return session;
   }
@@ -160,11 +167,19 @@ export class SmtpSender implements MailSender {
         hasPlace = true;
         turn = await this.#rate.turn(signal);
       }
-      let lease = await this.#pool.borrow(request);
-      const hasWaited = await this.#rate?.late(turn, signal).catch((error) => {
-        void this.#pool.giveBack(lease, true);
-        throw error;
-      });
+      const borrow = async (fresh: boolean): Promise<Lease> => {
+        const lent = await this.#pool.borrow(request, fresh);
+        if (!this.#rate) return lent;
+        const counts = await this.#rate.late(turn, signal).catch((error) => {
+          void this.#pool.giveBack(lent, true);
+          throw error;
+        });
+        // Who waited with a session may have lost it like one that was parked.
+        const isLate = counts !== turn;
+        turn = counts;
+        return isLate && !fresh ? { ...lent, reused: true } : lent;
+      };
+      let lease = await borrow(false);
       times.begun = performance.now();
       let mayLeave = false;
       const beforeData =
@@ -189,10 +204,10 @@ export class SmtpSender implements MailSender {
       let attempts = 1;
       const delivered = await deliver().catch(async (error) => {
         // Whoever was told that the message leaves need not expect to be told again.
-        if (!(lease.reused || hasWaited) || mayLeave || !wasDroppedWhileParked(error)) throw error;
+        if (!lease.reused || mayLeave || !wasDroppedWhileParked(error)) throw error;
         this.#logger.debug('parked SMTP session had been dropped; opening a new one', { ...this.#endpoint });
         attempts++;
-        lease = await this.#pool.borrow(request, true);
+        lease = await borrow(true);
         return deliver();
       });
       // The news of this message makes work here. While others wait, their servers are given theirs first, all at once.

@@ -1,8 +1,9 @@
 import { readTokenClaims } from '@flowpost/auth-providers';
 import { type Login, type MailError, toMailError } from '@flowpost/core';
 
-/** For PowerShell, as one value. */
-const quote = (value: string): string => `'${value.replaceAll("'", "''")}'`;
+/** For PowerShell, as one value. It takes typographic quotes for quotes too. */
+const quote = (value: string): string => `'${value.replace(/['\u2018-\u201b]/g, '$&$&')}'`;
+const uuid = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** Diagnoses after which the mailbox has to be opened for SMTP AUTH. */
 const mailboxClosed = new Set(['m365.smtp-auth-disabled-tenant', 'm365.smtp-auth-disabled-mailbox']);
@@ -41,6 +42,8 @@ export function exchangeMisfit(login: Login): string | undefined {
  */
 function missingExchangeCommands(error: MailError, login: Login): readonly string[] {
   const diagnosis = String(error.details.diagnosis);
+  // Whoever runs them would not see what else they do.
+  if (/[\p{Cc}\p{Zl}\p{Zp}]/u.test(login.username)) return [];
   const mailbox = quote(login.username);
   if (mailboxClosed.has(diagnosis)) {
     return [`Set-CASMailbox -Identity ${mailbox} -SmtpClientAuthenticationDisabled $false`];
@@ -49,10 +52,11 @@ function missingExchangeCommands(error: MailError, login: Login): readonly strin
   if (!applicationUnknown.has(diagnosis) || login.kind !== 'bearer' || exchangeMisfit(login)) return [];
   const { appid, azp, oid } = readTokenClaims(login.token) ?? {};
   const application = appid ?? azp;
-  if (typeof application !== 'string' || typeof oid !== 'string') return [];
+  // What the token says is not proven, and ends in a command.
+  if (!uuid.test(String(application)) || !uuid.test(String(oid))) return [];
   return [
-    `New-ServicePrincipal -AppId ${quote(application)} -ObjectId ${quote(oid)}`,
-    `Add-MailboxPermission -Identity ${mailbox} -User ${quote(oid)} -AccessRights FullAccess`,
+    `New-ServicePrincipal -AppId ${quote(String(application))} -ObjectId ${quote(String(oid))}`,
+    `Add-MailboxPermission -Identity ${mailbox} -User ${quote(String(oid))} -AccessRights FullAccess`,
   ];
 }
 

@@ -8,7 +8,7 @@ import {
   systemClock,
 } from '@flowpost/core';
 import { resolveServer } from '../connection-target.ts';
-import { loginProvider } from '../sending.ts';
+import { loginProvider, shownUser } from '../sending.ts';
 import { describeCertificate, interceptor } from '../smtp/certificate-details.ts';
 import type { SmtpSessionOptions } from '../smtp/session-contract.ts';
 import { authFor } from '../smtp/smtp-sender.ts';
@@ -126,7 +126,7 @@ export async function verifySmtp(
       await session.login(signal, login).catch((error) => {
         throw login ? withExchangeCommands(error, login) : error;
       });
-      return { status: 'ok', message: `logged in as ${login.username}${isToken ? ' with a token' : ''}` };
+      return { status: 'ok', message: `logged in as ${shownUser(login)}${isToken ? ' with a token' : ''}` };
     });
     if (!loggedIn) return;
     await steps.run('sender', async () => {

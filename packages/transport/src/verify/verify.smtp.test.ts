@@ -77,9 +77,10 @@ describe('a connection that works', () => {
   });
 });
 
+const id = '11111111-2222-3333-4444-555555555555';
 /** A token as Entra makes them. Nobody here looks at its signature. */
 const entraToken = (claims: object): string =>
-  `${['{"alg":"none"}', JSON.stringify({ appid: 'app', oid: 'object', ...claims })].map((part) => Buffer.from(part).toString('base64url')).join('.')}.x`;
+  `${['{"alg":"none"}', JSON.stringify({ appid: id, oid: id, ...claims })].map((part) => Buffer.from(part).toString('base64url')).join('.')}.x`;
 
 it.each([
   [{ aud: 'https://graph.microsoft.com', roles: ['Mail.Send'] }, /is for Microsoft Graph/, undefined],
@@ -282,26 +283,40 @@ describe('what an administrator of Microsoft 365 has to run', () => {
     );
   });
 
-  it('when Exchange does not know the application of the token', async () => {
-    const claims = {
-      aud: 'https://outlook.office365.com',
-      roles: ['SMTP.SendAsApp'],
-      appid: 'the-app',
-      oid: "o'bject",
-    };
+  it.each([
+    ['66666666-7777-8888-9999-000000000000', true],
+    ['a\u2019; calc; \u2019', false],
+  ])('when Exchange does not know the application of the token: %s', async (appid, isId) => {
+    const oid = '11111111-2222-3333-4444-555555555555';
+    const claims = { aud: 'https://outlook.office365.com', roles: ['SMTP.SendAsApp'], appid, oid };
     const accessToken = `e30.${Buffer.from(JSON.stringify(claims)).toString('base64url')}.signature`;
     await using inbox = await SmtpInbox.start({
       tokens: { 'me@x.org': 'another' },
       refuse: { auth: () => ({ code: 535, text: '5.7.3 Authentication unsuccessful' }) },
     });
-    const credential = { kind: 'oauth2-refresh', user: 'me@x.org', accessToken };
+    const credential = { kind: 'oauth2-refresh', user: "m'e\u2019@x.org", accessToken };
     const report = await verify({ host: '127.0.0.1', port: inbox.port, auth: credential });
     expect(report.find('token')?.message).toMatch(/SMTP\.SendAsApp/);
-    expect(report.find('auth')?.error?.details?.powershell).toEqual([
-      "New-ServicePrincipal -AppId 'the-app' -ObjectId 'o''bject'",
-      "Add-MailboxPermission -Identity 'me@x.org' -User 'o''bject' -AccessRights FullAccess",
-    ]);
+    expect(report.find('auth')?.error?.details?.powershell).toEqual(
+      isId
+        ? [
+            `New-ServicePrincipal -AppId '${appid}' -ObjectId '${oid}'`,
+            `Add-MailboxPermission -Identity 'm''e\u2019\u2019@x.org' -User '${oid}' -AccessRights FullAccess`,
+          ]
+        : undefined,
+    );
     expect(JSON.stringify(report)).not.toContain(accessToken);
+  });
+
+  it('a token that is user and password is shown as neither', async () => {
+    const token = '7f3c0123-token-of-a-service';
+    await using inbox = await SmtpInbox.start({ users: { [token]: token } });
+    const report = await verify({
+      ...{ host: '127.0.0.1', port: inbox.port },
+      auth: { kind: 'basic', username: token, password: token },
+    });
+    expect(report.find('auth')?.message).toBe('logged in as ***');
+    expect(JSON.stringify(report)).not.toContain(token);
   });
 
   it('nothing, when the password is wrong', async () => {

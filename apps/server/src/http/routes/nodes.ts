@@ -50,7 +50,8 @@ export const nodeRoutes = ({
         schema: runAnswerSchema,
       },
       202: {
-        description: 'It is in the outbox and will be sent, whatever happens to this server. Attached files and URLs are read then.',
+        description:
+          'It is in the outbox and will be sent, whatever happens to this server. Attached files and URLs are read then.',
         schema: runAnswerSchema,
       },
     },

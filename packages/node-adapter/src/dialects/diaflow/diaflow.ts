@@ -63,8 +63,10 @@ function kindOf(content: string, filename = '', contentType = ''): 'base64' | 't
 }
 
 function attachmentOf(file: DiaflowFile, index: number): AttachmentInput {
-  if (typeof file === 'string')
-    return /^(?:https?|data):/i.test(file) ? { kind: 'url', url: file } : { kind: 'file', path: file };
+  if (typeof file === 'string') {
+    const url = file.trim();
+    return /^(?:https?|data):/i.test(url) ? { kind: 'url', url } : { kind: 'file', path: file };
+  }
   if (types.isUint8Array(file)) return { kind: 'bytes', content: file };
   const { path, url, encoding } = file;
   const filename = file.filename ?? file.fileName ?? file.name;
