@@ -1,7 +1,7 @@
 import { type SecretBox, toMailError } from '@flowpost/core';
 import type { Logger } from 'pino';
 import type { ServerConfig } from './config.ts';
-import type { Database } from './database/database.ts';
+import { type Database, storageReason } from './database/database.ts';
 import type { FlowpostServer } from './parts.ts';
 import { rotateKeys } from './security/rotate-keys.ts';
 
@@ -19,10 +19,19 @@ export function startChores(
   { keepDays }: ServerConfig,
   log: Logger,
 ): () => void {
-  const forget = (): unknown => deliveries.forget(keepDays).catch(() => undefined);
+  const failed = (what: string, error: unknown): void =>
+    log.error({ code: (error as { code?: string }).code, ...storageReason(error) }, what);
+  const forget = (): unknown =>
+    deliveries
+      .forget(keepDays)
+      .catch((error) => failed('what is old could not be forgotten; it is tried again in an hour', error));
   /** In the log; the metrics and the API show them too. */
   const reportExpiry = async (): Promise<void> => {
-    for (const { name, warnings } of await connections.list().catch(() => []))
+    const all = await connections.list().catch((error) => {
+      failed('it is not known which credentials end soon; it is looked again in a day', error);
+      return [];
+    });
+    for (const { name, warnings } of all)
       for (const warning of warnings) log.warn({ connection: name }, warning);
   };
   void forget();

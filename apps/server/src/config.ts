@@ -29,6 +29,11 @@ const environmentSchema = z.object({
       /^postgres(?:ql)?:\/\//,
       'it is no URL of a PostgreSQL server: postgres://user:password@host/database',
     )
+    // Without a host it may be a socket, which the query names.
+    .refine((text) => URL.canParse(encodeURI(text).replace('@/', '@host/')), {
+      error:
+        'it is no URL; in a password # is written %23, / %2F, ? %3F and % %25, and a port is below 65536',
+    })
     .optional(),
   /** Keys that seal secrets, `KEYID:KEY`, the first one for new ones. Default: a file in the folder. */
   FLOWPOST_KEYS: z.string().optional(),

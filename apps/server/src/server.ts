@@ -78,7 +78,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   cleanUp.push(() => database[Symbol.asyncDispose]());
   if (!database.survivesPowerLoss)
     log.warn('what is accepted survives the end of this process, but not that of the machine');
-  await migrate(database);
+  await migrate(database, (text) => log.warn(text));
   const boss = await startBoss(database, (error) =>
     log.error({ message: error.message }, 'the queue failed'),
   );

@@ -109,3 +109,31 @@ it('many processes at once never have it together', async () => {
   expect(codes.map(([code]) => code)).toEqual([0, 0, 0, 0]);
   expect(await readFile(join(folder, 'log'), 'utf8')).toBe('()'.repeat(60));
 });
+
+it.runIf(process.platform === 'linux')(
+  'of a process that has ended and that nobody has asked after is free',
+  async () => {
+    const path = join(folder, 'thing');
+    const unlock = await lockPath(path, { onLost });
+    const [own = ''] = await readdir(folder);
+    const held = JSON.parse(await readFile(join(folder, own), 'utf8'));
+    unlock();
+    // Its parent becomes a program that does not know of it.
+    const parent = spawn('sh', ['-c', 'sleep 0.3 & echo $!; exec sleep 60'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    try {
+      const [line] = await once(parent.stdout, 'data');
+      const pid = Number(String(line));
+      const fields = async () =>
+        (await readFile(`/proc/${pid}/stat`, 'utf8')).replace(/^.*\) /s, '').split(' ');
+      const [, , , , , , , , , , , , , , , , , , , beginning] = await fields();
+      await writeFile(`${path}.lock-b`, JSON.stringify({ ...held, pid, beginning }));
+      await expect(lockPath(path, { onLost })).rejects.toMatchObject({ code: 'FOLDER_IN_USE' });
+      await expect.poll(async () => (await fields())[0]).toBe('Z');
+      (await lockPath(path, { onLost }))();
+    } finally {
+      parent.kill();
+    }
+  },
+);

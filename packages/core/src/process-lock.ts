@@ -56,7 +56,9 @@ function numberSpace(): string {
 /** When a process began, so that a later one with the same number is not taken for it. Linux only, elsewhere empty. */
 function beginning(pid: number): string {
   const stat = read(`/proc/${pid}/stat`, (path) => readFileSync(path, 'utf8'));
-  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  // One that has ended stays listed until somebody asks how (proc_pid_stat(5): zombie, dead).
+  return /^[ZX]/.test(fields[0] ?? '') ? '' : (fields[19] ?? '');
 }
 
 function isRunning(pid: number): boolean {

@@ -19,8 +19,15 @@ export interface Database extends Queryable, AsyncDisposable {
   readonly survivesPowerLoss: boolean;
   /** How much room there is where it keeps its files, in bytes. */
   freeBytes(): number;
-  /** Runs work in one transaction: all of it, or nothing. */
-  transaction<Value>(work: (transaction: Queryable) => Promise<Value>): Promise<Value>;
+  /**
+   * Runs work in one transaction: all of it, or nothing.
+   *
+   * @param options.isLong whether a statement in it may take as long as it takes. Default false.
+   */
+  transaction<Value>(
+    work: (transaction: Queryable) => Promise<Value>,
+    options?: { readonly isLong?: boolean },
+  ): Promise<Value>;
 }
 
 /** What the database said may hold values, so it is the cause and not the message. */

@@ -132,22 +132,26 @@ export async function exclusively(
   database: Database,
   work: (transaction: Queryable) => Promise<void>,
 ): Promise<void> {
-  await database.transaction(async (transaction) => {
-    await transaction.query('select pg_advisory_xact_lock($1::bigint)', [String(lock)]);
-    await work(transaction);
-  });
+  await database.transaction(
+    async (transaction) => {
+      await transaction.query('select pg_advisory_xact_lock($1::bigint)', [String(lock)]);
+      await work(transaction);
+    },
+    { isLong: true },
+  );
 }
 
 /**
  * Transactions are numbered by the cluster they were in. Where the data comes from another one (a restored dump), events of
  * transactions that are yet to come here would come after new ones; they are made events of this transaction.
  */
-async function rebaseEvents(transaction: Queryable): Promise<void> {
+async function rebaseEvents(transaction: Queryable, say: (text: string) => void): Promise<void> {
   const [ahead] = await transaction.query(
     'select 1 from flowpost.delivery_events where xid >= pg_snapshot_xmax(pg_current_snapshot()) limit 1',
   );
   // Nearly always, and then nothing is written.
   if (!ahead) return;
+  say('the data comes from another database cluster: its events are being moved, which may take minutes');
   await transaction.query(
     `with moved as (
        update flowpost.delivery_events set xid = pg_current_xact_id()
@@ -166,7 +170,10 @@ export async function hasSchema(database: Queryable, name: string): Promise<bool
 }
 
 /** Brings the schema up to date. Of several processes that start at once, one does it and the others wait. */
-export async function migrate(database: Database): Promise<void> {
+export async function migrate(
+  database: Database,
+  say: (text: string) => void = () => undefined,
+): Promise<void> {
   await exclusively(database, async (transaction) => {
     // Also where there is one already, making one takes a right that whoever may only use it has not.
     if (!(await hasSchema(transaction, 'flowpost'))) await transaction.query('create schema flowpost');
@@ -184,9 +191,11 @@ export async function migrate(database: Database): Promise<void> {
       );
     }
     for (let version = (found?.version ?? 0) + 1; version <= migrations.length; version++) {
+      if (found && found.version > 0)
+        say(`the database is being brought to version ${version}, which may take minutes`);
       await transaction.query(migrations[version - 1] ?? '');
       await transaction.query('insert into flowpost.migrations (version) values ($1)', [version]);
     }
-    await rebaseEvents(transaction);
+    await rebaseEvents(transaction, say);
   });
 }

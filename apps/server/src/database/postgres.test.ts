@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { startBoss } from '../outbox/outbox.ts';
 import { temporaryFolder } from '../testing/local-server.test-support.ts';
 import { PostgresServer } from '../testing/postgres.test-support.ts';
 import { ServerProcess } from '../testing/server-process.test-support.ts';
@@ -96,4 +97,27 @@ it('a server whose database may only be read is not ready, and says why it canno
   await administer('flowpost', 'drop database still', 'create database still');
   await administer('flowpost', 'alter database still set default_transaction_read_only = on');
   await expect(ServerProcess.start(environment)).rejects.toThrow(/read-only transaction \(25006\)/);
+});
+
+it('what a database and a role have set otherwise changes nothing', async () => {
+  await administer(
+    'flowpost',
+    "create role odd login password 'flowpost'",
+    'create database odd owner odd',
+    "alter database odd set default_transaction_isolation = 'serializable'",
+    'alter role odd set standard_conforming_strings = off',
+    "alter role odd set statement_timeout = '1s'",
+  );
+  await using database = await openPostgres(urlOf('odd', 'odd'));
+  await Promise.all([migrate(database), migrate(database)]);
+  const boss = await startBoss(database, () => undefined);
+  await boss.stop({ graceful: false });
+  expect(await database.query('show transaction_isolation')).toEqual([
+    { transaction_isolation: 'read committed' },
+  ]);
+  // What brings a schema up to date takes as long as it takes.
+  const slow = (options?: { readonly isLong: boolean }) =>
+    database.transaction((transaction) => transaction.query('select pg_sleep(1.2)'), options);
+  await expect(slow()).rejects.toMatchObject({ details: { reason: '57014' } });
+  await slow({ isLong: true });
 });

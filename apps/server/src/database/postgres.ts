@@ -9,7 +9,11 @@ const longestMs = 60_000;
 
 const statements = new Statements();
 
-function queryable(client: Pick<pg.Pool, 'query'> | pg.PoolClient): Queryable {
+/** What brings a schema up to date may rewrite large tables, and whoever waits for that waits as long. */
+const noLimitMs = 2_147_483_647;
+
+/** @param limitMs for each statement, in milliseconds. Default the longest that one takes otherwise. */
+function queryable(client: Pick<pg.Pool, 'query'> | pg.PoolClient, limitMs?: number): Queryable {
   return {
     async query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]> {
       try {
@@ -18,6 +22,7 @@ function queryable(client: Pick<pg.Pool, 'query'> | pg.PoolClient): Queryable {
           text,
           ...(values && { values: [...values] }),
           ...(name && { name }),
+          ...(limitMs && { query_timeout: limitMs }),
         });
         // Several statements at once have several results.
         return [result].flat().flatMap((one) => one.rows) as Row[];
@@ -73,7 +78,11 @@ export async function openPostgres(url: string): Promise<Database> {
     keepAlive: true,
     // A statement planned while a table is empty reads all of it, and goes on so while it fills, until somebody gathers statistics.
     onConnect: async (client) => {
-      await client.query('set enable_seqscan = off; set datestyle = iso');
+      // What a database or role has set otherwise, our SQL and that of the queue would not survive.
+      await client.query(
+        `set enable_seqscan = off; set datestyle = iso; set default_transaction_isolation = 'read committed';
+         set standard_conforming_strings = on`,
+      );
     },
   });
   // A connection lost while idle is no failure of anything.
@@ -92,14 +101,15 @@ export async function openPostgres(url: string): Promise<Database> {
     // Its disk is its own affair, and it says so when it is full.
     freeBytes: () => Number.POSITIVE_INFINITY,
     ...queryable(pool),
-    async transaction(work) {
+    async transaction(work, { isLong = false } = {}) {
       const client = await pool.connect().catch((error) => {
         throw storageError(error, { reached: false });
       });
       let broken: Error | undefined;
       try {
         await client.query('begin');
-        const value = await work(queryable(client));
+        if (isLong) await client.query('set local statement_timeout = 0; set local lock_timeout = 0');
+        const value = await work(queryable(client, isLong ? noLimitMs : undefined));
         // After a failure in a transaction its end is a rollback, whatever it was meant to be.
         const { command } = await client.query('commit');
         if (command !== 'COMMIT') throw new Error('the transaction was rolled back');
