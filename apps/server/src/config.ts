@@ -30,7 +30,7 @@ const environmentSchema = z.object({
       'it is no URL of a PostgreSQL server: postgres://user:password@host/database',
     )
     // Without a host it may be a socket, which the query names.
-    .refine((text) => URL.canParse(encodeURI(text).replace('@/', '@host/')), {
+    .refine((text) => URL.canParse(text.replaceAll(' ', '%20').replace('@/', '@host/')), {
       error:
         'it is no URL; in a password # is written %23, / %2F, ? %3F and % %25, and a port is below 65536',
     })

@@ -13,7 +13,7 @@ const places = [
   },
   {
     ...{ table: 'deliveries', id: 'id', type: 'uuid', name: 'id', sealed: 'body_hash' },
-    ...{ text: 'body_hash', written: '$2' },
+    ...{ text: "case when body_hash like '%.%' then body_hash end", written: '$2' },
   },
   { table: 'key_check', id: 'id', type: 'int', name: 'id', ...asText },
 ] as const;

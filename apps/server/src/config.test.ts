@@ -1,0 +1,26 @@
+import { expect, it } from 'vitest';
+import { readConfig } from './config.ts';
+
+it.each([
+  'postgres://u:p@h/db',
+  'postgres://h',
+  'postgres:///db?host=/run/postgresql',
+  'postgres://u:p@/db?host=/run/postgresql',
+  'postgresql://u:p%23@[::1]:5432/db',
+  'postgres://u:a b@h/db',
+  'postgres://u:\u00fc%@h/db',
+])('%s is where a database is', (url) => {
+  expect(readConfig({ DATABASE_URL: url }).databaseUrl).toBe(url);
+});
+
+it.each([
+  'postgres://u:p#ss@h/db',
+  'postgres://u:p/ss@h/db',
+  'postgres://u:p?ss@h/db',
+  'postgres://u:p@h:99999/db',
+  'mysql://h/db',
+])('%s is none, and the variable is named', (url) => {
+  expect(() => readConfig({ DATABASE_URL: url })).toThrow(
+    expect.objectContaining({ code: 'CONNECTION_INVALID', message: expect.stringContaining('DATABASE_URL') }),
+  );
+});
