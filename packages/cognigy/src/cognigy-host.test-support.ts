@@ -24,6 +24,17 @@ const program = `
     });
     // As in Node 20.
     vm.runInContext('delete Promise.withResolvers; delete Array.fromAsync; delete URL.parse', sandbox);
+    // In a VM it has no symbols for "using", and those of newer ones cannot be taken away.
+    vm.runInContext(\`{
+      const { Symbol: whole } = globalThis;
+      const lacking = (name) => name === 'dispose' || name === 'asyncDispose';
+      const given = {};
+      globalThis.Symbol = new Proxy((text) => whole(text), {
+        get: (_, name) => (lacking(name) ? given[name] : Reflect.get(whole, name)),
+        has: (_, name) => (lacking(name) ? name in given : name in whole),
+        defineProperty: (_, name, { value }) => Reflect.set(given, name, value),
+      });
+    }\`, sandbox);
     const module = { exports: {} };
     const wrapped = vm.runInContext('(function (module, exports, require) {' + readFileSync(file, 'utf8') + '\\n})', sandbox, { filename: 'module.js' });
     wrapped(module, module.exports, createRequire(file));

@@ -27,3 +27,7 @@ const globals = globalThis as { File?: unknown; MessagePort?: unknown; DOMExcept
 globals.File ??= File;
 globals.MessagePort ??= MessagePort;
 globals.DOMException ??= NamedError;
+
+// In a VM of Node 20 or 22 `using` has no symbols: Node gives them to its main realm only.
+for (const name of ['dispose', 'asyncDispose'])
+  if (!(name in Symbol)) Object.defineProperty(Symbol, name, { value: Symbol.for(`Symbol.${name}`) });

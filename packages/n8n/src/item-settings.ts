@@ -10,22 +10,31 @@ const isBinary = (value: unknown): value is IBinaryData =>
 
 /** @throws MailError `ATTACHMENT_NOT_FOUND`. */
 async function readBinary(context: IExecuteFunctions, index: number, given: string | IBinaryData) {
+  const what = typeof given === 'string' ? `file in ${JSON.stringify(given)}` : 'file as the expression says';
+  let found: IBinaryData;
   try {
-    const { fileName, mimeType } = context.helpers.assertBinaryData(index, given);
-    return {
-      kind: 'bytes',
-      content: await context.helpers.getBinaryDataBuffer(index, given),
-      // Without a name, what it is called in the item.
-      filename: fileName || (typeof given === 'string' ? given : undefined),
-      contentType: isMediaType(mimeType) ? mimeType : undefined,
-    };
+    found = context.helpers.assertBinaryData(index, given);
   } catch (cause) {
-    const what =
-      typeof given === 'string' ? `file in ${JSON.stringify(given)}` : 'file as the expression says';
     const hint =
       'Check the name of the binary property, and that the node before hands it on. Nothing was sent.';
     throw new MailError('ATTACHMENT_NOT_FOUND', `Item ${index} has no ${what}.`, { hint, cause });
   }
+  const { fileName, mimeType } = found;
+  const content = await context.helpers.getBinaryDataBuffer(index, given).catch((cause) => {
+    const { message } = wordsOf(cause);
+    throw new MailError('ATTACHMENT_UNREADABLE', `Item ${index}: the ${what} cannot be read: ${message}`, {
+      hint: 'n8n cannot give what it stored. Nothing was sent; run the workflow again from where the file comes from.',
+      retryable: true,
+      cause,
+    });
+  });
+  return {
+    kind: 'bytes',
+    content,
+    // Without a name, what it is called in the item.
+    filename: fileName || (typeof given === 'string' ? given : undefined),
+    contentType: isMediaType(mimeType) ? mimeType : undefined,
+  };
 }
 
 /** Names of binary properties with commas between, such a name, a file, an attachment, or a list of these. */
@@ -105,6 +114,8 @@ export async function itemSettings(
     settings[name] = worked(name, () => context.getNodeParameter(name, index, ''));
   const options = worked('options', () => context.getNodeParameter('options', index, {})) as object;
   for (const [name, value] of Object.entries(options)) settings[name] = worked(name, () => value);
+  // n8n has no number that is empty: an option that was just added is 0.
+  if (settings.timeoutMs === 0) settings.timeoutMs = undefined;
   for (const { name } of optionFields.filter(holdsData)) settings[name] = readJsonField(settings[name]);
   settings.attachments = await readAttachments(context, index, settings.attachments);
   settings.connection = await readConnection(context, index);

@@ -392,3 +392,7 @@ describe('what an author did not write', () => {
     expect(said(text)).not.toBe('resolved');
   });
 });
+
+it('bytes within a text are the text that they are', () => {
+  expect(resolve('A {{ input.bytes }}')).toBe('A \x01\x02');
+});

@@ -5,6 +5,7 @@ export function asText(value: unknown): string {
   if (value === undefined || value === null) return '';
   if (Array.isArray(value)) return value.map(asText).join(', ');
   if (typeof value !== 'object') return String(value);
+  if (types.isUint8Array(value)) return Buffer.from(value).toString('utf8');
   // An invalid one throws.
   if (types.isDate(value)) return Date.prototype.toISOString.call(value);
   // URLs and the like say themselves how they are written.

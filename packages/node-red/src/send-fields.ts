@@ -21,10 +21,14 @@ const usualProperties: Readonly<Record<string, string>> = {
   ...{ to: 'to', subject: 'topic', text: 'payload', html: 'html', attachments: 'attachments' },
 };
 
-function invalid(name: string, cause: unknown): MailError {
+function invalid(name: string, type: string, cause: unknown): MailError {
   const reason = (cause as Error | undefined)?.message ?? String(cause);
   const text = `The field ${name} cannot be worked out: ${reason.slice(0, 200)}.`;
-  return new MailError('DYNAMIC_FIELD_INVALID', text, { details: { field: name }, cause });
+  return new MailError('DYNAMIC_FIELD_INVALID', text, {
+    hint: `Correct the field ${name} of the node (${type}), or the message it takes its value from. Nothing was sent.`,
+    details: { field: name },
+    cause,
+  });
 }
 
 /** Where the value of a field is from when nobody has chosen otherwise. */
@@ -83,11 +87,12 @@ function asMeant({ name, widget }: NodeField, value: unknown): unknown {
   if (widget !== 'multiline' && widget !== 'html') return value;
   if (value === false) return undefined;
   if (isBytes(value)) return Buffer.from(value).toString('utf8');
+  if (types.isDate(value)) return value.toISOString();
   if (typeof value !== 'object') return value;
   try {
     return JSON.stringify(value);
   } catch (cause) {
-    throw invalid(name, cause);
+    throw invalid(name, 'msg', cause);
   }
 }
 
@@ -106,12 +111,18 @@ function headerFields([name, value]: [string, unknown]): [string, unknown][] {
   return [[name, isEmpty ? '<>' : value]];
 }
 
+/** What the header of a message has, and few other things called so. */
+const mailFields = ['from', 'message-id', 'return-path', 'received'];
+
 /** A message of the node "email in" has its header fields in `header`. */
 export function triggerOf({ from, header }: FlowMessage): object | undefined {
   if (typeof header !== 'object' || header === null) return undefined;
   const entries: [string, unknown][] = types.isMap(header)
     ? [...header].map(([name, value]) => [String(name), value])
     : Object.entries(header);
+  const isMail =
+    typeof from === 'string' || entries.some(([name]) => mailFields.includes(name.toLowerCase()));
+  if (!isMail) return undefined;
   const headers = Object.fromEntries(entries.flatMap(headerFields));
   return { kind: 'email', from: typeof from === 'string' ? from : '', headers };
 }
@@ -132,7 +143,7 @@ function evaluated(
   return new Promise((resolve, reject) => {
     // What would stand within something that is not there is not there.
     const fail = (error: unknown): void =>
-      type === 'msg' && error instanceof TypeError ? resolve(undefined) : reject(invalid(name, error));
+      type === 'msg' && error instanceof TypeError ? resolve(undefined) : reject(invalid(name, type, error));
     try {
       util.evaluateNodeProperty(value, type, node, message, (error, result) =>
         error ? fail(error) : resolve(result),

@@ -40,7 +40,9 @@ async function sendFor(
       { flow, nodeId: node.id, names: { msg: message }, ...(connection && { scope: connection.scope }) },
     );
   } catch (thrown) {
-    const kind = properties.stopOnError === false ? 'continue' : 'halt';
+    const { stopOnError = true } =
+      sendEmailNode.failurePolicy?.of({ stopOnError: properties.stopOnError }) ?? {};
+    const kind = stopOnError ? 'halt' : 'continue';
     return { kind, error: toMailError(thrown).toJSON() };
   }
 }
