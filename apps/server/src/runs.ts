@@ -31,7 +31,7 @@ import type { DeliveryRunner } from './outbox/delivery-runner.ts';
 import type { DeliveryStore } from './outbox/delivery-store.ts';
 import { laneOf } from './outbox/lane.ts';
 import type { Outbox } from './outbox/outbox.ts';
-import { isSealedElsewhere } from './security/sealed-elsewhere.ts';
+import { isSealedElsewhere, sealedElsewhere } from './security/sealed-elsewhere.ts';
 
 export interface RunRequest {
   readonly type: string;
@@ -238,7 +238,9 @@ export class Runs {
   /** @throws MailError `IDEMPOTENCY_CONFLICT`. */
   async #assertSame({ bodyHash: sealed }: Known, request: RunRequest): Promise<void> {
     // Earlier versions did not seal it; no hash has a dot.
-    const hash = sealed.includes('.') ? await this.#options.box.decrypt(new EncryptedText(sealed)) : sealed;
+    const hash = sealed.includes('.')
+      ? await this.#options.box.decrypt(new EncryptedText(sealed)).catch(sealedElsewhere)
+      : sealed;
     if (hash === bodyHash(request)) return;
     throw new MailError('IDEMPOTENCY_CONFLICT', 'This Idempotency-Key was used for another request.');
   }

@@ -287,6 +287,8 @@ it.each([
   '<https://u:C4N4RY@files.invalid/f.pdf>',
   'ftp://u:C4N4RY@files.invalid/f.pdf',
   '//u:C4N4RY@files.invalid/f.pdf',
+  'report.pdf, https://u:C4N4RY@files.invalid/x?sig=C4N4RY',
+  '(https://u:C4N4RY@files.invalid/x',
   `data:application/pdf;base64,C4N4RY${'A'.repeat(1_000)}`,
 ])('a path that is a URL is not repeated: %s', async (path) => {
   const opening = openAttachments([{ kind: 'file', path }], { attachments: { fileRoots: [folder] } });
@@ -294,3 +296,11 @@ it.each([
   expect(error).toMatchObject({ category: 'attachment' });
   expect(JSON.stringify([error, error.message])).not.toContain('C4N4RY');
 });
+
+it.each(['//srv/share/q3.pdf', 'Invoice:2024.pdf', 'what?.pdf', 'C:\\\\x.pdf', 'a@b.pdf'])(
+  'a path is named: %s',
+  async (path) => {
+    const opening = openAttachments([{ kind: 'file', path }], { attachments: { fileRoots: [folder] } });
+    expect((await opening.catch((thrown) => thrown)).message).toContain(path);
+  },
+);

@@ -216,10 +216,10 @@ export function resolveAttachments(
     : settle(pending, stop);
 }
 
-/** A path for an error. What somebody took for one may be a URL. */
+/** A path for an error. What somebody took for one may be a URL, or several. */
 function shortPath(text: string): string {
-  const path = text.trim().replace(/^["'<]/, '');
-  return /^(?:[a-z][a-z0-9+.-]+:|\/\/)/i.test(path) ? shortUrl(path) : text.slice(0, 200);
+  if (/^\s*["'<(]?data:/i.test(text)) return 'data URL';
+  return text.replace(/(?:[a-z][a-z0-9+.-]*:)?\/\/\S*[@?]\S*/gi, shortUrl).slice(0, 200);
 }
 
 /** A URL as it may be shown in an error: neither the credentials in it, nor its data, nor what stands behind the `?`. */

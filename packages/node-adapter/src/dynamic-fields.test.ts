@@ -370,6 +370,11 @@ it('tells which settings are a variable, however they are written', () => {
   ]);
 });
 
+it('an expression for each item may have escapes in it', () => {
+  const text = String.raw`{{ input.deep.er | where_exp: "one", "one.x == \"y\"" | map: "x" | join }}`;
+  expect(resolve(text)).toBe('y');
+});
+
 describe('what an author did not write', () => {
   const values = { secret: 'C4N4RY', pipe: 'a | C4N4RY', list: [{ a: 1 }] };
   const said = (text: string): string => {
@@ -387,6 +392,7 @@ describe('what an author did not write', () => {
     '{% layout input.secret %}',
     "{{ input.list | where_exp: 'x', input.pipe }}",
     "{{ input.list | find_exp: 'x', input.pipe }}",
+    'x {{ "now" | date: "%Y", input.secret }}',
   ])('%s is refused and not repeated', (text) => {
     expect(said(text)).not.toContain('C4N4RY');
     expect(said(text)).not.toBe('resolved');

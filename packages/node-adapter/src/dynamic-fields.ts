@@ -44,6 +44,8 @@ function invalid(field: string, reason: string): MailError {
 }
 
 /** What went wrong with an expression: no value of the flow is repeated, and of a secret nothing at all. */
+const nativeErrors = new Set(['RangeError', 'TypeError', 'SyntaxError', 'URIError']);
+
 function failure(error: unknown, { text, field, name }: FieldText): MailError {
   if (isMailError(error)) return error;
   const hides = holdsSecret(name);
@@ -58,13 +60,11 @@ function failure(error: unknown, { text, field, name }: FieldText): MailError {
       'an expression in it is wrong; braces in a password are written %7B and %7D in a URL',
     );
   const { originalError, message } = error as { originalError?: Error; message: string };
-  const reason = (originalError?.message ?? message).split('\n', 1)[0]?.slice(0, 200) ?? '';
-  // What it quotes and its author did not write is a value.
-  const quoted = [...reason.matchAll(/"([^"]*)"/g)].map(([, part = '']) => part);
-  return invalid(
-    field,
-    quoted.every((part) => text.includes(part)) ? reason : 'an expression in it is wrong',
-  );
+  const [reason = ''] = (originalError?.message ?? message).split('\n', 1);
+  // What it quotes and its author did not write is a value, and what JavaScript itself says may be about one.
+  const quoted = [...reason.matchAll(/"([^"]*)"?/g)].map(([, part = '']) => part);
+  const mayShow = !nativeErrors.has(originalError?.name ?? '') && quoted.every((part) => text.includes(part));
+  return invalid(field, mayShow ? reason.slice(0, 200) : 'an expression in it is wrong');
 }
 
 interface FieldText {

@@ -40,7 +40,7 @@ type ItemFilter = (this: unknown, ...values: unknown[]) => Generator<unknown, un
 /** A filter whose expression comes from the flow would let whoever wrote a value write expressions. */
 interface FilterCall {
   readonly context: Context;
-  readonly token: { readonly input: string };
+  readonly token: { readonly input: string; readonly args: readonly unknown[] };
 }
 
 /** There is nothing they could take in, and what they do not find they name. */
@@ -51,7 +51,9 @@ function withinTime(filter: ItemFilter): ItemFilter {
   return function* (...values) {
     const { context, token } = this as FilterCall;
     const { renderLimit } = context;
-    if (!token.input.includes(String(values[2]))) throw new Error('an expression does not stand in the text');
+    const [, expression] = token.args as readonly { readonly kind?: TokenKind }[];
+    const isWritten = expression?.kind === TokenKind.Quoted || token.input.includes(String(values[2]));
+    if (!isWritten) throw new Error('an expression does not stand in the text');
     const working = filter.apply(this, values);
     for (let step = working.next(); ; step = working.next(yield step.value)) {
       if (step.done) return step.value;

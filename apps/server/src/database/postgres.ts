@@ -108,7 +108,10 @@ export async function openPostgres(url: string): Promise<Database> {
       let broken: Error | undefined;
       try {
         await client.query('begin');
-        if (isLong) await client.query('set local statement_timeout = 0; set local lock_timeout = 0');
+        if (isLong)
+          await client.query(
+            'set local statement_timeout = 0; set local lock_timeout = 0; set local idle_in_transaction_session_timeout = 0',
+          );
         const value = await work(queryable(client, isLong ? noLimitMs : undefined));
         // After a failure in a transaction its end is a rollback, whatever it was meant to be.
         const { command } = await client.query('commit');

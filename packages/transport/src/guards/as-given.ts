@@ -3,16 +3,26 @@ import { emailMessageSchema, type OutgoingMessage } from '@flowpost/core';
 /** Messages of classes may have their fields as getters, which belong to the class. */
 const fields = Object.keys(emailMessageSchema.shape) as (keyof OutgoingMessage)[];
 
-/** Nothing of a message lies deeper; what does is refused by whoever reads it. */
-const deepest = 5;
-
-/** Lists and plain objects anew; bytes, streams and dates are what they are. */
-function copy(value: unknown, depth = 0): unknown {
-  if (typeof value !== 'object' || value === null || depth > deepest) return value;
-  if (Array.isArray(value)) return value.map((one) => copy(one, depth + 1));
+/** Lists and plain objects anew, each once; bytes, streams and dates are what they are. */
+function copy(value: unknown, copies: Map<object, unknown>): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  const known = copies.get(value);
+  if (known) return known;
+  if (Array.isArray(value)) {
+    const list: unknown[] = [];
+    copies.set(value, list);
+    for (const one of value) list.push(copy(one, copies));
+    return list;
+  }
   const prototype = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) return value;
-  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, copy(one, depth + 1)]));
+  const copied: Record<string, unknown> = {};
+  copies.set(value, copied);
+  for (const [name, one] of Object.entries(value))
+    Object.defineProperty(copied, name, {
+      ...{ value: copy(one, copies), enumerable: true, configurable: true, writable: true },
+    });
+  return copied;
 }
 
 /** A message as it is when it is handed over: whoever gave it may use it for the next one meanwhile. */
@@ -21,9 +31,10 @@ export function asGiven(message: OutgoingMessage): OutgoingMessage {
   const copied: Record<string, unknown> = { ...message };
   const isPlain = Object.getPrototypeOf(message) === Object.prototype;
   if (!isPlain) for (const field of fields) if (field in message) copied[field] = message[field];
+  const copies = new Map<object, unknown>();
   for (const field in copied) {
     const value = copied[field];
-    if (typeof value === 'object') copied[field] = copy(value);
+    if (typeof value === 'object' && value !== null) copied[field] = copy(value, copies);
   }
   return copied as unknown as OutgoingMessage;
 }

@@ -444,6 +444,11 @@ describe('duplicate guard', () => {
       }
     }
     await using sender = withRetry(createSender(inbox.url), { firstDelayMs: 1 });
+    const odd: Record<string, unknown> = {};
+    odd.self = odd;
+    await expect(sender.send({ ...message, odd } as typeof message)).rejects.toMatchObject({
+      code: 'INPUT_INVALID',
+    });
     const invoice = new Invoice();
     const sending = sender.send(invoice);
     invoice.to[0] = 'c@y.org';
