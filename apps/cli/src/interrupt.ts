@@ -1,4 +1,5 @@
 import { say } from './output.ts';
+import { settledStores } from './read-input.ts';
 
 /** What a shell says of a process that ended by SIGINT. */
 const interrupted = 130;
@@ -20,9 +21,10 @@ export function untilInterrupted(): AbortSignal & Disposable {
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, stop);
   return Object.assign(controller.signal, {
     [Symbol.dispose]() {
-      // What was told to end and does not, such as a request for a token that others might have waited for, is not waited for. Nothing
-      // ends the system's looking up of a name, which may take it ten seconds; pressing again ends the process.
-      if (controller.signal.aborted) setTimeout(() => process.exit(), graceMs).unref();
+      // What was told to end and does not is not waited for: nothing ends the system's looking up of a name, which may take it ten
+      // seconds. But for a token that is kept: the issuer may have made the one before it useless. Pressing again ends the process.
+      if (controller.signal.aborted)
+        void settledStores().then(() => setTimeout(() => process.exit(), graceMs).unref());
       for (const name of ['SIGINT', 'SIGTERM'] as const) process.off(name, stop);
     },
   });

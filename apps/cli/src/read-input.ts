@@ -1,8 +1,17 @@
 import { readFile } from 'node:fs/promises';
 import { buffer } from 'node:stream/consumers';
-import { FileTokenStore } from '@flowpost/auth-providers';
-import { isAsWritten, MailError, parseExactly, SecretBox, type TokenStore } from '@flowpost/core';
+import { FileTokenStore, settledTokens } from '@flowpost/auth-providers';
+import {
+  isAsWritten,
+  type Logger,
+  MailError,
+  parseExactly,
+  SecretBox,
+  silentLogger,
+  type TokenStore,
+} from '@flowpost/core';
 import { UsageError } from './command-line.ts';
+import { say } from './output.ts';
 
 /** Why a file cannot be read, for people. */
 export function unreadable(path: string, cause: unknown): MailError {
@@ -109,12 +118,29 @@ export function secretBox(): SecretBox | undefined {
   return keys ? SecretBox.fromText(keys) : undefined;
 }
 
+/** Those that outlive this process. */
+const stores = new Set<TokenStore>();
+
+/** Resolves when every token that is being got has been kept: a rotated refresh token that is lost is the only one that works. */
+export const settledStores = (): Promise<unknown> => Promise.all([...stores].map(settledTokens));
+
+/** What would be lost without a word: nothing else of what the packages report is news beside the outcome. */
+const logger: Logger = {
+  ...silentLogger,
+  error: (message, { code } = {}) =>
+    say(`Warning: ${message}${typeof code === 'string' ? ` (${code})` : ''}.`, 'error'),
+};
+
 /** Where tokens are kept between runs: encrypted in the folder FLOWPOST_TOKENS, when it is set. */
 function tokenStore(): TokenStore | undefined {
   const folder = process.env.FLOWPOST_TOKENS;
   if (!folder) return undefined;
   const box = secretBox();
-  if (box) return new FileTokenStore(folder, box);
+  if (box) {
+    const store = new FileTokenStore(folder, box);
+    stores.add(store);
+    return store;
+  }
   // Nothing is wrong until there is a token to keep.
   const fail = async (): Promise<never> => {
     throw new MailError('SECRET_KEY_MISSING', 'FLOWPOST_TOKENS is set, and FLOWPOST_KEYS is not.', {
@@ -126,5 +152,5 @@ function tokenStore(): TokenStore | undefined {
 
 /** What the environment says about secrets and tokens, for whatever sends. */
 export function environmentOptions() {
-  return { secretBox: secretBox(), auth: { tokenStore: tokenStore() } };
+  return { secretBox: secretBox(), logger, auth: { tokenStore: tokenStore() } };
 }

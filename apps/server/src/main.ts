@@ -22,6 +22,7 @@ try {
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
+  process.on('SIGHUP', stop);
   if (server.firstKey !== undefined) print(`The first API key, shown this once: ${server.firstKey}`);
   print(`Flowpost is listening at ${server.url}`);
 } catch (error) {

@@ -31,7 +31,7 @@ import type { DeliveryRunner } from './outbox/delivery-runner.ts';
 import type { DeliveryStore } from './outbox/delivery-store.ts';
 import { laneOf } from './outbox/lane.ts';
 import type { Outbox } from './outbox/outbox.ts';
-import { isSealedElsewhere, sealedElsewhere } from './security/sealed-elsewhere.ts';
+import { isSealedElsewhere } from './security/sealed-elsewhere.ts';
 
 export interface RunRequest {
   readonly type: string;
@@ -235,25 +235,29 @@ export class Runs {
     return known;
   }
 
-  /** @throws MailError `IDEMPOTENCY_CONFLICT`. */
-  async #assertSame({ bodyHash: sealed }: Known, request: RunRequest): Promise<void> {
-    // Earlier versions did not seal it; no hash has a dot.
-    const hash = sealed.includes('.')
-      ? await this.#options.box.decrypt(new EncryptedText(sealed)).catch(sealedElsewhere)
-      : sealed;
-    if (hash === bodyHash(request)) return;
-    throw new MailError('IDEMPOTENCY_CONFLICT', 'This Idempotency-Key was used for another request.');
-  }
-
-  /** An answer that was kept; undefined when there is none, or the key it was sealed with is gone: then what is known has to do. */
-  async #open(answer: string | null | undefined): Promise<RunAnswer | undefined> {
-    if (typeof answer !== 'string') return undefined;
+  /** What was sealed; undefined when the key is gone: then what is known has to do. */
+  async #unsealed(text: string): Promise<string | undefined> {
     try {
-      return JSON.parse(await this.#options.box.decrypt(new EncryptedText(answer)));
+      return await this.#options.box.decrypt(new EncryptedText(text));
     } catch (error) {
       if (isMailError(error) && error.code === 'SECRET_KEY_MISSING') return undefined;
       throw error;
     }
+  }
+
+  /** @throws MailError `IDEMPOTENCY_CONFLICT`. */
+  async #assertSame({ bodyHash: sealed }: Known, request: RunRequest): Promise<void> {
+    // Earlier versions did not seal it; no hash has a dot.
+    const hash = sealed.includes('.') ? await this.#unsealed(sealed) : sealed;
+    // What cannot be compared is taken for the same: nothing is sent for it.
+    if (hash === undefined || hash === bodyHash(request)) return;
+    throw new MailError('IDEMPOTENCY_CONFLICT', 'This Idempotency-Key was used for another request.');
+  }
+
+  /** An answer that was kept; undefined when there is none. */
+  async #open(answer: string | null | undefined): Promise<RunAnswer | undefined> {
+    const opened = typeof answer === 'string' ? await this.#unsealed(answer) : undefined;
+    return opened === undefined ? undefined : JSON.parse(opened);
   }
 
   /** The same answer as before, for the same key and request. */

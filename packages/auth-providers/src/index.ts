@@ -3,5 +3,6 @@ export { createAuthProvider } from './create-auth-provider.ts';
 export { type ExpiryNotice, expiryNotice } from './expiry-notice.ts';
 export { FileTokenStore } from './file-token-store.ts';
 export { entraTokenEndpoint, exchangeScopeAt, tokenEndpointAt } from './issuers.ts';
+export { settledTokens } from './token-cache.ts';
 export type { TokenEndpointOptions } from './token-endpoint.ts';
 export { readTokenClaims } from './token-provider.ts';

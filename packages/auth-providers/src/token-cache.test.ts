@@ -1,4 +1,11 @@
-import { MailError, ManualClock, MemoryLogger, MemoryTokenStore, SecretText } from '@flowpost/core';
+import {
+  MailError,
+  ManualClock,
+  MemoryLogger,
+  MemoryTokenStore,
+  SecretText,
+  type StoredTokens,
+} from '@flowpost/core';
 import { OAuthServer } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { createAuthProvider } from './create-auth-provider.ts';
@@ -48,6 +55,37 @@ describe('a rotated refresh token', () => {
     expect((await cache.get(name, fetch)).accessToken.reveal()).toBe('T2');
     expect([used, (await store.get('k'))?.refreshToken?.reveal()]).toEqual([['R0', 'R1'], 'R2']);
   });
+
+  it.each([true, false])(
+    'that was written although the store said no is not written over a newer one, still good: %s',
+    async (isGood) => {
+      const clock = new ManualClock(clockNow);
+      const { fetch, used } = rotatingIssuer();
+      const get: FetchToken = async (...given) => ({
+        ...(await fetch(...given)),
+        expiresAt: clock.now() + 3_600_000,
+      });
+      const store = new MemoryTokenStore();
+      const doubtful = Object.assign(Object.create(store), {
+        get: (key: string) => store.get(key),
+        async set(key: string, tokens: StoredTokens) {
+          await store.set(key, tokens);
+          throw new Error('the connection was lost after the commit');
+        },
+      });
+      const one = new TokenCache(doubtful, { clock });
+      const other = new TokenCache(store, { clock });
+      await one.get(name, get);
+      other.invalidate(name, 'T1');
+      await other.get(name, get);
+      if (!isGood) clock.advance(3_590_000);
+      await one.get(name, get);
+      expect(used.at(-1)).toBe(isGood ? 'R1' : 'R2');
+      // Nobody has been refused, and what is stored works.
+      clock.advance(3_600_000);
+      await other.get(name, get);
+    },
+  );
 
   it('outlives a store that fails without a reason', async () => {
     const { fetch, used } = rotatingIssuer();

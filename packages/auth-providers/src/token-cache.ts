@@ -50,6 +50,9 @@ export interface TokenCacheOptions {
   readonly logger?: Logger | undefined;
 }
 
+const refreshTokenOf = (tokens: StoredTokens | undefined): string | undefined =>
+  tokens?.refreshToken?.reveal();
+
 /** Whose tokens: `key` names the credential, `variant` its details that may change while refresh tokens stay good. */
 export interface TokenName {
   readonly key: string;
@@ -88,6 +91,12 @@ export class TokenCache {
       this.#entries.delete(key);
       return;
     }
+  }
+
+  /** Resolves when no token is being got any more, whoever waits for it. */
+  async settled(): Promise<void> {
+    const asking = [...this.#entries.values()].flatMap(({ pending }) => [...pending.values()]);
+    await Promise.allSettled(asking.map(({ tokens }) => tokens));
   }
 
   /** @throws what `fetch` throws; the signal's reason when aborted. */
@@ -133,7 +142,17 @@ export class TokenCache {
   }
 
   async #read(key: string, entry: Entry): Promise<StoredTokens | undefined> {
-    if (entry.unsaved) return entry.unsaved;
+    const { unsaved } = entry;
+    if (!unsaved) return this.#stored(key);
+    // Where the store cannot be read there is only this.
+    const stored = await this.#stored(key).catch(() => unsaved.tokens);
+    if (unsaved.ours.has(refreshTokenOf(stored))) return unsaved.tokens;
+    // Somebody has gone on from there.
+    entry.unsaved = undefined;
+    return stored;
+  }
+
+  async #stored(key: string): Promise<StoredTokens | undefined> {
     try {
       return await this.#store.get(key);
     } catch (cause) {
@@ -148,8 +167,14 @@ export class TokenCache {
   }
 
   /** A store that fails loses nothing: the tokens are kept here, and written with the next ones. */
-  async #write(key: string, entry: Entry, tokens: StoredTokens): Promise<void> {
-    entry.unsaved = tokens;
+  async #write(
+    key: string,
+    entry: Entry,
+    tokens: StoredTokens,
+    before: StoredTokens | undefined,
+  ): Promise<void> {
+    const ours = entry.unsaved?.ours ?? [refreshTokenOf(before)];
+    entry.unsaved = { tokens, ours: new Set([...ours, refreshTokenOf(tokens)]) };
     try {
       await this.#store.set(key, tokens);
       entry.unsaved = undefined;
@@ -157,6 +182,16 @@ export class TokenCache {
       const code = isMailError(error) ? error.code : ((error ?? {}) as NodeJS.ErrnoException).code;
       this.#logger.error('tokens could not be stored and are kept in memory', { code });
     }
+  }
+
+  /** Writes what could not be written, unless somebody has gone on from there. */
+  async #save({ key }: TokenName, entry: Entry): Promise<void> {
+    const write = async (): Promise<void> => {
+      await this.#read(key, entry);
+      const { unsaved } = entry;
+      if (unsaved) await this.#write(key, entry, unsaved.tokens, undefined);
+    };
+    await this.#alone(key, write, () => Promise.resolve());
   }
 
   /** What is stored, as far as it is good for this variant of the credential and not refused. */
@@ -187,7 +222,7 @@ export class TokenCache {
     const { key, variant } = name;
     const stored = await this.#known(name, entry);
     if (isValid(stored, this.#clock.now())) {
-      if (entry.unsaved) await this.#write(key, entry, entry.unsaved);
+      if (entry.unsaved) await this.#save(name, entry);
       return stored;
     }
     // It ends soon, but nobody need wait for its successor before it has.
@@ -257,7 +292,7 @@ export class TokenCache {
         ...(variant !== undefined && { variant }),
       };
       // A rotated refresh token is the only one that still works, so it is kept before anything else happens.
-      await this.#write(key, entry, tokens);
+      await this.#write(key, entry, tokens, from);
       entry.failures.delete(variant);
       // Where it is the same one again, its issuer stands by it.
       if (tokens.accessToken.reveal() === entry.refused) entry.refused = undefined;
@@ -266,7 +301,7 @@ export class TokenCache {
       if (asked) this.#remember(entry, variant, error);
       if (rotated) {
         const kept = isUnexpired(stored, this.#clock.now()) ? stored : withoutAccess({ variant });
-        await this.#write(key, entry, { ...kept, refreshToken: rotated });
+        await this.#write(key, entry, { ...kept, refreshToken: rotated }, stored);
       }
       throw error;
     }
@@ -307,4 +342,12 @@ export function tokenCacheFor(store: TokenStore, options: TokenCacheOptions): To
   const cache = shared.get(store) ?? new TokenCache(store, options);
   shared.set(store, cache);
   return cache;
+}
+
+/**
+ * Resolves when no token is being got any more for a store. A process that ends before may lose a refresh token that its issuer has
+ * rotated, which is the only one that still works (RFC 6749 section 6).
+ */
+export async function settledTokens(store: TokenStore): Promise<void> {
+  await shared.get(store)?.settled();
 }

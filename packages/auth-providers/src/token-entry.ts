@@ -57,8 +57,11 @@ export class Entry {
   readonly failures = new Map<string | undefined, Failures>();
   /** The last access token that a server refused. */
   refused: string | undefined;
-  /** Newer than the store, because writing failed. The only working refresh token may be among them. */
-  unsaved: StoredTokens | undefined;
+  /**
+   * Newer than the store, because writing failed, as far as is known: it may have been written all the same. The only working refresh
+   * token may be among them. `ours` are the refresh tokens that the store may hold as long as nobody else has gone on from there.
+   */
+  unsaved: { readonly tokens: StoredTokens; readonly ours: ReadonlySet<string | undefined> } | undefined;
   #busy = 0;
   #last: Promise<unknown> = Promise.resolve();
 

@@ -179,8 +179,7 @@ export class NodeRun<Settings extends z.ZodType> {
     const { onSettled, scope: shared } = this.#host;
     const { store } = prepared.request.policy;
     try {
-      scope.background.run(async () => {
-        const outcome = await this.end(prepared, scope, scope.closing);
+      const settled = async (outcome: NodeOutcome): Promise<void> => {
         const result = 'error' in outcome ? { error: outcome.error } : outcome.receipt;
         try {
           await onSettled?.(outcome, (flow) => stored(flow, store, result));
@@ -191,7 +190,11 @@ export class NodeRun<Settings extends z.ZodType> {
         }
         // Not waited for here: it waits for this task.
         if (!shared) void scope[Symbol.asyncDispose]();
-      });
+      };
+      scope.background.run(
+        async () => settled(await this.end(prepared, scope, scope.closing)),
+        (error) => void settled(this.failed(error, prepared)),
+      );
     } catch (thrown) {
       return this.failed(thrown, prepared);
     }

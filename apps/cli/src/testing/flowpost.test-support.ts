@@ -58,7 +58,8 @@ export class Workplace implements AsyncDisposable {
   /** Runs the command as a user would, and makes sure that nothing it prints shows a secret. */
   async flowpost(args: readonly string[], env: NodeJS.ProcessEnv = {}, input = '') {
     const child = this.start(args, env);
-    child.stdin.end(input);
+    // One that is wrong about its arguments may be gone before.
+    child.stdin.on('error', () => undefined).end(input);
     const [out, err, [code]] = await Promise.all([
       text(child.stdout),
       text(child.stderr),

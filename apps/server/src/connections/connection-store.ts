@@ -100,6 +100,8 @@ export class ConnectionStore {
   readonly #opened = { stored: new Map<string, Connection>(), inline: new Map<string, Connection>() };
 
   /** Found a moment ago. What is sent later looks again, so this matters for what is taken in only. */
+  /** How many changes this process has made. */
+  #changes = 0;
   readonly #recent = new Map<string, { readonly row: Row; readonly until: number }>();
 
   /**
@@ -135,7 +137,7 @@ export class ConnectionStore {
     change: { readonly name?: string | undefined; readonly connection?: ConnectionInput | undefined },
   ): Promise<StoredConnection> {
     const found = await this.#find(ref);
-    this.#recent.clear();
+    this.#forget();
     const next = change.connection === undefined ? undefined : await this.#seal(change.connection);
     // Only what is given is written, so that two who change different things do not undo each other.
     const rows = await this.#database
@@ -155,7 +157,7 @@ export class ConnectionStore {
         throw error;
       });
     if (!rows[0]) throw notFound(ref);
-    this.#recent.clear();
+    this.#forget();
     return toStored(rows[0], Date.now());
   }
 
@@ -173,7 +175,7 @@ export class ConnectionStore {
   async delete(ref: string): Promise<void> {
     const { id } = await this.#find(ref);
     await this.#database.query('delete from flowpost.connections where id = $1', [id]);
-    this.#recent.clear();
+    this.#forget();
   }
 
   /**
@@ -192,11 +194,19 @@ export class ConnectionStore {
     return { settings: { ...settings, connection: opened }, connectionId: id };
   }
 
+  #forget(): void {
+    this.#changes++;
+    this.#recent.clear();
+  }
+
   /** The connection of an id or a name, ready to be used. @throws MailError `CONNECTION_NOT_FOUND`. */
   async open(ref: string): Promise<OpenConnection> {
     const known = this.#recent.get(ref);
+    const changes = this.#changes;
     const row = known && known.until > performance.now() ? known.row : await this.#find(ref);
-    if (row !== known?.row) this.#recent.set(ref, { row, until: performance.now() + recentMs });
+    // What was changed while it was read may have been read before.
+    if (row !== known?.row && changes === this.#changes)
+      this.#recent.set(ref, { row, until: performance.now() + recentMs });
     return { id: row.id, connection: await this.unseal(row.sealed, { isStored: true }) };
   }
 

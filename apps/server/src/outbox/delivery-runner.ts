@@ -175,6 +175,7 @@ export class DeliveryRunner {
       ? new ContinuedDuplicateStore(database, held, whole)
       : new DatabaseDuplicateStore(database, held, { keeps: claim.doubt !== undefined });
     const leaving = new AbortController();
+    const readAt = performance.now();
     let away: TurnAway | undefined;
     const beforeData = async (): Promise<void> => {
       away = undefined;
@@ -182,6 +183,12 @@ export class DeliveryRunner {
         if (error instanceof TurnAway) away = error;
         throw away?.error ?? error;
       });
+      // One may wait for a session for long as well.
+      const isStale = isStored && performance.now() - readAt > staleMs;
+      if (isStale && (await connections.ofDelivery(claim.id)) !== connection) {
+        away = TurnAway.forChange();
+        throw away.error;
+      }
       // Its time may have ended while the turn was asked for.
       if (leaving.signal.aborted) throw inOtherHands();
       await this.#commit(claim);

@@ -3,13 +3,16 @@ import { connectionTarget } from '@flowpost/transport';
 import type { Queryable } from '../database/database.ts';
 import { laneOf } from './lane.ts';
 
+/** As long as the minute of the limit, and a little more: what leaves late may be closer to what follows. */
+const minuteMs = 61_000;
+
 /**
  * How many may go at once after a pause, and how far apart the others are, in milliseconds; such that in any 60 seconds there are
  * no more than the limit.
  */
 function paceOf(limit: number): { readonly burst: number; readonly everyMs: number } {
   const burst = Math.floor(limit / 10);
-  return { burst, everyMs: 60_000 / (limit - burst) };
+  return { burst, everyMs: minuteMs / (limit - burst) };
 }
 
 /** Nobody waits longer for a turn, in milliseconds, but who says so. */

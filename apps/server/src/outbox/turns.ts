@@ -84,27 +84,33 @@ export class Turns {
   }
 }
 
+const usedUp = (waitMs: number): MailError =>
+  new MailError('MESSAGE_DEFERRED', 'The rate limit of the connection is used up at the moment.', {
+    retryable: true,
+    hint: 'Nothing was sent. Try again after retryAfterMs, send with async, or raise limits.messagesPerMinute if the server takes more.',
+    details: { retryAfterMs: Math.ceil(waitMs) },
+  });
+
 const syncWaitMs = ({ request }: Waiting): number =>
   Math.min(request.policy.timeoutMs ?? longestSyncWaitMs, longestSyncWaitMs);
 
-/** The provider's limit is used up for longer than one waits for it. */
+/** The provider's limit is used up for longer than one waits for it, or one waited for something that is no more. */
 export class TurnAway extends Error {
   readonly waitMs: number;
   readonly everyMs: number;
   readonly error: MailError;
 
-  constructor(waitMs: number, everyMs: number) {
+  constructor(waitMs: number, everyMs: number, error = usedUp(waitMs)) {
     super('no turn');
     this.waitMs = waitMs;
     this.everyMs = everyMs;
-    this.error = new MailError(
-      'MESSAGE_DEFERRED',
-      'The rate limit of the connection is used up at the moment.',
-      {
-        retryable: true,
-        hint: 'Nothing was sent. Try again after retryAfterMs, send with async, or raise limits.messagesPerMinute if the server takes more.',
-        details: { retryAfterMs: Math.ceil(waitMs) },
-      },
-    );
+    this.error = error;
+  }
+
+  /** The connection was changed meanwhile: it is to be tried over the new one at once. */
+  static forChange(): TurnAway {
+    const message = 'The connection was changed while the message waited for a session.';
+    const hint = 'Nothing was sent. Send it again.';
+    return new TurnAway(0, 0, new MailError('MESSAGE_DEFERRED', message, { retryable: true, hint }));
   }
 }

@@ -340,9 +340,12 @@ describe('whatever happens around a send', () => {
     {
       // Else this would take longer than a test may.
       await using scope = createFlowScope({ background: lost, logger, closeDeadlineMs: 600_000 });
-      expect(await run(settingsFor(inbox.url, { async: true }), { scope })).toMatchObject({
+      const ended: NodeOutcome[] = [];
+      const onSettled = (outcome: NodeOutcome): void => void ended.push(outcome);
+      expect(await run(settingsFor(inbox.url, { async: true }), { scope, onSettled })).toMatchObject({
         receipt: { status: 'queued' },
       });
+      await expect.poll(() => ended).toMatchObject([{ error: { code: 'INTERNAL' } }]);
     }
     expect(logger.entries).toMatchObject([{ level: 'error', message: 'the background runner failed' }]);
   });

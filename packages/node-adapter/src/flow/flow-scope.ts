@@ -35,7 +35,13 @@ export interface FlowScopeOptions extends Omit<SenderOptions, 'closeDeadlineMs'>
 export interface FlowScope extends AsyncDisposable {
   readonly options: FlowScopeOptions;
   readonly duplicateStore: DuplicateStore;
-  readonly background: BackgroundRunner & {
+  readonly background: {
+    /**
+     * Starts a task and returns at once.
+     *
+     * @param onLost told when the host's runner fails later, and has not begun.
+     */
+    run(task: () => Promise<void>, onLost?: (error: unknown) => void): void;
     /** Resolves when all asynchronous sends of this scope have ended. */
     drain(): Promise<void>;
   };
@@ -97,7 +103,7 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
     options,
     duplicateStore: options.duplicateStore ?? processDuplicates,
     background: {
-      run(task) {
+      run(task, onLost) {
         assertOpen();
         const ended = Promise.withResolvers<void>();
         pending.add(ended.promise);
@@ -105,15 +111,20 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
           pending.delete(ended.promise);
           ended.resolve();
         };
+        let isBegun = false;
         const lost = (error: unknown): void => {
           settle();
+          if (!isBegun) onLost?.(error);
           guardLogger(options.logger ?? silentLogger).error('the background runner failed', {
             message: toMailError(error).message,
           });
         };
         try {
           // One that is asynchronous may fail later.
-          const running: unknown = runner.run(() => task().finally(settle));
+          const running: unknown = runner.run(() => {
+            isBegun = true;
+            return task().finally(settle);
+          });
           Promise.resolve(running).catch(lost);
         } catch (error) {
           settle();

@@ -92,7 +92,12 @@ export function continuedReceipt(
     isMailError(outcome) ? [...later.accepted, ...later.rejected.map(({ address }) => address)] : again,
   );
   if (named.size === 0) return earlier;
-  const rejected = [...earlier.rejected.filter(({ address }) => !named.has(address)), ...later.rejected];
+  const news = new Map(later.rejected.map((one) => [one.address, one]));
+  // In the order they had before.
+  const known = earlier.rejected.flatMap((one) =>
+    named.has(one.address) ? (news.get(one.address) ?? []) : one,
+  );
+  const rejected = [...new Set([...known, ...later.rejected])];
   return {
     ...later,
     status: rejected.length > 0 ? 'partial' : 'sent',
