@@ -268,6 +268,38 @@ describe('nobody keeps others waiting', () => {
     expect(inbox.messages).toHaveLength(2);
   });
 
+  it('what is cancelled while it waits for a session makes none of its own, and whoever waits hears of it', async () => {
+    const goOn = Promise.withResolvers<void>();
+    await using server = await RawServer.start((socket) =>
+      speakSmtp(socket, (command) => {
+        if (command !== '.') return undefined;
+        void goOn.promise.then(() => socket.write('250 taken\r\n'));
+        return null;
+      }),
+    );
+    await using local = await startLocal();
+    const connection = { host: '127.0.0.1', port: server.port, limits: { connections: 1 } };
+    await local.client.post('/v1/connections', { name: 'slow', connection });
+    const first = (await put(local, '@slow')).body.deliveryId;
+    await expect.poll(async () => (await stateOf(local, first)).state).toBe('committing');
+    const others = await Promise.all([1, 2, 3].map(async () => (await put(local, '@slow')).body.deliveryId));
+    const asked = local.client.post('/v1/nodes/send-email/runs', { settings: settings('@slow') });
+    const waiting = async () =>
+      (await local.client.get('/v1/deliveries?state=sending')).body.deliveries.map(
+        ({ id }: { id: string }) => id,
+      );
+    await expect.poll(async () => (await waiting()).length).toBe(4);
+    for (const id of await waiting()) {
+      const { status, body } = await local.client.post(`/v1/deliveries/${id}/cancel`, {});
+      expect([status, body.state]).toEqual([200, 'cancelled']);
+    }
+    expect((await asked).body).toMatchObject({ code: 'DELIVERY_CANCELLED' });
+    goOn.resolve();
+    await expect.poll(async () => (await stateOf(local, first)).state).toBe('sent');
+    for (const id of others) expect((await stateOf(local, id)).state).toBe('cancelled');
+    expect(server.connections).toBe(1);
+  });
+
   it.each([undefined, '5'])(
     'those who wait for outcomes do not take all turns of a rate limit: %s at once',
     async (most) => {

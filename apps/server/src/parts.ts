@@ -32,6 +32,8 @@ export interface FlowpostServer {
   readonly metrics: Metrics;
   readonly closing: AbortSignal;
   wake(lane?: string): void;
+  /** A delivery was taken out of the outbox: whoever is at it here need not go on. */
+  cancel(id: string): void;
 }
 
 /** What a server is made of, and what of it is started and stopped. */
@@ -98,6 +100,7 @@ export function assemble(config: ServerConfig, { database, boss, logger, boxes }
   });
   const server: FlowpostServer = {
     ...{ database, deliveries, connections, hostAccess, keys, runs, scope, metrics, wake },
+    cancel: (id) => runner.cancel(id),
     closing: closing.signal,
   };
   return { server, worker: outboxWorker, recovery, closing, cut };

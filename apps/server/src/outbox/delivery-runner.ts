@@ -1,5 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Logger, type MailError, parseMessage, type SendReceipt, toMailError } from '@flowpost/core';
+import {
+  isMailError,
+  type Logger,
+  linkAbort,
+  type MailError,
+  parseMessage,
+  type SendReceipt,
+  toMailError,
+} from '@flowpost/core';
 import { deliver, type FlowScope, parseFlowData } from '@flowpost/node-adapter';
 import { continuedReceipt } from '@flowpost/transport';
 import { type ConnectionStore, connectionDeleted } from '../connections/connection-store.ts';
@@ -48,6 +56,8 @@ export class DeliveryRunner {
   readonly #departures: Departures<ClaimedDelivery>;
   readonly #lines = new WaitingLines();
   readonly #turns: Turns;
+  /** What ends each of those under way. */
+  readonly #ending = new Map<string, AbortController>();
   readonly #settlements: Batcher<Settlement, undefined>;
   /** For those whose outcome nobody waits for. */
   readonly #later: Batcher<Settlement, undefined>;
@@ -129,6 +139,11 @@ export class DeliveryRunner {
     }
   }
 
+  /** Somebody has taken it out of the outbox: nothing more need be done for it. */
+  cancel(id: string): void {
+    this.#ending.get(id)?.abort(inOtherHands());
+  }
+
   /** Puts a claimed delivery back, untried. */
   async #postpone(claim: ClaimedDelivery, nextAt: number): Promise<void> {
     await this.#settle(claim, {
@@ -174,12 +189,15 @@ export class DeliveryRunner {
     const duplicateStore = again
       ? new ContinuedDuplicateStore(database, held, whole)
       : new DatabaseDuplicateStore(database, held, { keeps: claim.doubt !== undefined });
-    const leaving = new AbortController();
+    const ending = new AbortController();
+    const unlink = linkAbort(this.#options.cut, ending);
+    this.#ending.set(claim.id, ending);
     const readAt = performance.now();
+    const isCancelled = (): boolean => isMailError(ending.signal.reason);
     let away: TurnAway | undefined;
     const beforeData = async (): Promise<void> => {
       away = undefined;
-      await this.#turns.ofMessage(connection, claim, leaving.signal).catch((error) => {
+      await this.#turns.ofMessage(connection, claim, ending.signal).catch((error) => {
         if (error instanceof TurnAway) away = error;
         throw away?.error ?? error;
       });
@@ -190,7 +208,7 @@ export class DeliveryRunner {
         throw away.error;
       }
       // Its time may have ended while the turn was asked for.
-      if (leaving.signal.aborted) throw inOtherHands();
+      if (ending.signal.aborted) throw inOtherHands();
       await this.#commit(claim);
     };
     // What waits for its turn may wait for long, and is not written down as leaving for that long.
@@ -201,7 +219,7 @@ export class DeliveryRunner {
         flow: parseFlowData(request.trigger === undefined ? {} : { trigger: request.trigger }),
         scope: { ...scope, duplicateStore },
         onlyTo: again?.to,
-        signal: this.#options.cut,
+        signal: ending.signal,
         duplicateWaitMs: mode === 'async' ? 0 : undefined,
         keepsRest: mode === 'async',
         beforeData,
@@ -211,9 +229,12 @@ export class DeliveryRunner {
       const isPartial = receipt.rejected.length > 0;
       return duplicateStore.hasOwn ? { ...receipt, status: isPartial ? 'partial' : 'sent' } : receipt;
     } catch (error) {
+      if (isCancelled()) throw inOtherHands();
       throw away?.error.code === (error as MailError).code ? away : error;
     } finally {
-      leaving.abort();
+      unlink();
+      if (this.#ending.get(claim.id) === ending) this.#ending.delete(claim.id);
+      ending.abort();
       this.#departures.end(claim);
     }
   }

@@ -41,7 +41,8 @@ export const deliveryRoutes = ({
   connections,
   scope,
   wake,
-}: Pick<FlowpostServer, 'deliveries' | 'connections' | 'scope' | 'wake'>) => {
+  cancel,
+}: Pick<FlowpostServer, 'deliveries' | 'connections' | 'scope' | 'wake' | 'cancel'>) => {
   const show = async (id: string) => {
     const delivery = await deliveries.get(id);
     if (!delivery) throw missing(id);
@@ -56,6 +57,7 @@ export const deliveryRoutes = ({
   ) => {
     const moved = await deliveries.move(id, from, to, { by, why });
     if (moved) {
+      if (to === 'cancelled') cancel(id);
       wake();
       return show(id);
     }
