@@ -3,7 +3,6 @@ import {
   copyMailError,
   isMailError,
   type Logger,
-  MailError,
   type SecretText,
   type StoredTokens,
   silentLogger,
@@ -11,6 +10,7 @@ import {
   type TokenStore,
   untilAborted,
 } from '@flowpost/core';
+import { KeptTokens } from './kept-tokens.ts';
 import type { IssuedToken } from './token-endpoint.ts';
 import {
   type Asking,
@@ -50,9 +50,6 @@ export interface TokenCacheOptions {
   readonly logger?: Logger | undefined;
 }
 
-const refreshTokenOf = (tokens: StoredTokens | undefined): string | undefined =>
-  tokens?.refreshToken?.reveal();
-
 /** Whose tokens: `key` names the credential, `variant` its details that may change while refresh tokens stay good. */
 export interface TokenName {
   readonly key: string;
@@ -65,15 +62,15 @@ export interface TokenName {
  * waits a little, longer each time.
  */
 export class TokenCache {
-  readonly #store: TokenStore;
+  readonly #kept: KeptTokens;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #entries = new Map<string, Entry>();
 
   constructor(store: TokenStore, options: TokenCacheOptions = {}) {
-    this.#store = store;
     this.#clock = options.clock ?? systemClock;
     this.#logger = options.logger ?? silentLogger;
+    this.#kept = new KeptTokens(store, this.#logger);
   }
 
   #entry(key: string): Entry {
@@ -141,62 +138,9 @@ export class TokenCache {
     this.#entry(key).refused = refused;
   }
 
-  async #read(key: string, entry: Entry): Promise<StoredTokens | undefined> {
-    const { unsaved } = entry;
-    if (!unsaved) return this.#stored(key);
-    // Where the store cannot be read there is only this.
-    const stored = await this.#stored(key).catch(() => unsaved.tokens);
-    if (unsaved.ours.has(refreshTokenOf(stored))) return unsaved.tokens;
-    // Somebody has gone on from there.
-    entry.unsaved = undefined;
-    return stored;
-  }
-
-  async #stored(key: string): Promise<StoredTokens | undefined> {
-    try {
-      return await this.#store.get(key);
-    } catch (cause) {
-      if (isMailError(cause)) throw cause;
-      const { code: reason } = (cause ?? {}) as NodeJS.ErrnoException;
-      throw new MailError('TOKEN_STORE_FAILED', 'Stored tokens cannot be read.', {
-        ...{ phase: 'token', retryable: true, cause },
-        hint: 'The store for tokens failed. Nothing was sent; try again later.',
-        ...(reason !== undefined && { details: { reason } }),
-      });
-    }
-  }
-
-  /** A store that fails loses nothing: the tokens are kept here, and written with the next ones. */
-  async #write(
-    key: string,
-    entry: Entry,
-    tokens: StoredTokens,
-    before: StoredTokens | undefined,
-  ): Promise<void> {
-    const ours = entry.unsaved?.ours ?? [refreshTokenOf(before)];
-    entry.unsaved = { tokens, ours: new Set([...ours, refreshTokenOf(tokens)]) };
-    try {
-      await this.#store.set(key, tokens);
-      entry.unsaved = undefined;
-    } catch (error) {
-      const code = isMailError(error) ? error.code : ((error ?? {}) as NodeJS.ErrnoException).code;
-      this.#logger.error('tokens could not be stored and are kept in memory', { code });
-    }
-  }
-
-  /** Writes what could not be written, unless somebody has gone on from there. */
-  async #save({ key }: TokenName, entry: Entry): Promise<void> {
-    const write = async (): Promise<void> => {
-      await this.#read(key, entry);
-      const { unsaved } = entry;
-      if (unsaved) await this.#write(key, entry, unsaved.tokens, undefined);
-    };
-    await this.#alone(key, write, () => Promise.resolve());
-  }
-
   /** What is stored, as far as it is good for this variant of the credential and not refused. */
   async #known({ key, variant }: TokenName, entry: Entry): Promise<StoredTokens | undefined> {
-    const stored = await this.#read(key, entry);
+    const stored = await this.#kept.read(key, entry);
     if (!stored) return undefined;
     const isRefused = entry.refused !== undefined && stored.accessToken?.reveal() === entry.refused;
     if (stored.variant === variant) return isRefused ? withoutAccess(stored) : stored;
@@ -222,7 +166,7 @@ export class TokenCache {
     const { key, variant } = name;
     const stored = await this.#known(name, entry);
     if (isValid(stored, this.#clock.now())) {
-      if (entry.unsaved) await this.#save(name, entry);
+      if (entry.unsaved) await this.#kept.save(key, entry);
       return stored;
     }
     // It ends soon, but nobody need wait for its successor before it has.
@@ -230,7 +174,7 @@ export class TokenCache {
       return isUnexpired(stored, this.#clock.now()) ? stored : undefined;
     try {
       const request = () => this.#request(name, entry, fetch);
-      return await this.#alone(key, request, (code) => {
+      return await this.#kept.alone(key, request, (code) => {
         // A store that can be read and not written to, mostly. A token is worth more than being alone.
         this.#logger.warn('tokens cannot be locked; another process may ask for one too', { code });
         return request();
@@ -240,25 +184,6 @@ export class TokenCache {
       const code = isMailError(error) ? error.code : undefined;
       this.#logger.warn('no new token was to be had; the one there is still good', { code });
       return stored;
-    }
-  }
-
-  /** Alone among all who share the store, where it can see to that; when it fails to, `unlocked` decides, given why. */
-  async #alone<Value>(
-    key: string,
-    work: () => Promise<Value>,
-    unlocked: (code: string | undefined) => Promise<Value>,
-  ): Promise<Value> {
-    if (!this.#store.exclusively) return work();
-    let isBegun = false;
-    try {
-      return await this.#store.exclusively(key, () => {
-        isBegun = true;
-        return work();
-      });
-    } catch (error) {
-      if (isBegun) throw error;
-      return unlocked(isMailError(error) ? error.code : undefined);
     }
   }
 
@@ -292,7 +217,7 @@ export class TokenCache {
         ...(variant !== undefined && { variant }),
       };
       // A rotated refresh token is the only one that still works, so it is kept before anything else happens.
-      await this.#write(key, entry, tokens, from);
+      await this.#kept.write(key, entry, tokens, from);
       entry.failures.delete(variant);
       // Where it is the same one again, its issuer stands by it.
       if (tokens.accessToken.reveal() === entry.refused) entry.refused = undefined;
@@ -301,7 +226,7 @@ export class TokenCache {
       if (asked) this.#remember(entry, variant, error);
       if (rotated) {
         const kept = isUnexpired(stored, this.#clock.now()) ? stored : withoutAccess({ variant });
-        await this.#write(key, entry, { ...kept, refreshToken: rotated }, stored);
+        await this.#kept.write(key, entry, { ...kept, refreshToken: rotated }, stored);
       }
       throw error;
     }
