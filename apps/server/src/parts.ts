@@ -96,7 +96,7 @@ export function assemble(config: ServerConfig, { database, boss, logger, boxes }
   });
   const runs = new Runs({
     ...{ box, connections, deliveries, runner, metrics, logger, hostAccess, onQueued: wake },
-    ...{ outbox, closing: closing.signal },
+    ...{ outbox, attachments: scope.options.attachments, closing: closing.signal },
   });
   const server: FlowpostServer = {
     ...{ database, deliveries, connections, hostAccess, keys, runs, scope, metrics, wake },

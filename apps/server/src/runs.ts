@@ -1,14 +1,13 @@
-import { createHash } from 'node:crypto';
 import {
   createMessageId,
-  EncryptedText,
   isMailError,
   type Logger,
   MailError,
+  parseMessage,
   type SecretBox,
-  toMailError,
   toWireAddress,
 } from '@flowpost/core';
+import type { AttachmentPolicy } from '@flowpost/mime-attachments';
 import {
   type FlowData,
   findNode,
@@ -17,12 +16,13 @@ import {
   type PreparedRun,
   parseFlowData,
 } from '@flowpost/node-adapter';
-import { connectionFingerprint } from '@flowpost/transport';
+import { connectionFingerprint, pinAttachments } from '@flowpost/transport';
 import { v7 as timeOrderedId } from 'uuid';
 import type { z } from 'zod';
 import { revealConnection } from './connections/connection-json.ts';
 import type { ConnectionStore } from './connections/connection-store.ts';
 import type { HostAccess } from './connections/host-access.ts';
+import { KeptAnswers } from './kept-answers.ts';
 import type { Metrics } from './observability/metrics.ts';
 import type { Delivery, NewDelivery } from './outbox/delivery.ts';
 import type { Known } from './outbox/delivery-reader.ts';
@@ -40,6 +40,8 @@ export interface RunRequest {
   readonly nodeId?: string | undefined;
   readonly apiKey: string;
   readonly idempotencyKey?: string | undefined;
+  /** Takes room in memory for what is attached, in bytes; throws where there is none. */
+  readonly takeRoom: (bytes: number) => void;
 }
 
 type WithoutFlow<Outcome> = Outcome extends unknown ? Omit<Outcome, 'flow'> : never;
@@ -60,17 +62,13 @@ export interface RunsOptions {
   readonly metrics: Metrics;
   readonly logger: Logger;
   readonly hostAccess: HostAccess;
+  /** What attachments may be read. */
+  readonly attachments: AttachmentPolicy | undefined;
   /** The server is going down. */
   readonly closing: AbortSignal;
   /** Something was put into the outbox. */
   readonly onQueued: (lane: string) => void;
 }
-
-/** What makes two requests with one key the same. */
-const bodyHash = ({ type, settings, flow, nodeId }: RunRequest): string =>
-  createHash('sha256')
-    .update(JSON.stringify([type, settings, flow, nodeId]))
-    .digest('base64url');
 
 const answerOf = ({ flow, ...outcome }: NodeOutcome, deliveryId?: string): RunAnswer => ({
   ...(deliveryId !== undefined && { deliveryId }),
@@ -80,6 +78,8 @@ const answerOf = ({ flow, ...outcome }: NodeOutcome, deliveryId?: string): RunAn
 
 /** In place of one that is not there any more, where nothing will be sent over it. */
 const anyConnection = { host: 'localhost', from: 'nobody@example.invalid' };
+/** How long whoever puts something into the outbox waits for URLs that are attached, in milliseconds. */
+const fetchMs = 5_000;
 /** How long a twin waits for the first one's outcome. */
 const twinWaitMs = 120_000;
 const pollMs = 100;
@@ -88,19 +88,21 @@ const ends: readonly string[] = ['sent', 'partial', 'failed', 'in-doubt', 'cance
 /** Runs nodes for the API: every run is a delivery that is written down before anything leaves. */
 export class Runs {
   readonly #options: RunsOptions;
+  readonly #answers: KeptAnswers;
   /** Sealed connections that came with settings, by fingerprint: sealing the same one again is not worth it. */
   readonly #sealed = new Map<string, string>();
 
   constructor(options: RunsOptions) {
     this.#options = options;
+    this.#answers = new KeptAnswers(options);
   }
 
   /** @throws MailError `NODE_TYPE_UNKNOWN`, `CONNECTION_NOT_FOUND`, `IDEMPOTENCY_CONFLICT`, or of phase `validate` for flow data. */
   async run(request: RunRequest): Promise<RunAnswer> {
     const node = findNode(request.type);
     const flow = parseFlowData(request.flow);
-    const before = await this.#before(request);
-    const kept = await this.#open(before?.answer);
+    const before = await this.#answers.before(request);
+    const kept = await this.#answers.open(before?.answer);
     if (kept) return kept;
     const host = { flow, nodeId: request.nodeId };
     const opened = await this.#options.connections.inSettings(request.settings).catch((error) => {
@@ -127,6 +129,12 @@ export class Runs {
       return answerOf(run.failed(error));
     }
     if (before) return this.#again(before, request, run, prepared);
+    try {
+      prepared = await this.#takenIn(prepared, request.takeRoom);
+    } catch (error) {
+      if (!isMailError(error)) throw error;
+      return answerOf(run.failed(error, prepared));
+    }
     const delivery = await this.#deliveryOf(request, prepared, { lane, connectionId });
     const known = await this.#options.outbox.put(delivery);
     if (known) return this.#again(known, request, run, prepared);
@@ -137,8 +145,27 @@ export class Runs {
       return answerOf(run.queued(withMessageId(prepared, delivery.messageId)), delivery.id);
     }
     const answer = answerOf(await this.#sendNow(delivery, run, prepared), delivery.id);
-    if (request.idempotencyKey !== undefined) await this.#keep(delivery.id, answer);
+    if (request.idempotencyKey !== undefined) await this.#answers.keep(delivery.id, answer);
     return answer;
+  }
+
+  /**
+   * What goes into the outbox is sent by whatever server, hours later perhaps, as it was when it was taken in. What cannot be had at the
+   * moment may be had by then, and what is large stays where it is.
+   */
+  async #takenIn(prepared: PreparedRun, takeRoom: (bytes: number) => void): Promise<PreparedRun> {
+    const { request } = prepared;
+    if (!request.policy.async) return prepared;
+    const signal = AbortSignal.timeout(fetchMs);
+    const attachments = await pinAttachments(request.message.attachments, {
+      ...{ attachments: this.#options.attachments, signal },
+      // As much as in a request that has it in base64.
+      onRead: (sizeBytes) => takeRoom(Math.ceil((sizeBytes * 4) / 3)),
+      leaves: ({ retryable }) => retryable || signal.aborted,
+    });
+    if (attachments === request.message.attachments) return prepared;
+    const message = parseMessage({ ...request.message, attachments });
+    return { ...prepared, request: { ...request, message } };
   }
 
   async #deliveryOf(
@@ -173,11 +200,7 @@ export class Runs {
       store: policy.store,
       apiKey: request.apiKey,
       idempotencyKey,
-      // Sealed: whoever has the rest of the request could try out what its password was.
-      bodyHash:
-        idempotencyKey === undefined
-          ? undefined
-          : (await this.#options.box.encrypt(bodyHash(request))).compact,
+      bodyHash: idempotencyKey === undefined ? undefined : await this.#answers.sealedHash(request),
     };
   }
 
@@ -215,51 +238,6 @@ export class Runs {
     }
   }
 
-  async #keep(id: string, answer: RunAnswer): Promise<void> {
-    try {
-      const { compact } = await this.#options.box.encrypt(JSON.stringify(answer));
-      await this.#options.deliveries.keepAnswer(id, compact);
-    } catch (error) {
-      // What happened has happened. Whoever asks again is told from what is known of the delivery.
-      const { code } = toMailError(error);
-      this.#options.logger.error('an answer cannot be kept for whoever asks again', { delivery: id, code });
-    }
-  }
-
-  /** What was asked for under this key before, and what was answered. */
-  async #before(request: RunRequest): Promise<Known | undefined> {
-    const { apiKey, idempotencyKey } = request;
-    if (idempotencyKey === undefined) return undefined;
-    const known = await this.#options.deliveries.findByKey(apiKey, idempotencyKey);
-    if (known) await this.#assertSame(known, request);
-    return known;
-  }
-
-  /** What was sealed; undefined when the key is gone: then what is known has to do. */
-  async #unsealed(text: string): Promise<string | undefined> {
-    try {
-      return await this.#options.box.decrypt(new EncryptedText(text));
-    } catch (error) {
-      if (isMailError(error) && error.code === 'SECRET_KEY_MISSING') return undefined;
-      throw error;
-    }
-  }
-
-  /** @throws MailError `IDEMPOTENCY_CONFLICT`. */
-  async #assertSame({ bodyHash: sealed }: Known, request: RunRequest): Promise<void> {
-    // Earlier versions did not seal it; no hash has a dot.
-    const hash = sealed.includes('.') ? await this.#unsealed(sealed) : sealed;
-    // What cannot be compared is taken for the same: nothing is sent for it.
-    if (hash === undefined || hash === bodyHash(request)) return;
-    throw new MailError('IDEMPOTENCY_CONFLICT', 'This Idempotency-Key was used for another request.');
-  }
-
-  /** An answer that was kept; undefined when there is none. */
-  async #open(answer: string | null | undefined): Promise<RunAnswer | undefined> {
-    const opened = typeof answer === 'string' ? await this.#unsealed(answer) : undefined;
-    return opened === undefined ? undefined : JSON.parse(opened);
-  }
-
   /** The same answer as before, for the same key and request. */
   async #again(
     known: Known,
@@ -268,7 +246,7 @@ export class Runs {
     prepared: PreparedRun,
   ): Promise<RunAnswer> {
     const { apiKey, idempotencyKey = '' } = request;
-    await this.#assertSame(known, request);
+    await this.#answers.assertSame(known, request);
     const { closing } = this.#options;
     const found = await this.#options.deliveries.get(known.id);
     const isQueued = known.mode === 'async';
@@ -279,7 +257,7 @@ export class Runs {
     for (let waited = 0; waited < twinWaitMs && !closing.aborted; waited += pollMs) {
       const now = await this.#options.deliveries.findByKey(apiKey, idempotencyKey);
       if (!now) break;
-      const kept = await this.#open(now.answer);
+      const kept = await this.#answers.open(now.answer);
       if (kept) return kept;
       if (ends.includes(now.state)) {
         // Written down how it ended, but not what was answered: the process ended in between, or a person decided.

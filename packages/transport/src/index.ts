@@ -14,6 +14,7 @@ export {
   recipientsIn,
   refusedForNow,
 } from './guards/partial-receipt.ts';
+export { type PinOptions, pinAttachments } from './guards/pinned-attachments.ts';
 export { type RetryOptions, withRetry } from './guards/retry.ts';
 export { applySandbox, withSandbox } from './guards/sandbox.ts';
 export { Unconfirmed } from './guards/unconfirmed.ts';

@@ -223,6 +223,7 @@ function add(app: FastifyInstance, route: Route, { keys, budget, bodyBytes, clos
           key: keyOf(request) ?? nobody,
           request,
           reply,
+          takeRoom: (bytes) => budget.take(bytes, reply.raw),
         }),
       ),
   });

@@ -6,7 +6,7 @@ export class NoRoom extends Error {
   readonly statusCode = 503;
 }
 
-/** How much of bodies may be held at once. A body is held from its first byte until its request is answered. */
+/** How much of bodies, and of what they lead to, may be held at once. A body is held from its first byte until its request is answered. */
 export class BodyBudget {
   readonly #most: number;
   #held = 0;
@@ -18,7 +18,12 @@ export class BodyBudget {
     this.#most = most;
   }
 
-  #take(bytes: number, response: ServerResponse): void {
+  /**
+   * Takes room for what belongs to a request, until it is answered or gone.
+   *
+   * @throws NoRoom
+   */
+  take(bytes: number, response: ServerResponse): void {
     // Nobody is there any more, and nothing will tell when it ends.
     if (response.destroyed || response.closed) return;
     const own = this.#shares.get(response)?.bytes ?? 0;
@@ -43,7 +48,7 @@ export class BodyBudget {
    */
   announce(headers: IncomingHttpHeaders, limit: number, response: ServerResponse): void {
     const bytes = Math.min(Number(headers['content-length'] ?? 0), limit);
-    if (bytes > 0) this.#take(bytes, response);
+    if (bytes > 0) this.take(bytes, response);
   }
 
   /** A body that does not say how long it is: room is taken as it comes, and the stream fails where there is none. */
@@ -51,7 +56,7 @@ export class BodyBudget {
     const counted = new Transform({
       transform: (chunk: Buffer, _encoding, done) => {
         try {
-          this.#take(chunk.length, response);
+          this.take(chunk.length, response);
           done(null, chunk);
         } catch (error) {
           done(error as Error);

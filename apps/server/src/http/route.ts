@@ -10,6 +10,8 @@ interface Call<Params, Query, Body> {
   readonly key: ApiKey;
   readonly request: FastifyRequest;
   readonly reply: FastifyReply;
+  /** Takes room in memory for what the request leads to, until it is answered; throws where there is none. */
+  takeRoom(bytes: number): void;
 }
 
 interface RouteAnswer {

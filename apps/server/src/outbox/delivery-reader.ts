@@ -2,6 +2,7 @@ import type { MailErrorJson, SendReceipt, StoreResult } from '@flowpost/core';
 import { Unconfirmed } from '@flowpost/transport';
 import type { Database, Queryable } from '../database/database.ts';
 import type { Delivery, DeliveryState, StoredRequest } from './delivery.ts';
+import { readRequest } from './delivery-row.ts';
 
 const openStates: readonly string[] = ['queued', 'sending', 'committing', 'in-doubt'];
 
@@ -104,7 +105,7 @@ export class DeliveryReader {
        left join flowpost.connections c on c.id = d.connection_id where d.id = $1`,
       [id],
     );
-    return row;
+    return row && { ...row, request: readRequest(row.request) };
   }
 
   async events(id: string): Promise<{ state: string; at: string; detail: unknown }[]> {

@@ -9,6 +9,22 @@ export interface DeliveryRow {
   readonly json: string;
 }
 
+/** Bytes as JSON has them: in base64. They come from nowhere but what was read when a message was taken in. */
+function writtenRequest({ message, ...rest }: StoredRequest): object {
+  const attachments = message.attachments?.map((one) =>
+    one.kind === 'bytes' ? { ...one, content: Buffer.from(one.content).toString('base64') } : one,
+  );
+  return { ...rest, message: { ...message, ...(attachments && { attachments }) } };
+}
+
+/** A request out of its column. */
+export function readRequest({ message, ...rest }: StoredRequest): StoredRequest {
+  const attachments = message.attachments?.map((one) =>
+    one.kind === 'bytes' ? { ...one, content: Buffer.from(`${one.content}`, 'base64') } : one,
+  );
+  return { ...rest, message: { ...message, ...(attachments && { attachments }) } };
+}
+
 /** Of what is sent at once. */
 export const firstAttempt = 1;
 
@@ -27,7 +43,11 @@ export function rowOf(delivery: NewDelivery, worker: string): DeliveryRow {
       worker: isSync ? worker : null,
     },
     ...{ message_id: delivery.messageId, recipients: delivery.recipients, subject: delivery.subject },
-    ...{ request: delivery.request, connection_id: delivery.connectionId, sealed: delivery.sealed },
+    ...{
+      request: writtenRequest(delivery.request),
+      connection_id: delivery.connectionId,
+      sealed: delivery.sealed,
+    },
     ...{ lane: delivery.lane, store: delivery.store, api_key: delivery.apiKey },
     ...{ idempotency_key: delivery.idempotencyKey, body_hash: delivery.bodyHash },
   });
@@ -58,7 +78,7 @@ export interface ClaimedRow {
 export const claimedOf = (row: ClaimedRow): ClaimedDelivery => ({
   ...{ id: row.id, attempt: row.attempt, tries: row.tries, mode: row.mode, bytes: row.bytes },
   ...{ nodeType: row.node_type, nodeId: row.node_id, messageId: row.message_id, lane: row.lane },
-  ...{ request: row.request, sealed: row.sealed, isStored: row.isStored },
+  ...{ request: readRequest(row.request), sealed: row.sealed, isStored: row.isStored },
   triedSince: Date.now() - row.tried_for,
   ...(row.error?.inDoubt && { doubt: row.error }),
   ...(row.receipt && row.retry_to && { again: { delivered: row.receipt, to: row.retry_to } }),

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import {
   addressKey,
   type Clock,
@@ -77,6 +78,12 @@ async function tell(signal: AbortSignal | undefined, call: () => unknown): Promi
   }
 }
 
+async function digestOf(chunks: AsyncIterable<Uint8Array>): Promise<string> {
+  const digest = createHash('sha256');
+  for await (const chunk of chunks) digest.update(chunk);
+  return digest.digest('base64');
+}
+
 class DuplicateGuard implements MailSender {
   readonly #sender: MailSender;
   readonly #options: DuplicateGuardOptions;
@@ -97,9 +104,18 @@ class DuplicateGuard implements MailSender {
     let hash: string;
     const { onlyTo } = options;
     try {
-      const pinned = input.attachments && (await pinAttachments(input, { ...this.#options, signal }));
-      if (pinned) message = pinned.message;
-      const beside = pinned ? [scope, ...pinned.digests] : [scope];
+      /** Of those that are too large to be kept, by their places. */
+      const digests: string[] = [];
+      if (input.attachments) {
+        const attachments = await pinAttachments(input.attachments, {
+          ...{ attachments: this.#options.attachments, signal },
+          onLarge: async (one, place) => {
+            digests[place] = await digestOf(one.read());
+          },
+        });
+        if (attachments !== input.attachments) message = { ...input, attachments };
+      }
+      const beside = [scope, ...digests.filter((digest) => digest !== undefined)];
       // For others of its recipients it is another message, whatever its key.
       if (onlyTo) beside.push(this.#options.key ?? '', ...new Set(onlyTo.map(addressKey).sort()));
       hash = contentHash(message, beside);

@@ -1,51 +1,70 @@
-import { createHash } from 'node:crypto';
-import type { AttachmentInput, OutgoingMessage } from '@flowpost/core';
-import { type AttachmentPolicy, openAttachments } from '@flowpost/mime-attachments';
+import { type AttachmentInput, type MailError, toMailError } from '@flowpost/core';
+import { type AttachmentPolicy, type OpenedAttachment, openAttachments } from '@flowpost/mime-attachments';
 
-/** Up to here, all together, attachments are kept in memory: about what the usual providers take in one message. */
-const heldBytes = 25 * 1024 * 1024;
+/** What is read, and how much of it is kept. */
+export interface PinOptions {
+  readonly attachments?: AttachmentPolicy | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** How large they may be all together, in bytes. Default 25 MiB: about what the usual providers take in one message. */
+  readonly mostBytes?: number | undefined;
+  /** Told how large one is before it is read, in bytes; throws where there is no room for it. */
+  readonly onRead?: ((sizeBytes: number) => void) | undefined;
+  /** Told of one that is too large, by its place in the message, while it is open. */
+  readonly onLarge?: ((one: OpenedAttachment, place: number) => Promise<void>) | undefined;
+  /** Whether one that failed stays where it is. Default: none does, and the failure is thrown. */
+  readonly leaves?: ((error: MailError) => boolean) | undefined;
+}
+
+type PinnedAttachment = Extract<AttachmentInput, { kind: 'bytes' }>;
+
+/** Reads one that is open, unless it is too large. */
+async function read(
+  one: OpenedAttachment,
+  place: number,
+  room: number,
+  { onRead, onLarge }: PinOptions,
+): Promise<PinnedAttachment | undefined> {
+  if (one.sizeBytes > room) {
+    await onLarge?.(one, place);
+    return undefined;
+  }
+  onRead?.(one.sizeBytes);
+  const { filename, contentType, contentId } = one;
+  const content = Buffer.concat(await Array.fromAsync(one.read()));
+  return { kind: 'bytes', content, filename, contentType, ...(contentId !== undefined && { contentId }) };
+}
 
 /**
- * A message whose attachments are what they are now: those of files and URLs are read, so that what is compared is what is
- * sent. Beyond 25 MiB an attachment stays where it is and only its digest is taken.
+ * Attachments as they are now: those of files and URLs are read and become bytes, as long as all of them are not too large together.
+ * One that is stays where it is.
  *
+ * @returns the same list where nothing was to be read.
  * @throws MailError of category `attachment`.
  */
 export async function pinAttachments(
-  message: OutgoingMessage,
-  options: { readonly attachments?: AttachmentPolicy | undefined; readonly signal?: AbortSignal | undefined },
-): Promise<{ readonly message: OutgoingMessage; readonly digests: readonly string[] }> {
-  const { attachments = [] } = message;
-  if (!attachments.some(({ kind }) => kind === 'file' || kind === 'url')) return { message, digests: [] };
-  const digests: string[] = [];
-  const pinned: AttachmentInput[] = [];
+  attachments: AttachmentInput[],
+  options: PinOptions = {},
+): Promise<AttachmentInput[]> {
+  const { mostBytes = 25 * 1024 * 1024, leaves = () => false } = options;
+  const pinned = [...attachments];
   let held = 0;
-  // One after another, so that a message of many large files does not hold them all.
-  for (const attachment of attachments) {
-    if (attachment.kind !== 'file' && attachment.kind !== 'url') {
-      pinned.push(attachment);
-      continue;
+  let isPinned = false;
+  // Files first, since they keep nobody waiting; and one after another, so that many large ones are not all held.
+  for (const kind of ['file', 'url'] as const) {
+    for (const [place, attachment] of attachments.entries()) {
+      if (attachment.kind !== kind) continue;
+      try {
+        using opened = await openAttachments([attachment], options);
+        const [one] = opened.attachments;
+        const whole = one && (await read(one, place, mostBytes - held, options));
+        if (!whole) continue;
+        held += whole.content.length;
+        pinned[place] = whole;
+        isPinned = true;
+      } catch (error) {
+        if (!leaves(toMailError(error))) throw error;
+      }
     }
-    using opened = await openAttachments([attachment], options);
-    const [one] = opened.attachments;
-    if (!one) continue;
-    if (held + one.sizeBytes > heldBytes) {
-      const digest = createHash('sha256');
-      for await (const chunk of one.read()) digest.update(chunk);
-      digests.push(digest.digest('base64'));
-      pinned.push(attachment);
-      continue;
-    }
-    held += one.sizeBytes;
-    const { filename, contentType, contentId } = one;
-    const content = Buffer.concat(await Array.fromAsync(one.read()));
-    pinned.push({
-      kind: 'bytes',
-      content,
-      filename,
-      contentType,
-      ...(contentId !== undefined && { contentId }),
-    });
   }
-  return { message: { ...message, attachments: pinned }, digests };
+  return isPinned ? pinned : attachments;
 }

@@ -50,18 +50,17 @@ export const nodeRoutes = ({
         schema: runAnswerSchema,
       },
       202: {
-        description:
-          'It is in the outbox and will be sent, whatever happens to this server. Attached files and URLs are read then.',
+        description: 'It is in the outbox and will be sent, whatever happens to this server.',
         schema: runAnswerSchema,
       },
     },
-    async handle({ params, body, key, request, reply }) {
+    async handle({ params, body, key, request, reply, takeRoom }) {
       const idempotencyKey = readKey(request.headers['idempotency-key']);
       const answer = await runs.run({
         ...body,
         nodeId: body.nodeId ?? undefined,
         type: params.type,
-        apiKey: key.id,
+        ...{ apiKey: key.id, takeRoom },
         ...(idempotencyKey !== undefined && { idempotencyKey }),
       });
       const { outcome } = answer;

@@ -1,0 +1,121 @@
+import { mkdir, open, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { HttpServer, SmtpInbox } from '@flowpost/testing';
+import { expect, it } from 'vitest';
+import { put, stateOf } from './testing/deliveries.test-support.ts';
+import { type LocalServer, startLocal } from './testing/local-server.test-support.ts';
+
+interface Host {
+  readonly local: LocalServer;
+  readonly inbox: SmtpInbox;
+  /** The inbox refuses everybody until this. */
+  openInbox(): void;
+  /** What a page says to one request after another, or the status it answers with; the last one for good. */
+  pageSays(...answers: (string | number)[]): void;
+  readonly page: string;
+}
+
+async function withHost(work: (host: Host) => Promise<void>): Promise<void> {
+  let isOpen = false;
+  let answers: (string | number)[] = [404];
+  const rcptTo = () => (isOpen ? undefined : { code: 550, text: 'not yet' });
+  await using inbox = await SmtpInbox.start({ refuse: { rcptTo } });
+  await using web = await HttpServer.start((_, response) => {
+    const answer = (answers.length > 1 ? answers.shift() : answers[0]) ?? 404;
+    if (typeof answer === 'string') response.end(answer);
+    else response.writeHead(answer).end();
+  });
+  await using local = await startLocal({ FLOWPOST_ALLOWED_HOSTS: `127.0.0.1:${web.port}` });
+  await mkdir(join(local.folder, 'files'), { recursive: true });
+  const openInbox = (): void => {
+    isOpen = true;
+  };
+  const pageSays = (...next: (string | number)[]): void => {
+    answers = next;
+  };
+  await work({ local, inbox, openInbox, pageSays, page: web.url('/report.pdf') });
+}
+
+/** Puts a message into the outbox that is refused, does what happens meanwhile, and has it sent again. */
+async function sentLater(
+  { local, inbox, openInbox }: Host,
+  attachments: readonly object[],
+  meanwhile: () => unknown,
+) {
+  const { status, body } = await put(local, inbox.url, { attachments });
+  expect(status).toBe(202);
+  const id: string = body.deliveryId;
+  await expect.poll(async () => (await stateOf(local, id)).state).toBe('failed');
+  await meanwhile();
+  expect((await local.client.get(`/v1/deliveries/${id}/message`)).status).toBe(200);
+  openInbox();
+  await local.client.post(`/v1/deliveries/${id}/retry`);
+  await expect.poll(async () => (await stateOf(local, id)).state).toBe('sent');
+  return inbox.messages.at(-1)?.attachments;
+}
+
+it('what was accepted is sent as it was, though its files and pages are changed or gone', () =>
+  withHost(async (host) => {
+    const file = join(host.local.folder, 'files', 'bytes.bin');
+    const bytes = Buffer.from([0, 255, 1, 254]);
+    await writeFile(file, bytes);
+    host.pageSays('%PDF-1.7 report');
+    const attachments = [
+      { kind: 'url', url: host.page },
+      { kind: 'file', path: 'bytes.bin', filename: 'other.dat', contentId: 'one@x' },
+      { kind: 'text', content: 'as it is', filename: 'a.txt' },
+    ];
+    const found = await sentLater(host, attachments, async () => {
+      await rm(file);
+      host.pageSays(404);
+    });
+    const [page, other, text] = found ?? [];
+    expect(page).toMatchObject({ filename: 'report.pdf', contentType: 'application/pdf' });
+    expect(`${page?.content}`).toBe('%PDF-1.7 report');
+    expect(other).toMatchObject({ filename: 'other.dat', contentId: 'one@x', content: bytes });
+    expect(`${text?.content}`).toBe('as it is');
+  }));
+
+it('a page that cannot be had at the moment is fetched when it is sent', () =>
+  withHost(async (host) => {
+    host.pageSays(503, 'a moment later');
+    const attachments = [{ kind: 'url', url: host.page }];
+    const found = await sentLater(host, attachments, () => host.pageSays('by now'));
+    expect(`${found?.[0]?.content}`).toBe('by now');
+  }));
+
+it('what cannot be had at all is refused, and nothing is taken in', () =>
+  withHost(async ({ local, inbox, page }) => {
+    const refusals = [
+      [{ kind: 'file', path: 'nowhere.pdf' }, 'ATTACHMENT_NOT_FOUND'],
+      [{ kind: 'file', path: '/etc/passwd' }, 'ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS'],
+      [{ kind: 'url', url: page }, 'ATTACHMENT_NOT_FOUND'],
+    ] as const;
+    for (const [attachment, code] of refusals) {
+      const { status, body } = await put(local, inbox.url, { attachments: [attachment] });
+      expect([status, body.code, body.deliveryId]).toEqual([422, code, undefined]);
+    }
+    expect((await local.client.get('/v1/deliveries')).body.deliveries).toEqual([]);
+  }));
+
+it('what is too large to be kept stays where it is', () =>
+  withHost(async (host) => {
+    await using handle = await open(join(host.local.folder, 'files', 'large.bin'), 'w');
+    await handle.truncate(26 * 1_048_576);
+    const found = await sentLater(host, [{ kind: 'file', path: 'large.bin' }], () =>
+      handle.write('changed', 0),
+    );
+    expect(found?.[0]?.content.subarray(0, 8).toString()).toBe('changed\0');
+  }));
+
+it('a twin that is waited for is one of what was taken in', () =>
+  withHost(async ({ local, inbox, openInbox }) => {
+    openInbox();
+    await writeFile(join(local.folder, 'files', 'a.txt'), 'the same');
+    const more = { attachments: [{ kind: 'file', path: 'a.txt' }], duplicateWindowMs: 60_000 };
+    const first = await put(local, inbox.url, more);
+    await expect.poll(async () => (await stateOf(local, first.body.deliveryId)).state).toBe('sent');
+    const second = await put(local, inbox.url, { ...more, async: false });
+    expect(second.body.outcome.receipt.status).toBe('duplicate');
+    expect(inbox.messages).toHaveLength(1);
+  }));
