@@ -9,20 +9,37 @@ export interface DeliveryRow {
   readonly json: string;
 }
 
-/** Bytes as JSON has them: in base64. They come from nowhere but what was read when a message was taken in. */
+type Attachments = StoredRequest['message']['attachments'];
+
+/**
+ * What was read when a message was taken in is written as base64, which every version of this understands, with the places of such
+ * attachments beside it: for the duplicate guard they are something else than what its author wrote in base64.
+ */
 function writtenRequest({ message, ...rest }: StoredRequest): object {
-  const attachments = message.attachments?.map((one) =>
-    one.kind === 'bytes' ? { ...one, content: Buffer.from(one.content).toString('base64') } : one,
+  const { attachments } = message;
+  const read = attachments?.flatMap(({ kind }, place) => (kind === 'bytes' ? [place] : [])) ?? [];
+  if (read.length === 0) return { ...rest, message };
+  const written: Attachments = attachments?.map((one) =>
+    one.kind === 'bytes'
+      ? { ...one, kind: 'base64', content: Buffer.from(one.content).toString('base64') }
+      : one,
   );
-  return { ...rest, message: { ...message, ...(attachments && { attachments }) } };
+  return { ...rest, message: { ...message, attachments: written }, read };
 }
 
 /** A request out of its column. */
-export function readRequest({ message, ...rest }: StoredRequest): StoredRequest {
-  const attachments = message.attachments?.map((one) =>
-    one.kind === 'bytes' ? { ...one, content: Buffer.from(`${one.content}`, 'base64') } : one,
+export function readRequest({
+  message,
+  read = [],
+  ...rest
+}: StoredRequest & { readonly read?: readonly number[] }): StoredRequest {
+  if (read.length === 0) return { ...rest, message };
+  const attachments: Attachments = message.attachments?.map((one, place) =>
+    one.kind === 'base64' && read.includes(place)
+      ? { ...one, kind: 'bytes', content: Buffer.from(one.content, 'base64') }
+      : one,
   );
-  return { ...rest, message: { ...message, ...(attachments && { attachments }) } };
+  return { ...rest, message: { ...message, attachments } };
 }
 
 /** Of what is sent at once. */
