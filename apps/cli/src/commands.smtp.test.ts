@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { chmod, mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
-import { RawServer, SmtpInbox } from '@flowpost/testing';
+import { formatSecretKey, generateSecretKey } from '@flowpost/core';
+import { OAuthServer, RawServer, SmtpInbox } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { specs } from './specs.ts';
 import { message, password, Workplace } from './testing/flowpost.test-support.ts';
@@ -342,6 +343,46 @@ it('what is interrupted says where it was, and does not go on in the background'
   expect(await text(send.stderr)).toMatch(/SEND_CANCELLED, phase token/);
   if (send.exitCode === null) await once(send, 'close');
   expect(send.exitCode).toBe(75);
+  // A step that a flow would not wait for ends as well.
+  const settings = { connection: `smtp://127.0.0.1:${silent.port}`, from: 'a@x.org', to: 'b@x.org' };
+  const step = { node: 'send-email', settings: { ...settings, subject: 'Hi', text: 'x', async: true } };
+  await place.write('step.json', JSON.stringify(step));
+  const run = place.start(['run', 'step.json']);
+  await expect.poll(() => silent.connections).toBe(3);
+  run.kill('SIGINT');
+  expect(await text(run.stderr)).toMatch(/SEND_CANCELLED, phase greeting/);
+  if (run.exitCode === null) await once(run, 'close');
+  expect(run.exitCode).toBe(75);
+});
+
+it('who interrupts what is over hears that a token is still being kept, and it is', async () => {
+  await using place = await Workplace.make();
+  const mayAnswer = Promise.withResolvers<void>();
+  await using issuer = await OAuthServer.start({
+    secrets: { app: password },
+    answersAfter: () => mayAnswer.promise,
+  });
+  await using inbox = await SmtpInbox.start({ tokens: {} });
+  const auth = {
+    ...{ kind: 'oauth2-refresh', user: 'me', clientId: 'app', clientSecret: password },
+    ...{ refreshToken: await issuer.issueRefreshToken('app', 'me'), tokenEndpoint: issuer.tokenEndpoint },
+  };
+  await place.write('c.json', JSON.stringify({ host: '127.0.0.1', port: inbox.port, auth }));
+  const env = { FLOWPOST_TOKENS: place.path('tokens'), FLOWPOST_KEYS: formatSecretKey(generateSecretKey()) };
+  const send = ['send', '--connection', 'c.json', ...message];
+  const first = place.start([...send, '--set', 'timeoutMs=2000'], env);
+  let said = '';
+  first.stderr.on('data', (chunk) => {
+    said += chunk;
+  });
+  await expect.poll(() => said, { timeout: 10_000 }).toContain('SEND_TIMED_OUT');
+  first.kill('SIGINT');
+  await expect.poll(() => said).toContain('Waiting for a new token');
+  mayAnswer.resolve();
+  await once(first, 'close');
+  await place.flowpost(send, env);
+  // The mail server takes no token at all, so the second one asks for another with what the first one had kept.
+  expect([issuer.requests.length, issuer.refusals]).toEqual([2, []]);
 });
 
 it('options that make no sense together are refused, and hints say what they name', async () => {

@@ -10,18 +10,22 @@ const print = (line: string): boolean => process.stdout.write(`${line}\n`);
 
 try {
   const server = await startServer(readConfig(process.env));
-  let stopping = false;
   const stop = (): void => {
-    // Who asks twice does not want to wait.
-    if (stopping) process.exit(130);
-    stopping = true;
     server[Symbol.asyncDispose]().then(
       () => process.exit(0),
       () => process.exit(1),
     );
   };
-  process.on('SIGTERM', stop);
-  process.on('SIGINT', stop);
+  let asked = 0;
+  const onAsked = (): void => {
+    asked++;
+    // Who asks twice does not want to wait.
+    if (asked > 1) process.exit(130);
+    stop();
+  };
+  process.on('SIGTERM', onAsked);
+  process.on('SIGINT', onAsked);
+  // One terminal that goes away may say so several times, and say nothing of how long one may wait.
   process.on('SIGHUP', stop);
   if (server.firstKey !== undefined) print(`The first API key, shown this once: ${server.firstKey}`);
   print(`Flowpost is listening at ${server.url}`);

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
-import type { Logger, SecretBox } from '@flowpost/core';
+import type { Logger, SecretBox, TokenStore } from '@flowpost/core';
 import { createGuardedFetch } from '@flowpost/mime-attachments';
 import { createFlowScope, type FlowScope } from '@flowpost/node-adapter';
 import type { PgBoss } from 'pg-boss';
@@ -41,6 +41,7 @@ export interface ServerParts {
   readonly server: FlowpostServer;
   readonly worker: OutboxWorker;
   readonly recovery: Recovery;
+  readonly tokenStore: TokenStore;
   /** Ends whatever waits for something new: the server takes no more. */
   readonly closing: AbortController;
   /** Ends what is under way. */
@@ -70,10 +71,11 @@ export function assemble(config: ServerConfig, { database, boss, logger, boxes }
   const hostAccess = new HostAccess(config);
   const connections = new ConnectionStore(database, boxes, hostAccess);
   const keys = new ApiKeys(database);
+  const tokenStore = new DatabaseTokenStore(database, box);
   const scope = createFlowScope({
     secretBox: userBox,
     logger,
-    auth: { tokenStore: new DatabaseTokenStore(database, box), ...guardedFetch(config, hostAccess) },
+    auth: { tokenStore, ...guardedFetch(config, hostAccess) },
     attachments: { fileRoots: [filesFolder], baseFolder: filesFolder, urls: { allowedHosts } },
     sandbox,
   });
@@ -103,7 +105,7 @@ export function assemble(config: ServerConfig, { database, boss, logger, boxes }
     cancel: (id) => runner.cancel(id),
     closing: closing.signal,
   };
-  return { server, worker: outboxWorker, recovery, closing, cut };
+  return { server, worker: outboxWorker, recovery, tokenStore, closing, cut };
 }
 
 /** Token endpoints and Graph of whoever may only send must be public. Through a proxy it is the proxy that connects. */

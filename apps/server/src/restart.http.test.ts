@@ -1,8 +1,11 @@
 import { utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { OAuthServer, SmtpInbox } from '@flowpost/testing';
 import { expect, it } from 'vitest';
-import { startLocal, temporaryFolder } from './testing/local-server.test-support.ts';
+import { Client } from './testing/client.test-support.ts';
+import { type LocalServer, startLocal, temporaryFolder } from './testing/local-server.test-support.ts';
+import { ServerProcess } from './testing/server-process.test-support.ts';
 
 it('what was known before a restart is known after it', async () => {
   await using folder = await temporaryFolder();
@@ -82,6 +85,60 @@ it('the first key is made when somebody can be shown it', async () => {
   await using local = await startLocal({}, { path: folder.path, key: '' });
   expect(local.key).not.toBe('');
   expect((await local.client.get('/v1/nodes')).status).toBe(200);
+});
+
+it('a terminal that is closed says so more than once, and what is under way ends in good order', async () => {
+  await using folder = await temporaryFolder();
+  const taken = Promise.withResolvers<undefined>();
+  await using inbox = await SmtpInbox.start({ refuse: { message: () => taken.promise } });
+  const server = await ServerProcess.start({ FLOWPOST_DATA: folder.path });
+  const client = await Client.connect(server.url, server.firstKey ?? '');
+  const settings = { connection: inbox.url, from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'x' };
+  const running = client.post('/v1/nodes/send-email/runs', { settings });
+  await expect.poll(() => inbox.connections).toBe(1);
+  const ended = server.end('SIGHUP');
+  await delay(20);
+  process.kill(server.pid, 'SIGHUP');
+  await delay(200);
+  taken.resolve(undefined);
+  expect([(await running).status, await ended]).toEqual([200, 0]);
+});
+
+it('a server that ends waits for a token that nobody waits for any more, and keeps it', async () => {
+  await using folder = await temporaryFolder();
+  let isSlow = true;
+  await using issuer = await OAuthServer.start({
+    secrets: { app: 'secret' },
+    answersAfter: () => delay(isSlow ? 1_500 : 0),
+  });
+  await using inbox = await SmtpInbox.start({ tokens: {} });
+  const auth = {
+    ...{ kind: 'oauth2-refresh', user: 'me', clientId: 'app', clientSecret: 'secret' },
+    ...{ refreshToken: await issuer.issueRefreshToken('app', 'me'), tokenEndpoint: issuer.tokenEndpoint },
+  };
+  const run = (local: LocalServer, more: object = {}) => {
+    const settings = {
+      connection: '@mail',
+      from: 'a@x.org',
+      to: 'b@x.org',
+      subject: 'Hi',
+      text: 'x',
+      ...more,
+    };
+    return local.client.post('/v1/nodes/send-email/runs', { settings });
+  };
+  const first = await startLocal({}, { path: folder.path, key: '' });
+  await first.client.post('/v1/connections', {
+    name: 'mail',
+    connection: { host: '127.0.0.1', port: inbox.port, auth },
+  });
+  expect((await run(first, { timeoutMs: 300 })).body.code).toBe('SEND_TIMED_OUT');
+  await first[Symbol.asyncDispose]();
+  isSlow = false;
+  await using second = await startLocal({}, { path: folder.path, key: first.key });
+  await run(second, { retry: { attempts: 1 } });
+  // The mail server takes no token at all, so the second one asks for another with what the first one had kept.
+  expect([issuer.requests.length, issuer.refusals]).toEqual([2, []]);
 });
 
 it('a run that ends in time does not make the end wait for its connection', async () => {

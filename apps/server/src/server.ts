@@ -1,6 +1,7 @@
 import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { settledTokens } from '@flowpost/auth-providers';
 import { lockPath } from '@flowpost/core';
 import type { FastifyInstance } from 'fastify';
 import { sealAnew, startChores } from './chores.ts';
@@ -33,6 +34,8 @@ export interface RunningServer extends AsyncDisposable {
 
 /** How long after the grace period the database is waited for, in milliseconds. */
 const afterGraceMs = 2_000;
+/** How long a token that was asked for is waited for as well: it may be the only one that works from now on. In milliseconds. */
+const longestTokenMs = 10_000;
 const ownVersion = (): string =>
   JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
 
@@ -87,7 +90,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   const box = await userBox.derive('server');
   const { isRotated } = await checkKeys(database, box);
   const foundations = { database, boss, logger: forPackages(log), boxes: { box, userBox } };
-  const { server, worker, recovery, closing, cut } = assemble(config, foundations);
+  const { server, worker, recovery, tokenStore, closing, cut } = assemble(config, foundations);
   const { keys, metrics, scope } = server;
 
   await recovery.start();
@@ -123,12 +126,18 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
     clearTimeout(late);
     await recovery.stop();
     await scope[Symbol.asyncDispose]();
+    await settledTokens(tokenStore);
     for (const undo of cleanUp.toReversed()) await undo();
   };
   const stop = async (): Promise<void> => {
     // A database that does not answer is not waited for: what it was told, and what not, whoever takes over finds out.
-    const given = delay(config.graceMs + afterGraceMs, 'late', { ref: false });
-    if ((await Promise.race([end(), given])) === 'late') log.warn('the database did not answer in time');
+    const late = (ms: number): Promise<'late'> => delay(ms, 'late', { ref: false });
+    const given = async (): Promise<'late'> => {
+      await late(config.graceMs);
+      await Promise.race([settledTokens(tokenStore), late(longestTokenMs)]);
+      return late(afterGraceMs);
+    };
+    if ((await Promise.race([end(), given()])) === 'late') log.warn('the database did not answer in time');
     log.info('stopped');
   };
   return {

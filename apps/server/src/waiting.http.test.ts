@@ -99,6 +99,36 @@ describe('nobody keeps others waiting', () => {
     expect(inbox.messages).toHaveLength(2);
   });
 
+  it('who waits for an outcome and is cancelled before his turn hears of it at once, and no session is made', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using local = await startLocal();
+    const connection = { host: '127.0.0.1', port: inbox.port, limits: { messagesPerMinute: 2 } };
+    await local.client.post('/v1/connections', { name: 'limited', connection });
+    const run = () => local.client.post('/v1/nodes/send-email/runs', { settings: settings('@limited') });
+    expect((await run()).status).toBe(200);
+    const asked = run();
+    const waiting = async () =>
+      (await local.client.get('/v1/deliveries?state=sending')).body.deliveries[0]?.id;
+    await expect.poll(waiting).toBeDefined();
+    await local.client.post(`/v1/deliveries/${await waiting()}/cancel`, {});
+    // Its turn would come half a minute later, which is longer than a test may take.
+    expect((await asked).body).toMatchObject({ code: 'DELIVERY_CANCELLED' });
+    expect(inbox.messages).toHaveLength(1);
+  });
+
+  it('a server that takes its time is waited for, over a stored connection that nobody changed', async () => {
+    const mailFrom = async () => {
+      await delay(2_300);
+      return undefined;
+    };
+    await using inbox = await SmtpInbox.start({ refuse: { mailFrom } });
+    await using local = await startLocal();
+    const connection = { host: '127.0.0.1', port: inbox.port };
+    await local.client.post('/v1/connections', { name: 'slow', connection });
+    const { status } = await local.client.post('/v1/nodes/send-email/runs', { settings: settings('@slow') });
+    expect([status, inbox.messages.length]).toEqual([200, 1]);
+  });
+
   it('what is cancelled while it waits for a session makes none of its own, and whoever waits hears of it', async () => {
     const goOn = Promise.withResolvers<void>();
     await using server = await RawServer.start((socket) =>

@@ -20,7 +20,8 @@ export class KeptTokens {
     if (!unsaved) return this.#stored(key);
     // Where the store cannot be read there is only this.
     const stored = await this.#stored(key).catch(() => unsaved.tokens);
-    if (unsaved.ours.has(refreshTokenOf(stored))) return unsaved.tokens;
+    // A store that has lost what it had, or came back empty, says nothing of a successor.
+    if (stored === undefined || unsaved.ours.has(refreshTokenOf(stored))) return unsaved.tokens;
     // Somebody has gone on from there.
     entry.unsaved = undefined;
     return stored;
@@ -76,12 +77,17 @@ export class KeptTokens {
   ): Promise<Value> {
     if (!this.#store.exclusively) return work();
     let isBegun = false;
+    let done: { readonly value: Value } | undefined;
     try {
-      return await this.#store.exclusively(key, () => {
+      return await this.#store.exclusively(key, async () => {
         isBegun = true;
-        return work();
+        const value = await work();
+        done = { value };
+        return value;
       });
     } catch (error) {
+      // A lock that could not be given back changes nothing about what was done under it.
+      if (done) return done.value;
       if (isBegun) throw error;
       return unlocked(isMailError(error) ? error.code : undefined);
     }

@@ -56,6 +56,43 @@ describe('a rotated refresh token', () => {
     expect([used, (await store.get('k'))?.refreshToken?.reveal()]).toEqual([['R0', 'R1'], 'R2']);
   });
 
+  it('outlives a store that loses what it had', async () => {
+    const store = new MemoryTokenStore();
+    const { fetch, used } = rotatingIssuer();
+    const cache = new TokenCache(store, { clock: new ManualClock(clockNow) });
+    await cache.get(name, fetch);
+    cache.invalidate(name, 'T1');
+    const { set } = store;
+    store.set = async () => Promise.reject(new Error('gone'));
+    await cache.get(name, fetch);
+    await store.delete('k');
+    store.set = set;
+    cache.invalidate(name, 'T2');
+    expect((await cache.get(name, fetch)).accessToken.reveal()).toBe('T3');
+    expect(used).toEqual(['R0', 'R1', 'R2']);
+  });
+
+  it('that came after a stale one, in an answer of no use, is the one to go on with', async () => {
+    const store = new MemoryTokenStore();
+    await store.set('k', { refreshToken: new SecretText('R1') });
+    const cache = new TokenCache(store, { clock: new ManualClock(clockNow) });
+    const used: (string | undefined)[] = [];
+    const fetch: FetchToken = async (stored, _, onRotated) => {
+      used.push(stored?.refreshToken?.reveal());
+      if (used.length > 2) return token('T');
+      if (used.length === 1) {
+        await store.set('k', { refreshToken: new SecretText('R2') });
+        throw new MailError('TOKEN_GRANT_REFUSED', 'stale', { phase: 'token' });
+      }
+      onRotated(new SecretText('R3'));
+      store.set = async () => Promise.reject(new Error('full'));
+      throw new MailError('TOKEN_RESPONSE_INVALID', 'of no use', { phase: 'token' });
+    };
+    await expect(cache.get(name, fetch)).rejects.toMatchObject({ code: 'TOKEN_RESPONSE_INVALID' });
+    await cache.get(name, fetch);
+    expect(used).toEqual(['R1', 'R2', 'R3']);
+  });
+
   it.each([true, false])(
     'that was written although the store said no is not written over a newer one, still good: %s',
     async (isGood) => {
@@ -402,4 +439,51 @@ it('a variant whose issuer may not be asked yet keeps no other one waiting', asy
   expect(other.accessToken.reveal()).toBe('good');
   await clock.advance(1_000);
   expect((await second).accessToken.reveal()).toBe('late');
+});
+
+describe('a store that fails beside', () => {
+  it('a lock that cannot be given back is no failure of what was done under it', async () => {
+    const store = Object.assign(new MemoryTokenStore(), {
+      async exclusively<Value>(_: string, work: () => Promise<Value>): Promise<Value> {
+        await work();
+        throw new Error('not unlocked');
+      },
+    });
+    const cache = new TokenCache(store, { clock: new ManualClock(clockNow) });
+    expect((await cache.get(name, rotatingIssuer().fetch)).accessToken.reveal()).toBe('T1');
+  });
+
+  it("an issuer's refusal is told though the store cannot be read any more", async () => {
+    const store = new MemoryTokenStore();
+    const cache = new TokenCache(store, { clock: new ManualClock(clockNow) });
+    for (const code of ['TOKEN_CLIENT_REFUSED', 'TOKEN_GRANT_REFUSED'] as const) {
+      const { get } = store;
+      const fetch: FetchToken = async () => {
+        store.get = async () => Promise.reject(new Error('down'));
+        throw new MailError(code, 'refused', { phase: 'token' });
+      };
+      await expect(cache.get(name, fetch)).rejects.toMatchObject({ code, retryable: false });
+      store.get = get;
+    }
+  });
+
+  it('whoever waited for a lock and has gone asks nobody, and is not waited for', async () => {
+    const free = Promise.withResolvers<void>();
+    const store = Object.assign(new MemoryTokenStore(), {
+      async exclusively<Value>(_: string, work: () => Promise<Value>): Promise<Value> {
+        await free.promise;
+        return work();
+      },
+    });
+    const cache = new TokenCache(store, { clock: new ManualClock(clockNow) });
+    const { fetch, used } = rotatingIssuer();
+    const leaving = new AbortController();
+    const asked = cache.get(name, fetch, leaving.signal);
+    leaving.abort(new Error('gone'));
+    await expect(asked).rejects.toThrow('gone');
+    await cache.settled();
+    free.resolve();
+    expect((await cache.get(name, fetch)).accessToken.reveal()).toBe('T1');
+    expect(used).toEqual(['R0']);
+  });
 });

@@ -90,10 +90,10 @@ export class TokenCache {
     }
   }
 
-  /** Resolves when no token is being got any more, whoever waits for it. */
+  /** Resolves when no issuer is being asked any more, whoever waits for its answer, and what it said is stored. */
   async settled(): Promise<void> {
     const asking = [...this.#entries.values()].flatMap(({ pending }) => [...pending.values()]);
-    await Promise.allSettled(asking.map(({ tokens }) => tokens));
+    await Promise.allSettled(asking.filter(({ hasAsked }) => hasAsked).map(({ tokens }) => tokens));
   }
 
   /** @throws what `fetch` throws; the signal's reason when aborted. */
@@ -120,10 +120,23 @@ export class TokenCache {
   #ask(name: TokenName, entry: Entry, fetch: FetchToken): Asking {
     const { variant } = name;
     const nobody = new AbortController();
-    const tokens = this.#waitFor(name, entry, fetch, nobody.signal).finally(() => {
+    let hasAsked = false;
+    const asks: FetchToken = (stored, onRequest, onRotated) => {
+      const onAsked = (): void => {
+        hasAsked = true;
+        onRequest();
+      };
+      return fetch(stored, onAsked, onRotated);
+    };
+    const tokens = this.#waitFor(name, entry, asks, nobody.signal).finally(() => {
       if (entry.pending.get(variant) === asking) entry.pending.delete(variant);
     });
-    const asking: Asking = { tokens, waiting: 0, nobody };
+    const asking: Asking = {
+      ...{ tokens, waiting: 0, nobody },
+      get hasAsked() {
+        return hasAsked;
+      },
+    };
     entry.pending.set(variant, asking);
     // Everybody may have stopped waiting by the time it fails.
     tokens.catch(() => undefined);
@@ -155,14 +168,19 @@ export class TokenCache {
     nobody: AbortSignal,
   ): Promise<ValidTokens> {
     for (;;) {
-      const tokens = await entry.inTurn(() => this.#obtain(name, entry, fetch));
+      const tokens = await entry.inTurn(() => this.#obtain(name, entry, fetch, nobody));
       if (tokens) return tokens;
       await this.#backOff(entry.failures.get(name.variant), nobody);
     }
   }
 
   /** @returns undefined when the issuer may not be asked yet. */
-  async #obtain(name: TokenName, entry: Entry, fetch: FetchToken): Promise<ValidTokens | undefined> {
+  async #obtain(
+    name: TokenName,
+    entry: Entry,
+    fetch: FetchToken,
+    nobody: AbortSignal,
+  ): Promise<ValidTokens | undefined> {
     const { key, variant } = name;
     const stored = await this.#known(name, entry);
     if (isValid(stored, this.#clock.now())) {
@@ -173,14 +191,18 @@ export class TokenCache {
     if (this.#waitMs(entry.failures.get(variant)) > 0)
       return isUnexpired(stored, this.#clock.now()) ? stored : undefined;
     try {
-      const request = () => this.#request(name, entry, fetch);
+      const request = () => {
+        // Nothing was asked for, so nothing is lost.
+        nobody.throwIfAborted();
+        return this.#request(name, entry, fetch);
+      };
       return await this.#kept.alone(key, request, (code) => {
         // A store that can be read and not written to, mostly. A token is worth more than being alone.
         this.#logger.warn('tokens cannot be locked; another process may ask for one too', { code });
         return request();
       });
     } catch (error) {
-      if (!isUnexpired(stored, this.#clock.now())) throw error;
+      if (nobody.aborted || !isUnexpired(stored, this.#clock.now())) throw error;
       const code = isMailError(error) ? error.code : undefined;
       this.#logger.warn('no new token was to be had; the one there is still good', { code });
       return stored;
@@ -194,6 +216,7 @@ export class TokenCache {
     if (isValid(stored, this.#clock.now())) return stored;
     let asked = false;
     let rotated: SecretText | undefined;
+    let from = stored;
     try {
       const onRequest = (): void => {
         asked = true;
@@ -201,12 +224,13 @@ export class TokenCache {
       const onRotated = (refreshToken: SecretText): void => {
         rotated = refreshToken;
       };
-      let from = stored;
       const issued = await fetch(stored, onRequest, onRotated).catch(async (error) => {
+        if (!isMailError(error) || error.code !== 'TOKEN_GRANT_REFUSED') throw error;
         // Another process may have rotated the refresh token meanwhile; then its successor is in the store.
-        const newer = await this.#known(name, entry);
-        const isStale = newer?.refreshToken?.reveal() !== stored?.refreshToken?.reveal();
-        if (!isStale || !isMailError(error) || error.code !== 'TOKEN_GRANT_REFUSED') throw error;
+        const newer = await this.#known(name, entry).catch(() => {
+          throw error;
+        });
+        if (newer?.refreshToken?.reveal() === stored?.refreshToken?.reveal()) throw error;
         from = newer;
         return isValid(newer, this.#clock.now()) ? newer : fetch(newer, onRequest, onRotated);
       });
@@ -225,8 +249,8 @@ export class TokenCache {
     } catch (error) {
       if (asked) this.#remember(entry, variant, error);
       if (rotated) {
-        const kept = isUnexpired(stored, this.#clock.now()) ? stored : withoutAccess({ variant });
-        await this.#kept.write(key, entry, { ...kept, refreshToken: rotated }, stored);
+        const kept = isUnexpired(from, this.#clock.now()) ? from : withoutAccess({ variant });
+        await this.#kept.write(key, entry, { ...kept, refreshToken: rotated }, from);
       }
       throw error;
     }

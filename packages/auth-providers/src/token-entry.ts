@@ -48,6 +48,8 @@ export interface Asking {
   waiting: number;
   /** Aborted when nobody does any more. */
   readonly nobody: AbortController;
+  /** Whether the issuer was asked, so that what it answers must not be lost. */
+  readonly hasAsked: boolean;
 }
 
 /** What is known of one credential, beside what the store holds. */

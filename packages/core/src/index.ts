@@ -82,12 +82,14 @@ export {
   type EmailMessage,
   type EmailMessageInput,
   emailMessageSchema,
+  isCheckedMessage,
   type Priority,
   parseMessage,
   prioritySchema,
 } from './message.ts';
 export { createMessageId } from './message-id.ts';
 export { isInDoubt, isRetryable, type Phase, phases } from './phase.ts';
+export { isPlainObject } from './plain-object.ts';
 export { type BackgroundRunner, InProcessRunner } from './ports/background-runner.ts';
 export { type Clock, longestTimerMs, ManualClock, systemClock } from './ports/clock.ts';
 export { type DuplicateStore, MemoryDuplicateStore, type Reservation } from './ports/duplicate-store.ts';

@@ -164,6 +164,9 @@ export function asCheckedMessage(message: EmailMessage): EmailMessage {
   return Object.freeze(message);
 }
 
+/** Whether a message was checked, so that it cannot change any more. */
+export const isCheckedMessage = (message: object): message is EmailMessage => checked.has(message);
+
 /** @throws MailError of category `input`, every bad field in one error. */
 export function parseMessage(input: EmailMessageInput): EmailMessage {
   if (checked.has(input)) {

@@ -1,4 +1,4 @@
-import { isPlainObject } from './plain-object.ts';
+import { isPlainObject } from '@flowpost/core';
 
 /**
  * The value of a JSON field of a host's form, which is text in some places, and an empty object where there is nothing. Text that

@@ -19,6 +19,8 @@ export interface OAuthServerOptions {
   readonly roles?: readonly string[];
   /** How long access tokens live, in seconds. Default 3600. */
   readonly accessTokenSeconds?: number;
+  /** Holds back what token requests are answered until it resolves; by then the server has done what it was asked. */
+  readonly answersAfter?: () => Promise<unknown>;
 }
 
 const resource = 'https://outlook.office365.com';
@@ -54,10 +56,12 @@ export class OAuthServer implements AsyncDisposable {
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    return new OAuthServer(
-      server,
-      quietly(() => new Provider(issuer, configuration(options))),
-    );
+    const provider = quietly(() => new Provider(issuer, configuration(options)));
+    provider.use(async (context, next) => {
+      await next();
+      if (context.path === '/token') await options.answersAfter?.();
+    });
+    return new OAuthServer(server, provider);
   }
 
   get issuer(): string {

@@ -131,7 +131,8 @@ export const run: Command<typeof runSpec> = async (values, operands) => {
   if (values.watch) return watchStep(values, operands);
   const { node, settings, flow, sending } = await readRun('run', values, operands);
   using interrupted = untilInterrupted();
-  await using scope = createFlowScope(sending);
+  // Asynchronous sends go on without the run's signal.
+  await using scope = createFlowScope({ ...sending, closing: interrupted });
   let settled: NodeOutcome | undefined;
   const onSettled = (one: NodeOutcome): void => {
     settled = one;

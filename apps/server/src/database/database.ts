@@ -22,7 +22,8 @@ export interface Database extends Queryable, AsyncDisposable {
   /**
    * Runs work in one transaction: all of it, or nothing.
    *
-   * @param options.isLong whether a statement in it may take as long as it takes. Default false.
+   * @param options.isLong whether a statement in it may take as long as it takes; in the embedded database, where one that does not end
+   *   must not keep a server from starting for ever, ten minutes. Default false.
    */
   transaction<Value>(
     work: (transaction: Queryable) => Promise<Value>,

@@ -90,6 +90,18 @@ export class PgliteClient {
     return this.#ask(id, { id, text, values });
   }
 
+  /**
+   * Statements may take as long as a start may, until this is undone.
+   *
+   * @returns undoes it.
+   */
+  bePatient(): () => void {
+    this.#patienceMs = longestStartMs;
+    return () => {
+      this.#patienceMs = this.#longestMs;
+    };
+  }
+
   /** Ends the thread, in good order when that does not take longer than a statement may. */
   async close(): Promise<void> {
     if (!this.#gone) {

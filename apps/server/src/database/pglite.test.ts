@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { temporaryFolder } from '../testing/local-server.test-support.ts';
 import { putDatabase } from '../testing/made-database.test-support.ts';
+import type { Queryable } from './database.ts';
 import { openPglite } from './pglite.ts';
 
 it('a transaction is all or nothing, and nobody else gets in between', async () => {
@@ -47,6 +48,18 @@ it('a database that computes without end is started again, with what was committ
   await behind.catch(() => undefined);
   expect(await database.query('select n from kept')).toEqual([{ n: 1 }]);
 }, 120_000);
+
+it('what brings a schema up to date may take longer than other statements', async () => {
+  await using folder = await temporaryFolder();
+  await putDatabase(join(folder.path, 'db'));
+  await using database = await openPglite(join(folder.path, 'db'), 1_000);
+  const long = (transaction: Queryable) =>
+    transaction.query(
+      'select pg_sleep(0.01), count(*) from generate_series(1, 10000000) a, pg_sleep(2) as slept',
+    );
+  await database.transaction(long, { isLong: true });
+  await expect(database.transaction(long)).rejects.toMatchObject({ code: 'STORAGE_UNAVAILABLE' });
+}, 60_000);
 
 it('a failure within a transaction undoes it, whatever is made of the error', async () => {
   await using folder = await temporaryFolder();

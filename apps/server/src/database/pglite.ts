@@ -55,13 +55,19 @@ export async function openPglite(folder: string, longestMs?: number): Promise<Da
         release();
       }
     },
-    async transaction<Value>(work: (transaction: Queryable) => Promise<Value>): Promise<Value> {
+    async transaction<Value>(
+      work: (transaction: Queryable) => Promise<Value>,
+      { isLong = false }: { readonly isLong?: boolean } = {},
+    ): Promise<Value> {
       // It would wait for itself.
       if (current.getStore()?.transaction) throw new Error('a transaction has no transactions within it');
       const release = await turn();
       const held: { transaction: Queryable | undefined } = { transaction: undefined };
+      let endPatience: (() => void) | undefined;
       try {
-        const connection = queryable(await client.ready());
+        const thread = await client.ready();
+        if (isLong) endPatience = thread.bePatient();
+        const connection = queryable(thread);
         const begun = connection.query('begin');
         const inside: Queryable = {
           query: (text, values) =>
@@ -85,6 +91,7 @@ export async function openPglite(folder: string, longestMs?: number): Promise<Da
         }
       } finally {
         held.transaction = undefined;
+        endPatience?.();
         release();
       }
     },

@@ -4,7 +4,7 @@ import { startBoss } from '../outbox/outbox.ts';
 import { temporaryFolder } from '../testing/local-server.test-support.ts';
 import { PostgresServer } from '../testing/postgres.test-support.ts';
 import { ServerProcess } from '../testing/server-process.test-support.ts';
-import { mayHaveBeenDone } from './database.ts';
+import { mayHaveBeenDone, type Queryable } from './database.ts';
 import { migrate } from './migrate.ts';
 import { openPostgres } from './postgres.ts';
 
@@ -120,4 +120,9 @@ it('what a database and a role have set otherwise changes nothing', async () => 
     database.transaction((transaction) => transaction.query('select pg_sleep(1.2)'), options);
   await expect(slow()).rejects.toMatchObject({ details: { reason: '57014' } });
   await slow({ isLong: true });
+  await administer('flowpost', 'alter role odd reset all', "alter role odd set transaction_timeout = '1s'");
+  await using limited = await openPostgres(urlOf('odd', 'odd'));
+  const sleep = (transaction: Queryable) => transaction.query('select pg_sleep(1.2)');
+  await expect(limited.transaction(sleep)).rejects.toMatchObject({ details: { reason: '25P04' } });
+  await limited.transaction(sleep, { isLong: true });
 });

@@ -110,7 +110,8 @@ export async function openPostgres(url: string): Promise<Database> {
         await client.query('begin');
         if (isLong)
           await client.query(
-            'set local statement_timeout = 0; set local lock_timeout = 0; set local idle_in_transaction_session_timeout = 0',
+            `set local statement_timeout = 0; set local lock_timeout = 0; set local idle_in_transaction_session_timeout = 0;
+             select set_config(name, '0', true) from pg_settings where name = 'transaction_timeout' -- PostgreSQL 17 and later`,
           );
         const value = await work(queryable(client, isLong ? noLimitMs : undefined));
         // After a failure in a transaction its end is a rollback, whatever it was meant to be.

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import {
+  type Connection,
   isMailError,
   type Logger,
   linkAbort,
@@ -9,7 +10,7 @@ import {
   toMailError,
 } from '@flowpost/core';
 import { deliver, type FlowScope, parseFlowData } from '@flowpost/node-adapter';
-import { continuedReceipt } from '@flowpost/transport';
+import { connectionFingerprint, continuedReceipt } from '@flowpost/transport';
 import { type ConnectionStore, connectionDeleted } from '../connections/connection-store.ts';
 import { Batcher } from '../database/batcher.ts';
 import { type Queryable, storageReason } from '../database/database.ts';
@@ -50,14 +51,22 @@ export interface RunnerOptions {
 const staleMs = 2_000;
 /** How long outcomes are gathered, so that one transaction is for many. */
 const gatherMs = 5;
+
+/** The same connection is another object wherever it was sealed anew. */
+const isSame = (one: Connection, other: Connection): boolean =>
+  one === other || connectionFingerprint(one) === connectionFingerprint(other);
+
+/** Whether somebody has taken a delivery out of the outbox, and it did not end for another reason. */
+const isCancelled = ({ signal }: AbortController): boolean => isMailError(signal.reason);
+
 /** Sends one claimed delivery: writes down that it is about to leave, sends it, and writes down how that ended. */
 export class DeliveryRunner {
   readonly #options: RunnerOptions;
   readonly #departures: Departures<ClaimedDelivery>;
   readonly #lines = new WaitingLines();
   readonly #turns: Turns;
-  /** What ends each of those under way. */
-  readonly #ending = new Map<string, AbortController>();
+  /** Those under way, and what ends each of them. One that was taken for dead may be at a delivery twice. */
+  readonly #underWay = new Set<{ readonly id: string; readonly ending: AbortController }>();
   readonly #settlements: Batcher<Settlement, undefined>;
   /** For those whose outcome nobody waits for. */
   readonly #later: Batcher<Settlement, undefined>;
@@ -141,7 +150,7 @@ export class DeliveryRunner {
 
   /** Somebody has taken it out of the outbox: nothing more need be done for it. */
   cancel(id: string): void {
-    this.#ending.get(id)?.abort(inOtherHands());
+    for (const one of this.#underWay) if (one.id === id) one.ending.abort(inOtherHands());
   }
 
   /** Puts a claimed delivery back, untried. */
@@ -157,12 +166,49 @@ export class DeliveryRunner {
   }
 
   async #send(claim: ClaimedDelivery, stopping: AbortSignal | undefined): Promise<SendReceipt> {
+    const ending = new AbortController();
+    const unlink = linkAbort(this.#options.cut, ending);
+    const underWay = { id: claim.id, ending };
+    this.#underWay.add(underWay);
+    try {
+      return await this.#sendUntil(ending, claim, stopping);
+    } catch (error) {
+      throw isCancelled(ending) ? inOtherHands() : error;
+    } finally {
+      unlink();
+      this.#underWay.delete(underWay);
+      ending.abort();
+    }
+  }
+
+  /** Waits until it may be tried. @returns for how long, in milliseconds. */
+  async #turnOf(
+    connection: Connection,
+    claim: ClaimedDelivery,
+    ...ends: (AbortSignal | undefined)[]
+  ): Promise<number> {
+    if (limitOf(connection) === undefined) return 0;
+    const waiting = new AbortController();
+    const unlinks = ends.map((end) => linkAbort(end, waiting));
+    try {
+      return await this.#turns.ofAttempt(connection, claim, waiting.signal);
+    } finally {
+      for (const unlink of unlinks) unlink();
+    }
+  }
+
+  async #sendUntil(
+    ending: AbortController,
+    claim: ClaimedDelivery,
+    stopping: AbortSignal | undefined,
+  ): Promise<SendReceipt> {
     const { connections, database, scope } = this.#options;
     const { request, sealed, isStored, mode } = claim;
     if (sealed === null) throw connectionDeleted();
     const claimed = await connections.unseal(sealed, { isStored });
     const { policy } = request;
-    const waitedMs = await this.#turns.ofAttempt(claimed, claim, stopping);
+    const waitedMs = await this.#turnOf(claimed, claim, ending.signal, stopping);
+    if (isCancelled(ending)) throw inOtherHands();
     // Who waited for long waited for a connection that may have been changed or deleted.
     const connection = isStored && waitedMs > staleMs ? await connections.ofDelivery(claim.id) : claimed;
     const { again } = claim;
@@ -189,11 +235,7 @@ export class DeliveryRunner {
     const duplicateStore = again
       ? new ContinuedDuplicateStore(database, held, whole)
       : new DatabaseDuplicateStore(database, held, { keeps: claim.doubt !== undefined });
-    const ending = new AbortController();
-    const unlink = linkAbort(this.#options.cut, ending);
-    this.#ending.set(claim.id, ending);
     const readAt = performance.now();
-    const isCancelled = (): boolean => isMailError(ending.signal.reason);
     let away: TurnAway | undefined;
     const beforeData = async (): Promise<void> => {
       away = undefined;
@@ -203,7 +245,7 @@ export class DeliveryRunner {
       });
       // One may wait for a session for long as well.
       const isStale = isStored && performance.now() - readAt > staleMs;
-      if (isStale && (await connections.ofDelivery(claim.id)) !== connection) {
+      if (isStale && !isSame(connection, await connections.ofDelivery(claim.id))) {
         away = TurnAway.forChange();
         throw away.error;
       }
@@ -229,12 +271,8 @@ export class DeliveryRunner {
       const isPartial = receipt.rejected.length > 0;
       return duplicateStore.hasOwn ? { ...receipt, status: isPartial ? 'partial' : 'sent' } : receipt;
     } catch (error) {
-      if (isCancelled()) throw inOtherHands();
       throw away?.error.code === (error as MailError).code ? away : error;
     } finally {
-      unlink();
-      if (this.#ending.get(claim.id) === ending) this.#ending.delete(claim.id);
-      ending.abort();
       this.#departures.end(claim);
     }
   }

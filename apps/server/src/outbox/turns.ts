@@ -37,22 +37,22 @@ export class Turns {
   /**
    * Waits until a delivery may be tried.
    *
-   * @param stopping ends the wait of one that stands in line.
+   * @param ended ends the wait.
    * @returns for how long it waited, in milliseconds.
    * @throws TurnAway
    */
-  async ofAttempt(connection: Connection, claim: Waiting, stopping?: AbortSignal): Promise<number> {
+  async ofAttempt(connection: Connection, claim: Waiting, ended: AbortSignal): Promise<number> {
     const { lane, bytes, mode } = claim;
-    if (mode === 'sync') return this.#take('attempt', connection, syncWaitMs(claim));
+    if (mode === 'sync') return this.#take('attempt', connection, syncWaitMs(claim), ended);
     const { concurrency } = this.#options;
     const room = concurrency > 1 ? Math.max(1, Math.floor(concurrency * shareInLine)) : 0;
     const hasRoom = this.#inLine.size < room;
     if (!hasRoom || bytes > smallBytes || this.#inLine.has(lane))
-      return this.#take('attempt', connection, longestWaitMs);
+      return this.#take('attempt', connection, longestWaitMs, ended);
     // It waits for longer than those who wait for an outcome, who take the turns that are near.
     this.#inLine.add(lane);
     try {
-      return await this.#take('attempt', connection, longestTurnMs, stopping);
+      return await this.#take('attempt', connection, longestTurnMs, ended);
     } finally {
       this.#inLine.delete(lane);
     }
@@ -69,17 +69,13 @@ export class Turns {
     await this.#take('message', connection, atMostMs, ended);
   }
 
-  async #take(
-    of: TurnOf,
-    connection: Connection,
-    atMostMs: number,
-    stopping: AbortSignal = this.#options.cut,
-  ): Promise<number> {
+  async #take(of: TurnOf, connection: Connection, atMostMs: number, ended: AbortSignal): Promise<number> {
     const { waitMs, everyMs } = await this.#options.rate.take(connection, atMostMs, of);
     if (waitMs > atMostMs) throw new TurnAway(waitMs, everyMs);
-    const isDue = waitMs === 0 || (await delay(waitMs, true, { signal: stopping }).catch(() => false));
-    // Whoever is cut hears of that where it is told from a failure.
-    if (!isDue && stopping !== this.#options.cut) throw new TurnAway(waitMs, everyMs);
+    const isDue = waitMs === 0 || (await delay(waitMs, true, { signal: ended }).catch(() => false));
+    // Whose attempt is cut hears of that where it is told from a failure.
+    const isCut = of === 'attempt' && this.#options.cut.aborted;
+    if (!isDue && !isCut) throw new TurnAway(waitMs, everyMs);
     return waitMs;
   }
 }

@@ -1,6 +1,11 @@
-import { EncryptedText, type SendPolicy, sendPolicySchema, tlsOptionsSchema } from '@flowpost/core';
+import {
+  EncryptedText,
+  isPlainObject,
+  type SendPolicy,
+  sendPolicySchema,
+  tlsOptionsSchema,
+} from '@flowpost/core';
 import { z } from 'zod';
-import { isPlainObject } from '../plain-object.ts';
 
 /** What forms hand over for a field left empty. */
 export const isBlank = (value: unknown): boolean => value === '' || value === null;

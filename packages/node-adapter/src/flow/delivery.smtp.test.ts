@@ -350,6 +350,41 @@ describe('whatever happens around a send', () => {
     expect(logger.entries).toMatchObject([{ level: 'error', message: 'the background runner failed' }]);
   });
 
+  it("what a host's runner has lost is not sent after all, and what it has begun goes on", async () => {
+    let tasks: (() => Promise<void>)[] = [];
+    /** Takes a task, perhaps begins it, and fails all the same. */
+    const failing = (begins: boolean, fail: () => void | Promise<void>): BackgroundRunner => ({
+      run(task) {
+        tasks.push(task);
+        if (begins) void task();
+        return fail();
+      },
+    });
+    const rejects = async () => Promise.reject(new Error('no answer'));
+    const throws = () => {
+      throw new Error('no answer');
+    };
+    for (const begins of [false, true]) {
+      for (const fail of [rejects, throws]) {
+        tasks = [];
+        await using inbox = await SmtpInbox.start();
+        const ended: NodeOutcome[] = [];
+        {
+          await using scope = createFlowScope({ background: failing(begins, fail) });
+          const onSettled = (one: NodeOutcome): void => void ended.push(one);
+          const outcome = await run(settingsFor(inbox.url, { async: true }), { scope, onSettled });
+          if ('error' in outcome) ended.push(outcome);
+          if (!begins) await expect.poll(() => ended).toHaveLength(1);
+          for (const task of tasks) await task();
+        }
+        expect(inbox.messages).toHaveLength(begins ? 1 : 0);
+        expect(ended.map((one) => ('error' in one ? one.error.code : one.receipt.status))).toEqual([
+          begins ? 'sent' : 'INTERNAL',
+        ]);
+      }
+    }
+  });
+
   it("a scope waits for sends that a host's runner has, retries included", async () => {
     let refusals = 1;
     await using inbox = await SmtpInbox.start({

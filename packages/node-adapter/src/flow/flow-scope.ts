@@ -6,6 +6,7 @@ import {
   definedOnly,
   guardLogger,
   InProcessRunner,
+  linkAbort,
   longestTimerMs,
   MailError,
   type MailSender,
@@ -27,6 +28,8 @@ export interface FlowScopeOptions extends Omit<SenderOptions, 'closeDeadlineMs'>
   readonly duplicateStore?: DuplicateStore | undefined;
   /** What runs asynchronous sends. Default: this process, which the scope waits for when it closes. */
   readonly background?: BackgroundRunner | undefined;
+  /** Ends asynchronous sends and waits between attempts, as closing the scope does once their time is over. */
+  readonly closing?: AbortSignal | undefined;
   /** Holds for every node that runs in the scope, whatever its settings say. */
   readonly sandbox?: Sandbox | undefined;
 }
@@ -98,6 +101,7 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
     while (pending.size > 0) await Promise.allSettled(pending);
   };
   const ending = new AbortController();
+  const unlink = linkAbort(options.closing, ending);
 
   return {
     options,
@@ -111,24 +115,32 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
           pending.delete(ended.promise);
           ended.resolve();
         };
-        let isBegun = false;
-        const lost = (error: unknown): void => {
-          settle();
-          if (!isBegun) onLost?.(error);
+        let begun: Promise<void> | undefined;
+        let isLost = false;
+        const failed = (error: unknown): void =>
           guardLogger(options.logger ?? silentLogger).error('the background runner failed', {
             message: toMailError(error).message,
           });
+        /** What was begun goes on. What was not is not begun any more: somebody is told that it was not sent. */
+        const lose = (): boolean => {
+          if (begun) return false;
+          isLost = true;
+          settle();
+          return true;
         };
         try {
-          // One that is asynchronous may fail later.
           const running: unknown = runner.run(() => {
-            isBegun = true;
-            return task().finally(settle);
+            if (!isLost) begun ??= task().finally(settle);
+            return begun ?? Promise.resolve();
           });
-          Promise.resolve(running).catch(lost);
+          // One that is asynchronous may fail later.
+          Promise.resolve(running).catch((error) => {
+            if (lose()) onLost?.(error);
+            failed(error);
+          });
         } catch (error) {
-          settle();
-          throw error;
+          if (lose()) throw error;
+          failed(error);
         }
       },
       drain: settlePending,
@@ -151,6 +163,7 @@ export function createFlowScope(options: FlowScopeOptions = {}): FlowScope {
       const given = delay(deadlineMs, undefined, { signal: late.signal }).catch(() => undefined);
       await Promise.race([settlePending(), given]);
       late.abort();
+      unlink();
       closed = true;
       ending.abort();
       await held.close(() => true);

@@ -1,5 +1,4 @@
-import { MailError, type StoreResult } from '@flowpost/core';
-import { isPlainObject } from '../plain-object.ts';
+import { isPlainObject, MailError, type StoreResult } from '@flowpost/core';
 import type { FlowData } from './flow-data.ts';
 
 /** Names that would reach into the prototype of every object. */

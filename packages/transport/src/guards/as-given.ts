@@ -1,4 +1,4 @@
-import { emailMessageSchema, type OutgoingMessage } from '@flowpost/core';
+import { emailMessageSchema, isCheckedMessage, isPlainObject, type OutgoingMessage } from '@flowpost/core';
 
 /** Messages of classes may have their fields as getters, which belong to the class. */
 const fields = Object.keys(emailMessageSchema.shape) as (keyof OutgoingMessage)[];
@@ -14,8 +14,7 @@ function copy(value: unknown, copies: Map<object, unknown>): unknown {
     for (const one of value) list.push(copy(one, copies));
     return list;
   }
-  const prototype = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null) return value;
+  if (!isPlainObject(value)) return value;
   const copied: Record<string, unknown> = {};
   copies.set(value, copied);
   for (const [name, one] of Object.entries(value))
@@ -27,10 +26,10 @@ function copy(value: unknown, copies: Map<object, unknown>): unknown {
 
 /** A message as it is when it is handed over: whoever gave it may use it for the next one meanwhile. */
 export function asGiven(message: OutgoingMessage): OutgoingMessage {
-  if (typeof message !== 'object' || message === null || Object.isFrozen(message)) return message;
+  if (typeof message !== 'object' || message === null || isCheckedMessage(message)) return message;
   const copied: Record<string, unknown> = { ...message };
-  const isPlain = Object.getPrototypeOf(message) === Object.prototype;
-  if (!isPlain) for (const field of fields) if (field in message) copied[field] = message[field];
+  if (!isPlainObject(message))
+    for (const field of fields) if (field in message) copied[field] = message[field];
   const copies = new Map<object, unknown>();
   for (const field in copied) {
     const value = copied[field];

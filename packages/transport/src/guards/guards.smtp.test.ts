@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm';
 import {
   type Clock,
   type DuplicateStore,
@@ -454,6 +455,19 @@ describe('duplicate guard', () => {
     invoice.to[0] = 'c@y.org';
     await sending;
     expect(inbox.messages).toMatchObject([{ envelope: { to: ['b@y.org'] }, text: 'of the class\n' }]);
+  });
+
+  it('also of one that is frozen on the outside, with what a sandbox made', async () => {
+    await using inbox = await SmtpInbox.start();
+    await using guard = withDuplicateGuard(createSender(inbox.url), { store: new MemoryDuplicateStore() });
+    const to = ['ann@x.org'];
+    const headers: Record<string, string> = runInNewContext("({ 'X-Kept': 'one' })");
+    const sending = guard.send(Object.freeze({ ...message, to, headers }));
+    to[0] = 'bob@x.org';
+    headers['X-Kept'] = 'two';
+    await sending;
+    expect(inbox.messages).toMatchObject([{ envelope: { to: ['ann@x.org'] } }]);
+    expect(`${inbox.messages[0]?.raw}`).toContain('X-Kept: one');
   });
 
   it('sends what it was given, though that is used for the next message meanwhile', async () => {

@@ -1,6 +1,12 @@
-import { addressListSchema, bytesSchema, hostSchema, portSchema, singleAddressSchema } from '@flowpost/core';
+import {
+  addressListSchema,
+  bytesSchema,
+  hostSchema,
+  isPlainObject,
+  portSchema,
+  singleAddressSchema,
+} from '@flowpost/core';
 import { z } from 'zod';
-import { isPlainObject } from '../../plain-object.ts';
 import {
   asNumber,
   choice,
