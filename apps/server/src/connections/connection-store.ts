@@ -99,9 +99,9 @@ export class ConnectionStore {
   /** Opened ones by what is stored: a change is another text, so it counts at once, in every process. */
   readonly #opened = { stored: new Map<string, Connection>(), inline: new Map<string, Connection>() };
 
-  /** Found a moment ago. What is sent later looks again, so this matters for what is taken in only. */
   /** How many changes this process has made. */
   #changes = 0;
+  /** Found a moment ago. What is sent later looks again, so this matters for what is taken in only. */
   readonly #recent = new Map<string, { readonly row: Row; readonly until: number }>();
 
   /**
