@@ -13,6 +13,7 @@ import { deliver } from './flow/deliver.ts';
 import type { FlowData } from './flow/flow-data.ts';
 import { createFlowScope, type FlowScope } from './flow/flow-scope.ts';
 import { storeResult } from './flow/result-storage.ts';
+import { type TakenIn, takeIn } from './flow/taken-in.ts';
 import type { FailurePolicy, NodeDefinition, NodeError, NodeOutcome, NodeWarning } from './node.ts';
 import { type PreparedRun, type PrepareOptions, prepareRun } from './prepare-run.ts';
 
@@ -175,11 +176,12 @@ export class NodeRun<Settings extends z.ZodType> {
   }
 
   /** Starts the send in the background. The scope, if it is this run's own, ends with it. */
-  queue(prepared: PreparedRun, scope: FlowScope): NodeOutcome {
+  queue({ prepared, release }: TakenIn, scope: FlowScope): NodeOutcome {
     const { onSettled, scope: shared } = this.#host;
     const { store } = prepared.request.policy;
     try {
       const settled = async (outcome: NodeOutcome): Promise<void> => {
+        release();
         const result = 'error' in outcome ? { error: outcome.error } : outcome.receipt;
         try {
           await onSettled?.(outcome, (flow) => stored(flow, store, result));
@@ -196,6 +198,7 @@ export class NodeRun<Settings extends z.ZodType> {
         (error) => void settled(this.failed(error, prepared)),
       );
     } catch (thrown) {
+      release();
       return this.failed(thrown, prepared);
     }
     return this.queued(prepared);
@@ -210,7 +213,7 @@ export class NodeRun<Settings extends z.ZodType> {
 /**
  * Runs a node: settings and flow data in, outcome out. Never throws for a send that failed: the outcome halts the
  * flow or lets it go on, as the settings say, and the result is stored where they say. An asynchronous send is `queued`
- * once its settings are known to be right; `host.onSettled` hears the rest.
+ * once its settings are known to be right and its files are read; `host.onSettled` hears the rest.
  */
 export async function runNode<Settings extends z.ZodType>(
   definition: NodeDefinition<Settings>,
@@ -225,10 +228,16 @@ export async function runNode<Settings extends z.ZodType>(
     return run.failed(thrown);
   }
   const scope = host.scope ?? createFlowScope();
-  if (prepared.request.policy.async) return run.queue(prepared, scope);
+  const { async } = prepared.request.policy;
+  let isQueued = false;
   try {
-    return await run.end(prepared, scope, host.signal);
+    if (!async) return await run.end(prepared, scope, host.signal);
+    const taken = await takeIn(prepared, scope, host.signal);
+    isQueued = true;
+    return run.queue(taken, scope);
+  } catch (thrown) {
+    return run.failed(thrown, prepared);
   } finally {
-    if (!host.scope) await scope[Symbol.asyncDispose]();
+    if (!host.scope && !isQueued) await scope[Symbol.asyncDispose]();
   }
 }

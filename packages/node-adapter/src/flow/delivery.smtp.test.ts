@@ -1,13 +1,18 @@
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type BackgroundRunner, InProcessRunner, MemoryDuplicateStore, MemoryLogger } from '@flowpost/core';
 import { FaultServer, RawServer, SmtpInbox } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { sendEmailNode } from '../dialects/send-email/send-email.ts';
 import type { NodeOutcome } from '../node.ts';
+import { prepareRun } from '../prepare-run.ts';
 import { previewNode } from '../preview-node.ts';
 import { type NodeHost, runNode } from '../run-node.ts';
 import { type FlowDataInput, parseFlowData } from './flow-data.ts';
 import { createFlowScope } from './flow-scope.ts';
+import { type TakenIn, takeIn } from './taken-in.ts';
 
 const settingsFor = (url: string, more: object = {}) => ({
   connection: url,
@@ -305,6 +310,47 @@ describe('whatever happens around a send', () => {
       warnings: [{ code: 'RESULT_NOT_STORED' }],
     });
     expect(inbox.messages).toHaveLength(1);
+  });
+
+  it('have attached files as they are when the flow goes on, which may take them away', async () => {
+    await using inbox = await SmtpInbox.start();
+    const folder = await mkdtemp(join(tmpdir(), 'flowpost-taken-'));
+    const path = join(folder, 'report.bin');
+    const ended: NodeOutcome[] = [];
+    await using scope = createFlowScope({ attachments: { fileRoots: [folder], baseFolder: folder } });
+    const attach = async () => {
+      const settings = settingsFor(inbox.url, {
+        async: true,
+        attachments: [{ kind: 'file', path: 'report.bin' }],
+      });
+      return run(settings, { scope, onSettled: (one) => void ended.push(one) });
+    };
+    await writeFile(path, 'as it is');
+    expect(await attach()).toMatchObject({ receipt: { status: 'queued' } });
+    await rm(path);
+    await expect.poll(() => ended).toMatchObject([{ receipt: { status: 'sent' } }]);
+    expect(`${inbox.messages[0]?.attachments[0]?.content}`).toBe('as it is');
+    expect(await attach()).toMatchObject({ error: { code: 'ATTACHMENT_NOT_FOUND' } });
+    await rm(folder, { recursive: true });
+  });
+
+  it('hold no more of files than there is room for', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'flowpost-taken-'));
+    const path = join(folder, 'large.bin');
+    await writeFile(path, '');
+    await truncate(path, 17 * 1_048_576);
+    await using scope = createFlowScope({ attachments: { fileRoots: [folder] } });
+    const settings = settingsFor('smtp://localhost', { attachments: [{ kind: 'file', path }] });
+    const prepared = prepareRun(sendEmailNode, settings, { flow: parseFlowData({}) });
+    const taken: TakenIn[] = [];
+    while (taken.length < 4) taken.push(await takeIn(prepared, scope, undefined));
+    const kinds = taken.map((one) => one.prepared.request.message.attachments[0]?.kind);
+    expect(kinds).toEqual(['bytes', 'bytes', 'bytes', 'file']);
+    for (const one of taken) one.release();
+    const again = await takeIn(prepared, scope, undefined);
+    expect(again.prepared.request.message.attachments).toMatchObject([{ kind: 'bytes' }]);
+    again.release();
+    await rm(folder, { recursive: true });
   });
 
   it('a host that fails to hear the outcome, or whose runner takes nothing, breaks nothing', async () => {
