@@ -2,7 +2,7 @@ import { mkdir, open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HttpServer, SmtpInbox } from '@flowpost/testing';
 import { expect, it } from 'vitest';
-import { put, stateOf } from './testing/deliveries.test-support.ts';
+import { put, settings, stateOf } from './testing/deliveries.test-support.ts';
 import { type LocalServer, startLocal } from './testing/local-server.test-support.ts';
 
 interface Host {
@@ -10,9 +10,11 @@ interface Host {
   readonly inbox: SmtpInbox;
   /** The inbox refuses everybody until this. */
   openInbox(): void;
-  /** What a page says to one request after another, or the status it answers with; the last one for good. */
+  /** What a page says to one request after another, or the status it answers with, 0 for none; the last one for good. */
   pageSays(...answers: (string | number)[]): void;
   readonly page: string;
+  /** The requests for it. */
+  readonly asked: readonly string[];
 }
 
 async function withHost(work: (host: Host) => Promise<void>): Promise<void> {
@@ -23,7 +25,7 @@ async function withHost(work: (host: Host) => Promise<void>): Promise<void> {
   await using web = await HttpServer.start((_, response) => {
     const answer = (answers.length > 1 ? answers.shift() : answers[0]) ?? 404;
     if (typeof answer === 'string') response.end(answer);
-    else response.writeHead(answer).end();
+    else if (answer > 0) response.writeHead(answer).end();
   });
   await using local = await startLocal({ FLOWPOST_ALLOWED_HOSTS: `127.0.0.1:${web.port}` });
   await mkdir(join(local.folder, 'files'), { recursive: true });
@@ -33,7 +35,7 @@ async function withHost(work: (host: Host) => Promise<void>): Promise<void> {
   const pageSays = (...next: (string | number)[]): void => {
     answers = next;
   };
-  await work({ local, inbox, openInbox, pageSays, page: web.url('/report.pdf') });
+  await work({ local, inbox, openInbox, pageSays, page: web.url('/report.pdf'), asked: web.requests });
 }
 
 /** Puts a message into the outbox that is refused, does what happens meanwhile, and has it sent again. */
@@ -96,6 +98,39 @@ it('what cannot be had at all is refused, and nothing is taken in', () =>
       expect([status, body.code, body.deliveryId]).toEqual([422, code, undefined]);
     }
     expect((await local.client.get('/v1/deliveries')).body.deliveries).toEqual([]);
+  }));
+
+it('a page that keeps waiting keeps no other, nor a refusal', () =>
+  withHost(async ({ local, inbox, page, pageSays, asked }) => {
+    pageSays(0);
+    const text = { kind: 'text', content: 'x', filename: 'a.txt' };
+    const [hanging, forbidden] = [
+      { kind: 'url', url: page },
+      { kind: 'url', url: 'http://10.0.0.1/x' },
+    ];
+    const refused = await put(local, inbox.url, { attachments: [text, hanging, forbidden] });
+    expect([refused.status, refused.body.code]).toEqual([422, 'ATTACHMENT_URL_REFUSED']);
+    expect(refused.body.details).toMatchObject({ position: 3 });
+    const before = asked.length;
+    const attachments = [hanging, hanging, { kind: 'file', path: 'nowhere' }];
+    const missing = await put(local, inbox.url, { attachments });
+    expect(missing.body.details).toMatchObject({ position: 3 });
+    const taken = put(local, inbox.url, { attachments: [hanging, hanging] });
+    await expect.poll(() => asked.length).toBe(before + 2);
+    expect((await taken).status).toBe(202);
+  }));
+
+it('one key at once is one answer, though a page says something only once', () =>
+  withHost(async ({ local, inbox, page, pageSays }) => {
+    pageSays('once', 404);
+    const run = () => {
+      const attachments = [{ kind: 'url', url: page }];
+      const body = { settings: settings(inbox.url, { async: true, attachments }) };
+      return local.client.post('/v1/nodes/send-email/runs', body, { 'idempotency-key': 'one' });
+    };
+    const answers = await Promise.all([run(), run(), run(), run()]);
+    expect(new Set(answers.map(({ status, body }) => `${status} ${body.deliveryId}`)).size).toBe(1);
+    expect([answers[0]?.status, (await run()).status]).toEqual([202, 202]);
   }));
 
 it('what is too large to be kept stays where it is', () =>

@@ -24,3 +24,12 @@ it.each([
     expect.objectContaining({ code: 'CONNECTION_INVALID', message: expect.stringContaining('DATABASE_URL') }),
   );
 });
+
+it('a request is no larger than the database can hold', () => {
+  const most = (environment: NodeJS.ProcessEnv) => () => readConfig(environment).bodyBytes / 1_048_576;
+  const server = { DATABASE_URL: 'postgres://u:p@h/db' };
+  expect(most({ FLOWPOST_BODY_MIB: '120' })()).toBe(120);
+  expect(most({ FLOWPOST_BODY_MIB: '240', ...server })()).toBe(240);
+  for (const environment of [{ FLOWPOST_BODY_MIB: '121' }, { FLOWPOST_BODY_MIB: '241', ...server }])
+    expect(most(environment)).toThrow(/FLOWPOST_BODY_MIB/);
+});

@@ -18,6 +18,9 @@ function isHostList(hosts: readonly string[]): boolean {
 const isNetworkList = (hosts: readonly string[]): boolean =>
   isHostList(hosts) && hosts.every((host) => isIP(host.replace(/\/[1-9]\d*$/, '')) > 0);
 
+/** What can be put into a database at once, in MiB. */
+const mostMib = { embedded: 120, server: 240 };
+
 /** The environment the server reads. Everything has a default that is safe on a machine of one's own. */
 const environmentSchema = z.object({
   /** The folder of the embedded database, the key file and files that may be attached. */
@@ -51,8 +54,8 @@ const environmentSchema = z.object({
   FLOWPOST_GRACE_SECONDS: whole(0, 3_600).default(15),
   /** How long deliveries are kept after they ended, in days. */
   FLOWPOST_KEEP_DAYS: whole(1, 3_650).default(30),
-  /** Size of a request, in MiB. */
-  FLOWPOST_BODY_MIB: whole(1, 1_000).default(40),
+  /** Size of a request, in MiB: no more than a database can hold. */
+  FLOWPOST_BODY_MIB: whole(1, mostMib.server).default(40),
   /** Requests from one key or address in a minute. */
   FLOWPOST_REQUESTS_PER_MINUTE: whole(1, 100_000_000).default(60_000),
   /** Hosts and networks that attachment URLs, token endpoints and Graph URLs may reach although they are private. */
@@ -91,9 +94,17 @@ export interface ServerConfig {
   readonly filesFolder: string;
 }
 
+const wholeSchema = environmentSchema.refine(
+  (env) => env.DATABASE_URL !== undefined || env.FLOWPOST_BODY_MIB <= mostMib.embedded,
+  {
+    error: `the embedded database holds no more than ${mostMib.embedded}; use a PostgreSQL server`,
+    path: ['FLOWPOST_BODY_MIB'],
+  },
+);
+
 function readEnvironment(given: object) {
   try {
-    return parseWith(environmentSchema, given, 'CONNECTION_INVALID');
+    return parseWith(wholeSchema, given, 'CONNECTION_INVALID');
   } catch (error) {
     const { message, details } = toMailError(error);
     const hint = 'Correct the environment variable; apps/server/README.md lists them all.';

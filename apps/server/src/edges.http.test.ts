@@ -159,11 +159,21 @@ describe('requests that are none', () => {
     first.emit('close');
     announce(60);
     // Nobody is there any more, and nothing will say so.
-    announce(1_000, Object.assign(new EventEmitter(), { destroyed: true }) as never);
+    const gone = Object.assign(new EventEmitter(), { destroyed: true }) as never;
+    expect(() => announce(1, gone)).toThrow(NoRoom);
     const chunked = answering();
     const counted = budget.counting(Readable.from([Buffer.alloc(30), Buffer.alloc(30)]), chunked);
     await expect(text(counted)).rejects.toThrow(NoRoom);
     (chunked as EventEmitter).emit('close');
+    // What is done about it goes on though nobody waits for it.
+    const left: EventEmitter = answering();
+    announce(40, left as never);
+    const work = Promise.withResolvers<void>();
+    const until = budget.until(work.promise, left as never);
+    left.emit('close');
+    expect(() => announce(40)).toThrow(NoRoom);
+    work.resolve();
+    await until;
     announce(40);
   });
 

@@ -3,7 +3,6 @@ import {
   isMailError,
   type Logger,
   MailError,
-  parseMessage,
   type SecretBox,
   toWireAddress,
 } from '@flowpost/core';
@@ -16,7 +15,7 @@ import {
   type PreparedRun,
   parseFlowData,
 } from '@flowpost/node-adapter';
-import { connectionFingerprint, pinAttachments } from '@flowpost/transport';
+import { connectionFingerprint } from '@flowpost/transport';
 import { v7 as timeOrderedId } from 'uuid';
 import type { z } from 'zod';
 import { revealConnection } from './connections/connection-json.ts';
@@ -32,6 +31,7 @@ import type { DeliveryStore } from './outbox/delivery-store.ts';
 import { laneOf } from './outbox/lane.ts';
 import type { Outbox } from './outbox/outbox.ts';
 import { isSealedElsewhere } from './security/sealed-elsewhere.ts';
+import { TakingIn } from './taking-in.ts';
 
 export interface RunRequest {
   readonly type: string;
@@ -78,8 +78,6 @@ const answerOf = ({ flow, ...outcome }: NodeOutcome, deliveryId?: string): RunAn
 
 /** In place of one that is not there any more, where nothing will be sent over it. */
 const anyConnection = { host: 'localhost', from: 'nobody@example.invalid' };
-/** How long whoever puts something into the outbox waits for URLs that are attached, in milliseconds. */
-const fetchMs = 5_000;
 /** How long a twin waits for the first one's outcome. */
 const twinWaitMs = 120_000;
 const pollMs = 100;
@@ -89,12 +87,14 @@ const ends: readonly string[] = ['sent', 'partial', 'failed', 'in-doubt', 'cance
 export class Runs {
   readonly #options: RunsOptions;
   readonly #answers: KeptAnswers;
+  readonly #takingIn: TakingIn;
   /** Sealed connections that came with settings, by fingerprint: sealing the same one again is not worth it. */
   readonly #sealed = new Map<string, string>();
 
   constructor(options: RunsOptions) {
     this.#options = options;
     this.#answers = new KeptAnswers(options);
+    this.#takingIn = new TakingIn(options.attachments);
   }
 
   /** @throws MailError `NODE_TYPE_UNKNOWN`, `CONNECTION_NOT_FOUND`, `IDEMPOTENCY_CONFLICT`, or of phase `validate` for flow data. */
@@ -130,10 +130,12 @@ export class Runs {
     }
     if (before) return this.#again(before, request, run, prepared);
     try {
-      prepared = await this.#takenIn(prepared, request.takeRoom);
+      if (prepared.request.policy.async) prepared = await this.#takingIn.of(prepared, request);
     } catch (error) {
       if (!isMailError(error)) throw error;
-      return answerOf(run.failed(error, prepared));
+      // The same may have been taken in by another server meanwhile.
+      const since = await this.#answers.before(request);
+      return since ? this.#again(since, request, run, prepared) : answerOf(run.failed(error, prepared));
     }
     const delivery = await this.#deliveryOf(request, prepared, { lane, connectionId });
     const known = await this.#options.outbox.put(delivery);
@@ -147,25 +149,6 @@ export class Runs {
     const answer = answerOf(await this.#sendNow(delivery, run, prepared), delivery.id);
     if (request.idempotencyKey !== undefined) await this.#answers.keep(delivery.id, answer);
     return answer;
-  }
-
-  /**
-   * What goes into the outbox is sent by whatever server, hours later perhaps, as it was when it was taken in. What cannot be had at the
-   * moment may be had by then, and what is large stays where it is.
-   */
-  async #takenIn(prepared: PreparedRun, takeRoom: (bytes: number) => void): Promise<PreparedRun> {
-    const { request } = prepared;
-    if (!request.policy.async) return prepared;
-    const signal = AbortSignal.timeout(fetchMs);
-    const attachments = await pinAttachments(request.message.attachments, {
-      ...{ attachments: this.#options.attachments, signal },
-      // As much as in a request that has it in base64.
-      onRead: (sizeBytes) => takeRoom(Math.ceil((sizeBytes * 4) / 3)),
-      leaves: ({ retryable }) => retryable || signal.aborted,
-    });
-    if (attachments === request.message.attachments) return prepared;
-    const message = parseMessage({ ...request.message, attachments });
-    return { ...prepared, request: { ...request, message } };
   }
 
   async #deliveryOf(

@@ -184,3 +184,13 @@ it.each([
 ])('isLoopbackHost(%s) is %s', (host, loopback) => {
   expect(isLoopbackHost(host)).toBe(loopback);
 });
+
+it('Graph takes no password', () => {
+  const auth = { kind: 'basic', username: 'me', password: 'secret' } as const;
+  const over = (delivery: 'smtp' | 'graph') => () =>
+    parseConnection({ kind: 'microsoft365', delivery, tenantId: 't', auth });
+  expect(over('smtp')().kind).toBe('microsoft365');
+  expect(over('graph')).toThrow(
+    expect.objectContaining({ code: 'CONNECTION_INVALID', message: expect.stringContaining('auth') }),
+  );
+});

@@ -166,13 +166,15 @@ const microsoft365Fields = z.strictObject({
   timeouts: timeoutsSchema.prefault({}),
 });
 
-const microsoft365Schema = microsoft365Fields.refine(
-  ({ delivery, tlsOptions }) => delivery === 'smtp' || tlsOptions === undefined,
-  {
+const microsoft365Schema = microsoft365Fields
+  .refine(({ delivery, tlsOptions }) => delivery === 'smtp' || tlsOptions === undefined, {
     error: 'they are for delivery over SMTP; Graph is verified like any other https server',
     path: ['tlsOptions'],
-  },
-);
+  })
+  .refine(({ delivery, auth }) => delivery === 'smtp' || auth.kind !== 'basic', {
+    error: 'Graph takes tokens, not passwords',
+    path: ['auth'],
+  });
 
 /** How to reach a mail server, as an object or as a URL (see `readConnectionUrl`). */
 export const connectionSchema = z.preprocess(

@@ -51,12 +51,14 @@ export async function openAttachments(
     readonly signal?: AbortSignal | undefined;
     /** They may be read a good while later, so what comes from a URL is fetched as a whole. Default false. */
     readonly mayWait?: boolean;
+    /** Which one the first of them is in its message, for errors. Default 1. */
+    readonly firstPosition?: number;
   } = {},
 ): Promise<OpenedAttachments> {
   const parsed: Attachment[] = parseWith(attachmentSchema.array(), input);
-  const { signal, mayWait = false } = options;
+  const { signal, mayWait = false, firstPosition } = options;
   const policy = resolveAttachmentPolicy(options.attachments);
-  const found = await resolveAttachments(parsed, policy, { signal, whole: mayWait });
+  const found = await resolveAttachments(parsed, policy, { signal, whole: mayWait, firstPosition });
   const attachments = found.flatMap((one) =>
     'content' in one
       ? [

@@ -171,6 +171,7 @@ async function settle(
  * Finds the content of every attachment. Stays synchronous as long as no attachment needs the file system or the
  * network, because composing a message that is all in memory should cost no turn of the event loop.
  *
+ * @param options.firstPosition which one the first of them is in its message, for errors. Default 1.
  * @param options.whole whether content that streams has to be here as a whole, because it will be opened more than once, or later.
  * @throws MailError of category `attachment`, naming the attachment by position and name; `SEND_CANCELLED` or
  * `SEND_TIMED_OUT` when the signal is aborted.
@@ -178,7 +179,15 @@ async function settle(
 export function resolveAttachments(
   attachments: readonly Attachment[],
   policy: ResolvedAttachmentPolicy,
-  { signal, whole = false }: { readonly signal?: AbortSignal | undefined; readonly whole?: boolean } = {},
+  {
+    signal,
+    whole = false,
+    firstPosition = 1,
+  }: {
+    readonly signal?: AbortSignal | undefined;
+    readonly whole?: boolean;
+    readonly firstPosition?: number | undefined;
+  } = {},
 ): ResolvedAttachment[] | Promise<ResolvedAttachment[]> {
   if (attachments.length === 0) return [];
   const stop = new AbortController();
@@ -192,7 +201,7 @@ export function resolveAttachments(
           : undefined;
     const context = {
       policy,
-      position: index + 1,
+      position: firstPosition + index,
       name: attachment.filename ?? source,
       signal: stopped,
       whole,

@@ -23,6 +23,8 @@ export interface GraphServerOptions {
   readonly accepts?: (token: string) => boolean;
   /** Application permissions. Default Mail.Send and Mail.ReadWrite. */
   readonly permissions?: readonly string[];
+  /** How it spells what of an upload is to come: real services do it either way. Default with a small letter. */
+  readonly rangesAs?: 'nextExpectedRanges' | 'NextExpectedRanges';
 }
 
 interface Draft {
@@ -208,13 +210,15 @@ export class GraphServer implements AsyncDisposable {
     const fits =
       upload !== undefined &&
       request.headers.authorization === undefined &&
+      request.headers['content-type'] === 'application/octet-stream' &&
       Number(from) === upload.received &&
       Number(total) === upload.item.size;
     if (!fits) return (response) => answer(response, 400, 'ErrorInvalidRequest');
     upload.parts.push(body);
     upload.received += body.length;
     if (upload.received < upload.item.size) {
-      return (response) => json(response, 200, { nextExpectedRanges: [`${upload.received}-`] });
+      const { rangesAs = 'nextExpectedRanges' } = this.#options;
+      return (response) => json(response, 200, { [rangesAs]: [`${upload.received}-`] });
     }
     const { name, contentType = '', contentId, isInline = false } = upload.item;
     const content = Buffer.concat(upload.parts);

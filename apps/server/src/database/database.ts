@@ -35,6 +35,15 @@ export interface Database extends Queryable, AsyncDisposable {
 export function storageError(cause: unknown, details: { readonly reached?: false } = {}): MailError {
   if (isMailError(cause)) return cause;
   const reason = (cause as { code?: unknown }).code;
+  // SQLSTATE of what is larger than a column can be, now and later.
+  if (reason === '54000') {
+    const hint = 'Attach less, or put it where the recipients can fetch it.';
+    return new MailError('MESSAGE_TOO_LARGE', 'This is larger than the database can hold.', {
+      hint,
+      details: { reason, ...details },
+      cause,
+    });
+  }
   return new MailError('STORAGE_UNAVAILABLE', 'The database cannot do this at the moment.', {
     retryable: true,
     details: { ...(typeof reason === 'string' && { reason }), ...details },

@@ -3,8 +3,11 @@
  * down with it, and must not be able to keep that from happening.
  */
 export function storable(value: unknown): string {
+  const json = JSON.stringify(value);
+  // Most of what is long has none.
+  if (!json.includes('\\u')) return json;
   // JSON.stringify writes both as escapes; an escaped backslash before them makes them something else.
-  return JSON.stringify(value).replace(/\\\\|\\u0000|\\ud[89a-f][0-9a-f]{2}/gi, (found) =>
+  return json.replace(/\\\\|\\u0000|\\ud[89a-f][0-9a-f]{2}/gi, (found) =>
     found === '\\\\' ? found : '\ufffd',
   );
 }

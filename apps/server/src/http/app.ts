@@ -214,8 +214,8 @@ function add(app: FastifyInstance, route: Route, { keys, budget, bodyBytes, clos
       const isMeasured = request.headers['content-length'] !== undefined;
       return route.body && !isMeasured ? budget.counting(body as Readable, reply.raw) : body;
     },
-    handler: (request, reply) =>
-      traced(`flowpost.${route.operationId}`, { 'http.route': route.path }, async () =>
+    handler: (request, reply) => {
+      const handled = traced(`flowpost.${route.operationId}`, { 'http.route': route.path }, async () =>
         route.handle({
           params: parse(route.params, request.params),
           query: parse(route.query, request.query),
@@ -225,6 +225,8 @@ function add(app: FastifyInstance, route: Route, { keys, budget, bodyBytes, clos
           reply,
           takeRoom: (bytes) => budget.take(bytes, reply.raw),
         }),
-      ),
+      );
+      return budget.until(handled, reply.raw);
+    },
   });
 }

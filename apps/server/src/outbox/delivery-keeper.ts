@@ -13,6 +13,10 @@ export const queue = 'deliveries';
 /** For how many deliveries a job comes at most: the fewest that a worker with the usual room asks for. */
 const mostPerJob = 32;
 
+/** How many are forgotten at once, and how large they are together: others get their turn in between. In bytes. */
+const mostForgotten = 5_000;
+const mostForgottenBytes = 64 * 1_048_576;
+
 /** A job comes for deliveries of one lane that are due at the same time. */
 export interface DeliveryJob {
   readonly deliveries?: readonly string[];
@@ -192,20 +196,23 @@ export class DeliveryKeeper extends DeliveryReader {
 
   /** Forgets what ended long ago. */
   async forget(afterDays: number): Promise<void> {
-    const atOnce = 5_000;
-    for (let gone = atOnce; gone === atOnce; ) {
+    for (;;) {
       const old = await this.database.query(
-        `with old as (
-           delete from flowpost.deliveries where id in (
-             select id from flowpost.deliveries
-             where id < $3 and updated_at < now() - $1 * interval '1 day' and not open order by id limit $2
-           ) returning id
+        `with oldest as (
+           select id from flowpost.deliveries
+           where id < $3 and updated_at < now() - $1 * interval '1 day' and not open order by id limit $2
+         ), sized as (
+           select oldest.id, row_number() over (order by oldest.id) as place,
+             sum(coalesce(r.bytes, pg_column_size(r.request), 0)) over (order by oldest.id) as upto
+           from oldest left join flowpost.delivery_requests r on r.id = oldest.id
+         ), old as (
+           delete from flowpost.deliveries where id in (select id from sized where place = 1 or upto <= $4) returning id
          ), request as (delete from flowpost.delivery_requests where id in (select id from old)),
          event as (delete from flowpost.delivery_events where delivery_id in (select id from old))
          select id from old`,
-        [afterDays, atOnce, firstIdOf(Date.now() - afterDays * 86_400_000)],
+        [afterDays, mostForgotten, firstIdOf(Date.now() - afterDays * 86_400_000), mostForgottenBytes],
       );
-      gone = old.length;
+      if (old.length === 0) break;
     }
     // What was remembered when a delivery was taken in counts for it, however late its turn comes.
     await this.database.query(

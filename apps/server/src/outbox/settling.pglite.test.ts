@@ -470,6 +470,28 @@ it('two that were taken in within the window are twins, however late the turn of
   expect(await database.query('select * from flowpost.duplicates')).toEqual([]);
 });
 
+it('what is old is forgotten a little at a time, however large it is', async () => {
+  await using parts = await openOutbox();
+  const { database, deliveries } = parts;
+  await parts.put('a', 5);
+  const original = database.query.bind(database);
+  await database.query(`update flowpost.deliveries set open = false, updated_at = now() - interval '40 days',
+    id = overlay(id::text placing '00000000' from 1 for 8)::uuid`);
+  await database.query(`update flowpost.delivery_requests set bytes = 40 * 1048576,
+    id = overlay(id::text placing '00000000' from 1 for 8)::uuid`);
+  const forgotten: number[] = [];
+  const query = vi.spyOn(database, 'query').mockImplementation(async (text, values) => {
+    const rows = await original(text, values);
+    if (text.includes('delete from flowpost.deliveries')) forgotten.push(rows.length);
+    return rows as never;
+  });
+  await deliveries.forget(30);
+  query.mockRestore();
+  // Of 64 MiB together one each.
+  expect(forgotten).toEqual([1, 1, 1, 1, 1, 0]);
+  expect(await database.query('select 1 from flowpost.delivery_requests')).toEqual([]);
+});
+
 it('the window does not begin anew when nobody got anything, and does when nobody knows', async () => {
   await using parts = await openOutbox();
   const { database, deliveries, worker } = parts;

@@ -319,7 +319,7 @@ describe('text made from HTML', () => {
     ['<table><tr><td rowspan="1000000000" colspan="1000000000">a</td><td>b</td></tr></table>', 'a b'],
     ['<ol type="i" start="100000000000"><li>a<li>b</ol>', ' 1.  a\n 2.  b'],
     [`${'<b>'.repeat(50_000)}x${'</i>'.repeat(50_000)}`, 'x'],
-    [`${'<'.repeat(100_000)}x`, ''],
+    [`${'<'.repeat(100_000)}x`, '<'.repeat(99_999)],
     [
       `<STYLE>p{}</style><script>1</script><!-- no --><p>a &lt; b &amp;amp; c</p>${'<b></b>'.repeat(11_000)}`,
       'a < b &amp; c',
@@ -582,6 +582,13 @@ describe('long runs of white space', () => {
     const html = `${hidden}<titlebar>Important</titlebar><p>Your code is 1234</p>${'<b>x</b>'.repeat(10_100)}`;
     const { mail } = await parsed({ html, text: undefined } as never);
     expect(mail.text).toMatch(/^Important\s+Your code is 1234/);
+  });
+
+  it('and what only looks like tags, comments and ends of tags', async () => {
+    const begin = '<style>a <!-- b </style><p>5 < 6 and 7 > 3</p><!-- <style> -->';
+    const html = `${begin}<a title="a>b" href="https://z.org">there</a>${'<b>x</b>'.repeat(10_100)}`;
+    const { mail } = await parsed({ html, text: undefined } as never);
+    expect(mail.text).toMatch(/^5 < 6 and 7 > 3\s+there \[https:\/\/z\.org\]/);
   });
 
   it('in HTML that is nested too deeply to be converted', async () => {

@@ -70,13 +70,23 @@ function countTags(html: string): number {
   return count;
 }
 
-/** Takes out what stands between two marks, marks included; one that does not end goes on to the end. */
-function without(html: string, begin: RegExp, end: RegExp): string {
+/** Where what is not shown begins, and where each of it ends. */
+const hidden = /<(?:!--|(style|script|title)(?=[\s>/]))/gi;
+const ends: Readonly<Record<string, RegExp>> = {
+  style: /<\/style(?=[\s/>])[^>]*>?/gi,
+  script: /<\/script(?=[\s/>])[^>]*>?/gi,
+  title: /<\/title(?=[\s/>])[^>]*>?/gi,
+};
+const endOfComment = /-->/g;
+
+/** Takes out what is not shown, as it comes: a comment in a style is none, nor a style in a comment. One that does not end goes on to the end. */
+function withoutHidden(html: string): string {
   let kept = '';
   let at = 0;
-  for (const { index, 0: mark } of html.matchAll(begin)) {
+  for (const { index, 0: mark, 1: element = '' } of html.matchAll(hidden)) {
     if (index < at) continue;
     kept += html.slice(at, index);
+    const end = ends[element.toLowerCase()] ?? endOfComment;
     end.lastIndex = index + mark.length;
     if (!end.test(html)) return kept;
     at = end.lastIndex;
@@ -87,7 +97,7 @@ function without(html: string, begin: RegExp, end: RegExp): string {
 /** Puts the address of each link behind its text. */
 function withAddresses(html: string): string {
   let address = '';
-  return html.replace(/<a\b([^>]*)>?|<\/a\b[^>]*>?/gi, (tag, attributes?: string) => {
+  return html.replace(/<a\b((?:"[^"]*"|'[^']*'|[^'">])*)>?|<\/a\b[^>]*>?/gi, (tag, attributes?: string) => {
     if (attributes === undefined) {
       const shown = address;
       address = '';
@@ -103,18 +113,12 @@ function withAddresses(html: string): string {
 
 /** What is left without the tags: for HTML that cannot be converted, a few passes and no surprises. */
 async function withoutTags(html: string): Promise<string> {
-  const hidden = [
-    [/<!--/g, /-->/g],
-    [/<style(?=[\s>/])/gi, /<\/style(?=[\s/>])[^>]*>?/gi],
-    [/<script(?=[\s>/])/gi, /<\/script(?=[\s/>])[^>]*>?/gi],
-    [/<title(?=[\s>/])/gi, /<\/title(?=[\s/>])[^>]*>?/gi],
-  ] as const;
-  const visible = hidden.reduce((text, [begin, end]) => without(text, begin, end), html);
-  const broken = withAddresses(visible).replace(
+  const broken = withAddresses(withoutHidden(html)).replace(
     /<(?:br|\/(?:p|div|tr|li|dt|dd|table|center|address|summary|h[1-6]))\b[^>]*>?/gi,
     '\n',
   );
-  const lines = broken.replace(/<[^>]*>?/g, ' ').split('\n');
+  // A < that begins no tag is text.
+  const lines = broken.replace(/<[a-z/!?](?:"[^"]*"|'[^']*'|[^'">])*>?/gi, ' ').split('\n');
   const text = lines
     .map((line) => line.replace(/[ \t]+/g, ' ').trim())
     .filter(Boolean)

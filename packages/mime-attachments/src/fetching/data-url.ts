@@ -6,6 +6,7 @@ import {
 } from '../attachment-source.ts';
 import { declaredType, splitParameters } from '../content-type.ts';
 import { readBase64Text } from '../kinds/base64.ts';
+import { endOfName } from './response-name.ts';
 
 /** The value of a hexadecimal digit, or -1. */
 function hexDigit(code = 0): number {
@@ -49,7 +50,7 @@ function readMetadata(metadata: string): { contentType?: string; filename?: stri
   const value = name?.slice(name.indexOf('=') + 1) ?? '';
   // RFC 8187: what the charset and the language are comes first.
   const written = extended ? value.replace(/^[^']*'[^']*'/, '') : unquoted(value);
-  const filename = percentDecode(written).toString('utf8');
+  const filename = endOfName(percentDecode(written).toString('utf8'));
   const others = parameters.filter((parameter) => !names.includes(parameter) && parameter !== '');
   // RFC 2397: without a type it is this one, and a charset may stand alone.
   const full = declaredType([type === '' ? 'text/plain' : type, ...others].join('; '));

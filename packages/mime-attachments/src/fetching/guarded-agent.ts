@@ -63,6 +63,12 @@ export interface GuardedFetchOptions {
 }
 
 /**
+ * How long one of several addresses may take to answer, in milliseconds: Node gives up one that takes longer, and 250 ms, its default,
+ * is little for a satellite or a lost packet.
+ */
+const addressLimitMs = 2_500;
+
+/**
  * A `fetch` for URLs whose author is not trusted with the network this process is in: whatever it connects to, redirects included, is
  * a public address or allowed. Its failures are those of `fetch`; the cause of a refusal has the code `ADDRESS_REFUSED`. It takes a
  * URL, as text or as a `URL`, and bodies of text, bytes, Blob and URLSearchParams; for a `Request` or `FormData`, which belong to the
@@ -78,10 +84,13 @@ export function createGuardedFetch({
   const guard = new AddressGuard(allowedHosts);
   const open = async () => {
     const { Agent, buildConnector, fetch } = await import('undici');
-    const guarded = byPort((port) =>
-      buildConnector({ lookup: guardedLookup((host, address) => guard.allows(host, address, port), lookup) }),
-    );
-    const trusted = buildConnector({ lookup: guardedLookup(() => true, lookup) });
+    const connectorFor = (allows: (host: string, address: string) => boolean) =>
+      buildConnector({
+        lookup: guardedLookup(allows, lookup),
+        autoSelectFamilyAttemptTimeout: addressLimitMs,
+      });
+    const guarded = byPort((port) => connectorFor((host, address) => guard.allows(host, address, port)));
+    const trusted = connectorFor(() => true);
     const agent = new Agent({
       connect: (options, done) => {
         const { hostname } = options;
@@ -106,9 +115,6 @@ export function createGuardedFetch({
   };
 }
 
-/** How long one of several addresses may take to answer, in milliseconds. */
-const addressLimitMs = 2_500;
-
 /** An HTTP client for one fetch, that connects only where the policy allows. */
 export async function createGuardedAgent(
   guard: AddressGuard,
@@ -122,7 +128,6 @@ export async function createGuardedAgent(
     buildConnector({
       lookup: guardedLookup((host, address) => guard.allows(host, address, port), lookup),
       timeout: 0,
-      // Of several addresses Node gives up one that takes longer, and 250 ms, its default, is little for a satellite or a lost packet.
       autoSelectFamilyAttemptTimeout: addressLimitMs,
       ...(ca !== undefined && { ca: typeof ca === 'string' ? ca : [...ca] }),
     }),

@@ -1,3 +1,7 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Lookup } from '@flowpost/core';
 import { HttpServer } from '@flowpost/testing';
 import { expect, it } from 'vitest';
@@ -42,6 +46,27 @@ it('connects to public addresses, and to private ones that are allowed or truste
   expect(() => createGuardedFetch({ allowedHosts: ['10.0.0.0/99'] })).toThrowError(
     expect.objectContaining({ code: 'INPUT_INVALID' }),
   );
+});
+
+it('an address that takes a second to answer is waited for, though there is another', async () => {
+  // Its backlog is full at first, so connecting is asked for again after a second (RFC 6298 section 2.1).
+  const script = `require('node:http').createServer((_, response) => response.end('hello')).listen(
+    { host: '127.0.0.2', port: 0, backlog: 1 },
+    function () {
+      process.stdout.write(String(this.address().port), () =>
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 900));
+    })`;
+  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const port = Number(`${(await once(child.stdout, 'data'))[0]}`);
+  const filling = Array.from({ length: 4 }, () => connect({ host: '127.0.0.2', port }));
+  for (const socket of filling) socket.on('error', () => undefined);
+  const several: Lookup = async () => ['127.0.0.2', '127.0.0.3'].map((address) => ({ address, family: 4 }));
+  await delay(100);
+  const guarded = createGuardedFetch({ lookup: several, allowedHosts: ['127.0.0.0/8'] });
+  const answer = await guarded(`http://two.example:${port}/`).then((response) => response.text());
+  for (const socket of filling) socket.destroy();
+  child.kill();
+  expect(answer).toBe('hello');
 });
 
 it.each([

@@ -1,16 +1,16 @@
 import { parse } from 'content-disposition';
 import { extensionOf } from '../content-type.ts';
 
+/** The most characters a file name has. */
 const longest = 255;
+
+/** As much of the end of a name as a file name can have: there is its extension. */
+export const endOfName = (name: string): string => name.slice(-longest).toWellFormed();
 
 /** A name out of somebody else's hands: its last path segment, without what a file name or header cannot hold. */
 function safeName(name: string): string | undefined {
   const last = name.toWellFormed().split(/[/\\]/).at(-1) ?? '';
-  const clean = last
-    .replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069\ufffd]/gu, '')
-    .trim()
-    .slice(-longest)
-    .toWellFormed();
+  const clean = endOfName(last.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069\ufffd]/gu, '').trim());
   return clean === '' || /^\.+$/.test(clean) ? undefined : clean;
 }
 

@@ -20,18 +20,30 @@ export function parseReply(text: string): SmtpReply | undefined {
   return enhancedCode === undefined ? { code, text } : { code, text, enhancedCode };
 }
 
-/** Whether a recipient may be taken later. RFC 5321 section 4.5.3.1.10: of a recipient, 552 means 452. */
-export const isRefusedForNow = ({ code }: { readonly code: number }): boolean =>
-  (code >= 400 && code < 500) || code === 552;
+/** A recipient who was refused. */
+interface RefusedRecipient {
+  readonly code: number;
+  readonly reply: string;
+}
+
+/** Enhanced codes of a message that is larger than a recipient or the server takes (RFC 3463 sections 3.3 and 3.4). */
+const tooLarge = /^5\.(?:2\.3|3\.4)$/;
+
+/**
+ * Whether a recipient may be taken later. RFC 5321 section 4.5.3.1.10: of a recipient, 552 means 452; unless it says that the message
+ * is too large, which it will be later as well.
+ */
+export const isRefusedForNow = ({ code, reply }: RefusedRecipient): boolean =>
+  (code >= 400 && code < 500) || (code === 552 && !tooLarge.test(parseReply(reply)?.enhancedCode ?? ''));
 
 /**
  * Whether a recipient was refused because there were enough for one message: the others get another one at once (RFC 5321
  * section 4.5.3.1.10). Without an enhanced code, 452 and 552 may mean that too.
  */
-export function isOneTooMany({ code, reply }: { readonly code: number; readonly reply: string }): boolean {
+export function isOneTooMany({ code, reply }: RefusedRecipient): boolean {
   const { enhancedCode } = parseReply(reply) ?? {};
   if (enhancedCode === undefined) return code === 452 || code === 552;
-  return isRefusedForNow({ code }) && /^[45]\.5\.3$/.test(enhancedCode);
+  return isRefusedForNow({ code, reply }) && /^[45]\.5\.3$/.test(enhancedCode);
 }
 
 /** What was refused: each has a code for "no" (5yz) and one for "later" (4yz). */

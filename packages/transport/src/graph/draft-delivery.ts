@@ -104,7 +104,10 @@ export class DraftDelivery {
     const scrub = (text: string): string => hideUrl(text, uploadUrl);
     let sent = 0;
     for await (const range of inRanges(attachment.read())) {
-      const headers = { 'content-range': `bytes ${sent}-${sent + range.length - 1}/${sizeBytes}` };
+      const headers = {
+        'content-type': 'application/octet-stream',
+        'content-range': `bytes ${sent}-${sent + range.length - 1}/${sizeBytes}`,
+      };
       // The URL itself is the permission; a token does not belong there.
       const answer = await this.#api.send(
         uploadUrl,
@@ -177,10 +180,15 @@ export class DraftDelivery {
   }
 }
 
-/** Whether an upload goes on where it should. @see https://learn.microsoft.com/graph/outlook-large-attachments */
+/**
+ * Whether an upload goes on where it should. Services write the name of the ranges with a small letter or a capital one.
+ *
+ * @see https://learn.microsoft.com/graph/outlook-large-attachments
+ */
 async function expects(answer: Response, from: number): Promise<boolean> {
-  const { nextExpectedRanges } = await readAnswer(answer).catch(() => ({ nextExpectedRanges: undefined }));
-  const [next] = Array.isArray(nextExpectedRanges) ? nextExpectedRanges : [];
+  const said: Record<string, unknown> = await readAnswer(answer).catch(() => ({}));
+  const ranges = said.nextExpectedRanges ?? said.NextExpectedRanges;
+  const [next] = Array.isArray(ranges) ? ranges : [];
   return Number(/^(\d+)/.exec(String(next))?.[1]) === from;
 }
 

@@ -131,37 +131,40 @@ describe('a message that fits into one request', () => {
 });
 
 describe('a large message', () => {
-  it('goes as a draft with uploads, exact to the byte', async () => {
-    await using graph = await start();
-    const large = randomBytes(7_000_001);
-    const middling = randomBytes(1_000_000);
-    await writeFile(join(folder, 'large.bin'), large);
-    const seen: string[] = [];
-    const receipt = await send(
-      graph,
-      {
-        html: '<img src="cid:pic">',
-        bcc: 'secret@x.org',
-        attachments: [
-          { kind: 'file', path: 'large.bin' },
-          { kind: 'bytes', content: middling, filename: 'pic.png', contentId: 'pic' },
-          { kind: 'mime', raw: 'Content-Type: text/x-log\r\nContent-Disposition: attachment\r\n\r\nx' },
-        ],
-      },
-      { beforeData: () => void seen.push(`sent before: ${graph.sent.length}`) },
-    );
-    expect(receipt.status).toBe('sent');
-    const [sent] = graph.sent;
-    expect(sent?.attached.map(({ name, isInline, contentId }) => [name, isInline, contentId])).toEqual([
-      ['large.bin', false, undefined],
-      ['pic.png', true, 'pic'],
-    ]);
-    expect(sent?.attached[0]?.content.equals(large)).toBe(true);
-    expect(sent?.attached[1]?.content.equals(middling)).toBe(true);
-    expect(sent?.mail).toMatchObject({ subject: 'Grüße', messageId: receipt.messageId });
-    expect(graph.requests.filter((request) => request.startsWith('PUT'))).toHaveLength(3);
-    expect(seen).toEqual(['sent before: 0']);
-  });
+  it.each(['nextExpectedRanges', 'NextExpectedRanges'] as const)(
+    'goes as a draft with uploads, exact to the byte, where %s are told',
+    async (rangesAs) => {
+      await using graph = await start({ rangesAs });
+      const large = randomBytes(7_000_001);
+      const middling = randomBytes(1_000_000);
+      await writeFile(join(folder, 'large.bin'), large);
+      const seen: string[] = [];
+      const receipt = await send(
+        graph,
+        {
+          html: '<img src="cid:pic">',
+          bcc: 'secret@x.org',
+          attachments: [
+            { kind: 'file', path: 'large.bin' },
+            { kind: 'bytes', content: middling, filename: 'pic.png', contentId: 'pic' },
+            { kind: 'mime', raw: 'Content-Type: text/x-log\r\nContent-Disposition: attachment\r\n\r\nx' },
+          ],
+        },
+        { beforeData: () => void seen.push(`sent before: ${graph.sent.length}`) },
+      );
+      expect(receipt.status).toBe('sent');
+      const [sent] = graph.sent;
+      expect(sent?.attached.map(({ name, isInline, contentId }) => [name, isInline, contentId])).toEqual([
+        ['large.bin', false, undefined],
+        ['pic.png', true, 'pic'],
+      ]);
+      expect(sent?.attached[0]?.content.equals(large)).toBe(true);
+      expect(sent?.attached[1]?.content.equals(middling)).toBe(true);
+      expect(sent?.mail).toMatchObject({ subject: 'Grüße', messageId: receipt.messageId });
+      expect(graph.requests.filter((request) => request.startsWith('PUT'))).toHaveLength(3);
+      expect(seen).toEqual(['sent before: 0']);
+    },
+  );
 
   const big = {
     attachments: [{ kind: 'bytes' as const, content: randomBytes(3_500_000), filename: 'a.bin' }],

@@ -18,6 +18,21 @@ function mailboxes(input: AddressInput | undefined): string {
   return list(found.length > 1 ? found.sort() : found);
 }
 
+/** Bytes that are not held, as what they are compared by. */
+export class ContentDigest {
+  readonly sha256: string;
+
+  constructor(sha256: string) {
+    this.sha256 = sha256;
+  }
+
+  static async of(chunks: AsyncIterable<Uint8Array>): Promise<ContentDigest> {
+    const digest = createHash('sha256');
+    for await (const chunk of chunks) digest.update(chunk);
+    return new ContentDigest(digest.digest('base64'));
+  }
+}
+
 /**
  * The same text for the same value, in whatever order its fields come, and another one for every other: each text in it
  * says how long it is, so none can pass for something else.
@@ -25,7 +40,8 @@ function mailboxes(input: AddressInput | undefined): string {
 function canonical(value: unknown): string {
   if (typeof value === 'string') return `${value.length}:${value}`;
   if (typeof value !== 'object' || value === null || types.isDate(value)) return `#${JSON.stringify(value)};`;
-  if (types.isUint8Array(value)) return `b${createHash('sha256').update(value).digest('base64')}`;
+  if (types.isUint8Array(value)) return `b${hash('sha256', value, 'base64')}`;
+  if (value instanceof ContentDigest) return `b${value.sha256}`;
   if (Array.isArray(value)) return list(value);
   const record = value as Record<string, unknown>;
   return `{${fieldsOf(record, Object.keys(record).sort())}}`;

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import {
   addressKey,
   type Clock,
@@ -20,8 +19,8 @@ import {
 import type { AttachmentPolicy } from '@flowpost/mime-attachments';
 import { cancelledBefore, withinTime } from '../abortable.ts';
 import { asGiven } from './as-given.ts';
-import { contentHash } from './content-hash.ts';
-import { pinAttachments } from './pinned-attachments.ts';
+import { ContentDigest, contentHash } from './content-hash.ts';
+import { pinAttachments, pinnedAs } from './pinned-attachments.ts';
 
 /** What counts as the same message, how long it is remembered, and where. */
 export interface DuplicateGuardOptions {
@@ -78,12 +77,6 @@ async function tell(signal: AbortSignal | undefined, call: () => unknown): Promi
   }
 }
 
-async function digestOf(chunks: AsyncIterable<Uint8Array>): Promise<string> {
-  const digest = createHash('sha256');
-  for await (const chunk of chunks) digest.update(chunk);
-  return digest.digest('base64');
-}
-
 class DuplicateGuard implements MailSender {
   readonly #sender: MailSender;
   readonly #options: DuplicateGuardOptions;
@@ -104,21 +97,25 @@ class DuplicateGuard implements MailSender {
     let hash: string;
     const { onlyTo } = options;
     try {
-      /** Of those that are too large to be kept, by their places. */
-      const digests: string[] = [];
+      /** What is too large to be kept, as it would be compared if it were not, by its place. */
+      const large = new Map<number, unknown>();
       if (input.attachments) {
         const attachments = await pinAttachments(input.attachments, {
           ...{ attachments: this.#options.attachments, signal },
           onLarge: async (one, place) => {
-            digests[place] = await digestOf(one.read());
+            large.set(place, { ...pinnedAs(one), content: await ContentDigest.of(one.read()) });
           },
         });
         if (attachments !== input.attachments) message = { ...input, attachments };
       }
-      const beside = [scope, ...digests.filter((digest) => digest !== undefined)];
+      const compared = message.attachments?.map((one, place) => large.get(place) ?? one);
+      const beside = [scope];
       // For others of its recipients it is another message, whatever its key.
       if (onlyTo) beside.push(this.#options.key ?? '', ...new Set(onlyTo.map(addressKey).sort()));
-      hash = contentHash(message, beside);
+      hash = contentHash(
+        large.size > 0 ? ({ ...message, attachments: compared } as OutgoingMessage) : message,
+        beside,
+      );
     } catch (error) {
       if (isMailError(error)) throw error;
       // From plain JavaScript anything may come; what is wrong with it is said in the usual way.

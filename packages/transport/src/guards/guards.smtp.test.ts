@@ -1,3 +1,6 @@
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { runInNewContext } from 'node:vm';
 import {
   type Clock,
@@ -485,6 +488,42 @@ describe('duplicate guard', () => {
     }
     await Promise.all(sending);
     expect(inbox.messages.map(({ envelope }) => envelope.to[0]).toSorted()).toEqual(people.toSorted());
+  });
+
+  it('what is too large to be held is compared by what is in it, wherever it is', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'flowpost-large-'));
+    const path = join(folder, 'large.bin');
+    await writeFile(path, '');
+    await truncate(path, 26 * 1_048_576);
+    const content = Buffer.alloc(26 * 1_048_576);
+    const hashes: string[] = [];
+    const store: DuplicateStore = {
+      remember: async () => undefined,
+      release: async () => undefined,
+      async reserve(_, contentHash) {
+        hashes.push(contentHash);
+        return { state: 'conflict' };
+      },
+    };
+    const attachments = { fileRoots: [folder] };
+    await using guard = withDuplicateGuard(createSender('smtp://127.0.0.1:1'), { store, attachments });
+    const contentType = 'application/octet-stream';
+    for (const one of [
+      { kind: 'file' as const, path },
+      { kind: 'bytes' as const, content, filename: 'large.bin', contentType },
+      {
+        kind: 'bytes' as const,
+        content: Buffer.from(content).fill(1, 7, 8),
+        filename: 'large.bin',
+        contentType,
+      },
+    ])
+      await expect(guard.send({ ...message, attachments: [one] })).rejects.toMatchObject({
+        code: 'DUPLICATE_CONFLICT',
+      });
+    expect(hashes[0]).toBe(hashes[1]);
+    expect(hashes[2]).not.toBe(hashes[1]);
+    await rm(folder, { recursive: true });
   });
 
   it('fifty at once are one, in one guard and in several over one store', async () => {

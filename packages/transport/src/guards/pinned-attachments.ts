@@ -1,4 +1,4 @@
-import { type AttachmentInput, type MailError, toMailError } from '@flowpost/core';
+import { type AttachmentInput, linkAbort, type MailError, toMailError } from '@flowpost/core';
 import { type AttachmentPolicy, type OpenedAttachment, openAttachments } from '@flowpost/mime-attachments';
 
 /** How large they may be all together, in bytes: about what the usual providers take in one message. */
@@ -22,22 +22,15 @@ export interface PinOptions {
 
 type PinnedAttachment = Extract<AttachmentInput, { kind: 'bytes' }>;
 
-/** Reads one that is open, unless it is too large. */
-async function read(
-  one: OpenedAttachment,
-  place: number,
-  room: number,
-  { onRead, onLarge, hasRoom = () => true }: PinOptions,
-): Promise<PinnedAttachment | undefined> {
-  if (one.sizeBytes > room || !hasRoom(one.sizeBytes)) {
-    await onLarge?.(one, place);
-    return undefined;
-  }
-  onRead?.(one.sizeBytes);
-  const { filename, contentType, contentId } = one;
-  const content = Buffer.concat(await Array.fromAsync(one.read()));
-  return { kind: 'bytes', content, filename, contentType, ...(contentId !== undefined && { contentId }) };
-}
+/** What an attachment is beside its content, once it is open. */
+export const pinnedAs = ({
+  filename,
+  contentType,
+  contentId,
+}: OpenedAttachment): Omit<PinnedAttachment, 'content'> => ({
+  ...{ kind: 'bytes', filename, contentType },
+  ...(contentId !== undefined && { contentId }),
+});
 
 /**
  * Attachments as they are now: those of files and URLs are read and become bytes, as long as they have no more than 25 MiB together.
@@ -50,26 +43,43 @@ export async function pinAttachments(
   attachments: AttachmentInput[],
   options: PinOptions = {},
 ): Promise<AttachmentInput[]> {
-  const { kinds = ['file', 'url'], leaves = () => false } = options;
+  const { kinds = ['file', 'url'], leaves = () => false, hasRoom = () => true } = options;
+  const { onRead, onLarge } = options;
   const pinned = [...attachments];
-  let held = 0;
-  let isPinned = false;
-  // Files first, since they keep nobody waiting; and one after another, so that many large ones are not all held.
-  for (const kind of (['file', 'url'] as const).filter((one) => kinds.includes(one))) {
-    for (const [place, attachment] of attachments.entries()) {
-      if (attachment.kind !== kind) continue;
-      try {
-        using opened = await openAttachments([attachment], options);
-        const [one] = opened.attachments;
-        const whole = one && (await read(one, place, mostBytes - held, options));
-        if (!whole) continue;
-        held += whole.content.length;
-        pinned[place] = whole;
-        isPinned = true;
-      } catch (error) {
-        if (!leaves(toMailError(error))) throw error;
-      }
+  let room = mostBytes;
+  for (const one of attachments) if (one.kind === 'bytes') room -= one.content.byteLength;
+  const stop = new AbortController();
+  const unlink = linkAbort(options.signal, stop);
+  const pin = async (attachment: AttachmentInput, place: number): Promise<void> => {
+    try {
+      using opened = await openAttachments([attachment], {
+        ...{ attachments: options.attachments, signal: stop.signal, firstPosition: place + 1 },
+      });
+      const [one] = opened.attachments;
+      if (!one) return;
+      const { sizeBytes } = one;
+      if (sizeBytes > room || !hasRoom(sizeBytes)) return await onLarge?.(one, place);
+      room -= sizeBytes;
+      onRead?.(sizeBytes);
+      pinned[place] = { ...pinnedAs(one), content: Buffer.concat(await Array.fromAsync(one.read())) };
+    } catch (error) {
+      if (!leaves(toMailError(error))) throw error;
     }
+  };
+  const of = (kind: 'file' | 'url') =>
+    kinds.includes(kind)
+      ? [...attachments.entries()].filter(([, attachment]) => attachment.kind === kind)
+      : [];
+  // Files one after another, so that many large ones are not all held. Pages at once: one that keeps waiting keeps no other.
+  let fetching: Promise<void>[] = [];
+  try {
+    for (const [place, file] of of('file')) await pin(file, place);
+    fetching = of('url').map(([place, url]) => pin(url, place));
+    await Promise.all(fetching);
+  } finally {
+    stop.abort();
+    unlink();
+    await Promise.allSettled(fetching);
   }
-  return isPinned ? pinned : attachments;
+  return pinned.every((one, place) => one === attachments[place]) ? attachments : pinned;
 }

@@ -1,6 +1,6 @@
-import type { ConnectionInput, EmailMessageInput, SendOptions } from '@flowpost/core';
+import { type ConnectionInput, type EmailMessageInput, type SendOptions, toMailError } from '@flowpost/core';
 import { composeMessage } from '@flowpost/mime-attachments';
-import { RawServer, speakSmtp } from '@flowpost/testing';
+import { RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
 import { mailCommand } from './envelope-commands.ts';
@@ -154,5 +154,25 @@ describe('LMTP', () => {
     });
     const final = await deliver({ 'b@x.org': '552 5.2.2 full', 'c@x.org': '550 5.1.1 gone' });
     expect(final.outcome).toMatchObject({ code: 'MESSAGE_REFUSED', retryable: false, inDoubt: false });
+  });
+
+  it('a message that is too large will be so later as well, and the code is what the server said', async () => {
+    for (const [reply, code] of [
+      ['552 5.3.4 Message size exceeds fixed limit', 'MESSAGE_TOO_LARGE'],
+      ['552 5.2.3 Message too large for this recipient', 'RECIPIENTS_REFUSED'],
+    ]) {
+      await using inbox = await SmtpInbox.start({
+        refuse: { rcptTo: () => ({ code: 552, text: `${reply}`.slice(4) }) },
+      });
+      await using sender = createSender(inbox.url);
+      const outcome = await sender.send({ from: 'a@x.org', to: 'b@x.org', text: 'x' }).catch(toMailError);
+      expect(outcome).toMatchObject({ code, retryable: false, details: { replyCode: 552, reply } });
+    }
+    await using inbox = await SmtpInbox.start({
+      refuse: { rcptTo: () => ({ code: 552, text: '5.2.2 full' }) },
+    });
+    await using sender = createSender(inbox.url);
+    const outcome = await sender.send({ from: 'a@x.org', to: 'b@x.org', text: 'x' }).catch(toMailError);
+    expect(outcome).toMatchObject({ retryable: true, details: { replyCode: 552 } });
   });
 });

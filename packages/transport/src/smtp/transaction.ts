@@ -198,8 +198,9 @@ export class Transaction {
     const needsAll = this.#options.onPartial !== 'accept';
     const decisive = rejected.find((one) => isRefusedForNow(one) !== needsAll) ?? rejected[0];
     const { code = 0, reply: text = '' } = decisive ?? {};
-    const reply = { ...parseReply(text), code: code === 552 ? 452 : code, text };
-    throw refusal('recipients', 'envelope', reply, { rejected });
+    const means = code === 552 && decisive && isRefusedForNow(decisive) ? 452 : code;
+    const reply = { ...parseReply(text), code: means, text };
+    throw refusal('recipients', 'envelope', reply, { rejected, replyCode: code });
   }
 
   /** What the answer to DATA means. */
