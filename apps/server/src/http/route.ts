@@ -10,7 +10,7 @@ interface Call<Params, Query, Body> {
   readonly key: ApiKey;
   readonly request: FastifyRequest;
   readonly reply: FastifyReply;
-  /** Takes room in memory for what the request leads to, until it is answered; throws where there is none. */
+  /** Takes room in memory for what the request leads to, until it is done with; throws where there is none. */
   takeRoom(bytes: number): void;
 }
 
