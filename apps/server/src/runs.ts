@@ -129,8 +129,9 @@ export class Runs {
       return answerOf(run.failed(error));
     }
     if (before) return this.#again(before, request, run, prepared);
+    using takingIn = prepared.request.policy.async ? this.#takingIn.begin(prepared, request) : undefined;
     try {
-      if (prepared.request.policy.async) prepared = await this.#takingIn.of(prepared, request);
+      if (takingIn) prepared = await takingIn.prepared;
     } catch (error) {
       if (!isMailError(error)) throw error;
       // The same may have been taken in by another server meanwhile.

@@ -14,6 +14,17 @@ const inBase64 = (bytes: number): number => Math.ceil((bytes * 4) / 3);
 const bytesOf = (attachments: readonly AttachmentInput[]): number =>
   attachments.reduce((sum, one) => sum + (one.kind === 'bytes' ? one.content.byteLength : 0), 0);
 
+const isElsewhere = ({ kind }: Attachment): boolean => kind === 'file' || kind === 'url';
+
+/** What is the same for all who ask the same under one idempotency key. */
+const keyOf = (
+  attachments: readonly Attachment[],
+  { apiKey, idempotencyKey }: RunRequest,
+): string | undefined =>
+  idempotencyKey === undefined || !attachments.some(isElsewhere)
+    ? undefined
+    : hash('sha256', JSON.stringify([apiKey, idempotencyKey, attachments]));
+
 /**
  * What goes into the outbox is sent by whatever server, hours later perhaps, with its attachments as they were when it was taken in. What
  * cannot be had at the moment may be had by then, and what is large stays where it is.
@@ -28,40 +39,36 @@ export class TakingIn {
     this.#policy = policy;
   }
 
-  /** @throws MailError of category `attachment`; what `takeRoom` of the request throws. */
-  async of(prepared: PreparedRun, request: RunRequest): Promise<PreparedRun> {
+  /**
+   * Reads what a request attaches.
+   *
+   * @param request of which nothing is known yet. Until it is in the database, or that has failed, this is to be held: whoever asks the same
+   *   meanwhile might not find any more what is attached.
+   */
+  begin(
+    prepared: PreparedRun,
+    request: RunRequest,
+  ): Disposable & { readonly prepared: Promise<PreparedRun> } {
     const { attachments: given, ...message } = prepared.request.message;
-    const attachments = await this.#read(given, request);
-    if (attachments === given) return prepared;
-    return {
-      ...prepared,
-      request: { ...prepared.request, message: parseMessage({ ...message, attachments }) },
+    const key = keyOf(given, request);
+    const twin = key === undefined ? undefined : this.#reading.get(key);
+    const reading = twin ?? this.#pin(given, request.takeRoom);
+    if (key !== undefined && !twin) this.#reading.set(key, reading);
+    const taken = reading.then((attachments): PreparedRun => {
+      if (attachments === given) return prepared;
+      if (twin) request.takeRoom(inBase64(bytesOf(attachments)));
+      const whole = parseMessage({ ...message, attachments });
+      return { ...prepared, request: { ...prepared.request, message: whole } };
+    });
+    const end = (): void => {
+      if (key !== undefined && !twin) this.#reading.delete(key);
     };
+    return { prepared: taken, [Symbol.dispose]: end };
   }
 
-  async #read(
-    given: Attachment[],
-    { apiKey, idempotencyKey, takeRoom }: RunRequest,
-  ): Promise<AttachmentInput[]> {
-    if (!given.some(({ kind }) => kind === 'file' || kind === 'url')) return given;
-    if (idempotencyKey === undefined) return this.#pin(given, takeRoom);
-    const key = hash('sha256', JSON.stringify([apiKey, idempotencyKey, given]));
-    const twin = this.#reading.get(key);
-    if (twin) {
-      const attachments = await twin;
-      takeRoom(inBase64(bytesOf(attachments)));
-      return attachments;
-    }
-    const reading = this.#pin(given, takeRoom);
-    this.#reading.set(key, reading);
-    try {
-      return await reading;
-    } finally {
-      this.#reading.delete(key);
-    }
-  }
-
-  #pin(given: Attachment[], takeRoom: (bytes: number) => void): Promise<AttachmentInput[]> {
+  /** @throws MailError of category `attachment`; what `takeRoom` throws. */
+  async #pin(given: Attachment[], takeRoom: (bytes: number) => void): Promise<AttachmentInput[]> {
+    if (!given.some(isElsewhere)) return given;
     const signal = AbortSignal.timeout(fetchMs);
     return pinAttachments(given, {
       ...{ attachments: this.#policy, signal },
