@@ -30,14 +30,16 @@ function mayExist(path: string): boolean {
   }
 }
 
-/** Where the user's own configuration is. */
-function userFile(): string | undefined {
+/** Where the user's own configuration may be. */
+function userFiles(): string[] {
   const folder = xdgFolder('XDG_CONFIG_HOME', '.config');
-  if (folder === undefined) return undefined;
-  return ['config.yaml', 'config.yml', 'config.json']
-    .map((name) => join(folder, 'flowpost', name))
-    .find(mayExist);
+  if (folder === undefined) return [];
+  return ['config.yaml', 'config.yml', 'config.json'].map((name) => join(folder, 'flowpost', name));
 }
+
+/** For hints: where the user's own configuration is, or would be. */
+const userFileName = (): string =>
+  userFiles().find(mayExist) ?? userFiles()[0] ?? 'a file that --config names';
 
 const url = /^[a-z][a-z0-9+.-]*:\/\//i;
 
@@ -82,7 +84,9 @@ async function readConfiguration(path: string, mayRunCommands = true): Promise<C
   const name = isConnection ? undefined : usual;
   if (!isRecord(connections) || !(name === undefined || typeof name === 'string')) {
     throw new MailError('CONNECTION_INVALID', `${path} must hold connections by their names.`, {
-      hint: 'Write connections: and below it a line such as work: smtps://me@smtp.example.com; default: work is optional.',
+      hint: isJson(path)
+        ? 'Write {"work": "smtps://me:PASSWORD@smtp.example.com"}, a connection by its name.'
+        : 'Write connections: and below it a line such as work: smtps://me:PASSWORD@smtp.example.com; default: work is optional.',
       details: { path },
     });
   }
@@ -93,7 +97,7 @@ async function readConfiguration(path: string, mayRunCommands = true): Promise<C
 async function configurations(config: string | undefined): Promise<Configuration[]> {
   const named = config ?? process.env.FLOWPOST_CONFIG;
   if (named) return [await readConfiguration(named)];
-  const user = userFile();
+  const user = userFiles().find(mayExist);
   return [
     ...(existsSync(projectFile) ? [await readConfiguration(projectFile, false)] : []),
     ...(user === undefined ? [] : [await readConfiguration(user)]),
@@ -132,7 +136,7 @@ function unknown(name: string, all: readonly Configuration[]): MailError {
     'CONNECTION_INVALID',
     all.length === 0 ? `${where}, so no connection ${shown}.` : `${where} holds no connection ${shown}.`,
     {
-      hint: `Use ${known.length > 0 ? `one of ${known.map((one) => `@${one}`).join(', ')}` : 'a URL'}, or add this one to ~/.config/flowpost/config.yaml.`,
+      hint: `Use ${known.length > 0 ? `one of ${known.map((one) => `@${one}`).join(', ')}` : 'a URL'}, or add this one to ${all.at(-1)?.path ?? userFileName()}.`,
       details: { known },
     },
   );

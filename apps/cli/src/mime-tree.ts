@@ -27,18 +27,31 @@ function readHeaders(text: string): [string, string][] {
     });
 }
 
-/** A parameter of a header (RFC 2045 section 5.1); of one that is continued (RFC 2231), all pieces together. */
+/** A parameter of a header (RFC 2045 section 5.1); of one that is continued or encoded (RFC 2231), all its pieces together. */
 function parameter(value: string, name: string): string | undefined {
-  const pattern = new RegExp(`;\\s*${name}(?:\\*\\d+)?(\\*)?=("(?:[^"\\\\]|\\\\.)*"|[^;\\s]+)`, 'gi');
-  let found: string | undefined;
-  for (const [, extended, raw = ''] of value.matchAll(pattern)) {
+  const pattern = new RegExp(`;\\s*${name}(\\*\\d+)?(\\*)?=("(?:[^"\\\\]|\\\\.)*"|[^;\\s]+)`, 'gi');
+  const pieces = [...value.matchAll(pattern)].map(([, piece, extended, raw = '']) => {
     const text = raw.startsWith('"') ? raw.slice(1, -1).replace(/\\(.)/g, '$1') : raw;
-    found = (found ?? '') + (extended ? text.replace(/^[^']*'[^']*'/, '') : text);
-  }
+    return {
+      isWhole: piece === undefined && extended === undefined,
+      isExtended: extended !== undefined,
+      text,
+    };
+  });
+  // For those who do not know the other form it is there once more, as near as ASCII comes to it.
+  const better = pieces.filter(({ isWhole }) => !isWhole);
+  const used = better.length > 0 ? better : pieces.slice(0, 1);
+  if (used.length === 0) return undefined;
+  // Pieces may part in the middle of a character. What is not encoded is its own text, per cent signs included.
+  const encoded = used
+    .map(({ isExtended, text }) =>
+      isExtended ? text.replace(/^[^']*'[^']*'/, '') : encodeURIComponent(text.toWellFormed()),
+    )
+    .join('');
   try {
-    return found?.includes('%') ? decodeURIComponent(found) : found;
+    return decodeURIComponent(encoded);
   } catch {
-    return found;
+    return encoded;
   }
 }
 

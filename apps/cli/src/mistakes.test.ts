@@ -295,6 +295,48 @@ describe('what people mistake', () => {
     expect(err).not.toMatch(/defect|--resume/);
   });
 
+  it('who goes on with what is not there is told so, and nothing is sent', async () => {
+    await using place = await Workplace.make({
+      'rows.csv': 'email\nb@x.org\n',
+      'letter.txt': '---\nfrom: a@x.org\nto: {{ row.email }}\nsubject: Hi\n---\nHello\n',
+    });
+    const files = ['--template', 'letter.txt', '--rows', 'rows.csv', '--results', 'other/r.ndjson'];
+    await place.write('other/.keep', '');
+    const batch = ['batch', ...files, '--connection', 'smtp://127.0.0.1:1', '--resume'];
+    const { code, err } = await place.flowpost(batch);
+    expect([code, err]).toEqual([64, expect.stringContaining('leave --resume out')]);
+  });
+
+  it('a table that cannot be read is said to be that, as in a dry run', async () => {
+    await using place = await Workplace.make({
+      'letter.txt': '---\nfrom: a@x.org\nto: {{ row.email }}\nsubject: Hi\n---\nHello\n',
+    });
+    // Reading it fails, who ever reads.
+    const files = [
+      '--template',
+      'letter.txt',
+      '--rows',
+      '/proc/self/mem',
+      '--format',
+      'csv',
+      '--results',
+      'r.ndjson',
+    ];
+    for (const more of [[], ['--dry-run']]) {
+      const batch = ['batch', ...files, '--connection', 'smtp://127.0.0.1:1', ...more];
+      const { code, err } = await place.flowpost(batch);
+      expect([code, err]).toEqual([65, expect.stringContaining('/proc/self/mem cannot be read')]);
+    }
+  });
+
+  it('a preview names files as they are called', async () => {
+    await using place = await Workplace.make({ 'ä ö.txt': 'x', 'a%20b.txt': 'x' });
+    const attach = ['--attach', 'ä ö.txt', '--attach', 'a%20b.txt'];
+    const { out } = await place.flowpost(['preview', ...message, ...attach, '--json']);
+    const names = JSON.stringify(JSON.parse(out)).match(/"filename":"[^"]*"/g);
+    expect(names).toEqual(['"filename":"ä ö.txt"', '"filename":"a%20b.txt"']);
+  });
+
   it('a step without a connection goes over the usual one, and so does one of a project', async () => {
     await using place = await Workplace.make({
       'step.json': JSON.stringify({ node: 'send-email', settings: { from: 'a@x.org', to: 'b@x.org' } }),

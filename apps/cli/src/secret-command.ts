@@ -111,7 +111,7 @@ export async function runSecretCommands(
           'CONNECTION_INVALID',
           `${from.path} may not run commands, because it comes with a folder.`,
           {
-            hint: `Put the connection into ~/.config/flowpost/config.yaml, or name the file with --config or FLOWPOST_CONFIG.`,
+            hint: `Move the connection from there into the configuration of your own (config.yaml in ~/.config/flowpost, or in XDG_CONFIG_HOME), or name the file with --config or FLOWPOST_CONFIG.`,
           },
         );
       }

@@ -68,6 +68,8 @@ const environmentSchema = z.object({
     .optional(),
   /** Makes a key with the scope admin at this start and prints it, for who has lost theirs. */
   FLOWPOST_NEW_API_KEY: z.stringbool().default(false),
+  /** Sends nothing out of the outbox: what is in it can be looked at and cancelled first. */
+  FLOWPOST_OUTBOX_PAUSED: z.stringbool().default(false),
   /** Redirects all mail to this address, for trying out. */
   FLOWPOST_SANDBOX_REDIRECT_TO: singleAddressSchema.optional(),
 });
@@ -90,6 +92,8 @@ export interface ServerConfig {
   readonly trustedProxies?: readonly string[] | undefined;
   readonly sandbox?: Sandbox | undefined;
   readonly makesKey: boolean;
+  /** Nothing is sent out of the outbox. */
+  readonly isPaused: boolean;
   /** Where files may be attached from. */
   readonly filesFolder: string;
 }
@@ -136,6 +140,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): ServerConfig {
     trustedProxies: env.FLOWPOST_TRUSTED_PROXIES,
     sandbox: env.FLOWPOST_SANDBOX_REDIRECT_TO && { redirectTo: env.FLOWPOST_SANDBOX_REDIRECT_TO },
     makesKey: env.FLOWPOST_NEW_API_KEY,
+    isPaused: env.FLOWPOST_OUTBOX_PAUSED,
     filesFolder: join(dataFolder, 'files'),
   };
 }

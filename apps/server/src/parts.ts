@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import type { Logger, SecretBox, TokenStore } from '@flowpost/core';
-import { createGuardedFetch } from '@flowpost/mime-attachments';
 import { createFlowScope, type FlowScope } from '@flowpost/node-adapter';
 import type { PgBoss } from 'pg-boss';
 import type { ServerConfig } from './config.ts';
 import { ConnectionStore } from './connections/connection-store.ts';
+import { guardedFetch } from './connections/guarded-fetch.ts';
 import { HostAccess } from './connections/host-access.ts';
 import type { Database } from './database/database.ts';
 import { Metrics } from './observability/metrics.ts';
@@ -75,7 +75,7 @@ export function assemble(config: ServerConfig, { database, boss, logger, boxes }
   const scope = createFlowScope({
     secretBox: userBox,
     logger,
-    auth: { tokenStore, ...guardedFetch(config, hostAccess) },
+    auth: { tokenStore, fetch: guardedFetch(config, hostAccess, process.env) },
     attachments: { fileRoots: [filesFolder], baseFolder: filesFolder, urls: { allowedHosts } },
     sandbox,
   });
@@ -106,11 +106,4 @@ export function assemble(config: ServerConfig, { database, boss, logger, boxes }
     closing: closing.signal,
   };
   return { server, worker: outboxWorker, recovery, tokenStore, closing, cut };
-}
-
-/** Token endpoints and Graph of whoever may only send must be public. Through a proxy it is the proxy that connects. */
-function guardedFetch({ allowedHosts }: ServerConfig, { trusts }: HostAccess): { fetch?: typeof fetch } {
-  const { NODE_USE_ENV_PROXY, HTTPS_PROXY, https_proxy } = process.env;
-  if (NODE_USE_ENV_PROXY === '1' && (HTTPS_PROXY ?? https_proxy)) return {};
-  return { fetch: createGuardedFetch({ allowedHosts, trusts }) };
 }

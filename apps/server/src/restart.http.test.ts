@@ -87,6 +87,32 @@ it('the first key is made when somebody can be shown it', async () => {
   expect((await local.client.get('/v1/nodes')).status).toBe(200);
 });
 
+it('an outbox that is paused sends nothing until somebody has looked at it', async () => {
+  await using folder = await temporaryFolder();
+  await using inbox = await SmtpInbox.start();
+  const put = async (local: LocalServer, subject: string): Promise<string> => {
+    const settings = {
+      connection: inbox.url,
+      from: 'a@x.org',
+      to: 'b@x.org',
+      subject,
+      text: 'x',
+      async: true,
+    };
+    return (await local.client.post('/v1/nodes/send-email/runs', { settings })).body.deliveryId;
+  };
+  const paused = await startLocal({ FLOWPOST_OUTBOX_PAUSED: 'true' }, { path: folder.path, key: '' });
+  const unwanted = await put(paused, 'unwanted');
+  await put(paused, 'wanted');
+  await delay(1_000);
+  expect((await paused.client.get('/v1/deliveries?state=queued')).body.deliveries).toHaveLength(2);
+  expect((await paused.client.post(`/v1/deliveries/${unwanted}/cancel`, {})).body.state).toBe('cancelled');
+  await paused[Symbol.asyncDispose]();
+  await using local = await startLocal({}, { path: folder.path, key: paused.key });
+  await put(local, 'later');
+  await expect.poll(() => inbox.messages.map(({ subject }) => subject)).toEqual(['wanted', 'later']);
+});
+
 it('a terminal that is closed says so more than once, and what is under way ends in good order', async () => {
   await using folder = await temporaryFolder();
   const taken = Promise.withResolvers<undefined>();

@@ -86,7 +86,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
     log.error({ message: error.message }, 'the queue failed'),
   );
   cleanUp.push(() => boss.stop({ graceful: false }));
-  const userBox = openSecretBox(config.keys, join(config.dataFolder, 'keys'));
+  const userBox = await openSecretBox(config.keys, join(config.dataFolder, 'keys'));
   const box = await userBox.derive('server');
   const { isRotated } = await checkKeys(database, box);
   const foundations = { database, boss, logger: forPackages(log), boxes: { box, userBox } };
@@ -103,7 +103,8 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   const url = await app.listen({ host: config.host, port: config.port });
   // Not before anything that may fail: a key that nobody was shown is of no use, and there would be no other.
   const firstKey = await makeKey(keys, config.makesKey);
-  worker.start();
+  if (config.isPaused) log.warn('FLOWPOST_OUTBOX_PAUSED is set, so nothing is sent out of the outbox');
+  else worker.start();
   const endChores = startChores(server, config, log);
   void sealAnew(database, box, isRotated, log, closing.signal);
   log.info({ url, database: database.kind, survivesPowerLoss: database.survivesPowerLoss }, 'ready');

@@ -195,6 +195,14 @@ describe.skipIf(!hasOpenssl)('PKCS#12', () => {
       code: 'CERTIFICATE_KEY_MISSING',
       details: { keys: 0, certificates: 1 },
     });
+    await expect(openCertificate(readFileSync(at('nokey.p12')))).rejects.toMatchObject({
+      code: 'CERTIFICATE_PASSWORD_WRONG',
+      hint: expect.stringContaining('certificatePassword'),
+    });
+    await expect(openCertificate(readFileSync(at('other.key')))).rejects.toMatchObject({
+      code: 'CERTIFICATE_NOT_RECOGNIZED',
+      details: { keys: 1, certificates: 0 },
+    });
     const mixed = readFileSync(at('rsa.crt'), 'utf8') + readFileSync(at('other.key'), 'utf8');
     await expect(openCertificate(Buffer.from(mixed))).rejects.toMatchObject({
       code: 'CERTIFICATE_KEY_MISSING',

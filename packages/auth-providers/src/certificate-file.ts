@@ -83,8 +83,13 @@ export async function certificateFileVersion(path: string): Promise<string> {
 }
 
 /** Which error a failure of the readers is. Their own texts are not repeated: they may show what was in the file. */
-function readFailure(cause: unknown): MailError {
+function readFailure(cause: unknown, password: string): MailError {
   if (cause instanceof MailError) return cause;
+  if (cause instanceof WrongPassword && password === '') {
+    const message = 'The certificate file is encrypted, and no password is given for it.';
+    const hint = 'Give the password of the file as certificatePassword.';
+    return new MailError('CERTIFICATE_PASSWORD_WRONG', message, { phase: 'token', hint });
+  }
   if (cause instanceof WrongPassword) {
     return certificateError('CERTIFICATE_PASSWORD_WRONG', 'The password does not open the certificate file.');
   }
@@ -191,7 +196,7 @@ export async function openCertificate(
 ): Promise<CertificateAndKey> {
   assertSize(file.length);
   const { keys, certificates, failure } = await readAny(file, password).catch((cause) => {
-    throw readFailure(cause);
+    throw readFailure(cause, password);
   });
   const pairs = keys.flatMap((privateKey) => {
     const fitting = certificates.filter((one) => one.checkPrivateKey(privateKey));
@@ -205,15 +210,23 @@ export async function openCertificate(
       isNotYet(a) - isNotYet(b) || b.certificate.validToDate.getTime() - a.certificate.validToDate.getTime(),
   );
   if (!best) {
-    if (failure) throw readFailure(failure);
+    if (failure) throw readFailure(failure, password);
+    const found = { keys: keys.length, certificates: certificates.length };
+    if (certificates.length === 0 && keys.length > 0)
+      throw new MailError(
+        'CERTIFICATE_NOT_RECOGNIZED',
+        'The certificate file holds a key and no certificate.',
+        {
+          phase: 'token',
+          hint: 'Put the certificate into the file as well: behind the key in a PEM file, or export it again with both.',
+          details: found,
+        },
+      );
     const message =
       keys.length === 0
         ? 'The certificate file holds no private key.'
         : 'The private key in the certificate file fits none of its certificates.';
-    throw certificateError('CERTIFICATE_KEY_MISSING', message, {
-      keys: keys.length,
-      certificates: certificates.length,
-    });
+    throw certificateError('CERTIFICATE_KEY_MISSING', message, found);
   }
   return { ...best, chain: certificates.filter((one) => one !== best.certificate) };
 }

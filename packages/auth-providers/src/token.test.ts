@@ -14,7 +14,7 @@ import {
   parseWith,
   type StoredTokens,
 } from '@flowpost/core';
-import { createSelfSigned, GoogleTokenEndpoint, OAuthServer, RawServer } from '@flowpost/testing';
+import { createSelfSigned, GoogleTokenEndpoint, HttpServer, OAuthServer, RawServer } from '@flowpost/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { AuthProviderOptions } from './auth-provider.ts';
 import { openCertificate } from './certificate-file.ts';
@@ -342,6 +342,16 @@ describe('a token request that fails', () => {
     });
     const error = await failure(byId(`http://127.0.0.1:${server.port}/token`));
     expect(error).toMatchObject({ code: 'TOKEN_ENDPOINT_UNREACHABLE', retryable: true });
+  });
+
+  it('a certificate that nobody vouches for is said to be that, and not tried again', async () => {
+    const certificate = await createSelfSigned();
+    await using server = await HttpServer.start(() => undefined, { certificate });
+    const error = await failure(byId(server.url('/token', 'localhost')));
+    expect(error).toMatchObject({
+      ...{ code: 'TLS_CERTIFICATE_UNTRUSTED', phase: 'token', retryable: false },
+      hint: expect.stringContaining('NODE_EXTRA_CA_CERTS'),
+    });
   });
 
   it('the deadline holds even for a fetch that knows no signals', async () => {

@@ -21,7 +21,7 @@ const unwritable = (path: string, cause: unknown): MailError => {
   return new MailError('STORAGE_UNAVAILABLE', `${path} cannot be written (${reason}).`, {
     phase: 'envelope',
     retryable: true,
-    hint: 'Make room on the disk, or give --results a place that can be written to, and go on with --resume.',
+    hint: 'Make room on the disk and go on with --resume. To go on elsewhere, move this file and the one beside it (RESULTS and RESULTS.journal) there first.',
     details: { path, reason },
     cause,
   });
@@ -105,6 +105,11 @@ export class BatchJournal implements AsyncDisposable {
       if (before !== undefined && !resume) {
         throw new UsageError(
           `${before} is there from an earlier run. Go on with --resume, or give another file with --results.`,
+        );
+      }
+      if (before === undefined && resume) {
+        throw new UsageError(
+          `There is no ${path} of an earlier run, so nobody can tell who got it. To begin, leave --resume out.`,
         );
       }
       // An earlier run that was killed while it made them has left an empty one.

@@ -24,13 +24,16 @@ export function resultOf(outcome: NodeOutcome): RowResult {
   const { code, category, phase, message, hint, retryable, inDoubt, details } = outcome.error;
   const isDeferred = retryable || laterPerhaps.has(category);
   const state: RowState = inDoubt ? 'in-doubt' : isDeferred ? 'deferred' : 'failed';
-  const { messageId, accepted, rejected, unconfirmed } = (details ?? {}) as Readonly<Record<string, unknown>>;
+  const { messageId, accepted, rejected, unconfirmed, ...others } = (details ?? {}) as Readonly<
+    Record<string, unknown>
+  >;
   // Of a doubt that is about some only, what is known of the others.
   const recipients = inDoubt && definedOnly({ accepted, rejected, unconfirmed });
   return {
     state,
     ...definedOnly({ messageId }),
     ...recipients,
-    error: { code, category, phase, message, hint },
+    // Hints speak of them.
+    error: { code, category, phase, message, hint, details: others },
   };
 }

@@ -67,11 +67,11 @@ function pipeInto(path: string, target: Transform): void {
   // Without waiting for somebody who writes: of that, too, a thread would never end.
   open(path, constants.O_RDONLY | constants.O_NONBLOCK, (error, fd) => {
     if (error) {
-      target.destroy(error);
+      target.destroy(unreadable(path, error));
       return;
     }
     const source = new Socket({ fd, readable: true, writable: false });
-    source.on('error', (cause) => target.destroy(cause));
+    source.on('error', (cause) => target.destroy(unreadable(path, cause)));
     target.on('close', () => source.destroy());
     if (target.destroyed) source.destroy();
     else source.pipe(target);
@@ -149,7 +149,7 @@ export class Rows {
       return text;
     }
     const source: Readable = this.#path === '-' ? process.stdin : createReadStream(this.#path);
-    source.on('error', (error) => text.destroy(error));
+    source.on('error', (error) => text.destroy(unreadable(name, error)));
     this.#open.add(source);
     return source.pipe(text);
   }

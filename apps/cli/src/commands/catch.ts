@@ -59,7 +59,7 @@ function saySummary({
   const parts = [text === undefined ? [] : 'text', html === undefined ? [] : 'html'].flat();
   say(`Parts:   ${parts.join(', ') || 'none'}`);
   for (const { filename, contentType, size } of attachments)
-    say(oneLine(`File:    ${filename} (${contentType}, ${size} bytes)`));
+    say(oneLine(`File:    ${filename ?? 'without a name'} (${contentType}, ${size} bytes)`));
   if (file !== undefined) say(`Saved:   ${file}`);
 }
 

@@ -49,7 +49,12 @@ interface StepArguments {
 }
 
 /** What the arguments of `flowpost run` and `flowpost preview` name: a node, its settings, and the flow's data. */
-export async function readRun(command: string, values: StepArguments, operands: readonly string[]) {
+export async function readRun(
+  command: string,
+  values: StepArguments,
+  operands: readonly string[],
+  { previewOnly = command === 'preview' }: { readonly previewOnly?: boolean } = {},
+) {
   const [path, ...rest] = operands;
   if (path === undefined || rest.length > 0) throw new UsageError(`flowpost ${command} takes one FILE.`);
   const step = await readStep(path);
@@ -70,10 +75,7 @@ export async function readRun(command: string, values: StepArguments, operands: 
       ? step.settings
       : {
           ...step.settings,
-          connection: await readConnection(
-            { ...values, connection: named },
-            { previewOnly: command === 'preview' },
-          ),
+          connection: await readConnection({ ...values, connection: named }, { previewOnly }),
         };
 
   const attachments = await attachmentsBeside(dirname(resolve(currentFolder(), path)), values);
@@ -89,7 +91,7 @@ async function watchStep(values: StepArguments, operands: readonly string[]): Pr
   using interrupted = untilInterrupted();
   const show = async (): Promise<void> => {
     try {
-      const { node, settings, flow, sending } = await readRun('run', values, operands);
+      const { node, settings, flow, sending } = await readRun('run', values, operands, { previewOnly: true });
       const preview = await previewNode(node, settings, { flow }, sending);
       process.stdout.write(await summarize(preview));
     } catch (error) {

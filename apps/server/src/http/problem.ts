@@ -87,6 +87,6 @@ export function httpProblem(
     status,
     detail,
     instance: `urn:flowpost:request:${instance}`,
-    ...{ code, retryable: status === 429 || status === 503, inDoubt: false, hint },
+    ...{ code, retryable: status === 408 || status === 429 || status === 503, inDoubt: false, hint },
   };
 }

@@ -43,7 +43,7 @@ async function open() {
   const deliveries = new DeliveryStore(lossy, boss);
   const [worker, inHand] = [randomUUID(), new InHand()];
   const outbox = new Outbox(deliveries, worker, inHand);
-  const box = openSecretBox(undefined, `${folder.path}/keys`);
+  const box = await openSecretBox(undefined, `${folder.path}/keys`);
   const access = new HostAccess(readConfig({ FLOWPOST_DATA: folder.path }));
   const runner = new DeliveryRunner({
     ...{

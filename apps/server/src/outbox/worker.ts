@@ -58,11 +58,6 @@ export class OutboxWorker {
     this.#wake?.();
   }
 
-  /** How many are under way. */
-  get running(): number {
-    return this.#running.size;
-  }
-
   /** Takes nothing more, and waits for what is under way. */
   async stop(): Promise<void> {
     this.#stopping.abort();

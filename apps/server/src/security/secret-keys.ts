@@ -1,6 +1,13 @@
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { EncryptedText, formatSecretKey, generateSecretKey, MailError, SecretBox } from '@flowpost/core';
+import {
+  EncryptedText,
+  formatSecretKey,
+  generateSecretKey,
+  MailError,
+  SecretBox,
+  syncFolderOf,
+} from '@flowpost/core';
 import type { Queryable } from '../database/database.ts';
 
 /**
@@ -9,11 +16,14 @@ import type { Queryable } from '../database/database.ts';
  *
  * @throws MailError `SECRET_KEY_INVALID` for keys that are none, or a file that others may read.
  */
-export function openSecretBox(keys: string | undefined, file: string): SecretBox {
+export async function openSecretBox(keys: string | undefined, file: string): Promise<SecretBox> {
   if (keys !== undefined && keys.trim() !== '') return SecretBox.fromText(keys);
   if (!existsSync(file)) {
     mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-    writeFileSync(file, `${formatSecretKey(generateSecretKey())}\n`, { mode: 0o600, flag: 'wx' });
+    // It has to be there after a loss of power as what it sealed is.
+    const key = `${formatSecretKey(generateSecretKey())}\n`;
+    writeFileSync(file, key, { mode: 0o600, flag: 'wx', flush: true });
+    await syncFolderOf(file);
   }
   if (process.platform !== 'win32' && (statSync(file).mode & 0o077) !== 0) {
     throw new MailError('SECRET_KEY_INVALID', `Others may read the key file ${file}.`, {

@@ -1,3 +1,7 @@
+/** Which one it is depends on how the message goes. */
+const scopes =
+  'https://outlook.office365.com/.default for SMTP, https://graph.microsoft.com/.default for Microsoft Graph. Left out, it is the right one.';
+
 /**
  * What to do about the numbers in Entra's error_codes.
  *
@@ -25,9 +29,9 @@ const hints: Readonly<Record<number, string>> = {
   700030:
     'The certificate is not for this application. Upload it to the application whose client id is used.',
   500011:
-    'The scope names a service this tenant does not have. Check the scope for typing errors and that Exchange Online is there.',
-  1002012: 'The scope must end in /.default, as in https://outlook.office365.com/.default.',
-  70011: 'The scope is not valid. Use https://outlook.office365.com/.default.',
+    'The scope names a service this tenant does not have. Leave it out, or check it for typing errors and that Exchange Online is there.',
+  1002012: `The scope must end in /.default: ${scopes}`,
+  70011: `The scope is not valid: ${scopes}`,
   28002: 'The scope names more than one service. Use one, with /.default.',
   700022: 'The scope names more than one service. Use one, with /.default.',
   65001: 'An administrator must grant consent to the application.',

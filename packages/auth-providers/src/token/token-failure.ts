@@ -1,4 +1,11 @@
-import { type ErrorCode, isError, isLaterStatus, MailError } from '@flowpost/core';
+import {
+  certificateReasons,
+  type ErrorCode,
+  httpsCertificateHints,
+  isError,
+  isLaterStatus,
+  MailError,
+} from '@flowpost/core';
 import { hintForEntraCode } from './entra-codes.ts';
 
 /** What was seen of one request to a token endpoint. */
@@ -108,18 +115,27 @@ export function tokenFailure(exchange: Exchange, cause: unknown, timedOut: boole
   const { host, status, text } = exchange;
   const fail = (code: ErrorCode, message: string, details: Record<string, unknown> = {}): MailError =>
     new MailError(code, `${host}: ${message}.`, { phase: 'token', details: { host, ...details } });
+  const reason = networkReason(cause);
   if (timedOut) return fail('TOKEN_ENDPOINT_TIMED_OUT', 'the authorization server did not answer in time');
   // The host's own `fetch` does not go there, however often it is asked.
-  if (networkReason(cause) === 'ADDRESS_REFUSED')
+  if (reason === 'ADDRESS_REFUSED')
     return fail('TOKEN_ENDPOINT_INVALID', 'the token endpoint leads into a private network');
-  if (status === undefined) {
-    return fail('TOKEN_ENDPOINT_UNREACHABLE', 'the authorization server cannot be reached', {
-      reason: networkReason(cause),
+  const problem = status === undefined && reason !== undefined ? certificateReasons[reason] : undefined;
+  if (problem !== undefined) {
+    return new MailError(problem, `${host}: the certificate of the authorization server is not accepted.`, {
+      phase: 'token',
+      hint: httpsCertificateHints[problem],
+      details: { host, reason },
     });
   }
-  if (text === undefined && networkReason(cause) !== 'RESPONSE_TOO_LARGE') {
+  if (status === undefined) {
+    return fail('TOKEN_ENDPOINT_UNREACHABLE', 'the authorization server cannot be reached', {
+      reason,
+    });
+  }
+  if (text === undefined && reason !== 'RESPONSE_TOO_LARGE') {
     return fail('TOKEN_ENDPOINT_UNREACHABLE', 'the connection broke in the middle of the answer', {
-      reason: networkReason(cause),
+      reason,
     });
   }
   const body = parseObject(text);

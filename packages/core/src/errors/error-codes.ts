@@ -40,7 +40,7 @@ const hints = {
     DYNAMIC_FIELD_MISSING:
       'The flow has no value at details.path when the step runs. Correct the path, or give a value for this case: {{ input.name | default: "" }}.',
     DYNAMIC_FIELD_INVALID:
-      'Correct the expression in the field details.field; it is Liquid over input, context, variables and trigger, without files.',
+      'Correct the expression in the field details.field; it is Liquid over input, context, variables and trigger (in a batch over row), without files.',
     RECIPIENT_NOT_ALLOWED:
       'The sandbox lets mail go to the domains it lists only. Send to one of those, or take the sandbox away where mail is meant to go out. Nothing was sent.',
     NODE_TYPE_UNKNOWN: 'Use one of the node types listed in details.known.',
@@ -67,7 +67,7 @@ const hints = {
     ATTACHMENT_ACCESS_DENIED:
       'Give the account this runs under the right to read the file. Nothing was sent.',
     ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS:
-      'Move the file into an allowed folder, or have the host allow its folder. Nothing was sent.',
+      'Move the file into an allowed folder (of a server that is files in its data folder), or have the host allow its folder. Nothing was sent.',
     ATTACHMENT_TOO_LARGE:
       'Attach a smaller file, or raise the limit where the host allows it. Nothing was sent.',
     ATTACHMENT_CHANGED:
@@ -110,7 +110,7 @@ const hints = {
     TOKEN_ENDPOINT_INVALID:
       'Give the token endpoint as an https URL, such as https://login.microsoftonline.com/TENANT/oauth2/v2.0/token.',
     TOKEN_SCOPE_INVALID:
-      'Correct the scope. For client credentials with Microsoft it is one resource and /.default: https://outlook.office365.com/.default.',
+      'Correct the scope. For client credentials with Microsoft it is one resource and /.default: https://outlook.office365.com/.default for SMTP, https://graph.microsoft.com/.default for Microsoft Graph. Left out, it is the right one.',
     TOKEN_REQUEST_INVALID:
       'The authorization server does not take a request of this kind. Check the token endpoint and which grants the client may use.',
     TOKEN_RESPONSE_INVALID:

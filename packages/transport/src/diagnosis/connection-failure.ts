@@ -1,4 +1,4 @@
-import { type ErrorCode, MailError, type Phase } from '@flowpost/core';
+import { certificateReasons, type ErrorCode, MailError, type Phase } from '@flowpost/core';
 import { namesOf } from '../smtp/certificate-details.ts';
 
 const byReason: Readonly<Record<string, ErrorCode>> = {
@@ -14,20 +14,7 @@ const byReason: Readonly<Record<string, ErrorCode>> = {
   EADDRNOTAVAIL: 'CONNECTION_UNREACHABLE',
   ETIMEDOUT: 'CONNECTION_TIMED_OUT',
   UND_ERR_CONNECT_TIMEOUT: 'CONNECTION_TIMED_OUT',
-
-  CERT_HAS_EXPIRED: 'TLS_CERTIFICATE_EXPIRED',
-  CERT_NOT_YET_VALID: 'TLS_CERTIFICATE_NOT_YET_VALID',
-  CERT_REVOKED: 'TLS_CERTIFICATE_REVOKED',
-  ERR_TLS_CERT_ALTNAME_INVALID: 'TLS_CERTIFICATE_WRONG_HOST',
-  DEPTH_ZERO_SELF_SIGNED_CERT: 'TLS_CERTIFICATE_UNTRUSTED',
-  SELF_SIGNED_CERT_IN_CHAIN: 'TLS_CERTIFICATE_UNTRUSTED',
-  UNABLE_TO_GET_ISSUER_CERT: 'TLS_CERTIFICATE_UNTRUSTED',
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'TLS_CERTIFICATE_UNTRUSTED',
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'TLS_CERTIFICATE_UNTRUSTED',
-  CERT_UNTRUSTED: 'TLS_CERTIFICATE_UNTRUSTED',
-  CERT_REJECTED: 'TLS_CERTIFICATE_UNTRUSTED',
-  INVALID_CA: 'TLS_CERTIFICATE_UNTRUSTED',
-  INVALID_PURPOSE: 'TLS_CERTIFICATE_UNTRUSTED',
+  ...certificateReasons,
   ERR_SSL_WRONG_VERSION_NUMBER: 'TLS_WRONG_MODE',
   ERR_SSL_PACKET_LENGTH_TOO_LONG: 'TLS_WRONG_MODE',
   ERR_SSL_UNSUPPORTED_PROTOCOL: 'TLS_PROTOCOL_TOO_OLD',
@@ -101,8 +88,17 @@ export function firstOf(cause: unknown): unknown {
   return Array.isArray(errors) && errors.length > 0 ? errors[0] : cause;
 }
 
-/** What a failed lookup, connection or TLS handshake means, by the error's code and the phase it came in. */
-export function connectionFailure(cause: unknown, phase: Phase, endpoint: Endpoint): MailError {
+/**
+ * What a failed lookup, connection or TLS handshake means, by the error's code and the phase it came in.
+ *
+ * @param hints what to do, where it is something else than elsewhere.
+ */
+export function connectionFailure(
+  cause: unknown,
+  phase: Phase,
+  endpoint: Endpoint,
+  hints: Partial<Readonly<Record<ErrorCode, string>>> = {},
+): MailError {
   const one = firstOf(cause);
   const reason = reasonOf(one);
   const handshake = phase === 'tls' && reason.startsWith('ERR_');
@@ -114,10 +110,15 @@ export function connectionFailure(cause: unknown, phase: Phase, endpoint: Endpoi
   return connectionError(code, phase, endpoint, {
     reason,
     ...(names && { details: { certificateNames: names } }),
+    hint: hints[code],
     cause,
   });
 }
 
+/** Without alternative names it is for its common name. */
 function certificateNames(cause: unknown): string[] {
-  return namesOf((cause as { cert?: { subjectaltname?: string } }).cert?.subjectaltname);
+  const { subjectaltname, subject } =
+    (cause as { cert?: { subjectaltname?: string; subject?: { CN?: unknown } } }).cert ?? {};
+  const names = namesOf(subjectaltname);
+  return names.length === 0 && typeof subject?.CN === 'string' ? [subject.CN] : names;
 }

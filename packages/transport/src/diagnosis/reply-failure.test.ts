@@ -60,10 +60,11 @@ describe('known replies', () => {
     ['535 5.7.8 Username and Password not accepted. gsmtp', 'gmail.bad-credentials'],
     ['550 5.4.5 Daily user sending limit exceeded.', 'gmail.daily-limit'],
     ['454 4.7.0 Too many login attempts, please try again later.', 'gmail.too-many-logins'],
-    ['421 4.7.0 Try again later, closing connection.', 'gmail.rate'],
+    ['421 4.7.0 Try again later, closing connection. gsmtp', 'gmail.rate'],
     ['454 4.7.0 Temporary authentication failure', 'auth.temporary'],
     ['535 Authentication failed', 'auth.refused'],
-    ['530 Must issue a STARTTLS command first', 'auth.required'],
+    ['530 Must issue a STARTTLS command first', 'auth.starttls-first'],
+    ['530 5.7.0 Authentication required', 'auth.required'],
     ['538 5.7.11 Encryption required', 'auth.encryption-required'],
     ['550 5.1.1 User unknown', 'address.unknown'],
     ['452 4.2.2 Over quota', 'mailbox.full'],
@@ -71,11 +72,23 @@ describe('known replies', () => {
     ['452 4.5.3 Too many recipients', 'protocol.too-many-recipients'],
     ['550 5.7.26 Unauthenticated mail', 'policy.authentication'],
   ])('%s', (text, id) => {
-    expect(diagnoseReply(read(text))?.id).toBe(id);
+    expect(diagnoseReply(read(text), 'auth')?.id).toBe(id);
+  });
+
+  it.each<[string, Refused]>([
+    ['454 4.7.0 TLS not available due to local problem', 'sender'],
+    ['454 4.7.0 Greylisted', 'recipients'],
+    ['554 5.2.2 Mailbox full', 'recipients'],
+    ['550 5.4.5 Routing loop detected', 'recipients'],
+    ['421 4.7.0 try again later, closing connection', 'sender'],
+  ])('%s about %s says nothing of logins, Google or Microsoft', (text, refused) => {
+    const { hint, details } = refusal(refused, 'envelope', read(text));
+    expect(hint).not.toMatch(/login|Google|sending mailbox/);
+    expect(details.retryAfterMs).toBeUndefined();
   });
 
   it('what nobody knows stays general', () => {
-    expect(diagnoseReply(read('550 no'))).toBeUndefined();
+    expect(diagnoseReply(read('550 no'), 'message')).toBeUndefined();
     expect(refusal('message', 'confirm', read('550 no'))).toMatchObject({
       code: 'MESSAGE_REFUSED',
       retryable: false,

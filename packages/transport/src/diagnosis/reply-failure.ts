@@ -2,7 +2,9 @@ import { type ErrorCode, type ErrorDetails, MailError, type Phase } from '@flowp
 import { genericReplies } from './replies/generic.ts';
 import { gmailReplies } from './replies/gmail.ts';
 import { microsoft365Replies } from './replies/microsoft365.ts';
-import type { ReplyRule } from './reply-rule.ts';
+import type { Refused, ReplyRule } from './reply-rule.ts';
+
+export type { Refused } from './reply-rule.ts';
 
 /** A server's reply (RFC 5321 section 4.2), taken apart. */
 export interface SmtpReply {
@@ -46,9 +48,6 @@ export function isOneTooMany({ code, reply }: RefusedRecipient): boolean {
   return isRefusedForNow({ code, reply }) && /^[45]\.5\.3$/.test(enhancedCode);
 }
 
-/** What was refused: each has a code for "no" (5yz) and one for "later" (4yz). */
-export type Refused = 'greeting' | 'auth' | 'sender' | 'recipients' | 'message';
-
 const codes: Readonly<
   Record<Refused, { readonly permanent: ErrorCode; readonly transient: ErrorCode; readonly what: string }>
 > = {
@@ -61,7 +60,9 @@ const codes: Readonly<
 
 const rules: readonly ReplyRule[] = [...microsoft365Replies, ...gmailReplies, ...genericReplies];
 
-function fits({ code, enhanced, text }: ReplyRule, reply: SmtpReply): boolean {
+function fits(rule: ReplyRule, reply: SmtpReply, refused: Refused): boolean {
+  const { code, enhanced, text } = rule;
+  if (rule.refused !== undefined && rule.refused !== refused) return false;
   if (code !== undefined && ![code].flat().includes(reply.code)) return false;
   if (typeof enhanced === 'string' && enhanced !== reply.enhancedCode) return false;
   if (enhanced instanceof RegExp && !enhanced.test(reply.enhancedCode ?? '')) return false;
@@ -77,9 +78,10 @@ function embeddedReply({ text }: SmtpReply): SmtpReply | undefined {
 }
 
 /** What is known about a reply, the provider's own rules before the general ones. */
-export function diagnoseReply(reply: SmtpReply): ReplyRule | undefined {
+export function diagnoseReply(reply: SmtpReply, refused: Refused): ReplyRule | undefined {
   const embedded = embeddedReply(reply);
-  return (embedded && rules.find((rule) => fits(rule, embedded))) ?? rules.find((rule) => fits(rule, reply));
+  const known = (one: SmtpReply) => rules.find((rule) => fits(rule, one, refused));
+  return (embedded && known(embedded)) ?? known(reply);
 }
 
 /**
@@ -94,7 +96,7 @@ export function refusal(
 ): MailError {
   const { permanent, transient, what } = codes[refused];
   const { code, enhancedCode, text } = reply;
-  const rule = diagnoseReply(reply);
+  const rule = diagnoseReply(reply, refused);
   const isLater = code >= 400 && code < 500;
   const login = embeddedReply(reply)?.code === 535 ? 'AUTH_REFUSED' : undefined;
   const special = isLater ? undefined : (login ?? rule?.errorCode);

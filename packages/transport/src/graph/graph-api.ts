@@ -1,5 +1,6 @@
 import type { AuthProvider } from '@flowpost/auth-providers';
 import {
+  httpsCertificateHints,
   isMailError,
   type Login,
   MailError,
@@ -224,7 +225,7 @@ export class GraphApi {
     const isHandshake = isHandshakeFailure(code);
     if ((isHandshake || beforeRequest.has(code)) && !isCancelled) {
       const at = code === 'ENOTFOUND' || code.startsWith('EAI') ? 'resolve' : 'connect';
-      return connectionFailure(cause, isHandshake ? 'tls' : at, this.#endpoint);
+      return connectionFailure(cause, isHandshake ? 'tls' : at, this.#endpoint, httpsCertificateHints);
     }
     const context = { ...this.#endpoint, signal: this.#signal, scrub: this.scrub };
     return describeLoss(cause, phase, context);

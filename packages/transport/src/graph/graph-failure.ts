@@ -7,6 +7,9 @@ interface GraphRule {
   readonly permission?: true;
 }
 
+const sizeHint =
+  'The message is larger than Microsoft 365 takes of this mailbox. Send less, or send a link. Attachments grow by a third when encoded.';
+
 /**
  * Graph's error codes at sending.
  *
@@ -43,6 +46,12 @@ const rules: Readonly<Record<string, GraphRule>> = {
 
 const tokenHint =
   "Graph does not take the token. Check that its scope is that of Graph (https://graph.microsoft.com/.default, or the national cloud's), that tenantId is the tenant of the mailbox, that no token is given that has expired, and this machine's clock.";
+
+/** What to do about an error, unless its own code says more. */
+const hints: Partial<Readonly<Record<ErrorCode, string>>> = {
+  AUTH_REFUSED: tokenHint,
+  MESSAGE_TOO_LARGE: sizeHint,
+};
 
 /** Far more than Graph has to say about a message. */
 const largestAnswer = 1_048_576;
@@ -108,7 +117,7 @@ export async function graphRefusal(
   return new MailError(code, `Microsoft Graph answered ${status}${text === '' ? '' : ` ${text}`}`, {
     phase: status === 401 ? 'auth' : phase,
     replyCode: isLater ? replyCodes.later : replyCodes.final,
-    hint: rule?.hint ?? (code === 'AUTH_REFUSED' ? tokenHint : undefined),
+    hint: rule?.hint ?? hints[code],
     details: {
       status,
       ...(graphCode !== undefined && { graphCode: scrub(graphCode.slice(0, 100)) }),

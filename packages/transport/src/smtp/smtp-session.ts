@@ -219,6 +219,12 @@ export class SmtpSession {
         message: 'the connection is not encrypted, so the credentials were not sent',
       });
     }
+    if (!this.encrypted && !this.#extensions.has('AUTH') && this.#extensions.has('STARTTLS')) {
+      throw connectionError('AUTH_NOT_OFFERED', 'auth', context, {
+        message: 'the server offers no login without TLS',
+        hint: 'The server takes logins after STARTTLS only. Set tls to starttls.',
+      });
+    }
     try {
       await this.#step(signal, () =>
         authenticate(

@@ -4,6 +4,7 @@ import { minute, type ReplyRule } from '../reply-rule.ts';
 export const genericReplies: readonly ReplyRule[] = [
   {
     id: 'auth.temporary',
+    refused: 'auth',
     code: 454,
     enhanced: '4.7.0',
     hint: 'The server cannot check the login at the moment. The password need not be wrong; do not change it, try again later.',
@@ -29,10 +30,17 @@ export const genericReplies: readonly ReplyRule[] = [
     hint: 'The server takes logins only over TLS. Set tls to starttls or implicit.',
   },
   {
+    id: 'auth.starttls-first',
+    code: 530,
+    text: /STARTTLS/i,
+    errorCode: 'AUTH_REQUIRED',
+    hint: 'The server takes nothing before STARTTLS. Set tls to starttls.',
+  },
+  {
     id: 'auth.required',
     code: 530,
     errorCode: 'AUTH_REQUIRED',
-    hint: 'The server wants a login (or STARTTLS) before it takes mail. Give the connection credentials, and use port 587 or 465.',
+    hint: 'The server wants a login before it takes mail. Give the connection credentials, and use port 587 or 465.',
   },
   {
     id: 'auth.refused',

@@ -68,7 +68,7 @@ export const microsoft365Replies: readonly ReplyRule[] = [
     id: 'm365.authentication-unsuccessful',
     code: 535,
     enhanced: '5.7.3',
-    hint: 'Check in this order: the user is the mailbox the token is for (leave a custom From address empty to try); the scope is https://outlook.office365.com/.default; the application has SMTP.SendAsApp with admin consent; its service principal exists in Exchange with the Object ID of the enterprise application and has rights on the mailbox; SMTP AUTH is enabled for it. New settings take up to an hour.',
+    hint: 'With a password: user name and password are wrong. With a token, check in this order: the user is the mailbox the token is for (leave a custom From address empty to try); the scope is https://outlook.office365.com/.default; the application has SMTP.SendAsApp with admin consent; its service principal exists in Exchange with the Object ID of the enterprise application and has rights on the mailbox; SMTP AUTH is enabled for it. New settings take up to an hour.',
   },
   {
     id: 'm365.not-authenticated',
@@ -134,6 +134,7 @@ export const microsoft365Replies: readonly ReplyRule[] = [
     id: 'm365.mailbox-full',
     code: 554,
     enhanced: '5.2.2',
+    text: /STOREDRV|QuotaExceeded/i,
     hint: 'The sending mailbox is full, because what is sent is kept in Sent Items. Have it emptied, or its retention changed.',
   },
   {
