@@ -107,11 +107,9 @@ export class BatchJournal implements AsyncDisposable {
           `${before} is there from an earlier run. Go on with --resume, or give another file with --results.`,
         );
       }
-      if (before === undefined && resume) {
-        throw new UsageError(
-          `There is no ${path} of an earlier run, so nobody can tell who got it. To begin, leave --resume out.`,
-        );
-      }
+      // Whoever restarts what was killed may be before its first row. Who has the wrong place should know before all get it again.
+      if (before === undefined && resume)
+        say(`There is no ${path} of an earlier run, so this one begins with the first row.`);
       // An earlier run that was killed while it made them has left an empty one.
       const isBegun = [path, journalPath].some((one) => existsSync(one) && statSync(one).size > 0);
       if (resume && isBegun && existsSync(path) !== existsSync(journalPath)) {
