@@ -28,8 +28,8 @@ it.each([
 it('a request is no larger than the database can hold', () => {
   const most = (environment: NodeJS.ProcessEnv) => () => readConfig(environment).bodyBytes / 1_048_576;
   const server = { DATABASE_URL: 'postgres://u:p@h/db' };
-  expect(most({ FLOWPOST_BODY_MIB: '120' })()).toBe(120);
-  expect(most({ FLOWPOST_BODY_MIB: '240', ...server })()).toBe(240);
-  for (const environment of [{ FLOWPOST_BODY_MIB: '121' }, { FLOWPOST_BODY_MIB: '241', ...server }])
+  expect(most({ FLOWPOST_BODY_MIB: '85' })()).toBe(85);
+  expect(most({ FLOWPOST_BODY_MIB: '200', ...server })()).toBe(200);
+  for (const environment of [{ FLOWPOST_BODY_MIB: '86' }, { FLOWPOST_BODY_MIB: '201', ...server }])
     expect(most(environment)).toThrow(/FLOWPOST_BODY_MIB/);
 });

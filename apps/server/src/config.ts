@@ -18,8 +18,8 @@ function isHostList(hosts: readonly string[]): boolean {
 const isNetworkList = (hosts: readonly string[]): boolean =>
   isHostList(hosts) && hosts.every((host) => isIP(host.replace(/\/[1-9]\d*$/, '')) > 0);
 
-/** What can be put into a database at once, in MiB. */
-const mostMib = { embedded: 120, server: 240 };
+/** What can be put into a database at once, in MiB, with 25 MiB of attached files beside it, as base64. */
+const mostMib = { embedded: 85, server: 200 };
 
 /** The environment the server reads. Everything has a default that is safe on a machine of one's own. */
 const environmentSchema = z.object({

@@ -90,6 +90,7 @@ export function assemble(config: ServerConfig, { database, boss, logger, boxes }
   const outboxWorker = new OutboxWorker({
     ...{ deliveries, runner, logger, worker, inHand, concurrency, pollMs: 500 },
     isBusy: () => database.kind === 'pglite' && outbox.isBusy,
+    isPaused: config.isPaused,
   });
   const wake = (lane?: string): void => outboxWorker.wake(lane);
   const recovery = new Recovery({

@@ -104,7 +104,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   // Not before anything that may fail: a key that nobody was shown is of no use, and there would be no other.
   const firstKey = await makeKey(keys, config.makesKey);
   if (config.isPaused) log.warn('FLOWPOST_OUTBOX_PAUSED is set, so nothing is sent out of the outbox');
-  else worker.start();
+  worker.start();
   const endChores = startChores(server, config, log);
   void sealAnew(database, box, isRotated, log, closing.signal);
   log.info({ url, database: database.kind, survivesPowerLoss: database.survivesPowerLoss }, 'ready');

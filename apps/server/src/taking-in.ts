@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { type Attachment, type AttachmentInput, parseMessage } from '@flowpost/core';
+import { type Attachment, type AttachmentInput, isMailError, parseMessage } from '@flowpost/core';
 import type { AttachmentPolicy } from '@flowpost/mime-attachments';
 import type { PreparedRun } from '@flowpost/node-adapter';
 import { pinAttachments } from '@flowpost/transport';
@@ -52,11 +52,10 @@ export class TakingIn {
     const { attachments: given, ...message } = prepared.request.message;
     const key = keyOf(given, request);
     const twin = key === undefined ? undefined : this.#reading.get(key);
-    const reading = twin ?? this.#pin(given, request.takeRoom);
+    const reading = twin ? this.#shared(twin, given, request.takeRoom) : this.#pin(given, request.takeRoom);
     if (key !== undefined && !twin) this.#reading.set(key, reading);
     const taken = reading.then((attachments): PreparedRun => {
       if (attachments === given) return prepared;
-      if (twin) request.takeRoom(inBase64(bytesOf(attachments)));
       const whole = parseMessage({ ...message, attachments });
       return { ...prepared, request: { ...prepared.request, message: whole } };
     });
@@ -64,6 +63,22 @@ export class TakingIn {
       if (key !== undefined && !twin) this.#reading.delete(key);
     };
     return { prepared: taken, [Symbol.dispose]: end };
+  }
+
+  /** What a twin reads. That the one had no room, or nobody waited for it any more, says nothing of the other. */
+  async #shared(
+    twin: Promise<AttachmentInput[]>,
+    given: Attachment[],
+    takeRoom: (bytes: number) => void,
+  ): Promise<AttachmentInput[]> {
+    try {
+      const attachments = await twin;
+      takeRoom(inBase64(bytesOf(attachments)));
+      return attachments;
+    } catch (error) {
+      if (isMailError(error)) throw error;
+      return this.#pin(given, takeRoom);
+    }
   }
 
   /** @throws MailError of category `attachment`; what `takeRoom` throws. */

@@ -28,12 +28,13 @@ export function resultOf(outcome: NodeOutcome): RowResult {
     Record<string, unknown>
   >;
   // Of a doubt that is about some only, what is known of the others.
-  const recipients = inDoubt && definedOnly({ accepted, rejected, unconfirmed });
+  const known = definedOnly({ accepted, rejected, unconfirmed });
+  const recipients = inDoubt && known;
   return {
     state,
     ...definedOnly({ messageId }),
     ...recipients,
     // Hints speak of them.
-    error: { code, category, phase, message, hint, details: others },
+    error: { code, category, phase, message, hint, details: inDoubt ? others : { ...others, ...known } },
   };
 }

@@ -25,6 +25,7 @@ it.each([
   ['127.0.0.1', { ...proxied, NO_PROXY: '127.0.0.1' }],
   ['127.0.0.1', { ...proxied, NO_PROXY: '127.0.0.0-127.0.0.9' }],
   ['127.0.0.1', { ...proxied, NO_PROXY: '127.0.0.0/8' }],
+  ['127.0.0.1', { ...proxied, NO_PROXY: '.0.0.1' }],
 ])('%s is guarded with %j', async (host, environment) => {
   expect(await outcome(host, environment)).toBe('guarded');
 });

@@ -20,8 +20,8 @@ function mayGoPastProxy(url: URL, noProxy: string): boolean {
   return entries.some((entry) => {
     const name = withoutBrackets(entry.replace(/:\d+$/, '').replace(/^\*?\.?/, ''));
     if (name === '' || name === host || `${host}:${portOf(url)}` === entry) return true;
-    if (isIP(host) > 0) return isIP(name) === 0 && /[-/*:]/.test(name);
-    return host.endsWith(`.${name}`);
+    if (host.endsWith(`.${name}`)) return true;
+    return isIP(host) > 0 && isIP(name) === 0 && /[-/*:]/.test(name);
   });
 }
 

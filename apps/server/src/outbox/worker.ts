@@ -20,6 +20,8 @@ export interface WorkerOptions {
   readonly pollMs: number;
   /** Whether many wait to be taken in; they come first, for a moment. */
   readonly isBusy: () => boolean;
+  /** Nothing is taken, and what nobody is at is still given back. Default false. */
+  readonly isPaused?: boolean;
 }
 
 /** How large messages under way may be together, as they are stored: in memory they take several times that. */
@@ -86,6 +88,10 @@ export class OutboxWorker {
       if (signal.aborted) return;
       try {
         if (this.#options.inHand.mayHaveMore) await this.#giveBack();
+        if (this.#options.isPaused) {
+          await delay(pollMs, undefined, { signal }).catch(() => undefined);
+          continue;
+        }
         const now = concurrency - this.#running.size;
         this.#closed = this.#lanes.closed(now, mostBytes - this.#bytes);
         const known = this.#foundNothing;

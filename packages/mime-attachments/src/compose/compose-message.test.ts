@@ -591,6 +591,23 @@ describe('long runs of white space', () => {
     expect(mail.text).toMatch(/^5 < 6 and 7 > 3\s+there \[https:\/\/z\.org\]/);
   });
 
+  it.each([
+    '<td width=50%">Cell one</td><p>Pay 100 EUR</p><a href="https://x.example">link</a><p>Bye</p>',
+    '<a href="https://x.example"">link</a><p>Pay 100 EUR</p><p class="b">Bye</p>',
+    "<p title=it's>Hello</p><p>Pay 100 EUR</p><p>That's all</p><p>Bye</p>",
+    '<p title="5 > 3" class=\'a"b\'>Pay 100 EUR</p>Bye',
+  ])('where quotes stand as they should not: %s', async (html) => {
+    const { mail } = await parsed({ html: `${html}${'<b></b>'.repeat(10_100)}`, text: undefined } as never);
+    expect(mail.text).toMatch(/Pay 100 EUR\s+(?:That's all\s+|link \S+\s+)?Bye/);
+    expect(mail.text).not.toMatch(/[">]/);
+  });
+
+  it('with tags of any length', async () => {
+    const html = `<img src=data:image/png;base64,${'A'.repeat(9_000_000)}>Hi${'<b></b>'.repeat(10_100)}`;
+    const { mail } = await parsed({ html, text: undefined } as never);
+    expect(mail.text?.trim()).toBe('Hi');
+  });
+
   it('in HTML that is nested too deeply to be converted', async () => {
     const html = `${'<div>'.repeat(300)}${'&nbsp;'.repeat(300_000)}x`;
     const { mail } = await parsed({ html, text: undefined } as never);

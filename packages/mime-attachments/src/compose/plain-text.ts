@@ -1,4 +1,5 @@
 import type { FormatCallback, HtmlToTextOptions } from 'html-to-text';
+import { withoutTags } from './without-tags.ts';
 
 /** More than this is parsed in no reasonable time when it is nested wrongly on purpose. */
 const mostTags = 20_000;
@@ -68,64 +69,6 @@ function countTags(html: string): number {
   let count = 0;
   for (let at = html.indexOf('<'); at >= 0 && count <= mostTags; at = html.indexOf('<', at + 1)) count++;
   return count;
-}
-
-/** Where what is not shown begins, and where each of it ends. */
-const hidden = /<(?:!--|(style|script|title)(?=[\s>/]))/gi;
-const ends: Readonly<Record<string, RegExp>> = {
-  style: /<\/style(?=[\s/>])[^>]*>?/gi,
-  script: /<\/script(?=[\s/>])[^>]*>?/gi,
-  title: /<\/title(?=[\s/>])[^>]*>?/gi,
-};
-const endOfComment = /-->/g;
-
-/** Takes out what is not shown, as it comes: a comment in a style is none, nor a style in a comment. One that does not end goes on to the end. */
-function withoutHidden(html: string): string {
-  let kept = '';
-  let at = 0;
-  for (const { index, 0: mark, 1: element = '' } of html.matchAll(hidden)) {
-    if (index < at) continue;
-    kept += html.slice(at, index);
-    const end = ends[element.toLowerCase()] ?? endOfComment;
-    end.lastIndex = index + mark.length;
-    if (!end.test(html)) return kept;
-    at = end.lastIndex;
-  }
-  return kept + html.slice(at);
-}
-
-/** Puts the address of each link behind its text. */
-function withAddresses(html: string): string {
-  let address = '';
-  return html.replace(/<a\b((?:"[^"]*"|'[^']*'|[^'">])*)>?|<\/a\b[^>]*>?/gi, (tag, attributes?: string) => {
-    if (attributes === undefined) {
-      const shown = address;
-      address = '';
-      return shown;
-    }
-    const [, double, single, bare] =
-      /\bhref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))/i.exec(attributes) ?? [];
-    const href = (double ?? single ?? bare ?? '').trim();
-    address = href === '' || href.startsWith('#') ? '' : ` [${href.replace(/[<>]/g, '')}] `;
-    return tag.endsWith('>') ? '' : ' ';
-  });
-}
-
-/** What is left without the tags: for HTML that cannot be converted, a few passes and no surprises. */
-async function withoutTags(html: string): Promise<string> {
-  const broken = withAddresses(withoutHidden(html)).replace(
-    /<(?:br|\/(?:p|div|tr|li|dt|dd|table|center|address|summary|h[1-6]))\b[^>]*>?/gi,
-    '\n',
-  );
-  // A < that begins no tag is text.
-  const lines = broken.replace(/<[a-z/!?](?:"[^"]*"|'[^']*'|[^'">])*>?/gi, ' ').split('\n');
-  const text = lines
-    .map((line) => line.replace(/[ \t]+/g, ' ').trim())
-    .filter(Boolean)
-    .join('\n');
-  const { decodeHTML } = await import('entities');
-  const decoded = decodeHTML(text).replaceAll('\u00a0', ' ').split('\n');
-  return decoded.map((line) => line.trimEnd()).join('\n');
 }
 
 /** The plain text of an HTML body, for readers that show no HTML. */

@@ -87,6 +87,14 @@ describe('known replies', () => {
     expect(details.retryAfterMs).toBeUndefined();
   });
 
+  it('what is said within a refusal of the sender is about the login', () => {
+    const text =
+      '530 5.7.57 Client not authenticated to send mail. [Error: 454 4.7.0 Temporary authentication failure]';
+    const { hint, details } = refusal('sender', 'envelope', read(text));
+    expect([details.diagnosis, details.retryAfterMs]).toEqual(['auth.temporary', 60_000]);
+    expect(hint).toMatch(/do not change it/);
+  });
+
   it('what nobody knows stays general', () => {
     expect(diagnoseReply(read('550 no'), 'message')).toBeUndefined();
     expect(refusal('message', 'confirm', read('550 no'))).toMatchObject({

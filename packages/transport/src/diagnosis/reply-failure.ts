@@ -80,8 +80,9 @@ function embeddedReply({ text }: SmtpReply): SmtpReply | undefined {
 /** What is known about a reply, the provider's own rules before the general ones. */
 export function diagnoseReply(reply: SmtpReply, refused: Refused): ReplyRule | undefined {
   const embedded = embeddedReply(reply);
-  const known = (one: SmtpReply) => rules.find((rule) => fits(rule, one, refused));
-  return (embedded && known(embedded)) ?? known(reply);
+  const known = (one: SmtpReply, by: Refused) => rules.find((rule) => fits(rule, one, by));
+  // What is embedded is about the login, whatever was refused because of it.
+  return (embedded && known(embedded, 'auth')) ?? known(reply, refused);
 }
 
 /**

@@ -98,7 +98,8 @@ export const deliveryRoutes = ({
       method: 'GET',
       path: '/v1/deliveries/{id}/message',
       operationId: 'getDeliveryMessage',
-      summary: 'The message of a delivery, composed anew: with attachments as they are now',
+      summary:
+        'The message of a delivery, composed anew: with attachments as they were taken in, and others as they are now',
       params: ref,
       answers: {
         200: { description: 'The message (RFC 5322).', schema: z.string(), contentType: 'message/rfc822' },
