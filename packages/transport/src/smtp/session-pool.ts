@@ -6,6 +6,7 @@ import {
   type MailError,
   type TranscriptListener,
 } from '@flowpost/core';
+import { tooManySessions } from '../diagnosis/replies/generic.ts';
 import { Slots } from '../slots.ts';
 import type { SmtpSession } from './smtp-session.ts';
 
@@ -38,7 +39,8 @@ export interface SessionPoolOptions {
 const unheardMs = 3_600_000;
 
 /** What servers say that count the sessions of a mailbox. */
-const tooManySessions = 'm365.concurrent-connections';
+const isTooMany = (diagnosis: unknown): boolean =>
+  diagnosis === tooManySessions || diagnosis === 'm365.concurrent-connections';
 
 /** For whom a session is wanted. */
 export interface BorrowRequest {
@@ -194,7 +196,7 @@ export class SessionPool {
     if (!this.#unwelcome) return;
     const { error, until, open } = this.#unwelcome;
     // It takes so many and no more; one that has ended since leaves room for another.
-    if (error.details.diagnosis === tooManySessions && this.#others < open) return;
+    if (isTooMany(error.details.diagnosis) && this.#others < open) return;
     throw copyMailError(error, { retryAfterMs: until - this.#options.clock.monotonic() });
   }
 
@@ -211,7 +213,7 @@ export class SessionPool {
     const isDeferred = code === 'AUTH_DEFERRED' || code === 'GREETING_DEFERRED';
     // Those that are logged in are what it takes; it may take fewer by now.
     const taken = this.#others - this.#opening;
-    if (isDeferred && this.#unwelcome && details.diagnosis === tooManySessions)
+    if (isDeferred && this.#unwelcome && isTooMany(details.diagnosis))
       this.#unwelcome = { ...this.#unwelcome, open: Math.min(this.#unwelcome.open, taken) };
     if (!isDeferred || typeof details.retryAfterMs !== 'number' || this.#unwelcome) return;
     const waitMs = Math.min(details.retryAfterMs, longestTimerMs);

@@ -37,6 +37,7 @@ import type { Delivered } from './session-contract.ts';
 import { cancellation } from './session-failure.ts';
 import { type BorrowRequest, type Lease, refuseAlike, SessionPool } from './session-pool.ts';
 import { SmtpSession } from './smtp-session.ts';
+import { isUsedUp } from './transaction.ts';
 
 const defaults = { connections: 5, idleMs: 60_000, lifetimeMs: 540_000 };
 
@@ -51,8 +52,9 @@ function wasDroppedWhileParked(error: unknown): boolean {
   if (!isMailError(error) || error.phase !== 'envelope') return false;
   // RFC 5321 section 4.2.1: with 421 a server closes the session, whatever it was asked.
   // One that says when to come back does not want to be asked again at once.
-  const mayAskAgain = error.details.retryAfterMs === undefined;
-  return error.code === 'CONNECTION_LOST' || (error.details.replyCode === 421 && mayAskAgain);
+  const { replyCode, enhancedCode, retryAfterMs } = error.details;
+  if (error.code === 'SENDER_DEFERRED' && isUsedUp({ code: replyCode, enhancedCode })) return true;
+  return error.code === 'CONNECTION_LOST' || (replyCode === 421 && retryAfterMs === undefined);
 }
 
 function onlyTo(message: ComposedMessage, addresses: readonly string[] | undefined): ComposedMessage {

@@ -189,8 +189,12 @@ export class SmtpSession {
     if (reply.code === 0) throw new ProtocolViolation('no reply to EHLO');
     // A server from before 1995 knows no EHLO, and offers nothing (RFC 5321 section 3.2).
     if (reply.code >= 500 && !this.#options.lmtp) {
+      const toEhlo = reply;
       this.#channel.send(`HELO ${name}\r\n`);
-      reply = await this.#channel.read(greetingMs);
+      reply = await this.#channel.read(greetingMs).catch((cause) => {
+        // It had said what it had to say.
+        throw this.#channel.timedOut ? cause : this.#refused('greeting', toEhlo);
+      });
     }
     if (reply.code < 200 || reply.code > 299) throw this.#refused('greeting', reply);
     this.#extensions = readExtensions(reply.text);

@@ -4,6 +4,7 @@ import { isRefusedForNow, parseReply, refusal, type SmtpReply } from '../diagnos
 import { mailCommand, rcptCommand } from './envelope-commands.ts';
 import type { Extensions } from './extensions.ts';
 import { EarlyAnswer, MessageWriter } from './message-writer.ts';
+import { serverId } from './server-id.ts';
 import type { Delivered, DeliverOptions } from './session-contract.ts';
 import { ProtocolViolation, type SmtpChannel } from './smtp-channel.ts';
 
@@ -34,6 +35,18 @@ interface EnvelopeCommands {
 
 /** The session is not what it was; nothing of the new message has left. */
 export class SessionDropped extends Error {}
+
+/**
+ * Too many of something (RFC 3463 section 3.6), before there are recipients: messages in this session, as OpenSMTPD says it. It leaves
+ * the session open, and takes nothing more in it.
+ */
+export const isUsedUp = ({
+  code,
+  enhancedCode,
+}: {
+  readonly code?: unknown;
+  readonly enhancedCode?: unknown;
+}): boolean => code === 452 && enhancedCode === '4.5.3';
 
 const isPositive = ({ code }: SmtpReply): boolean => code >= 200 && code < 300;
 
@@ -71,16 +84,23 @@ export class Transaction {
     return this.#writer.phase;
   }
 
-  /** A doubt is about those only of whom the server has not said what becomes of them. */
+  /** A doubt is about those only of whom the server has not said what becomes of them. And why it hung up may be one it refused. */
   withRecipients(failure: unknown): unknown {
-    if (!isMailError(failure) || !failure.inDoubt) return failure;
+    if (!isMailError(failure)) return failure;
     const rejected = this.#rejected;
+    const isLost = failure.code === 'CONNECTION_LOST' && rejected.length > 0;
+    if (!failure.inDoubt) return isLost ? failure.addDetails({ rejected }) : failure;
     const delivered = this.#accepted.filter((_, index) => this.#confirmed[index] === true);
     return failure.addDetails({
       unconfirmed: this.#accepted.slice(this.#confirmed.length),
       ...(rejected.length > 0 && { rejected }),
       ...(delivered.length > 0 && { accepted: delivered }),
     });
+  }
+
+  get #areAllRefused(): boolean {
+    const { length } = this.#message.envelope.to;
+    return this.phase === 'envelope' && length > 0 && this.#rejected.length === length;
   }
 
   /** Says the envelope before it is its turn, to a server with PIPELINING; `run` goes on from there. */
@@ -101,6 +121,8 @@ export class Transaction {
       return delivered;
     } catch (error) {
       if (error instanceof EarlyAnswer) error.reply ??= await this.#readIfAny();
+      // A server that refuses everybody and ends the session has said what it had to say.
+      if (this.#context.channel.causedBy(error) && this.#areAllRefused) this.#assertRecipients(false);
       throw error;
     }
   }
@@ -149,7 +171,7 @@ export class Transaction {
     this.#assertMeant(sender);
     if (sender.code === 0) throw new ProtocolViolation('no reply to MAIL');
     if (!isPositive(sender)) {
-      const isOpen = sender.code !== 421;
+      const isOpen = sender.code !== 421 && !isUsedUp(sender);
       this.canContinue = isOpen && (!pipelining || (await this.#skip(rcpts.length, atOnce)));
       throw refusal('sender', 'envelope', this.#clean(sender));
     }
@@ -221,7 +243,8 @@ export class Transaction {
     if (reply.code !== 421) this.#assertRecipients();
     this.#assertMeant(reply);
     this.canContinue = reply.code !== 421;
-    throw refusal('message', 'envelope', this.#clean(reply));
+    const rejected = this.#rejected;
+    throw refusal('message', 'envelope', this.#clean(reply), rejected.length > 0 ? { rejected } : {});
   }
 
   /**
@@ -289,13 +312,4 @@ export class Transaction {
       ...(this.#options.dsn && { notifications: extensions.has('DSN') ? 'requested' : 'not-offered' }),
     };
   }
-}
-
-/** The id a server gave the message, in the forms of Postfix, Exim, Exchange, Gmail and their like. */
-function serverId(response: string): string | undefined {
-  const [, postfix, exim, angle, gmail] =
-    /queued as ([\w.-]+)|\bOK id=([\w.-]+)|(<[^<>\s@]+@[^<>\s@]+>)|^250[ -]2\.0\.0 OK\s+(\d+ [\w.-]+)/im.exec(
-      response,
-    ) ?? [];
-  return postfix ?? exim ?? angle ?? gmail;
 }

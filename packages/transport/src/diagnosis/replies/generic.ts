@@ -1,5 +1,8 @@
 import { minute, type ReplyRule } from '../reply-rule.ts';
 
+/** There are as many sessions as a server takes. */
+export const tooManySessions = 'session.too-many';
+
 /** Enhanced status codes that mean the same everywhere (RFC 3463, RFC 5248, RFC 4954, RFC 7372). */
 export const genericReplies: readonly ReplyRule[] = [
   {
@@ -98,6 +101,20 @@ export const genericReplies: readonly ReplyRule[] = [
     id: 'network.routing-loop',
     enhanced: /^[45]\.4\.6$/,
     hint: 'The mail system passes the message in a circle. Its operator has to mend the routing.',
+  },
+  {
+    id: 'session.used-up',
+    refused: 'sender',
+    enhanced: '4.5.3',
+    hint: 'The server takes no more messages in one session. Another one is opened for the next.',
+  },
+  {
+    id: tooManySessions,
+    refused: 'greeting',
+    code: 421,
+    text: /too many (?:[\w-]+ ){0,3}(?:connections|sessions)/i,
+    hint: 'The server takes fewer sessions at once from here. Set limits.connections to fewer, for each process that sends.',
+    retryAfterMs: 10_000,
   },
   {
     id: 'protocol.too-many-recipients',

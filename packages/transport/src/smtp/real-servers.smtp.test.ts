@@ -1,0 +1,120 @@
+// What servers in use do that scripted ones did not: Exim, OpenSMTPD.
+import { toMailError } from '@flowpost/core';
+import { RawServer, speakSmtp } from '@flowpost/testing';
+import { expect, it } from 'vitest';
+import { createSender } from '../create-sender.ts';
+
+const message = { from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello' };
+const pipelining = '250-test\r\n250 PIPELINING';
+
+it.each([pipelining, '250 test'])('a session that takes no more messages is left: %j', async (ehlo) => {
+  let taken = 0;
+  await using server = await RawServer.start((socket) => {
+    let inSession = 0;
+    speakSmtp(socket, (command) => {
+      if (command.startsWith('EHLO')) return ehlo;
+      if (command === '.') taken++;
+      if (command.startsWith('MAIL') && ++inSession > 3) return '452 4.5.3 Too many messages sent';
+      return undefined;
+    });
+  });
+  await using sender = createSender(`smtp://127.0.0.1:${server.port}?tls=none`);
+  for (let count = 0; count < 10; count++) await sender.send(message);
+  expect([taken, server.connections]).toEqual([10, 4]);
+  await Promise.all(Array.from({ length: 40 }, () => sender.send(message)));
+  expect(taken).toBe(50);
+});
+
+it('one that takes none at all says so', async () => {
+  await using server = await RawServer.start((socket) =>
+    speakSmtp(socket, (command) =>
+      command.startsWith('MAIL') ? '452 4.5.3 Too many messages sent' : undefined,
+    ),
+  );
+  await using sender = createSender(`smtp://127.0.0.1:${server.port}?tls=none`);
+  const error = await sender.send(message).catch(toMailError);
+  expect(error).toMatchObject({
+    code: 'SENDER_DEFERRED',
+    retryable: true,
+    hint: expect.stringMatching(/session/),
+  });
+  expect(server.connections).toBe(1);
+});
+
+/** A server with PIPELINING that hangs up as it refuses one of the recipients. */
+const dropping = () =>
+  RawServer.start((socket) =>
+    speakSmtp(socket, (command) => {
+      if (command.startsWith('EHLO')) return pipelining;
+      if (!command.includes('drop@')) return undefined;
+      socket.end('550 5.1.1 dropped at RCPT\r\n');
+      return null;
+    }),
+  );
+
+it('who is refused and hung up on is refused', async () => {
+  await using server = await dropping();
+  await using sender = createSender(`smtp://127.0.0.1:${server.port}?tls=none`);
+  const alone = await sender.send({ ...message, to: 'drop@x.org' }).catch(toMailError);
+  expect(alone).toMatchObject({
+    ...{ code: 'RECIPIENTS_REFUSED', retryable: false, inDoubt: false },
+    details: { rejected: [{ address: 'drop@x.org', code: 550, reply: '550 5.1.1 dropped at RCPT' }] },
+  });
+  const among = await sender
+    .send({ ...message, to: ['b@x.org', 'drop@x.org', 'c@x.org'] })
+    .catch(toMailError);
+  expect(among).toMatchObject({
+    code: 'CONNECTION_LOST',
+    details: { rejected: [{ address: 'drop@x.org', code: 550 }] },
+  });
+});
+
+it('a greeting that is refused and hung up on is refused', async () => {
+  await using server = await RawServer.start((socket) => {
+    socket.write('220 test\r\n');
+    socket.on('data', () => socket.end('550 5.7.1 bad helo\r\n'));
+  });
+  await using sender = createSender(`smtp://127.0.0.1:${server.port}?tls=none`);
+  const error = await sender.send(message).catch(toMailError);
+  expect(error).toMatchObject({ code: 'GREETING_REFUSED', details: { reply: '550 5.7.1 bad helo' } });
+});
+
+it('a server that takes fewer sessions than wanted takes all messages over those', async () => {
+  let open = 0;
+  let taken = 0;
+  await using server = await RawServer.start((socket) => {
+    if (open >= 2) {
+      socket.end(
+        '421 4.7.0 Too many concurrent SMTP connections from this IP address; please try again later\r\n',
+      );
+      return;
+    }
+    open++;
+    socket.on('close', () => {
+      open--;
+    });
+    speakSmtp(socket, (command) => {
+      if (command === '.') taken++;
+      return command.startsWith('EHLO') ? pipelining : undefined;
+    });
+  });
+  await using sender = createSender({ host: '127.0.0.1', port: server.port, tls: 'none' });
+  await Promise.all(Array.from({ length: 60 }, () => sender.send(message)));
+  expect(taken).toBe(60);
+});
+
+it('a refusal of DATA says who was refused before', async () => {
+  await using server = await RawServer.start((socket) =>
+    speakSmtp(socket, (command) => {
+      if (command.startsWith('EHLO')) return pipelining;
+      if (command.includes('c@')) return '552 too many recipients';
+      return command === 'DATA' ? '554 Too many recipients' : undefined;
+    }),
+  );
+  await using sender = createSender(`smtp://127.0.0.1:${server.port}?tls=none`);
+  const error = await sender.send({ ...message, to: ['b@x.org', 'c@x.org'] }).catch(toMailError);
+  expect(error).toMatchObject({
+    code: 'MESSAGE_REFUSED',
+    details: { rejected: [{ address: 'c@x.org', code: 552 }] },
+  });
+});
