@@ -95,6 +95,33 @@ describe('known replies', () => {
     expect(hint).toMatch(/do not change it/);
   });
 
+  it.each<[string, Refused, string, RegExp]>([
+    [
+      '553 5.7.1 <bob@x.org>: Sender address rejected: not owned by user ann@x.org',
+      'recipients',
+      'SENDER_REFUSED',
+      /From address/,
+    ],
+    [
+      '554 5.7.1 <h[1.2.3.4]>: Client host rejected: Access denied',
+      'recipients',
+      'RECIPIENTS_REFUSED',
+      /credentials/,
+    ],
+    [
+      '554 5.7.1 <h[1.2.3.4]>: Client host rejected: Access denied',
+      'greeting',
+      'GREETING_REFUSED',
+      /block list/,
+    ],
+    ['500 5.5.1 Unknown command', 'greeting', 'GREETING_REFUSED', /LMTP/],
+  ])('%s about %s is %s', (text, refused, code, hint) => {
+    expect(refusal(refused, 'envelope', read(text))).toMatchObject({
+      code,
+      hint: expect.stringMatching(hint),
+    });
+  });
+
   it('what nobody knows stays general', () => {
     expect(diagnoseReply(read('550 no'), 'message')).toBeUndefined();
     expect(refusal('message', 'confirm', read('550 no'))).toMatchObject({

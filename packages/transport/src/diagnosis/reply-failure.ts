@@ -62,7 +62,7 @@ const rules: readonly ReplyRule[] = [...microsoft365Replies, ...gmailReplies, ..
 
 function fits(rule: ReplyRule, reply: SmtpReply, refused: Refused): boolean {
   const { code, enhanced, text } = rule;
-  if (rule.refused !== undefined && rule.refused !== refused) return false;
+  if (rule.refused !== undefined && ![rule.refused].flat().includes(refused)) return false;
   if (code !== undefined && ![code].flat().includes(reply.code)) return false;
   if (typeof enhanced === 'string' && enhanced !== reply.enhancedCode) return false;
   if (enhanced instanceof RegExp && !enhanced.test(reply.enhancedCode ?? '')) return false;

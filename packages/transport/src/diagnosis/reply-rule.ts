@@ -11,7 +11,7 @@ export interface ReplyRule {
   /** Stable name, for logs and for dialects. */
   readonly id: string;
   /** What was refused, where the same reply means something else elsewhere. */
-  readonly refused?: Refused;
+  readonly refused?: Refused | readonly Refused[];
   /** The reply code, such as 535; several when servers differ. */
   readonly code?: number | readonly number[];
   /** The enhanced status code of RFC 3463. */

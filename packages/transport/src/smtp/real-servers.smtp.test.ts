@@ -60,13 +60,18 @@ it('who is refused and hung up on is refused', async () => {
     ...{ code: 'RECIPIENTS_REFUSED', retryable: false, inDoubt: false },
     details: { rejected: [{ address: 'drop@x.org', code: 550, reply: '550 5.1.1 dropped at RCPT' }] },
   });
-  const among = await sender
-    .send({ ...message, to: ['b@x.org', 'drop@x.org', 'c@x.org'] })
-    .catch(toMailError);
+  // The others get it all the same.
+  const to = ['b@x.org', 'drop@x.org', 'c@x.org', 'also-drop@x.org'];
+  const among = await sender.send({ ...message, to });
   expect(among).toMatchObject({
-    code: 'CONNECTION_LOST',
-    details: { rejected: [{ address: 'drop@x.org', code: 550 }] },
+    ...{ status: 'partial', accepted: ['b@x.org', 'c@x.org'] },
+    rejected: [
+      { address: 'drop@x.org', code: 550 },
+      { address: 'also-drop@x.org', code: 550 },
+    ],
   });
+  const all = await sender.send({ ...message, to }, { onPartial: 'fail' }).catch(toMailError);
+  expect(all).toMatchObject({ phase: 'envelope', inDoubt: false });
 });
 
 it('a greeting that is refused and hung up on is refused', async () => {

@@ -9,6 +9,7 @@ import {
   MailError,
   type MailSender,
   type OutgoingMessage,
+  type RejectedRecipient,
   type SendOptions,
   type SendReceipt,
   type SmtpConnection,
@@ -20,6 +21,7 @@ import { isGivenUp } from '../abortable.ts';
 import { afterReading } from '../after-reading.ts';
 import { resolveServer } from '../connection-target.ts';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
+import { isRefusedForNow } from '../diagnosis/reply-failure.ts';
 import { InFlight } from '../in-flight.ts';
 import { MessageComposer } from '../message-composer.ts';
 import { RateLimit } from '../rate-limit.ts';
@@ -55,6 +57,17 @@ function wasDroppedWhileParked(error: unknown): boolean {
   const { replyCode, enhancedCode, retryAfterMs } = error.details;
   if (error.code === 'SENDER_DEFERRED' && isUsedUp({ code: replyCode, enhancedCode })) return true;
   return error.code === 'CONNECTION_LOST' || (replyCode === 421 && retryAfterMs === undefined);
+}
+
+/**
+ * Whom a server refused for good as it hung up, so that the others got nothing either: Postfix does so with 521. They are left out when it
+ * is tried again.
+ */
+function hungUpOver(error: unknown, { envelope }: ComposedMessage): readonly RejectedRecipient[] {
+  if (!isMailError(error) || error.code !== 'CONNECTION_LOST' || error.phase !== 'envelope') return [];
+  const rejected = (error.details.rejected ?? []) as readonly RejectedRecipient[];
+  const forGood = rejected.filter((one) => !isRefusedForNow(one));
+  return forGood.length < envelope.to.length ? forGood : [];
 }
 
 function onlyTo(message: ComposedMessage, addresses: readonly string[] | undefined): ComposedMessage {
@@ -159,7 +172,7 @@ export class SmtpSender implements MailSender {
     const times = { start: performance.now(), composed: 0, begun: 0 };
     const mayWait =
       this.#pool.full || this.#inFlight.count > Math.min(this.#atOnce, this.#rate?.left ?? this.#atOnce);
-    const message = onlyTo(await this.#composer.compose(input, signal, mayWait), options.onlyTo);
+    let message = onlyTo(await this.#composer.compose(input, signal, mayWait), options.onlyTo);
     times.composed = performance.now();
     let hasPlace = false;
     let turn = 0;
@@ -204,17 +217,37 @@ export class SmtpSender implements MailSender {
         }
       };
       let attempts = 1;
-      const delivered = await deliver().catch(async (error) => {
-        // Whoever was told that the message leaves need not expect to be told again.
-        if (!lease.reused || mayLeave || !wasDroppedWhileParked(error)) throw error;
-        this.#logger.debug('parked SMTP session had been dropped; opening a new one', { ...this.#endpoint });
+      const refused: RejectedRecipient[] = [];
+      const again = async (): Promise<Delivered> => {
         attempts++;
         lease = await borrow(true);
         return deliver();
-      });
+      };
+      /** Without those because of whom the server hung up. Each time they are fewer. */
+      const withOthers = async (error: unknown): Promise<Delivered> => {
+        const gone = onPartial === 'accept' && !mayLeave ? hungUpOver(error, message) : [];
+        if (gone.length === 0) throw error;
+        refused.push(...gone);
+        const left = message.envelope.to.filter((to) => !gone.some(({ address }) => address === to));
+        message = { ...message, envelope: { ...message.envelope, to: left } };
+        return again().catch(withOthers);
+      };
+      const delivered = await deliver()
+        .catch((error) => {
+          // Whoever was told that the message leaves need not expect to be told again.
+          const isOver = !lease.reused || mayLeave || !wasDroppedWhileParked(error);
+          if (isOver || hungUpOver(error, message).length > 0) throw error;
+          this.#logger.debug('parked SMTP session had been dropped; opening a new one', {
+            ...this.#endpoint,
+          });
+          return again();
+        })
+        .catch(withOthers);
       // The news of this message makes work here. While others wait, their servers are given theirs first, all at once.
       if (this.#pool.crowded) await afterReading();
-      return this.#receipt(message, delivered, attempts, times);
+      const whole =
+        refused.length > 0 ? { ...delivered, rejected: [...refused, ...delivered.rejected] } : delivered;
+      return this.#receipt(message, whole, attempts, times);
     } catch (error) {
       const failure = isGivenUp(error, signal)
         ? cancellation('connect', { ...this.#endpoint, signal })

@@ -226,7 +226,7 @@ export class SmtpSession {
     if (!this.encrypted && !this.#extensions.has('AUTH') && this.#extensions.has('STARTTLS')) {
       throw connectionError('AUTH_NOT_OFFERED', 'auth', context, {
         message: 'the server offers no login without TLS',
-        hint: 'The server takes logins after STARTTLS only. Set tls to starttls.',
+        hint: 'The server may take logins after STARTTLS only. Set tls to starttls; if that does not help, it takes none on this port.',
       });
     }
     try {

@@ -88,7 +88,7 @@ export class Transaction {
   withRecipients(failure: unknown): unknown {
     if (!isMailError(failure)) return failure;
     const rejected = this.#rejected;
-    const isLost = failure.code === 'CONNECTION_LOST' && rejected.length > 0;
+    const isLost = failure.code === 'CONNECTION_LOST' && rejected.length > 0 && !this.#announced;
     if (!failure.inDoubt) return isLost ? failure.addDetails({ rejected }) : failure;
     const delivered = this.#accepted.filter((_, index) => this.#confirmed[index] === true);
     return failure.addDetails({
@@ -100,7 +100,7 @@ export class Transaction {
 
   get #areAllRefused(): boolean {
     const { length } = this.#message.envelope.to;
-    return this.phase === 'envelope' && length > 0 && this.#rejected.length === length;
+    return this.phase === 'envelope' && !this.#announced && length > 0 && this.#rejected.length === length;
   }
 
   /** Says the envelope before it is its turn, to a server with PIPELINING; `run` goes on from there. */
@@ -304,7 +304,7 @@ export class Transaction {
       throw refusal('message', 'confirm', decisive as SmtpReply, rejected);
     }
     const response = replies.find(isPositive)?.text ?? '';
-    const serverMessageId = serverId(response);
+    const serverMessageId = serverId(response, accepted);
     const { extensions } = this.#context;
     return {
       ...{ accepted, rejected: this.#rejected, response },

@@ -134,10 +134,13 @@ export async function verifySmtp(
       const from = connection.from?.address ?? user;
       if (from === undefined) return { status: 'skipped', message: 'the connection has no From address' };
       await session.askSender(from, signal);
-      // Exchange says so after the message, and not before.
-      const hint = `It may still refuse the message itself, unless ${user} may send as ${from}.`;
-      const isOther = user !== undefined && !sameMailbox(user, from);
-      return { status: 'ok', message: `the server takes mail from ${from}`, ...(isOther && { hint }) };
+      // Postfix says so at the recipients, Exchange after the message, and neither before.
+      const isOwn = user !== undefined && sameMailbox(user, from);
+      const hint =
+        user === undefined
+          ? 'It may still refuse recipients or the message, as servers do without a login.'
+          : `It may still refuse recipients or the message itself, unless ${user} may send as ${from}.`;
+      return { status: 'ok', message: `the server did not refuse ${from}`, ...(!isOwn && { hint }) };
     });
   } finally {
     // Who has given up does not wait for the answer to QUIT.

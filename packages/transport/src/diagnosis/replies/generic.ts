@@ -113,8 +113,8 @@ export const genericReplies: readonly ReplyRule[] = [
     refused: 'greeting',
     code: 421,
     text: /too many (?:[\w-]+ ){0,3}(?:connections|sessions)/i,
-    hint: 'The server takes fewer sessions at once from here. Set limits.connections to fewer, for each process that sends.',
-    retryAfterMs: 10_000,
+    hint: 'The server takes fewer sessions from here, at once or in a minute. Set limits.connections to fewer, for each process that sends, and keep them open.',
+    retryAfterMs: minute,
   },
   {
     id: 'protocol.too-many-recipients',
@@ -122,8 +122,31 @@ export const genericReplies: readonly ReplyRule[] = [
     hint: 'Too many recipients for one message. Send it to fewer at a time.',
   },
   { id: 'content.invalid', enhanced: '5.6.0', hint: "The server does not accept the message's format." },
+  // Postfix says at RCPT what it thinks of client and sender (smtpd_delay_reject).
+  {
+    id: 'policy.sender-refused-late',
+    refused: 'recipients',
+    enhanced: '5.7.1',
+    text: /sender address rejected/i,
+    errorCode: 'SENDER_REFUSED',
+    hint: 'The server does not let this login, or nobody without one, send with this From address. Send with the address of the login, or have it allowed to use this one.',
+  },
+  {
+    id: 'policy.client-refused-late',
+    refused: 'recipients',
+    enhanced: '5.7.1',
+    text: /client host rejected/i,
+    hint: 'The server takes nothing from this machine. Give the connection credentials where there are none, or have its address allowed.',
+  },
+  {
+    id: 'greeting.unknown',
+    refused: 'greeting',
+    code: [500, 502],
+    hint: 'The server does not know the greeting. Perhaps this port is for LMTP and not for SMTP, or the other way round: change port or protocol.',
+  },
   {
     id: 'policy.refused',
+    refused: ['auth', 'sender', 'recipients', 'message'],
     enhanced: '5.7.1',
     hint: 'A policy of the server forbids this: relaying without login, this sender, or this content. Its reply says which; log in with the account the From address belongs to.',
   },
