@@ -22,6 +22,18 @@ export function parseReply(text: string): SmtpReply | undefined {
   return enhancedCode === undefined ? { code, text } : { code, text, enhancedCode };
 }
 
+/**
+ * Too many of something (RFC 3463 section 3.6), before there are recipients: messages in this session, as OpenSMTPD says it. It leaves
+ * the session open, and takes nothing more in it.
+ */
+export const isUsedUp = ({
+  code,
+  enhancedCode,
+}: {
+  readonly code?: unknown;
+  readonly enhancedCode?: unknown;
+}): boolean => code === 452 && enhancedCode === '4.5.3';
+
 /** A recipient who was refused. */
 interface RefusedRecipient {
   readonly code: number;

@@ -28,6 +28,8 @@ export class Deliveries {
   #confirmMs = Number.POSITIVE_INFINITY;
   /** What became of the last envelope that came with the message before it. */
   early: EarlyEnvelope | undefined;
+  /** Whether the server takes no more messages in this session, as it said. */
+  isUsedUp = false;
 
   constructor(channel: SmtpChannel) {
     this.#channel = channel;
@@ -86,6 +88,7 @@ export class Deliveries {
       return delivered;
     } catch (cause) {
       this.#needsReset = true;
+      this.isUsedUp ||= transaction.isUsedUp;
       if (!place.waiting && !transaction.canContinue) this.#channel.fail(new Error('closed'));
       throw transaction.withRecipients(describeDelivery(cause, transaction.phase, context, this.#channel));
     } finally {

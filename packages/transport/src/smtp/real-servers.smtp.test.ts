@@ -71,7 +71,7 @@ it('who is refused and hung up on is refused', async () => {
     ],
   });
   const all = await sender.send({ ...message, to }, { onPartial: 'fail' }).catch(toMailError);
-  expect(all).toMatchObject({ phase: 'envelope', inDoubt: false });
+  expect(all).toMatchObject({ code: 'RECIPIENTS_REFUSED', retryable: false, inDoubt: false });
 });
 
 it('a greeting that is refused and hung up on is refused', async () => {
@@ -122,4 +122,91 @@ it('a refusal of DATA says who was refused before', async () => {
     code: 'MESSAGE_REFUSED',
     details: { rejected: [{ address: 'c@x.org', code: 552 }] },
   });
+});
+
+it('who is left out after the server hung up is named whatever becomes of the others', async () => {
+  let isLosing = true;
+  await using server = await RawServer.start((socket) =>
+    speakSmtp(socket, (command) => {
+      if (command.startsWith('EHLO')) return pipelining;
+      if (command.includes('drop@')) {
+        socket.end('521 5.2.0 no\r\n');
+        return null;
+      }
+      if (command !== '.' || !isLosing) return undefined;
+      socket.destroy();
+      return null;
+    }),
+  );
+  await using sender = createSender(`smtp://127.0.0.1:${server.port}?tls=none`);
+  const to = ['b@x.org', 'drop@x.org'];
+  const lost = await sender.send({ ...message, to }).catch(toMailError);
+  expect(lost).toMatchObject({
+    inDoubt: true,
+    details: { unconfirmed: ['b@x.org'], rejected: [{ address: 'drop@x.org', code: 521 }] },
+  });
+  isLosing = false;
+  expect(await sender.send({ ...message, to })).toMatchObject({ status: 'partial' });
+});
+
+it.each([
+  ['521 5.7.1 Client host rejected: Access denied', 1],
+  ['521 5.2.0 no', 4],
+])('a server that hangs up over everybody is not asked for each: %s', async (reply, connections) => {
+  await using server = await RawServer.start((socket) =>
+    speakSmtp(socket, (command) => {
+      if (command.startsWith('EHLO')) return pipelining;
+      if (!command.startsWith('RCPT')) return undefined;
+      socket.end(`${reply}\r\n`);
+      return null;
+    }),
+  );
+  await using sender = createSender(`smtp://127.0.0.1:${server.port}?tls=none`);
+  const to = Array.from({ length: 20 }, (_, index) => `r${index}@x.org`);
+  const error = await sender.send({ ...message, to }).catch(toMailError);
+  expect(error).toMatchObject({ phase: 'envelope', details: { rejected: { length: connections } } });
+  expect(server.connections).toBe(connections);
+});
+
+it('a server with room for two sessions of three messages each gets everything', async () => {
+  const open = new Set<unknown>();
+  let taken = 0;
+  let refusals = 0;
+  await using server = await RawServer.start((socket) => {
+    if (open.size >= 2) {
+      refusals++;
+      socket.end('421 4.7.0 Too many concurrent SMTP connections\r\n');
+      return;
+    }
+    open.add(socket);
+    socket.on('close', () => open.delete(socket));
+    let inSession = 0;
+    speakSmtp(socket, (command) => {
+      if (command.startsWith('EHLO')) return pipelining;
+      if (command === '.') taken++;
+      if (command === 'QUIT') open.delete(socket);
+      return command.startsWith('MAIL') && ++inSession > 3 ? '452 4.5.3 Too many messages sent' : undefined;
+    });
+  });
+  await using sender = createSender({ host: '127.0.0.1', port: server.port, tls: 'none' });
+  await Promise.all(Array.from({ length: 60 }, () => sender.send(message)));
+  expect(taken).toBe(60);
+  // It is not asked again and again.
+  expect(refusals).toBeLessThan(10);
+});
+
+it('a place that somebody else has for a moment is asked for again', async () => {
+  let isTaken = true;
+  await using server = await RawServer.start((socket) => {
+    if (isTaken) socket.end('421 4.7.0 Too many connections\r\n');
+    else speakSmtp(socket, (command) => (command.startsWith('EHLO') ? pipelining : undefined));
+  });
+  await using sender = createSender(`smtp://127.0.0.1:${server.port}?tls=none`);
+  const refused = await sender.send(message).catch(toMailError);
+  expect(refused).toMatchObject({
+    code: 'GREETING_DEFERRED',
+    hint: expect.stringContaining('limits.connections'),
+  });
+  isTaken = false;
+  expect(await sender.send(message)).toMatchObject({ status: 'sent' });
 });

@@ -38,6 +38,9 @@ export interface SessionPoolOptions {
 /** For how long a server that did not hear an early envelope gets no other, in milliseconds. */
 const unheardMs = 3_600_000;
 
+/** How long a server that takes no more sessions is asked for none, as long as there are some, in milliseconds. */
+const countedMs = 10_000;
+
 /** What servers say that count the sessions of a mailbox. */
 const isTooMany = (diagnosis: unknown): boolean =>
   diagnosis === tooManySessions || diagnosis === 'm365.concurrent-connections';
@@ -108,7 +111,7 @@ export class SessionPool {
         this.#heed(error);
         refuseAlike(this.#slots, error);
         // Too many sessions for the server are enough for who waits, as long as some of them are open.
-        const isEnough = this.#unwelcome !== undefined && this.#slots.taken > 1 && !fresh;
+        const isEnough = this.#unwelcome !== undefined && this.#slots.taken > 1;
         if (!isEnough) {
           this.#slots.free();
           throw error;
@@ -119,6 +122,8 @@ export class SessionPool {
   }
 
   async #open(request: BorrowRequest): Promise<SmtpSession> {
+    // One that nobody uses makes room for a fresh one.
+    if (this.#unwelcome && this.#others >= this.#unwelcome.open) this.#unpark()?.destroy();
     this.#assertWelcome();
     // A parked session counts against the limit too, so one makes room for a fresh one.
     if (this.#slots.taken + this.#parked.length > this.#options.connections) this.#unpark()?.destroy();
@@ -215,8 +220,12 @@ export class SessionPool {
     const taken = this.#others - this.#opening;
     if (isDeferred && this.#unwelcome && isTooMany(details.diagnosis))
       this.#unwelcome = { ...this.#unwelcome, open: Math.min(this.#unwelcome.open, taken) };
-    if (!isDeferred || typeof details.retryAfterMs !== 'number' || this.#unwelcome) return;
-    const waitMs = Math.min(details.retryAfterMs, longestTimerMs);
+    // A server without any session of ours says nothing of how many it takes.
+    const isCounted = details.diagnosis === tooManySessions && this.#others > 0;
+    if (details.diagnosis === tooManySessions && !isCounted) this.#unwelcome = undefined;
+    const asked = isCounted ? countedMs : details.retryAfterMs;
+    if (!isDeferred || typeof asked !== 'number' || this.#unwelcome) return;
+    const waitMs = Math.min(asked, longestTimerMs);
     const until = this.#options.clock.monotonic() + waitMs;
     // What is added to it further up is about one message.
     this.#unwelcome = { error: copyMailError(error), until, open: taken };
@@ -249,7 +258,7 @@ export class SessionPool {
   #isGood(session: SmtpSession): boolean {
     const { clock } = this.#options;
     const isYoung = clock.monotonic() < (this.#expiry.get(session) ?? 0);
-    return session.usable && isYoung && clock.now() < session.loginExpiresAt;
+    return session.usable && !session.isUsedUp && isYoung && clock.now() < session.loginExpiresAt;
   }
 
   /**

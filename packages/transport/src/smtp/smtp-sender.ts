@@ -21,7 +21,7 @@ import { isGivenUp } from '../abortable.ts';
 import { afterReading } from '../after-reading.ts';
 import { resolveServer } from '../connection-target.ts';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
-import { isRefusedForNow } from '../diagnosis/reply-failure.ts';
+import { diagnoseReply, isRefusedForNow, isUsedUp, parseReply } from '../diagnosis/reply-failure.ts';
 import { InFlight } from '../in-flight.ts';
 import { MessageComposer } from '../message-composer.ts';
 import { RateLimit } from '../rate-limit.ts';
@@ -39,7 +39,6 @@ import type { Delivered } from './session-contract.ts';
 import { cancellation } from './session-failure.ts';
 import { type BorrowRequest, type Lease, refuseAlike, SessionPool } from './session-pool.ts';
 import { SmtpSession } from './smtp-session.ts';
-import { isUsedUp } from './transaction.ts';
 
 const defaults = { connections: 5, idleMs: 60_000, lifetimeMs: 540_000 };
 
@@ -59,6 +58,15 @@ function wasDroppedWhileParked(error: unknown): boolean {
   return error.code === 'CONNECTION_LOST' || (replyCode === 421 && retryAfterMs === undefined);
 }
 
+/** What servers say of sender and client when they are asked for recipients. */
+const refusedLate: ReadonlySet<string> = new Set([
+  'policy.sender-refused-late',
+  'policy.client-refused-late',
+]);
+
+/** As often a message is begun anew without those over whom the server hung up: a login each. */
+const mostHangUps = 3;
+
 /**
  * Whom a server refused for good as it hung up, so that the others got nothing either: Postfix does so with 521. They are left out when it
  * is tried again.
@@ -67,7 +75,12 @@ function hungUpOver(error: unknown, { envelope }: ComposedMessage): readonly Rej
   if (!isMailError(error) || error.code !== 'CONNECTION_LOST' || error.phase !== 'envelope') return [];
   const rejected = (error.details.rejected ?? []) as readonly RejectedRecipient[];
   const forGood = rejected.filter((one) => !isRefusedForNow(one));
-  return forGood.length < envelope.to.length ? forGood : [];
+  // What is said of sender and client there is said of everybody.
+  const isOfAll = forGood.some(({ reply }) => {
+    const said = parseReply(reply);
+    return said !== undefined && refusedLate.has(diagnoseReply(said, 'recipients')?.id ?? '');
+  });
+  return !isOfAll && forGood.length < envelope.to.length ? forGood : [];
 }
 
 function onlyTo(message: ComposedMessage, addresses: readonly string[] | undefined): ComposedMessage {
@@ -176,6 +189,8 @@ export class SmtpSender implements MailSender {
     times.composed = performance.now();
     let hasPlace = false;
     let turn = 0;
+    /** Those over whom the server hung up. */
+    const refused: RejectedRecipient[] = [];
     try {
       if (this.#rate) {
         await this.#turns.take(signal);
@@ -217,7 +232,7 @@ export class SmtpSender implements MailSender {
         }
       };
       let attempts = 1;
-      const refused: RejectedRecipient[] = [];
+      let hangUps = 0;
       const again = async (): Promise<Delivered> => {
         attempts++;
         lease = await borrow(true);
@@ -226,7 +241,7 @@ export class SmtpSender implements MailSender {
       /** Without those because of whom the server hung up. Each time they are fewer. */
       const withOthers = async (error: unknown): Promise<Delivered> => {
         const gone = onPartial === 'accept' && !mayLeave ? hungUpOver(error, message) : [];
-        if (gone.length === 0) throw error;
+        if (gone.length === 0 || ++hangUps > mostHangUps) throw error;
         refused.push(...gone);
         const left = message.envelope.to.filter((to) => !gone.some(({ address }) => address === to));
         message = { ...message, envelope: { ...message.envelope, to: left } };
@@ -254,6 +269,10 @@ export class SmtpSender implements MailSender {
         : error;
       refuseAlike(this.#turns, failure);
       refuseAlike(this.#rate, failure);
+      if (refused.length > 0 && isMailError(failure)) {
+        const { rejected = [] } = failure.details as { readonly rejected?: readonly RejectedRecipient[] };
+        failure.replaceDetails({ rejected: [...refused, ...rejected] });
+      }
       throw failedSend(failure, message, this.#logger);
     } finally {
       if (hasPlace) this.#turns.free();

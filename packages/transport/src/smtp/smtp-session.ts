@@ -87,6 +87,11 @@ export class SmtpSession {
     return !this.#channel.failed && !this.#deliveries.broken && !this.#channel.hasUnread;
   }
 
+  /** Whether the server takes no more messages in it. */
+  get isUsedUp(): boolean {
+    return this.#deliveries.isUsedUp;
+  }
+
   /** Whether the next message may say its envelope before this one has its answer (RFC 2920 section 3.1). */
   get takesAhead(): boolean {
     const { lmtp = false, pipelining = 'across-messages' } = this.#options;

@@ -1,6 +1,12 @@
 import { isMailError, type RejectedRecipient } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
-import { isRefusedForNow, parseReply, refusal, type SmtpReply } from '../diagnosis/reply-failure.ts';
+import {
+  isRefusedForNow,
+  isUsedUp,
+  parseReply,
+  refusal,
+  type SmtpReply,
+} from '../diagnosis/reply-failure.ts';
 import { mailCommand, rcptCommand } from './envelope-commands.ts';
 import type { Extensions } from './extensions.ts';
 import { EarlyAnswer, MessageWriter } from './message-writer.ts';
@@ -36,18 +42,6 @@ interface EnvelopeCommands {
 /** The session is not what it was; nothing of the new message has left. */
 export class SessionDropped extends Error {}
 
-/**
- * Too many of something (RFC 3463 section 3.6), before there are recipients: messages in this session, as OpenSMTPD says it. It leaves
- * the session open, and takes nothing more in it.
- */
-export const isUsedUp = ({
-  code,
-  enhancedCode,
-}: {
-  readonly code?: unknown;
-  readonly enhancedCode?: unknown;
-}): boolean => code === 452 && enhancedCode === '4.5.3';
-
 const isPositive = ({ code }: SmtpReply): boolean => code >= 200 && code < 300;
 
 /**
@@ -71,6 +65,8 @@ export class Transaction {
   confirmMs = Number.POSITIVE_INFINITY;
   /** Whether the session can take another message after this one failed. */
   canContinue = false;
+  /** Whether the server takes no more messages in it, as it said. */
+  isUsedUp = false;
 
   constructor(context: TransactionContext, message: ComposedMessage, options: DeliverOptions) {
     this.#context = context;
@@ -98,9 +94,12 @@ export class Transaction {
     });
   }
 
-  get #areAllRefused(): boolean {
-    const { length } = this.#message.envelope.to;
-    return this.phase === 'envelope' && !this.#announced && length > 0 && this.#rejected.length === length;
+  /** Whether enough was said of the recipients for the message to be refused, whatever else would have come. */
+  get #isRefused(): boolean {
+    if (this.phase !== 'envelope' || this.#announced) return false;
+    const needsAll = this.#options.onPartial !== 'accept';
+    if (needsAll && this.#rejected.some((one) => !isRefusedForNow(one))) return true;
+    return this.#rejected.length > 0 && this.#rejected.length === this.#message.envelope.to.length;
   }
 
   /** Says the envelope before it is its turn, to a server with PIPELINING; `run` goes on from there. */
@@ -122,7 +121,7 @@ export class Transaction {
     } catch (error) {
       if (error instanceof EarlyAnswer) error.reply ??= await this.#readIfAny();
       // A server that refuses everybody and ends the session has said what it had to say.
-      if (this.#context.channel.causedBy(error) && this.#areAllRefused) this.#assertRecipients(false);
+      if (this.#context.channel.causedBy(error) && this.#isRefused) this.#assertRecipients(false);
       throw error;
     }
   }
@@ -171,7 +170,8 @@ export class Transaction {
     this.#assertMeant(sender);
     if (sender.code === 0) throw new ProtocolViolation('no reply to MAIL');
     if (!isPositive(sender)) {
-      const isOpen = sender.code !== 421 && !isUsedUp(sender);
+      this.isUsedUp = isUsedUp(sender);
+      const isOpen = sender.code !== 421;
       this.canContinue = isOpen && (!pipelining || (await this.#skip(rcpts.length, atOnce)));
       throw refusal('sender', 'envelope', this.#clean(sender));
     }
@@ -189,7 +189,7 @@ export class Transaction {
    * one of them only now. So a no is believed of an envelope that came in its turn.
    */
   #assertMeant(reply: SmtpReply): void {
-    if (reply.code === 421) this.isBelieved = true;
+    if (reply.code === 421 || isUsedUp(reply)) this.isBelieved = true;
     else if (this.#announced && !isPositive(reply)) throw new SessionDropped('the envelope came too early');
   }
 
@@ -240,7 +240,8 @@ export class Transaction {
       return;
     }
     if (reply.code < 400) throw new ProtocolViolation('no 354 to DATA');
-    if (reply.code !== 421) this.#assertRecipients();
+    const isOver = reply.code === 421;
+    if (!isOver || this.#accepted.length === 0) this.#assertRecipients(!isOver);
     this.#assertMeant(reply);
     this.canContinue = reply.code !== 421;
     const rejected = this.#rejected;

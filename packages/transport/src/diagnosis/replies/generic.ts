@@ -114,7 +114,6 @@ export const genericReplies: readonly ReplyRule[] = [
     code: 421,
     text: /too many (?:[\w-]+ ){0,3}(?:connections|sessions)/i,
     hint: 'The server takes fewer sessions from here, at once or in a minute. Set limits.connections to fewer, for each process that sends, and keep them open.',
-    retryAfterMs: minute,
   },
   {
     id: 'protocol.too-many-recipients',
