@@ -247,17 +247,13 @@ export class SmtpSender implements MailSender {
         message = { ...message, envelope: { ...message.envelope, to: left } };
         return again().catch(withOthers);
       };
-      const delivered = await deliver()
-        .catch((error) => {
-          // Whoever was told that the message leaves need not expect to be told again.
-          const isOver = !lease.reused || mayLeave || !wasDroppedWhileParked(error);
-          if (isOver || hungUpOver(error, message).length > 0) throw error;
-          this.#logger.debug('parked SMTP session had been dropped; opening a new one', {
-            ...this.#endpoint,
-          });
-          return again();
-        })
-        .catch(withOthers);
+      const delivered = await deliver().catch((error) => {
+        // Whoever was told that the message leaves need not expect to be told again.
+        const isDropped = lease.reused && !mayLeave && wasDroppedWhileParked(error);
+        if (!isDropped || hungUpOver(error, message).length > 0) return withOthers(error);
+        this.#logger.debug('parked SMTP session had been dropped; opening a new one', { ...this.#endpoint });
+        return again().catch(withOthers);
+      });
       // The news of this message makes work here. While others wait, their servers are given theirs first, all at once.
       if (this.#pool.crowded) await afterReading();
       const whole =
