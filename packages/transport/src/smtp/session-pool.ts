@@ -41,7 +41,7 @@ const unheardMs = 3_600_000;
 /** How long a server that takes no more sessions is asked for none, as long as there are some, in milliseconds. */
 const countedMs = 10_000;
 
-/** What servers say that count the sessions of a mailbox. */
+/** Whether a server counts sessions, of a mailbox or of this machine, and there are as many as it takes. */
 const isTooMany = (diagnosis: unknown): boolean =>
   diagnosis === tooManySessions || diagnosis === 'm365.concurrent-connections';
 
