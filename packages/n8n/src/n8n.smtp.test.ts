@@ -1,4 +1,4 @@
-import { FaultServer, SmtpInbox } from '@flowpost/testing';
+import { createTestCertificates, FaultServer, SmtpInbox } from '@flowpost/testing';
 import type { ICredentialDataDecryptedObject } from 'n8n-workflow';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { RealN8n, type RunOptions } from './n8n.test-support.ts';
@@ -332,6 +332,18 @@ describe('the package in n8n', () => {
     expect(refused).toMatchObject({ status: 'Error', message: expect.stringMatching(/refused|password/i) });
     expect(await tried({ kind: 'other', connection: '{"secret' })).toMatchObject({ status: 'Error' });
     expect(JSON.stringify([refused, inbox.messages])).toMatch(/^\[.*,\[\]\]$/);
+  });
+
+  it('trusts a private authority, as its credential says', async () => {
+    const { authority, valid: certificate } = await createTestCertificates();
+    await using inbox = await SmtpInbox.start({ tls: 'starttls', certificate });
+    const tlsOptions = JSON.stringify({ ca: authority.cert, serverName: 'localhost' });
+    const credential = { ...at(inbox), tls: 'starttls', allowPlaintextAuth: false };
+    await run(inbox, ['b@x.org'], { credential: { ...credential, tlsOptions } });
+    expect(inbox.messages).toMatchObject([{ secure: true }]);
+    // What n8n has in a field of JSON that nobody filled in.
+    const { run: ended } = await run(inbox, ['c@x.org'], { credential: { ...credential, tlsOptions: '{}' } });
+    expect(ended.data.resultData.error?.context?.data).toMatchObject({ code: 'TLS_CERTIFICATE_UNTRUSTED' });
   });
 
   it('takes any connection as a URL, and says which is none', async () => {

@@ -1,4 +1,6 @@
 import { type Connection, type ConnectionInput, MailError, parseConnection } from '@flowpost/core';
+import { asFlag, asTlsOptions } from './dialects/fields.ts';
+import { readJsonField } from './json-field.ts';
 import type { NodeSection } from './node.ts';
 
 const only = (...kinds: string[]) => ({ showWhen: { field: 'kind', anyOf: kinds } });
@@ -75,6 +77,29 @@ export const connectionForm: readonly NodeSection[] = [
         widget: 'text',
         help: 'For messages without one.',
       },
+      {
+        ...only('smtp', 'microsoft365'),
+        name: 'tlsOptions',
+        label: 'TLS options',
+        widget: 'object',
+        help: 'What to trust over SMTP, in JSON: the certificate of a private authority as ca or caFile, the fingerprints of certificates, or the serverName they are for.',
+      },
+      {
+        ...only('smtp'),
+        name: 'allowPlaintextAuth',
+        label: 'Send credentials in clear',
+        widget: 'checkbox',
+        default: false,
+        help: 'Only for a server that offers no TLS in a network that is safe.',
+      },
+      {
+        ...only('microsoft365'),
+        name: 'exchangeRbac',
+        label: 'Rights come from Exchange',
+        widget: 'checkbox',
+        default: false,
+        help: 'RBAC for Applications: the tokens of such an application carry no roles.',
+      },
     ],
   },
 ];
@@ -98,14 +123,19 @@ function written(text: string): unknown {
 function inputOf(values: Readonly<Record<string, unknown>>): unknown {
   const { kind, host, port, tls, user, password, from } = values;
   const { delivery, tenantId, clientId, clientSecret, connection } = values;
+  const tlsOptions = asTlsOptions(readJsonField(values.tlsOptions));
   if (kind === 'other') return written(String(connection ?? ''));
   if (kind === 'microsoft365') {
-    const auth = filled({ kind: 'oauth2-client-credentials', user, tenantId, clientId, clientSecret });
+    const exchangeRbac = asFlag(values.exchangeRbac);
+    const application = { tenantId, clientId, clientSecret, exchangeRbac };
+    const auth = filled({ kind: 'oauth2-client-credentials', user, ...application });
     const over = isBlank(delivery) ? 'graph' : delivery;
-    return filled({ kind, delivery: over, tenantId, objectId: user, from, auth });
+    return filled({ kind, delivery: over, tenantId, objectId: user, from, auth, tlsOptions });
   }
   const auth = !isBlank(user) ? { kind: 'basic', username: user, password } : undefined;
-  return filled({ host, port: isBlank(port) ? undefined : Number(port), tls, from, auth });
+  const allowPlaintextAuth = asFlag(values.allowPlaintextAuth);
+  const where = { host, port: isBlank(port) ? undefined : Number(port), tls, tlsOptions };
+  return filled({ ...where, from, auth, allowPlaintextAuth });
 }
 
 /**

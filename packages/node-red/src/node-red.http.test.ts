@@ -1,4 +1,4 @@
-import { SmtpInbox } from '@flowpost/testing';
+import { createTestCertificates, SmtpInbox } from '@flowpost/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type FlowNode, RealNodeRed } from './node-red.test-support.ts';
 
@@ -91,6 +91,16 @@ describe('the package in Node-RED', () => {
     expect(new Set(inbox.messages.map(({ subject }) => subject)).size).toBe(200);
     expect(inbox.logins.length).toBeLessThanOrEqual(5);
     expect(await engine.get('flows')).not.toContain('open sesame');
+  });
+
+  it('trusts a private authority, as its form says', async () => {
+    const { authority, valid: certificate } = await createTestCertificates();
+    await using inbox = await SmtpInbox.start({ tls: 'starttls', certificate });
+    const tlsOptions = JSON.stringify({ ca: authority.cert, serverName: 'localhost' });
+    await engine.deploy(flow({ ...at(inbox), tls: 'starttls', tlsOptions, allowPlaintextAuth: false }));
+    const [message] = await engine.run('mail', [{ to: 'b@x.org', payload: 'x' }]);
+    expect(message).toMatchObject({ by: 'sent' });
+    expect(inbox.messages).toMatchObject([{ secure: true }]);
   });
 
   it('takes any connection as a URL or as JSON', async () => {
