@@ -1,11 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { FaultServer, RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
-import { describe, expect, it } from 'vitest';
+import { describe, it } from 'vitest';
 import { put, settings, stateOf } from './testing/deliveries.test-support.ts';
 import { startLocal } from './testing/local-server.test-support.ts';
 
-describe('nobody keeps others waiting', () => {
-  it('a server that says nothing does not stop mail to another one', async () => {
+// They wait most of the time, each at a server of its own.
+describe.concurrent('nobody keeps others waiting', () => {
+  it('a server that says nothing does not stop mail to another one', async ({ expect }) => {
     await using silent = await FaultServer.start({ stage: 'ehlo', fault: 'silence' });
     await using inbox = await SmtpInbox.start();
     await using local = await startLocal({ FLOWPOST_CONCURRENCY: '20', FLOWPOST_GRACE_SECONDS: '1' });
@@ -14,7 +15,9 @@ describe('nobody keeps others waiting', () => {
     await expect.poll(async () => (await stateOf(local, body.deliveryId)).state).toBe('sent');
   });
 
-  it('a long backlog of one mailbox goes through as fast as it takes it, and what is not sent yet was not tried', async () => {
+  it('a long backlog of one mailbox goes through as fast as it takes it, and what is not sent yet was not tried', async ({
+    expect,
+  }) => {
     await using inbox = await SmtpInbox.start();
     await using local = await startLocal();
     const ids: string[] = [];
@@ -32,7 +35,9 @@ describe('nobody keeps others waiting', () => {
     }
   });
 
-  it('a rate limit lets a backlog through, one after another, and tries nothing in vain', async () => {
+  it('a rate limit lets a backlog through, one after another, and tries nothing in vain', async ({
+    expect,
+  }) => {
     await using inbox = await SmtpInbox.start();
     await using local = await startLocal();
     const connection = { host: '127.0.0.1', port: inbox.port, limits: { messagesPerMinute: 120 } };
@@ -45,7 +50,9 @@ describe('nobody keeps others waiting', () => {
     for (const id of ids) expect((await stateOf(local, id)).attempt).toBe(1);
   });
 
-  it('what a server kept waiting leaves no faster than the rate limit allows, over all senders of a mailbox', async () => {
+  it('what a server kept waiting leaves no faster than the rate limit allows, over all senders of a mailbox', async ({
+    expect,
+  }) => {
     const held: (() => void)[] = [];
     let isStalled = true;
     const taken: number[] = [];
@@ -75,7 +82,9 @@ describe('nobody keeps others waiting', () => {
     expect((taken.at(-1) ?? 0) - (taken[0] ?? 0)).toBeGreaterThan(3_000);
   });
 
-  it('what waits for its turn can be cancelled, and heeds that its connection is deleted', async () => {
+  it('what waits for its turn can be cancelled, and heeds that its connection is deleted', async ({
+    expect,
+  }) => {
     await using inbox = await SmtpInbox.start();
     await using local = await startLocal();
     // One more may go at once, and another one every five seconds.
@@ -99,7 +108,9 @@ describe('nobody keeps others waiting', () => {
     expect(inbox.messages).toHaveLength(2);
   });
 
-  it('who waits for an outcome and is cancelled before his turn hears of it at once, and no session is made', async () => {
+  it('who waits for an outcome and is cancelled before his turn hears of it at once, and no session is made', async ({
+    expect,
+  }) => {
     await using inbox = await SmtpInbox.start();
     await using local = await startLocal();
     const connection = { host: '127.0.0.1', port: inbox.port, limits: { messagesPerMinute: 2 } };
@@ -116,7 +127,9 @@ describe('nobody keeps others waiting', () => {
     expect(inbox.messages).toHaveLength(1);
   });
 
-  it('a server that takes its time is waited for, over a stored connection that nobody changed', async () => {
+  it('a server that takes its time is waited for, over a stored connection that nobody changed', async ({
+    expect,
+  }) => {
     const mailFrom = async () => {
       await delay(2_300);
       return undefined;
@@ -129,7 +142,9 @@ describe('nobody keeps others waiting', () => {
     expect([status, inbox.messages.length]).toEqual([200, 1]);
   });
 
-  it('what is cancelled while it waits for a session makes none of its own, and whoever waits hears of it', async () => {
+  it('what is cancelled while it waits for a session makes none of its own, and whoever waits hears of it', async ({
+    expect,
+  }) => {
     const goOn = Promise.withResolvers<void>();
     await using server = await RawServer.start((socket) =>
       speakSmtp(socket, (command) => {
@@ -161,9 +176,9 @@ describe('nobody keeps others waiting', () => {
     expect(server.connections).toBe(1);
   });
 
-  it.each([undefined, '5'])(
+  it.for([undefined, '5'])(
     'those who wait for outcomes do not take all turns of a rate limit: %s at once',
-    async (most) => {
+    async (most, { expect }) => {
       await using inbox = await SmtpInbox.start();
       await using local = await startLocal({ FLOWPOST_CONCURRENCY: most });
       const connection = { host: '127.0.0.1', port: inbox.port, limits: { messagesPerMinute: 120 } };
