@@ -18,11 +18,17 @@ describe('the form of a mail server', () => {
       expect(connectionOfForm({ ...form, tlsOptions })).not.toHaveProperty('tlsOptions');
   });
 
-  it.each(['{"serverName":', '["ca"]', '{"trust":"all"}'])('says that %j are no TLS options', (tlsOptions) => {
-    expect(() => connectionOfForm({ ...at, tlsOptions })).toThrow(
-      expect.objectContaining({ code: 'CONNECTION_INVALID', message: expect.stringContaining('tlsOptions') }),
-    );
-  });
+  it.each(['{"serverName":', '["ca"]', '{"trust":"all"}'])(
+    'says that %j are no TLS options',
+    (tlsOptions) => {
+      expect(() => connectionOfForm({ ...at, tlsOptions })).toThrow(
+        expect.objectContaining({
+          code: 'CONNECTION_INVALID',
+          message: expect.stringContaining('tlsOptions'),
+        }),
+      );
+    },
+  );
 
   it('has checkboxes for what is safe in some networks only, and for rights from Exchange', () => {
     expect(connectionOfForm({ ...at, allowPlaintextAuth: 'true' })).toMatchObject({

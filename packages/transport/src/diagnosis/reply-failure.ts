@@ -60,6 +60,19 @@ export function isOneTooMany({ code, reply }: RefusedRecipient): boolean {
   return isRefusedForNow({ code, reply }) && /^[45]\.5\.3$/.test(enhancedCode);
 }
 
+/** What servers say of sender and client when they are asked for recipients. */
+const refusedLate: ReadonlySet<string> = new Set([
+  'policy.sender-refused-late',
+  'policy.client-refused-late',
+]);
+
+/** Whether a recipient was refused for good because of the sender or the client, so that everybody will be. */
+export function isRefusedForAll(refused: RefusedRecipient): boolean {
+  const said = parseReply(refused.reply);
+  if (!said || isRefusedForNow(refused)) return false;
+  return refusedLate.has(diagnoseReply(said, 'recipients')?.id ?? '');
+}
+
 const codes: Readonly<
   Record<Refused, { readonly permanent: ErrorCode; readonly transient: ErrorCode; readonly what: string }>
 > = {

@@ -1,7 +1,7 @@
 // What servers in use do that scripted ones did not: Exim, OpenSMTPD.
 import { toMailError } from '@flowpost/core';
 import { RawServer, speakSmtp } from '@flowpost/testing';
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
 
 const message = { from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello' };
@@ -151,7 +151,7 @@ it('who is left out after the server hung up is named whatever becomes of the ot
 
 it.each([
   ['521 5.7.1 Client host rejected: Access denied', 1],
-  ['521 5.2.0 no', 4],
+  ['521 5.2.0 no', 11],
 ])('a server that hangs up over everybody is not asked for each: %s', async (reply, connections) => {
   await using server = await RawServer.start((socket) =>
     speakSmtp(socket, (command) => {
@@ -209,4 +209,54 @@ it('a place that somebody else has for a moment is asked for again', async () =>
   });
   isTaken = false;
   expect(await sender.send(message)).toMatchObject({ status: 'sent' });
+});
+
+const many = (name: string, count: number) =>
+  Array.from({ length: count }, (_, one) => `${name}${one}@x.org`);
+
+describe.each([pipelining, '250 test'])('the others get a message although a server hangs up: %j', (ehlo) => {
+  it.each([
+    ['with 521 over each of nine', many('drop', 9), 10],
+    // Postfix's smtpd_hard_error_limit.
+    ['with 421 after every twenty that it does not know', many('bad', 45), 3],
+  ])('%s', async (_how, gone, connections) => {
+    let taken = 0;
+    await using server = await RawServer.start((socket) => {
+      let unknown = 0;
+      speakSmtp(socket, (command) => {
+        if (command.startsWith('EHLO')) return ehlo;
+        if (command === '.') taken++;
+        const isDropped = command.startsWith('RCPT TO:<drop');
+        if (isDropped || unknown >= 20) {
+          socket.end(isDropped ? '521 5.2.1 disabled\r\n' : '421 4.7.0 Error: too many errors\r\n');
+          return null;
+        }
+        if (!command.startsWith('RCPT TO:<bad')) return undefined;
+        unknown++;
+        return '550 5.1.1 User unknown';
+      });
+    });
+    await using sender = createSender(`smtp://127.0.0.1:${server.port}?tls=none`);
+    const receipt = await sender.send({ ...message, to: ['first@x.org', ...gone, 'last@x.org'] });
+    expect(receipt).toMatchObject({ status: 'partial', accepted: ['first@x.org', 'last@x.org'] });
+    expect(receipt.rejected.map(({ address }) => address)).toEqual(gone);
+    expect([taken, server.connections]).toEqual([1, connections]);
+  });
+
+  it('but not when everybody is refused for the sender', async () => {
+    await using server = await RawServer.start((socket) =>
+      speakSmtp(socket, (command) => {
+        if (command.startsWith('EHLO')) return ehlo;
+        if (!command.startsWith('RCPT')) return undefined;
+        socket.end('521 5.7.1 <a@x.org>: Sender address rejected: not owned by user\r\n');
+        return null;
+      }),
+    );
+    await using sender = createSender(`smtp://127.0.0.1:${server.port}?tls=none`);
+    for (const to of ['b@x.org', ['b@x.org', 'c@x.org']]) {
+      const error = await sender.send({ ...message, to }).catch(toMailError);
+      expect(error).toMatchObject({ code: 'SENDER_REFUSED', phase: 'envelope', retryable: false });
+    }
+    expect(server.connections).toBe(2);
+  });
 });

@@ -1,14 +1,7 @@
-import {
-  type Clock,
-  copyMailError,
-  isMailError,
-  longestTimerMs,
-  type MailError,
-  type TranscriptListener,
-} from '@flowpost/core';
-import { tooManySessions } from '../diagnosis/replies/generic.ts';
+import { type Clock, copyMailError, isMailError, type TranscriptListener } from '@flowpost/core';
 import { Slots } from '../slots.ts';
 import type { SmtpSession } from './smtp-session.ts';
+import { type OtherSessions, Welcome } from './welcome.ts';
 
 /** A session that is lent: to one send, and to the next as well from when the first has only its answer to wait for. */
 interface Lent {
@@ -37,13 +30,6 @@ export interface SessionPoolOptions {
 
 /** For how long a server that did not hear an early envelope gets no other, in milliseconds. */
 const unheardMs = 3_600_000;
-
-/** How long a server that takes no more sessions is asked for none, as long as there are some, in milliseconds. */
-const countedMs = 10_000;
-
-/** Whether a server counts sessions, of a mailbox or of this machine, and there are as many as it takes. */
-const isTooMany = (diagnosis: unknown): boolean =>
-  diagnosis === tooManySessions || diagnosis === 'm365.concurrent-connections';
 
 /** For whom a session is wanted. */
 export interface BorrowRequest {
@@ -80,8 +66,7 @@ export class SessionPool {
   #aheadFrom = 0;
   /** The session that ended when such an envelope came, as long as none has been heard since. */
   #endedEarly: SmtpSession | undefined;
-  /** What the server said when it wanted no more sessions for a while, and until when, on the monotonic clock. */
-  #unwelcome: { readonly error: MailError; readonly until: number; readonly open: number } | undefined;
+  readonly #welcome: Welcome;
   /** How many are being opened. */
   #opening = 0;
   #closed = false;
@@ -89,6 +74,7 @@ export class SessionPool {
   constructor(options: SessionPoolOptions) {
     this.#options = options;
     this.#slots = new Slots(options.connections);
+    this.#welcome = new Welcome(options.clock, () => this.#slots.restore());
   }
 
   /**
@@ -108,10 +94,10 @@ export class SessionPool {
         if (parked) return this.#lend(parked, true);
         return this.#lend(await this.#open(request), false);
       } catch (error) {
-        this.#heed(error);
+        this.#welcome.heed(error, this.#beside);
         refuseAlike(this.#slots, error);
         // Too many sessions for the server are enough for who waits, as long as some of them are open.
-        const isEnough = this.#unwelcome !== undefined && this.#slots.taken > 1;
+        const isEnough = this.#welcome.isOver && this.#slots.taken > 1;
         if (!isEnough) {
           this.#slots.free();
           throw error;
@@ -123,17 +109,13 @@ export class SessionPool {
 
   async #open(request: BorrowRequest): Promise<SmtpSession> {
     // One that nobody uses makes room for a fresh one.
-    if (this.#unwelcome && this.#others >= this.#unwelcome.open) this.#unpark()?.destroy();
-    this.#assertWelcome();
+    if (this.#welcome.isFull(this.#beside)) this.#unpark()?.destroy();
+    this.#welcome.assert(this.#beside);
     // A parked session counts against the limit too, so one makes room for a fresh one.
     if (this.#slots.taken + this.#parked.length > this.#options.connections) this.#unpark()?.destroy();
     this.#opening++;
     const session = await this.#options.open(request).finally(() => this.#opening--);
-    // One that was under way when another was refused is one more that the server takes.
-    if (this.#unwelcome) {
-      const open = Math.max(this.#unwelcome.open, this.#others - this.#opening + 1);
-      this.#unwelcome = { ...this.#unwelcome, open };
-    }
+    this.#welcome.opened(this.#beside);
     this.#expiry.set(session, this.#options.clock.monotonic() + this.#options.lifetimeMs);
     return session;
   }
@@ -192,47 +174,9 @@ export class SessionPool {
     else if (early === 'ended') this.#endedEarly = session;
   }
 
-  /**
-   * A server that said when to come back is not asked for sessions before.
-   *
-   * @throws MailError what it said.
-   */
-  #assertWelcome(): void {
-    if (!this.#unwelcome) return;
-    const { error, until, open } = this.#unwelcome;
-    // It takes so many and no more; one that has ended since leaves room for another.
-    if (isTooMany(error.details.diagnosis) && this.#others < open) return;
-    throw copyMailError(error, { retryAfterMs: until - this.#options.clock.monotonic() });
-  }
-
-  /** How many sessions there are, or are being opened, beside one's own. */
-  get #others(): number {
-    return this.#slots.taken - 1 + this.#parked.length;
-  }
-
-  /** Remembers that a server wants no more sessions for now. */
-  #heed(error: unknown): void {
-    // What the pool itself says is no news of the server.
-    if (!isMailError(error) || (this.#unwelcome && error.cause === this.#unwelcome.error)) return;
-    const { code, details } = error;
-    const isDeferred = code === 'AUTH_DEFERRED' || code === 'GREETING_DEFERRED';
-    // Those that are logged in are what it takes; it may take fewer by now.
-    const taken = this.#others - this.#opening;
-    if (isDeferred && this.#unwelcome && isTooMany(details.diagnosis))
-      this.#unwelcome = { ...this.#unwelcome, open: Math.min(this.#unwelcome.open, taken) };
-    // A server without any session of ours says nothing of how many it takes.
-    const isCounted = details.diagnosis === tooManySessions && this.#others > 0;
-    if (details.diagnosis === tooManySessions && !isCounted) this.#unwelcome = undefined;
-    const asked = isCounted ? countedMs : details.retryAfterMs;
-    if (!isDeferred || typeof asked !== 'number' || this.#unwelcome) return;
-    const waitMs = Math.min(asked, longestTimerMs);
-    const until = this.#options.clock.monotonic() + waitMs;
-    // What is added to it further up is about one message.
-    this.#unwelcome = { error: copyMailError(error), until, open: taken };
-    setTimeout(() => {
-      this.#unwelcome = undefined;
-      this.#slots.restore();
-    }, waitMs).unref();
+  /** The sessions beside one's own. */
+  get #beside(): OtherSessions {
+    return { others: this.#slots.taken - 1 + this.#parked.length, opening: this.#opening };
   }
 
   #unpark(): SmtpSession | undefined {

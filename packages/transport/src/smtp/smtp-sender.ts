@@ -21,7 +21,7 @@ import { isGivenUp } from '../abortable.ts';
 import { afterReading } from '../after-reading.ts';
 import { resolveServer } from '../connection-target.ts';
 import type { Endpoint } from '../diagnosis/connection-failure.ts';
-import { diagnoseReply, isRefusedForNow, isUsedUp, parseReply } from '../diagnosis/reply-failure.ts';
+import { isRefusedForAll, isRefusedForNow, isUsedUp } from '../diagnosis/reply-failure.ts';
 import { InFlight } from '../in-flight.ts';
 import { MessageComposer } from '../message-composer.ts';
 import { RateLimit } from '../rate-limit.ts';
@@ -58,29 +58,20 @@ function wasDroppedWhileParked(error: unknown): boolean {
   return error.code === 'CONNECTION_LOST' || (replyCode === 421 && retryAfterMs === undefined);
 }
 
-/** What servers say of sender and client when they are asked for recipients. */
-const refusedLate: ReadonlySet<string> = new Set([
-  'policy.sender-refused-late',
-  'policy.client-refused-late',
-]);
-
 /** As often a message is begun anew without those over whom the server hung up: a login each. */
-const mostHangUps = 3;
+const mostHangUps = 10;
 
 /**
- * Whom a server refused for good as it hung up, so that the others got nothing either: Postfix does so with 521. They are left out when it
- * is tried again.
+ * Whom a server had refused for good when it hung up, so that the others got nothing either: Postfix does so with 521, and with 421 after
+ * twenty of them. They are left out when it is tried again.
  */
 function hungUpOver(error: unknown, { envelope }: ComposedMessage): readonly RejectedRecipient[] {
-  if (!isMailError(error) || error.code !== 'CONNECTION_LOST' || error.phase !== 'envelope') return [];
-  const rejected = (error.details.rejected ?? []) as readonly RejectedRecipient[];
-  const forGood = rejected.filter((one) => !isRefusedForNow(one));
-  // What is said of sender and client there is said of everybody.
-  const isOfAll = forGood.some(({ reply }) => {
-    const said = parseReply(reply);
-    return said !== undefined && refusedLate.has(diagnoseReply(said, 'recipients')?.id ?? '');
-  });
-  return !isOfAll && forGood.length < envelope.to.length ? forGood : [];
+  if (!isMailError(error) || error.phase !== 'envelope') return [];
+  const { rejected = [], replyCode, retryAfterMs } = error.details;
+  const isOver = error.code === 'CONNECTION_LOST' || (replyCode === 421 && retryAfterMs === undefined);
+  const refused = rejected as readonly RejectedRecipient[];
+  const forGood = refused.filter((one) => !isRefusedForNow(one));
+  return isOver && !refused.some(isRefusedForAll) && forGood.length < envelope.to.length ? forGood : [];
 }
 
 function onlyTo(message: ComposedMessage, addresses: readonly string[] | undefined): ComposedMessage {

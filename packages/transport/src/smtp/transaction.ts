@@ -1,6 +1,7 @@
 import { isMailError, type RejectedRecipient } from '@flowpost/core';
 import type { ComposedMessage } from '@flowpost/mime-attachments';
 import {
+  isRefusedForAll,
   isRefusedForNow,
   isUsedUp,
   parseReply,
@@ -83,13 +84,12 @@ export class Transaction {
   /** A doubt is about those only of whom the server has not said what becomes of them. And why it hung up may be one it refused. */
   withRecipients(failure: unknown): unknown {
     if (!isMailError(failure)) return failure;
-    const rejected = this.#rejected;
-    const isLost = failure.code === 'CONNECTION_LOST' && rejected.length > 0 && !this.#announced;
-    if (!failure.inDoubt) return isLost ? failure.addDetails({ rejected }) : failure;
+    const isLost = failure.code === 'CONNECTION_LOST';
+    if (!failure.inDoubt) return isLost ? failure.addDetails(this.#refusedInTurn) : failure;
     const delivered = this.#accepted.filter((_, index) => this.#confirmed[index] === true);
     return failure.addDetails({
       unconfirmed: this.#accepted.slice(this.#confirmed.length),
-      ...(rejected.length > 0 && { rejected }),
+      ...(this.#rejected.length > 0 && { rejected: this.#rejected }),
       ...(delivered.length > 0 && { accepted: delivered }),
     });
   }
@@ -99,6 +99,8 @@ export class Transaction {
     if (this.phase !== 'envelope' || this.#announced) return false;
     const needsAll = this.#options.onPartial !== 'accept';
     if (needsAll && this.#rejected.some((one) => !isRefusedForNow(one))) return true;
+    // What is said of sender and client here is said of everybody.
+    if (this.#accepted.length === 0 && this.#rejected.some(isRefusedForAll)) return true;
     return this.#rejected.length > 0 && this.#rejected.length === this.#message.envelope.to.length;
   }
 
@@ -198,10 +200,10 @@ export class Transaction {
       this.#accepted.push(address);
       return;
     }
-    const { code, text } = this.#clean(reply);
-    this.isBelieved = code === 421;
-    if (this.isBelieved) throw refusal('recipients', 'envelope', { ...reply, text });
-    else this.#rejected.push({ address, code: code >= 400 ? code : 0, reply: text });
+    const said = this.#clean(reply);
+    this.isBelieved = said.code === 421;
+    if (this.isBelieved) throw refusal('recipients', 'envelope', said, this.#refusedInTurn);
+    this.#rejected.push({ address, code: said.code >= 400 ? said.code : 0, reply: said.text });
   }
 
   #clean(reply: SmtpReply): SmtpReply {
@@ -244,8 +246,12 @@ export class Transaction {
     if (!isOver || this.#accepted.length === 0) this.#assertRecipients(!isOver);
     this.#assertMeant(reply);
     this.canContinue = reply.code !== 421;
-    const rejected = this.#rejected;
-    throw refusal('message', 'envelope', this.#clean(reply), rejected.length > 0 ? { rejected } : {});
+    throw refusal('message', 'envelope', this.#clean(reply), this.#refusedInTurn);
+  }
+
+  /** Who was refused, as far as that is believed when the server ends the session. */
+  get #refusedInTurn(): { readonly rejected?: readonly RejectedRecipient[] } {
+    return this.#rejected.length > 0 && !this.#announced ? { rejected: this.#rejected } : {};
   }
 
   /**
