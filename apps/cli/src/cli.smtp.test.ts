@@ -487,7 +487,9 @@ describe('run', () => {
 
 describe('catch', () => {
   it('shows what arrives, keeps it in a folder, and ends when told to', async () => {
-    const catcher = start(['catch', '--port', '0', '--dir', 'caught', '--json']);
+    // Nothing of an authorization server is loaded, which would not start in such a process.
+    const strict = { NODE_OPTIONS: '--disallow-code-generation-from-strings' };
+    const catcher = start(['catch', '--port', '0', '--dir', 'caught', '--json'], strict);
     const lines = createInterface({ input: catcher.stdout })[Symbol.asyncIterator]();
     const next = async () => JSON.parse((await lines.next()).value ?? 'null');
     const { listening } = await next();

@@ -430,6 +430,8 @@ describe('help and completion', () => {
       ['send', '--subject', ''],
       ['run', ''],
       ['run', 'ex'],
+      ['secret', 'rotate', ''],
+      ['secret', 'rotate', 'co'],
     ])
       expect(await complete('flowpost', ...words)).toEqual(['']);
   });
@@ -444,6 +446,15 @@ describe('help and completion', () => {
     const { error, status, stderr } = spawnSync(shell, ['-n', place.path('complete')], { encoding: 'utf8' });
     // Not every machine has every shell.
     if (!error) expect([status, stderr]).toEqual([0, '']);
+    if (!error && shell === 'fish') {
+      const complete = (line: string) =>
+        spawnSync('fish', ['-c', `source ${place.path('complete')}; complete -C ${line}`], {
+          encoding: 'utf8',
+        }).stdout;
+      expect(complete("'flowpost send --subject run --f'")).toContain('--from');
+      expect(complete("'flowpost send --subject run --f'")).not.toContain('--flow');
+      expect(complete("'flowpost completion '").split('\n').length).toBe(4);
+    }
     expect((await place.flowpost(['completion', 'tcsh'])).code).toBe(64);
   });
 });

@@ -147,7 +147,7 @@ function tokenStore(): TokenStore | undefined {
       hint: 'Tokens are kept encrypted. Make a key with flowpost secret keygen and put it into FLOWPOST_KEYS.',
     });
   };
-  return { get: fail, set: fail, delete: fail };
+  return { get: fail, set: fail };
 }
 
 /** What the environment says about secrets and tokens, for whatever sends. */

@@ -1,29 +1,19 @@
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
-  EncryptedText,
   isMailError,
   lockPath,
   MailError,
   replaceFile,
   type SecretBox,
-  SecretText,
   type StoredTokens,
   type TokenStore,
 } from '@flowpost/core';
+import { openTokens, sealTokens } from './sealed-tokens.ts';
 
 /** Longer than a request for a token takes, in milliseconds. */
 const longestLockMs = 60_000;
-
-/** Tokens as they stand in the file, before encryption. */
-interface TokenFile {
-  readonly accessToken?: string;
-  readonly obtainedAt?: number;
-  readonly expiresAt?: number;
-  readonly refreshToken?: string;
-  readonly variant?: string;
-}
 
 function storeFailure(what: string, path: string, cause: unknown): MailError {
   const reason = (cause as NodeJS.ErrnoException).code;
@@ -61,28 +51,16 @@ export class FileTokenStore implements TokenStore {
       if (isMissing(error)) return undefined;
       throw storeFailure('read', path, error);
     });
-    if (text === undefined) return undefined;
-    const file: TokenFile = JSON.parse(await this.#box.decrypt(new EncryptedText(text)));
-    const { accessToken, refreshToken, ...rest } = file;
-    return {
-      ...rest,
-      ...(accessToken !== undefined && { accessToken: new SecretText(accessToken) }),
-      ...(refreshToken !== undefined && { refreshToken: new SecretText(refreshToken) }),
-    };
+    return text === undefined ? undefined : openTokens(text, this.#box);
   }
 
   /** @throws MailError `TOKEN_STORE_FAILED`. */
-  async set(key: string, { accessToken, refreshToken, ...rest }: StoredTokens): Promise<void> {
-    const file: TokenFile = {
-      ...rest,
-      ...(accessToken && { accessToken: accessToken.reveal() }),
-      ...(refreshToken && { refreshToken: refreshToken.reveal() }),
-    };
-    const { compact } = await this.#box.encrypt(JSON.stringify(file));
+  async set(key: string, tokens: StoredTokens): Promise<void> {
+    const sealed = await sealTokens(tokens, this.#box);
     const path = this.#path(key);
     try {
       await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-      await replaceFile(path, compact, { mode: 0o600 });
+      await replaceFile(path, sealed, { mode: 0o600 });
     } catch (error) {
       throw storeFailure('written', path, error);
     }
@@ -113,12 +91,5 @@ export class FileTokenStore implements TokenStore {
         await delay(50 + Math.random() * 50);
       }
     }
-  }
-
-  async delete(key: string): Promise<void> {
-    const path = this.#path(key);
-    await rm(path, { force: true }).catch((error) => {
-      throw storeFailure('deleted', path, error);
-    });
   }
 }

@@ -65,7 +65,7 @@ describe('a rotated refresh token', () => {
     const { set } = store;
     store.set = async () => Promise.reject(new Error('gone'));
     await cache.get(name, fetch);
-    await store.delete('k');
+    store.get = async () => undefined;
     store.set = set;
     cache.invalidate(name, 'T2');
     expect((await cache.get(name, fetch)).accessToken.reveal()).toBe('T3');

@@ -59,7 +59,11 @@ export {
   type SecretKey,
 } from './encrypted-text.ts';
 export { cancellationOf, linkAbort, untilAborted } from './errors/cancellation.ts';
-export { certificateReasons, httpsCertificateHints } from './errors/certificate-reasons.ts';
+export {
+  certificateReasons,
+  httpsCertificateHints,
+  isCertificateReason,
+} from './errors/certificate-reasons.ts';
 export { type ErrorCategory, type ErrorCode, type ErrorCodeEntry, errorCodes } from './errors/error-codes.ts';
 export { isError } from './errors/is-error.ts';
 export {

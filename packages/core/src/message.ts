@@ -116,7 +116,7 @@ export const emailMessageSchema = z.strictObject({
   date: dateSchema.optional(),
   /** The Message-ID of the message this one answers. */
   inReplyTo: foreignId.optional(),
-  /** Those of the messages before it: a list, or the text of that message's own References field. */
+  /** Those of the messages before that one: a list, or the text of its own References field. It is added itself (RFC 5322 section 3.6.4). */
   references: z
     .union([z.array(foreignId), foreignIds], { error: 'it must be Message-IDs in angle brackets' })
     .optional(),

@@ -24,11 +24,20 @@ export function declaredType(text: string): string | undefined {
   return isMediaType(whole) ? whole : undefined;
 }
 
+/** Where nodemailer's table means another format, or misspells it. */
+const otherwise: Readonly<Record<string, string>> = {
+  py: 'text/x-python',
+  sh: 'application/x-sh',
+  stl: 'model/stl',
+};
+
 /** The media type its name's extension stands for, if it stands for any. */
 export function typeByName(filename: string): string | undefined {
-  const type = /\.[^.]+$/.test(filename) ? detectMimeType(filename) : octetStream;
+  const extension = /\.([^.]+)$/.exec(filename)?.[1]?.toLowerCase();
+  if (extension === undefined) return undefined;
+  const type = Object.hasOwn(otherwise, extension) ? otherwise[extension] : detectMimeType(filename);
   // The table has a multipart type or two, which a part without parts cannot be.
-  return type === octetStream || !isMediaType(type) ? undefined : type;
+  return type === undefined || type === octetStream || !isMediaType(type) ? undefined : type;
 }
 
 /** What the name of a file of a media type ends with, without the dot; `bin` where there is nothing usual. */

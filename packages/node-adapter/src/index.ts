@@ -1,3 +1,5 @@
+// What a scope holds, by a name that whoever imports only this package can write.
+export type { DuplicateStore } from '@flowpost/core';
 export { connectionForm, connectionOfForm } from './connection-form.ts';
 export { cognigyNode } from './dialects/cognigy/cognigy.ts';
 export { type CognigySettings, cognigySettingsSchema } from './dialects/cognigy/settings.ts';

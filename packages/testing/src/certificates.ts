@@ -4,6 +4,8 @@ import type { webcrypto } from 'node:crypto';
 import { isIP } from 'node:net';
 import {
   BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
   KeyUsageFlags,
   KeyUsagesExtension,
   SubjectAlternativeNameExtension,
@@ -24,6 +26,8 @@ export interface CertificateOptions {
   readonly notBefore?: Date;
   /** Default in a day. */
   readonly notAfter?: Date;
+  /** What it is good for (RFC 5280 section 4.2.1.12). Default anything. */
+  readonly purpose?: 'server' | 'client';
   /** Of one that vouches for itself: elliptic curve P-256, which is the default, or RSA with 2048 bits. */
   readonly keys?: 'ec' | 'rsa';
 }
@@ -33,6 +37,7 @@ const rsa = {
   ...{ name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' },
   ...{ modulusLength: 2048, publicExponent: new Uint8Array([1, 0, 1]) },
 };
+const purposes = { server: ExtendedKeyUsage.serverAuth, client: ExtendedKeyUsage.clientAuth };
 const hour = 3_600_000;
 
 async function generateKeys(
@@ -48,13 +53,18 @@ function leafParameters({
   hosts = ['localhost', '127.0.0.1', '::1'],
   notBefore,
   notAfter,
+  purpose,
 }: CertificateOptions) {
   const names = hosts.map((value) => ({ type: isIP(value) > 0 ? ('ip' as const) : ('dns' as const), value }));
   return {
     notBefore: notBefore ?? new Date(Date.now() - hour),
     notAfter: notAfter ?? new Date(Date.now() + 24 * hour),
     signingAlgorithm: algorithm,
-    extensions: [new BasicConstraintsExtension(false), new SubjectAlternativeNameExtension(names)],
+    extensions: [
+      new BasicConstraintsExtension(false),
+      new SubjectAlternativeNameExtension(names),
+      ...(purpose ? [new ExtendedKeyUsageExtension([purposes[purpose]])] : []),
+    ],
   };
 }
 

@@ -1,7 +1,8 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import Provider, { type ClientMetadata, type Configuration } from 'oidc-provider';
+import type Provider from 'oidc-provider';
+import type { ClientMetadata, Configuration } from 'oidc-provider';
 
 /** An answer given instead of the real one: a reply, silence, or a connection that breaks. */
 export type InjectedAnswer =
@@ -53,6 +54,8 @@ export class OAuthServer implements AsyncDisposable {
   }
 
   static async start(options: OAuthServerOptions = {}): Promise<OAuthServer> {
+    // As it is loaded it has its say about the version of Node, which is no business of who only wants an inbox.
+    const { Provider } = await import('oidc-provider');
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;

@@ -10,7 +10,8 @@ export class RawServer implements AsyncDisposable {
   connections = 0;
 
   private constructor(serve: (socket: Socket, connection: number) => void) {
-    this.#server = createServer((socket) => {
+    // Replies in several writes would otherwise wait for the client's delayed acknowledgements, 40 ms each time.
+    this.#server = createServer({ noDelay: true }, (socket) => {
       this.#sockets.add(socket);
       // Clients that break off are what such servers are for.
       socket.on('error', () => undefined);

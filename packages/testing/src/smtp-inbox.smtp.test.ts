@@ -107,3 +107,8 @@ it('shows the certificate it was given, and each kind fails in its own way', asy
     selfSigned: 'DEPTH_ZERO_SELF_SIGNED_CERT',
   });
 });
+
+it('has a URL, also at an IPv6 address', async () => {
+  await using inbox = await SmtpInbox.start({ host: '::1' });
+  expect(inbox.url).toBe(`smtp://[::1]:${inbox.port}`);
+});

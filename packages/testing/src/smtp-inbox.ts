@@ -182,7 +182,8 @@ export class SmtpInbox implements AsyncDisposable {
 
   /** `smtp://` or `smtps://` with host and port, without credentials. */
   get url(): string {
-    return `${this.#options.tls === 'implicit' ? 'smtps' : 'smtp'}://${this.host}:${this.port}`;
+    const host = this.host.includes(':') ? `[${this.host}]` : this.host;
+    return `${this.#options.tls === 'implicit' ? 'smtps' : 'smtp'}://${host}:${this.port}`;
   }
 
   /** Calls a listener for each message from now on; returns how to stop that. */

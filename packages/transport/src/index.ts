@@ -1,4 +1,7 @@
 export { tokenEndpointAt } from '@flowpost/auth-providers';
+// What functions here return, by a name that whoever imports only this package can write.
+export type { MailSender, SendReceipt } from '@flowpost/core';
+export type { ComposedMessage } from '@flowpost/mime-attachments';
 export { type ConnectionTarget, connectionTarget } from './connection-target.ts';
 export { createSender } from './create-sender.ts';
 export { contentHash } from './guards/content-hash.ts';

@@ -12,6 +12,8 @@ const optionsOf = ({ options }: CommandSpec): readonly (readonly [string, Option
 const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 const takesFile = ({ value = '' }: Option): boolean => /FILE|FOLDER|SOURCE/.test(value);
 
+const takesFiles = ({ operands = '' }: CommandSpec): boolean => operands.includes('FILE');
+
 function bash(): string {
   const cases = commands.map(([name, spec]) => {
     const options = optionsOf(spec).map(([option]) => `--${option}`);
@@ -30,7 +32,7 @@ function bash(): string {
   );
   return `# bash completion for flowpost
 _flowpost() {
-  local current=\${COMP_WORDS[COMP_CWORD]} before=\${COMP_WORDS[COMP_CWORD-1]} command=\${COMP_WORDS[1]} words= options= takes=
+  local current=\${COMP_WORDS[COMP_CWORD]} before=\${COMP_WORDS[COMP_CWORD-1]} command=\${COMP_WORDS[1]} word words= options= takes=
   if [ "$COMP_CWORD" -eq 1 ]; then
     words=${quote(`${commandNames} help --version --help`)}
     COMPREPLY=($(compgen -W "$words" -- "$current"))
@@ -41,7 +43,11 @@ ${[...choices, ...values].join('\n')}
     *) case "$command" in
     help) words=${quote(commandNames)} ;;
 ${cases.join('\n')}
-    esac ;;
+    esac
+    # The first of them is there already.
+    for word in $words; do
+      case " \${COMP_WORDS[*]:2:COMP_CWORD-2} " in *" $word "*) words= ;; esac
+    done ;;
   esac
   # A word that is no option is what the command takes; without words of its own that is a file.
   case "$current" in
@@ -64,8 +70,10 @@ function zsh(): string {
       const again = one.multiple ? '*' : '';
       return `      ${quote(`${again}--${option}[${one.about.replace(/[[\]:]/g, '\\$&')}]`)}${value === '' ? '' : quote(value)}`;
     });
-    const operand = spec.words ? `'1:what:(${spec.words.join(' ')})'` : "'*:file:_files'";
-    return `    ${name}) _arguments \\\n${[...lines, `      ${operand}`].join(' \\\n')} ;;`;
+    const files = "'*:file:_files'";
+    const first = spec.words ? [`'1:what:(${spec.words.join(' ')})'`] : [];
+    const operands = takesFiles(spec) || !spec.words ? [...first, files] : first;
+    return `    ${name}) _arguments \\\n${[...lines, ...operands.map((one) => `      ${one}`)].join(' \\\n')} ;;`;
   });
   return `#compdef flowpost
 _flowpost() {
@@ -90,11 +98,12 @@ _flowpost "$@"
 }
 
 function fish(): string {
+  const first = (name: string, about: string): string =>
+    `complete -c flowpost -n __fish_use_subcommand -f -a ${name} -d ${quote(about)}`;
+  const of = (name: string): string => `complete -c flowpost -n '__flowpost_is ${name}'`;
   const lines = commands.flatMap(([name, spec]) => [
-    `complete -c flowpost -n __fish_use_subcommand -a ${name} -d ${quote(spec.about)}`,
-    ...(spec.words ?? []).map(
-      (word) => `complete -c flowpost -n '__fish_seen_subcommand_from ${name}' -a ${word}`,
-    ),
+    first(name, spec.about),
+    ...(spec.words ?? []).map((word) => `${of(name)}${takesFiles(spec) ? '' : ' -f'} -a ${word}`),
     ...optionsOf(spec).map(([option, one]) => {
       const value =
         one.type === 'boolean'
@@ -104,14 +113,18 @@ function fish(): string {
             : takesFile(one)
               ? ' -r'
               : ' -x';
-      return `complete -c flowpost -n '__fish_seen_subcommand_from ${name}' -l ${option}${value} -d ${quote(one.about)}`;
+      return `${of(name)} -l ${option}${value} -d ${quote(one.about)}`;
     }),
   ]);
-  lines.push(
-    `complete -c flowpost -n __fish_use_subcommand -a help -d ${quote(aboutHelp)}`,
-    `complete -c flowpost -n '__fish_seen_subcommand_from help' -x -a ${quote(commandNames)}`,
-  );
-  return `# fish completion for flowpost\n${lines.join('\n')}\n`;
+  lines.push(first('help', aboutHelp), `${of('help')} -x -a ${quote(commandNames)}`);
+  return `# fish completion for flowpost
+# Which command it is. The names of commands may stand in what others are given, too.
+function __flowpost_is
+  set -l words (commandline -opc)
+  test (count $words) -gt 1; and test $words[2] = $argv[1]
+end
+${lines.join('\n')}
+`;
 }
 
 const shells: Readonly<Record<string, () => string>> = { bash, zsh, fish };

@@ -1,13 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import {
-  EncryptedText,
-  MailError,
-  type SecretBox,
-  SecretText,
-  type StoredTokens,
-  type TokenStore,
-} from '@flowpost/core';
+import { openTokens, sealTokens } from '@flowpost/auth-providers';
+import { MailError, type SecretBox, type StoredTokens, type TokenStore } from '@flowpost/core';
 import type { Queryable } from '../database/database.ts';
 import { sealedElsewhere } from '../security/sealed-elsewhere.ts';
 
@@ -37,22 +31,15 @@ export class DatabaseTokenStore implements TokenStore {
         .query('update flowpost.tokens set updated_at = now() where key = $1', [key])
         .catch(() => undefined);
     // Not as if there were none: a refresh token in it may be the only one that works.
-    const clear = await this.#box.decrypt(new EncryptedText(row.sealed)).catch(sealedElsewhere);
-    const { accessToken, refreshToken, ...rest } = JSON.parse(clear);
-    return {
-      ...rest,
-      ...(accessToken !== undefined && { accessToken: new SecretText(accessToken) }),
-      ...(refreshToken !== undefined && { refreshToken: new SecretText(refreshToken) }),
-    };
+    return openTokens(row.sealed, this.#box).catch(sealedElsewhere);
   }
 
-  async set(key: string, { accessToken, refreshToken, ...rest }: StoredTokens): Promise<void> {
-    const clear = { ...rest, accessToken: accessToken?.reveal(), refreshToken: refreshToken?.reveal() };
-    const { compact } = await this.#box.encrypt(JSON.stringify(clear));
+  async set(key: string, tokens: StoredTokens): Promise<void> {
+    const sealed = await sealTokens(tokens, this.#box);
     await this.#database.query(
       `insert into flowpost.tokens (key, sealed) values ($1, $2)
        on conflict (key) do update set sealed = excluded.sealed, updated_at = now()`,
-      [key, compact],
+      [key, sealed],
     );
   }
 
@@ -84,9 +71,5 @@ export class DatabaseTokenStore implements TokenStore {
       [key, holder, leaseMs],
     );
     return taken.length > 0;
-  }
-
-  async delete(key: string): Promise<void> {
-    await this.#database.query('delete from flowpost.tokens where key = $1', [key]);
   }
 }

@@ -21,6 +21,11 @@ export const certificateReasons: Readonly<Record<string, ErrorCode>> = {
   INVALID_PURPOSE: 'TLS_CERTIFICATE_UNTRUSTED',
 };
 
+/** Whether Node says with a code that it does not accept a certificate. There are more of those than reasons worth telling apart. */
+export const isCertificateReason = (reason: string): boolean =>
+  Object.hasOwn(certificateReasons, reason) ||
+  /^(?:CERT_|ERR_TLS_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|UNSPECIFIED$)/.test(reason);
+
 /** What to do about it where the server is asked over https, for which a connection has no settings of TLS. */
 export const httpsCertificateHints: Partial<Readonly<Record<ErrorCode, string>>> = {
   TLS_CERTIFICATE_UNTRUSTED:

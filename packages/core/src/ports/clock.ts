@@ -17,7 +17,10 @@ export interface Clock {
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
-  sleep: (ms, signal) => delay(Math.min(ms, longestTimerMs), undefined, signal && { signal }),
+  sleep: (ms, signal) =>
+    delay(Math.min(ms, longestTimerMs), undefined, signal && { signal }).catch((error) => {
+      throw signal?.aborted ? signal.reason : error;
+    }),
 };
 
 /** A clock that stands still until {@link ManualClock.advance} moves it. */

@@ -17,7 +17,6 @@ export interface TokenStore {
   get(key: string): Promise<StoredTokens | undefined>;
   /** Resolves once the tokens are stored as durably as the store can. */
   set(key: string, tokens: StoredTokens): Promise<void>;
-  delete(key: string): Promise<void>;
   /**
    * Does work while nobody else who shares the store does, in whatever process: of two who use one refresh token at once, an
    * issuer that rotates them revokes both (RFC 9700 section 4.14.2). A store that only one process has needs none.
@@ -37,9 +36,5 @@ export class MemoryTokenStore implements TokenStore {
 
   async set(key: string, tokens: StoredTokens): Promise<void> {
     this.#tokens.set(key, tokens);
-  }
-
-  async delete(key: string): Promise<void> {
-    this.#tokens.delete(key);
   }
 }

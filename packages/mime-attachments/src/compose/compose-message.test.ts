@@ -182,7 +182,6 @@ describe('headers', () => {
     expect(lines).toEqual(
       expect.arrayContaining([
         'X-Priority: 1 (Highest)',
-        'X-MSMail-Priority: High',
         'Importance: High',
         'Priority: urgent',
         'Sender: s@x.org',
@@ -201,6 +200,67 @@ describe('headers', () => {
 
   it('give the sender as the envelope sender', async () => {
     expect((await parsed({ sender: 's@x.org' })).composed.envelope.from).toBe('s@x.org');
+  });
+
+  it.each([
+    [{ inReplyTo: '<1@x.org>' }, '<1@x.org>'],
+    [{ inReplyTo: '<1@x.org>', references: '<0@x.org> <a@x.org>' }, '<0@x.org> <a@x.org> <1@x.org>'],
+    [{ inReplyTo: '<1@x.org>', references: ['<1@x.org>', '<2@x.org>'] }, '<1@x.org> <2@x.org>'],
+    [{ references: ['<0@x.org>'] }, '<0@x.org>'],
+    [{}, undefined],
+  ])('belong to a thread with the message answered as its last: %j', async (given, references) => {
+    const { mail } = await parsed(given);
+    expect(mail.headers.get('references')).toEqual(references && [`References: ${references}`]);
+  });
+
+  it('name no sender who is the author', async () => {
+    expect((await parsed({ sender: 'a@x.org' })).raw).not.toContain('Sender:');
+    expect((await parsed({ sender: 'A <a@x.org>' })).raw).not.toContain('Sender:');
+    expect((await parsed({ sender: 'Robot <a@x.org>' })).raw).toContain('Sender: Robot <a@x.org>\r\n');
+  });
+
+  it('leave the priority to an author who writes it himself', async () => {
+    const { raw } = await parsed({ priority: 'high', headers: { 'x-priority': '2', Importance: 'normal' } });
+    expect(raw.match(/^(?:x-priority|importance|priority):.*/gim)).toEqual([
+      'Priority: urgent',
+      'x-priority: 2',
+      'Importance: normal',
+    ]);
+  });
+
+  it.each([
+    'Счёт № 42 от 25 ноября 2026 года за услуги «Ромашка» для вашей компании',
+    '🎉'.repeat(80),
+    'öа🎉'.repeat(40),
+  ])('write words in base64 that need no padding but for the last (%#)', async (subject) => {
+    const { raw, mail } = await parsed({ subject });
+    expect(mail.subject).toBe(subject);
+    const words = raw.match(/=\?UTF-8\?B\?[^?]*\?=/g) ?? [];
+    expect(words.length).toBeGreaterThan(1);
+    for (const word of words.slice(0, -1)) expect(word).toMatch(/[^=]\?=$/);
+  });
+
+  it.each([
+    ['run.py', 'text/x-python'],
+    ['Run.SH', 'application/x-sh'],
+    ['part.stl', 'model/stl'],
+    ['a.pdf', 'application/pdf'],
+    ['constructor', 'application/octet-stream'],
+    ['a.constructor', 'application/octet-stream'],
+  ])('say of %s that it is %s', async (filename, type) => {
+    const { raw } = await parsed({ attachments: [{ kind: 'base64', content: 'AAECAw==', filename }] });
+    expect(raw).toContain(`Content-Type: ${type};`);
+  });
+
+  it('cut a long name of a file between its characters', async () => {
+    const filename = `${'日本語の長い名前'.repeat(15)}.txt`;
+    const { raw, mail } = await parsed({
+      attachments: [{ kind: 'text', content: 'x', filename }],
+    });
+    expect(mail.attachments[0]?.filename).toBe(filename);
+    const pieces = [...raw.matchAll(/filename\*\d+\*=(?:utf-8'')?([^;\r]*)/g)].map(([, piece = '']) => piece);
+    expect(pieces.length).toBeGreaterThan(5);
+    expect(pieces.map(decodeURIComponent).join('')).toBe(filename);
   });
 
   it('write IDN domains as A-labels, and ask for SMTPUTF8 only for a local part', async () => {
@@ -349,6 +409,10 @@ it('a calendar says what it is for, in itself as in its header', async () => {
   const { raw } = await parsed({ calendar: { method: 'REQUEST', content } });
   expect(raw).toContain('BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nVERSION:2.0\r\n');
   const own = content.replace('VERSION', 'METHOD:CANCEL\r\nVERSION');
+  const { raw: old } = await parsed({
+    calendar: { method: 'REQUEST', content: content.replace(/\r?\n/g, '\r') },
+  });
+  expect(old).toContain('\r\nMETHOD:REQUEST\r\n');
   const { raw: kept } = await parsed({ calendar: { method: 'CANCEL', content: own } });
   expect(kept.match(/METHOD:/g)).toHaveLength(1);
 });

@@ -8,7 +8,7 @@ const invitationName = 'invite.ics';
 /** A calendar that says what it is for: where the header of a part does, it has to (RFC 5545 section 3.7.2). */
 function withMethod({ method, content }: NonNullable<EmailMessage['calendar']>): string {
   return calendarMethod(content) === undefined
-    ? content.replace(/^BEGIN:VCALENDAR[ \t]*(\r?\n)/, `$&METHOD:${method}$1`)
+    ? content.replace(/^BEGIN:VCALENDAR[ \t]*(\r\n?|\n)/, `$&METHOD:${method}$1`)
     : content;
 }
 

@@ -72,7 +72,8 @@ const shortestWord = 24;
 /**
  * Encoded words of RFC 2047 in UTF-8, each at most 75 characters and split between characters, in the shorter
  * of the two encodings. Decoders join them without the space between. The Q encoding uses the small alphabet
- * that is allowed in a display name, so the words fit everywhere.
+ * that is allowed in a display name, so the words fit everywhere. Base64 ends without padding where it can: some decoders join words
+ * before they decode them, and stop at the first `=`.
  *
  * @param firstLine how many characters the first word may have, for what stands before it on its line.
  */
@@ -83,20 +84,26 @@ export function encodeWords(text: string, firstLine: number = encodedWordLength)
   let limit = room(Math.max(firstLine, shortestWord));
   let chunk = '';
   let cost = 0;
-  const flush = (): void => {
-    const content = encoding === 'Q' ? chunk : Buffer.from(chunk, 'utf8').toString('base64');
+  /** As much of the chunk as needs no padding. */
+  let whole = { length: 0, cost: 0 };
+  const flush = (end = { length: chunk.length, cost }): void => {
+    const text = chunk.slice(0, end.length);
+    const content = encoding === 'Q' ? text : Buffer.from(text, 'utf8').toString('base64');
     words.push(`=?UTF-8?${encoding}?${content}?=`);
-    chunk = '';
-    cost = 0;
+    chunk = chunk.slice(end.length);
+    cost -= end.cost;
+    whole = { length: 0, cost: 0 };
     limit = room(encodedWordLength);
   };
+  const lengthWith = (size: number): number =>
+    encoding === 'Q' ? cost + size : Math.ceil((cost + size) / 3) * 4;
   for (const char of text) {
     const unit = encoding === 'Q' ? qEncode(char) : char;
     const size = encoding === 'Q' ? unit.length : Buffer.byteLength(char);
-    const total = encoding === 'Q' ? cost + size : Math.ceil((cost + size) / 3) * 4;
-    if (total > limit && chunk !== '') flush();
+    while (lengthWith(size) > limit && chunk !== '') flush(whole.length > 0 ? whole : undefined);
     chunk += unit;
     cost += size;
+    if (encoding === 'B' && cost % 3 === 0) whole = { length: chunk.length, cost };
   }
   flush();
   return words;
@@ -186,13 +193,13 @@ function parameter(name: string, value: string): string[] {
   const encoded = percentEncode(value);
   const room = lineLength - name.length - '*00*=;'.length - 1;
   if (encoded.length + "utf-8''".length <= room) return [`${name}*=utf-8''${encoded}`, fallback];
-  const chunks: string[] = [];
-  // A chunk never ends inside %XX, and the charset stands before the first one.
-  for (let rest = `utf-8''${encoded}`; rest !== ''; ) {
-    const cut =
-      rest.length <= room ? rest.length : room - (/%.?$/.exec(rest.slice(0, room))?.[0].length ?? 0);
-    chunks.push(rest.slice(0, cut));
-    rest = rest.slice(cut);
+  // The charset stands before the first chunk, and none ends inside a character: some readers decode each by itself.
+  const chunks = ["utf-8''"];
+  for (const char of value) {
+    const unit = percentEncode(char);
+    const last = chunks.length - 1;
+    if ((chunks[last] as string).length + unit.length > room) chunks.push(unit);
+    else chunks[last] += unit;
   }
   return [...chunks.map((chunk, index) => `${name}*${index}*=${chunk}`), fallback];
 }

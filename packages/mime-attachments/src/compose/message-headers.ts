@@ -15,12 +15,25 @@ function formatDate(date: Date): string {
   return `${day} ${date.getUTCFullYear().toString().padStart(4, '0')} ${time} +0000`;
 }
 
-/** The four headers mail programs read a priority from; `normal` needs none. */
-const priorityHeaders: Readonly<Record<Priority, string>> = {
-  high: 'X-Priority: 1 (Highest)\r\nX-MSMail-Priority: High\r\nImportance: High\r\nPriority: urgent\r\n',
-  normal: '',
-  low: 'X-Priority: 5 (Lowest)\r\nX-MSMail-Priority: Low\r\nImportance: Low\r\nPriority: non-urgent\r\n',
+/** The headers mail programs read a priority from; `normal` needs none. Spam filters count X-MSMail-Priority against whoever is not Outlook. */
+const priorityHeaders: Readonly<Record<Priority, Readonly<Record<string, string>>>> = {
+  high: { 'X-Priority': '1 (Highest)', Importance: 'High', Priority: 'urgent' },
+  normal: {},
+  low: { 'X-Priority': '5 (Lowest)', Importance: 'Low', Priority: 'non-urgent' },
 };
+
+/** Those the author does not write himself. */
+function priorityLines({ priority, headers = {} }: EmailMessage): string {
+  const lines = Object.entries(priorityHeaders[priority]);
+  if (lines.length === 0) return '';
+  const own = new Set(Object.keys(headers).map((name) => name.toLowerCase()));
+  return lines.map(([name, value]) => (own.has(name.toLowerCase()) ? '' : `${name}: ${value}\r\n`)).join('');
+}
+
+/** The messages of a thread that this one belongs to, the one it answers last (RFC 5322 section 3.6.4). */
+function threadOf({ inReplyTo, references = [] }: EmailMessage): readonly string[] {
+  return inReplyTo === undefined || references.includes(inReplyTo) ? references : [...references, inReplyTo];
+}
 
 /** An address as RFC 6068 writes it in a mailto URL. */
 function mailtoAddress(address: string): string {
@@ -71,10 +84,11 @@ export function messageHeaders(
   date: Date,
   includeBcc = false,
 ): string {
-  const { from, sender, replyTo, to, cc, bcc, subject, headers, inReplyTo, references, unsubscribe } =
-    message;
+  const { from, sender, replyTo, to, cc, bcc, subject, headers, inReplyTo, unsubscribe } = message;
   let lines = addressHeader('From', [from]);
-  if (sender) lines += addressHeader('Sender', [sender]);
+  // RFC 5322 section 3.6.2: not when it is who the message is from.
+  const isOther = sender && (sender.address !== from.address || (sender.name ?? from.name) !== from.name);
+  if (isOther) lines += addressHeader('Sender', [sender]);
   if (replyTo.length > 0) lines += addressHeader('Reply-To', replyTo);
   if (to.length > 0) lines += addressHeader('To', to);
   else if (cc.length === 0) lines += 'To: undisclosed-recipients:;\r\n';
@@ -84,8 +98,9 @@ export function messageHeaders(
   lines += `Date: ${formatDate(date)}\r\n`;
   lines += tokenHeader('Message-ID', [messageId]);
   if (inReplyTo !== undefined) lines += tokenHeader('In-Reply-To', [inReplyTo]);
-  if (references && references.length > 0) lines += tokenHeader('References', references);
-  lines += priorityHeaders[message.priority];
+  const thread = threadOf(message);
+  if (thread.length > 0) lines += tokenHeader('References', thread);
+  lines += priorityLines(message);
   if (message.autoSubmitted !== undefined) lines += `Auto-Submitted: ${message.autoSubmitted}\r\n`;
   if (unsubscribe) lines += unsubscribeHeaders(unsubscribe);
   for (const [name, value] of Object.entries(headers ?? {})) {

@@ -6,6 +6,7 @@ import { buffer } from 'node:stream/consumers';
 import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib';
 import type { Lookup } from '@flowpost/core';
 import {
+  CertificateAuthority,
   createTestCertificates,
   type HttpHandler,
   HttpServer,
@@ -157,6 +158,19 @@ describe('what is fetched', () => {
     await expect(attach(secure.url('/a.txt', 'localhost'), urls)).rejects.toMatchObject({
       code: 'ATTACHMENT_UNREADABLE',
       retryable: false,
+      hint: expect.stringContaining('NODE_EXTRA_CA_CERTS'),
+    });
+  });
+
+  it('not from one whose certificate is good for something else, and that is final', async () => {
+    const authority = await CertificateAuthority.create();
+    const certificate = await authority.issue({ purpose: 'client' });
+    await using secure = await HttpServer.start({ '/a.txt': send('hi') }, { certificate });
+    const urls = { allowedHosts: ['localhost'], allowedPorts: [secure.port], ca: authority.cert };
+    await expect(attach(secure.url('/a.txt', 'localhost'), urls)).rejects.toMatchObject({
+      code: 'ATTACHMENT_UNREADABLE',
+      retryable: false,
+      details: { reason: 'INVALID_PURPOSE' },
     });
   });
 });

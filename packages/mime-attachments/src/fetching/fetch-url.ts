@@ -2,7 +2,10 @@ import { pipeline } from 'node:stream';
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
 import {
   cancellationOf,
+  certificateReasons,
   type ErrorCode,
+  httpsCertificateHints,
+  isCertificateReason,
   isLaterStatus,
   isLoopbackHost,
   isMailError,
@@ -93,9 +96,10 @@ function describe(
 ) {
   // Whoever gives up may do so with an error of ours, about something else.
   if (isMailError(cause) && cause !== context.signal?.reason) return cause;
-  const fail = (code: ErrorCode, message: string, details = {}) =>
+  const fail = (code: ErrorCode, message: string, details = {}, hint?: string) =>
     attachmentError(code, `${message}.`, context, {
       details: { url: shown(url), ...details },
+      hint,
       retryable: worthAnotherTry.has(code),
       cause,
     });
@@ -109,10 +113,10 @@ function describe(
   if (syscall === 'open' || syscall === 'write') {
     return fail('ATTACHMENT_UNREADABLE', `it could not be kept in a temporary file (${reason})`, { reason });
   }
-  if (/^(?:CERT_|ERR_TLS_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_)/.test(reason)) {
-    return fail('ATTACHMENT_UNREADABLE', `the TLS certificate of the server cannot be trusted (${reason})`, {
-      reason,
-    });
+  if (isCertificateReason(reason)) {
+    const hint = httpsCertificateHints[certificateReasons[reason] ?? 'TLS_CERTIFICATE_UNTRUSTED'];
+    const what = `the TLS certificate of the server cannot be trusted (${reason})`;
+    return fail('ATTACHMENT_UNREADABLE', what, { reason }, hint);
   }
   const isBroken =
     (cause as Error).name === 'HTTPParserError' || /^(?:HPE_|ERR__ERROR_|ERR_BROTLI_|ERR_SSL_)/.test(reason);

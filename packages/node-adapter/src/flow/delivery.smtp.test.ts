@@ -244,6 +244,18 @@ describe('loop guard', () => {
     expect(receiptOf(await run(settingsFor(inbox.url, { loopGuard: false }), {}, flow)).status).toBe('sent');
   });
 
+  it.each([
+    ['Headers', new Headers({ 'Auto-Submitted': 'auto-replied' })],
+    ['a Map', new Map([['Auto-Submitted', 'auto-replied']])],
+    ['names and values', [{ name: 'Auto-Submitted', value: 'auto-replied' }]],
+    ['text', 'Subject: Away\r\nAuto-Submitted: auto-replied\r\n'],
+  ])('knows automatic mail by its header as %s', async (_, headers) => {
+    const trigger = { kind: 'email', from: 'zoe@x.org', headers };
+    expect(await run(settingsFor('smtp://127.0.0.1:2'), {}, { trigger })).toMatchObject({
+      error: { code: 'MAIL_LOOP_AUTOMATIC' },
+    });
+  });
+
   it.each([{}, { type: 'email' }, { kind: 'Mail' }, { kind: 'e-mail' }])(
     'knows an e-mail that says of itself %j',
     async (said) => {

@@ -1,4 +1,3 @@
-import { types } from 'node:util';
 import { formatAddress, isMailError, parseAddresses, parseWith } from '@flowpost/core';
 import type { MailTrigger } from '@flowpost/transport';
 import { z } from 'zod';
@@ -45,10 +44,12 @@ function addressText(value: unknown): string {
   }
 }
 
-/** Headers in whatever form a host has them: by name, as a list of name and value, as a Map, or as they stand in the message. */
+const isIterable = (value: unknown): value is Iterable<readonly [unknown, unknown]> =>
+  typeof (value as Partial<Iterable<unknown>>)[Symbol.iterator] === 'function';
+
+/** Headers in whatever form a host has them: by name, as a list of name and value, as a Map or `Headers`, or as they stand in the message. */
 function headerEntries(headers: unknown): [string, unknown][] {
   if (headers === undefined || headers === null) return [];
-  if (types.isMap(headers)) return [...headers].map(([name, value]) => [String(name), value]);
   if (typeof headers === 'string') {
     const unfolded = headers.replace(/\r?\n[ \t]+/g, ' ');
     return [...unfolded.matchAll(/^([!-9;-~]+):[ \t]*(.*?)\r?$/gm)].map(([, name = '', value = '']) => [
@@ -63,6 +64,7 @@ function headerEntries(headers: unknown): [string, unknown][] {
       return [[String(name ?? key ?? ''), value ?? line]];
     });
   }
+  if (isIterable(headers)) return [...headers].map(([name, value]) => [String(name), value]);
   return typeof headers === 'object' ? Object.entries(headers) : [];
 }
 

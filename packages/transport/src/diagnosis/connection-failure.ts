@@ -1,4 +1,10 @@
-import { certificateReasons, type ErrorCode, MailError, type Phase } from '@flowpost/core';
+import {
+  certificateReasons,
+  type ErrorCode,
+  isCertificateReason,
+  MailError,
+  type Phase,
+} from '@flowpost/core';
 import { namesOf } from '../smtp/certificate-details.ts';
 
 const byReason: Readonly<Record<string, ErrorCode>> = {
@@ -25,9 +31,7 @@ const byReason: Readonly<Record<string, ErrorCode>> = {
 /** Whether a TLS handshake failed, before which nothing is sent. */
 export const isHandshakeFailure = (reason: string): boolean =>
   byReason[reason]?.startsWith('TLS_') ??
-  /^(?:CERT_|ERR_TLS_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|UNSPECIFIED$|ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE$)/.test(
-    reason,
-  );
+  (isCertificateReason(reason) || reason === 'ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE');
 
 const messages: Partial<Record<ErrorCode, string>> = {
   HOST_NOT_FOUND: 'there is no such host',

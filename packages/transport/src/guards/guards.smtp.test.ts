@@ -17,7 +17,7 @@ import { describe, expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
 import { contentHash } from './content-hash.ts';
 import { withDuplicateGuard } from './duplicate-guard.ts';
-import { withLoopGuard } from './loop-guard.ts';
+import { type MailTrigger, withLoopGuard } from './loop-guard.ts';
 import { type RetryOptions, withRetry } from './retry.ts';
 import { withSandbox } from './sandbox.ts';
 
@@ -320,7 +320,7 @@ describe('loop guard', () => {
   const from = 'Ann Example <Ann.Ex@gmail.com>';
   async function guarded(
     change: Partial<EmailMessageInput>,
-    headers?: Record<string, string | string[]>,
+    headers?: MailTrigger['headers'],
     sender = from,
   ) {
     await using inbox = await SmtpInbox.start();
@@ -388,6 +388,14 @@ describe('loop guard', () => {
     },
   );
 
+  it.each([
+    ['a Map', new Map([['Auto-Submitted', ['auto-replied']]])],
+    ['Headers', new Headers({ 'Auto-Submitted': 'auto-replied' })],
+    ['a list', [['Auto-Submitted', 'auto-replied'] as const]],
+  ])('sees automatic mail in %s', async (_, headers) => {
+    expect((await guarded({}, headers)).outcome.code).toBe('MAIL_LOOP_AUTOMATIC');
+  });
+
   it('lets everything else through', async () => {
     expect((await guarded({}, { 'auto-submitted': 'no (a person wrote this)' })).outcome.status).toBe('sent');
     expect((await guarded({}, { 'auto-submitted': 'no (a (real) person)' })).outcome.status).toBe('sent');
@@ -397,6 +405,7 @@ describe('loop guard', () => {
   });
 
   it('refuses when nobody knows where the message came from', async () => {
+    expect((await guarded({}, undefined, null as never)).outcome.code).toBe('MAIL_LOOP_AUTOMATIC');
     const { outcome } = await guarded({}, undefined, 'no address at all');
     expect(outcome).toMatchObject({ code: 'MAIL_LOOP_AUTOMATIC' });
   });

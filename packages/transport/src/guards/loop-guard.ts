@@ -13,8 +13,11 @@ import {
 export interface MailTrigger {
   /** Its From, as it stands there. */
   readonly from: string;
-  /** Its header, by name in any case. */
-  readonly headers?: Readonly<Record<string, string | readonly string[]>> | undefined;
+  /** Its header, by name in any case: an object, or what is gone through as names and values, such as a Map or `Headers`. */
+  readonly headers?:
+    | Readonly<Record<string, string | readonly string[]>>
+    | Iterable<readonly [name: string, value: string | readonly string[]]>
+    | undefined;
 }
 
 /** The addresses in a text that comes from outside; where it cannot be read, whatever in it looks like one. */
@@ -60,14 +63,21 @@ function automaticReason(headers: ReadonlyMap<string, readonly string[]>): strin
 /** Header fields beside From that say where a message came from. */
 const sourceFields = ['sender', 'reply-to', 'return-path', 'resent-from', 'resent-sender'];
 
-const valuesByName = ({ headers = {} }: MailTrigger): ReadonlyMap<string, readonly string[]> =>
-  new Map(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), [value].flat()]));
+function valuesByName({ headers = {} }: MailTrigger): ReadonlyMap<string, readonly string[]> {
+  const values = new Map<string, string[]>();
+  for (const [name, value] of Symbol.iterator in headers ? headers : Object.entries(headers)) {
+    const key = name.toLowerCase();
+    values.set(key, [...(values.get(key) ?? []), ...[value].flat()]);
+  }
+  return values;
+}
 
 /** The mailboxes that a message came from, as `mailboxKey` spells them: its From, and whoever else it names as its source. */
 export function mailboxesOf(trigger: MailTrigger): ReadonlySet<string> {
   const headers = valuesByName(trigger);
   const sources = sourceFields.flatMap((name) => headers.get(name) ?? []);
-  return new Set([trigger.from, ...sources].flatMap(readable).map(mailboxKey));
+  // Whose From is not known is not known, whatever the host has in its place.
+  return new Set([trigger.from ?? '', ...sources].flatMap(readable).map(mailboxKey));
 }
 
 class LoopGuard implements MailSender {

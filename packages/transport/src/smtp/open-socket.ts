@@ -11,20 +11,20 @@ export const loadTls = () => import('node:tls');
 export const isTlsSocket = (socket: Socket | undefined): socket is TLSSocket =>
   (socket as Partial<TLSSocket> | undefined)?.encrypted === true;
 
-/** Waits for one of two events, or for the time limit or the signal, whichever comes first. */
-export function settled(
-  socket: Socket,
-  ready: string,
+const systemError = (code: string): Error => Object.assign(new Error(code), { code });
+
+/** Waits for the end of the handshake, or for the time limit or the signal, whichever comes first. */
+export function handshaken(
+  socket: TLSSocket,
   limitMs: number,
   fail: (cause: unknown) => MailError,
-  timedOut: () => MailError,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const finish = (error?: unknown): void => {
       clearTimeout(timer);
       signal?.removeEventListener('abort', onAbort);
-      socket.off(ready, onReady).off('error', onError).off('close', onClose);
+      socket.off('secureConnect', onReady).off('error', onError).off('close', onClose);
       if (error === undefined) {
         resolve();
         return;
@@ -34,11 +34,11 @@ export function settled(
     };
     const onReady = (): void => finish();
     const onError = (cause: unknown): void => finish(fail(cause));
-    const onClose = (): void => finish(fail(Object.assign(new Error('closed'), { code: 'ECONNRESET' })));
+    const onClose = (): void => onError(systemError('ECONNRESET'));
     const onAbort = (): void => finish(signal?.reason);
-    const timer = setTimeout(() => finish(timedOut()), limitMs);
+    const timer = setTimeout(() => onError(systemError('ETIMEDOUT')), limitMs);
     signal?.addEventListener('abort', onAbort);
-    socket.once(ready, onReady).once('error', onError).once('close', onClose);
+    socket.once('secureConnect', onReady).once('error', onError).once('close', onClose);
   });
 }
 
@@ -97,8 +97,6 @@ export interface OpenSocketOptions extends Endpoint {
 export async function openSocket(options: OpenSocketOptions): Promise<Socket | TLSSocket> {
   const { host, port, signal, connectMs, handshakeMs } = options;
   const endpoint = { host, port };
-  const failIn = (phase: Phase) => (cause: unknown) => connectionFailure(cause, phase, endpoint);
-  const lateIn = (phase: Phase) => () => connectionError('CONNECTION_TIMED_OUT', phase, endpoint);
   const tls = options.tls && (await loadTls());
   signal?.throwIfAborted();
   options.onPhase?.('resolve');
@@ -114,7 +112,8 @@ export async function openSocket(options: OpenSocketOptions): Promise<Socket | T
   const { remoteAddress = '' } = socket;
   const secure = tls.connect({ ...options.tls, socket });
   try {
-    await settled(secure, 'secureConnect', handshakeMs, failIn('tls'), lateIn('tls'), signal);
+    const fail = (cause: unknown) => connectionFailure(cause, 'tls', endpoint);
+    await handshaken(secure, handshakeMs, fail, signal);
     return secure;
   } catch (error) {
     if (isMailError(error) && error.retryable) record.failed(remoteAddress);

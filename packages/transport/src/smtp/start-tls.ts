@@ -1,6 +1,6 @@
 import { connectionError, connectionFailure } from '../diagnosis/connection-failure.ts';
 import type { Extensions } from './extensions.ts';
-import { loadTls, settled } from './open-socket.ts';
+import { handshaken, loadTls } from './open-socket.ts';
 import type { SmtpSessionOptions } from './session-contract.ts';
 import { describeLoss, type FailureContext } from './session-failure.ts';
 import type { SmtpChannel } from './smtp-channel.ts';
@@ -60,8 +60,7 @@ export async function startTls(
       cause,
     });
   };
-  const late = () => connectionError('CONNECTION_TIMED_OUT', 'tls', context);
-  await settled(secure, 'secureConnect', timeouts.greetingMs, fail, late, context.signal);
+  await handshaken(secure, timeouts.greetingMs, fail, context.signal);
   channel.attach(secure);
   return true;
 }

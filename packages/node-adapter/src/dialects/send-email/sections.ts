@@ -62,7 +62,7 @@ export const sendEmailSections: readonly NodeSection[] = [
         name: 'references',
         label: 'References',
         widget: 'object',
-        help: 'The Message-IDs of the conversation.',
+        help: 'The Message-IDs of the conversation before that message.',
       },
       { name: 'messageId', label: 'Message-ID', widget: 'text', help: 'Left empty, a new one.' },
       { name: 'date', label: 'Date', widget: 'text', help: 'An ISO 8601 date and time; left empty, now.' },
