@@ -29,6 +29,8 @@ export interface AttachmentPolicy {
   readonly baseFolder?: string;
   /** Size limit for one attachment in bytes, before encoding. Default 150 MiB, the most any large provider takes. */
   readonly maxBytes?: number;
+  /** The same for all attachments of a message together. Default as much as `maxBytes` allows one. */
+  readonly maxTotalBytes?: number | undefined;
   readonly urls?: UrlPolicy;
   /**
    * Where large downloads are kept until they are sent, in files without a name that vanish with the process.
@@ -41,6 +43,7 @@ export interface ResolvedAttachmentPolicy {
   readonly fileRoots: readonly string[];
   readonly baseFolder: string;
   readonly maxBytes: number;
+  readonly maxTotalBytes: number;
   readonly urls: UrlPolicy & {
     readonly allowedPorts: readonly number[];
     readonly maxRedirects: number;
@@ -50,11 +53,12 @@ export interface ResolvedAttachmentPolicy {
 }
 
 export function resolveAttachmentPolicy(policy: AttachmentPolicy = {}): ResolvedAttachmentPolicy {
-  const { urls = {} } = policy;
+  const { urls = {}, maxBytes = 150 * 1024 * 1024 } = policy;
   return {
     fileRoots: policy.fileRoots ?? [process.cwd()],
     baseFolder: policy.baseFolder ?? process.cwd(),
-    maxBytes: policy.maxBytes ?? 150 * 1024 * 1024,
+    maxBytes,
+    maxTotalBytes: policy.maxTotalBytes ?? maxBytes,
     urls: {
       ...urls,
       allowedPorts: urls.allowedPorts ?? [80, 443],

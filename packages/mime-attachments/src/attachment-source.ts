@@ -23,9 +23,29 @@ export interface AttachmentSource {
   readonly fallbackType?: string;
 }
 
+/** How much the attachments of a message have together, as far as is known. */
+export class TotalSize {
+  readonly #sizes = new Map<number, number>();
+  #bytes = 0;
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** One of them has at least so many bytes. */
+  note(position: number, bytes: number): void {
+    const before = this.#sizes.get(position) ?? 0;
+    if (bytes <= before) return;
+    this.#sizes.set(position, bytes);
+    this.#bytes += bytes - before;
+  }
+}
+
 /** What a kind gets to know besides the attachment. */
 export interface AttachmentContext {
   readonly policy: ResolvedAttachmentPolicy;
+  /** Of all attachments of the message. */
+  readonly total: TotalSize;
   /** Which attachment it is, counted from 1, and its name if it has one: for errors. */
   readonly position: number;
   readonly name: string | undefined;
@@ -59,16 +79,28 @@ export function attachmentError(
   });
 }
 
-/** @throws MailError `ATTACHMENT_TOO_LARGE` when the size is over the policy's limit. */
+/**
+ * Notes that an attachment has at least so many bytes.
+ *
+ * @throws MailError `ATTACHMENT_TOO_LARGE` when it is over the policy's limit, `MESSAGE_TOO_LARGE` when all together are.
+ */
 export function checkSize(size: number, context: AttachmentContext): void {
-  const { maxBytes } = context.policy;
-  if (size <= maxBytes) return;
+  const { policy, total, position } = context;
+  const { maxBytes, maxTotalBytes } = policy;
+  if (size > maxBytes) {
+    throw attachmentError(
+      'ATTACHMENT_TOO_LARGE',
+      `it has ${size} bytes, and ${maxBytes} are allowed.`,
+      context,
+      { details: { sizeBytes: size, limitBytes: maxBytes } },
+    );
+  }
+  total.note(position, size);
+  if (total.bytes <= maxTotalBytes) return;
   throw attachmentError(
-    'ATTACHMENT_TOO_LARGE',
-    `it has ${size} bytes, and ${maxBytes} are allowed.`,
+    'MESSAGE_TOO_LARGE',
+    `with it the message has ${total.bytes} bytes or more, and ${maxTotalBytes} are allowed.`,
     context,
-    {
-      details: { sizeBytes: size, limitBytes: maxBytes },
-    },
+    { details: { sizeBytes: total.bytes, limitBytes: maxTotalBytes } },
   );
 }

@@ -1,3 +1,4 @@
+export { atMost } from './at-most.ts';
 export type { AttachmentPolicy, UrlPolicy } from './attachment-policy.ts';
 export {
   type ComposedMessage,

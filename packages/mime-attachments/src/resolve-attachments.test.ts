@@ -24,6 +24,8 @@ beforeAll(async () => {
   await symlink(join(folder, 'outside.txt'), join(allowed, 'link.txt'));
   await symlink(join(folder, 'nothing.txt'), join(allowed, 'dangling.txt'));
   await symlink(join(allowed, 'a.txt'), join(allowed, 'inner-link.txt'));
+  await symlink(folder, join(allowed, 'away'));
+  await symlink(join(folder, 'none'), join(allowed, 'nowhere'));
 });
 afterAll(() => rm(folder, { recursive: true }));
 
@@ -59,6 +61,11 @@ describe('files', () => {
     ['/etc/passwd', 'ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS'],
     ['link.txt', 'ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS'],
     ['dangling.txt', 'ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS'],
+    ['away/outside.txt', 'ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS'],
+    ['away/missing.txt', 'ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS'],
+    ['away/none/missing.txt', 'ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS'],
+    ['nowhere/missing.txt', 'ATTACHMENT_OUTSIDE_ALLOWED_FOLDERS'],
+    ['sub/none/missing.txt', 'ATTACHMENT_NOT_FOUND'],
     ['a\0.txt', 'ATTACHMENT_INVALID'],
   ])('%s: %s, named by position and name', async (path, code) => {
     await expect(resolve({ kind: 'file', path })).rejects.toMatchObject({
@@ -68,6 +75,30 @@ describe('files', () => {
       retryable: false,
       details: { position: 2, name: path },
       message: expect.stringContaining('Attachment 2'),
+    });
+  });
+
+  it.skipIf(process.platform !== 'linux')(
+    'a file that is made as it is read has no size to go by',
+    async () => {
+      const policy = resolveAttachmentPolicy({ fileRoots: ['/proc'] });
+      const read = async () => resolveAttachments([{ kind: 'file', path: '/proc/version' }], policy);
+      await expect(read()).rejects.toMatchObject({
+        code: 'ATTACHMENT_NOT_A_FILE',
+        message: expect.stringContaining('how large'),
+      });
+    },
+  );
+
+  it('many are read a few at a time, and no more than a message may have', async () => {
+    const many = Array.from({ length: 2_000 }, () => ({ kind: 'file' as const, path: 'a.txt' }));
+    const own = { fileRoots: [allowed], baseFolder: allowed };
+    const read = async (maxTotalBytes: number) =>
+      resolveAttachments(many, resolveAttachmentPolicy({ ...own, maxTotalBytes }));
+    expect(await read(10_000)).toHaveLength(2_000);
+    await expect(read(9_999)).rejects.toMatchObject({
+      code: 'MESSAGE_TOO_LARGE',
+      details: { sizeBytes: 10_000, limitBytes: 9_999, position: 2_000 },
     });
   });
 

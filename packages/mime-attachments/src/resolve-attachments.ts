@@ -1,4 +1,5 @@
 import { type Attachment, cancellationOf, headerTextProblem } from '@flowpost/core';
+import { atMost } from './at-most.ts';
 import type { ResolvedAttachmentPolicy } from './attachment-policy.ts';
 import {
   type AttachmentContext,
@@ -6,6 +7,7 @@ import {
   attachmentError,
   checkSize,
   type StreamedContent,
+  TotalSize,
 } from './attachment-source.ts';
 import { extensionOf, octetStream, typeByContent, typeByName } from './content-type.ts';
 import { readBase64 } from './kinds/base64.ts';
@@ -28,10 +30,18 @@ export interface ContentAttachment {
 /** What an attachment has become: content to be encoded, or a MIME entity its author wrote. */
 export type ResolvedAttachment = ContentAttachment | MimeNode;
 
-function readSource(
-  attachment: Exclude<Attachment, { kind: 'mime' }>,
+type Elsewhere = Extract<Attachment, { kind: 'file' | 'url' }>;
+
+const isElsewhere = (attachment: Attachment): attachment is Elsewhere =>
+  attachment.kind === 'file' || attachment.kind === 'url';
+
+const readElsewhere = (attachment: Elsewhere, context: AttachmentContext) =>
+  attachment.kind === 'file' ? readFile(attachment, context) : readUrl(attachment, context);
+
+function readHere(
+  attachment: Exclude<Attachment, Elsewhere | { kind: 'mime' }>,
   context: AttachmentContext,
-): AttachmentSource | Promise<AttachmentSource> {
+): AttachmentSource {
   switch (attachment.kind) {
     case 'text':
       return readText(attachment);
@@ -41,10 +51,6 @@ function readSource(
       return readBytes(attachment);
     case 'custom':
       return readCustom(attachment);
-    case 'file':
-      return readFile(attachment, context);
-    case 'url':
-      return readUrl(attachment, context);
   }
 }
 
@@ -112,7 +118,7 @@ function finish(
 /** Reads one attachment. What it holds is given up again should it turn out to be of no use. */
 async function finishLater(
   attachment: Attachment,
-  reading: Promise<AttachmentSource>,
+  reading: AttachmentSource | Promise<AttachmentSource>,
   context: AttachmentContext,
 ): Promise<ContentAttachment> {
   const source = await reading;
@@ -124,9 +130,13 @@ async function finishLater(
   }
 }
 
+/** How many files and downloads are opened at once for a message. */
+const openedAtOnce = 8;
+
 function resolveOne(
   attachment: Attachment,
   context: AttachmentContext,
+  inTurn: ReturnType<typeof atMost>,
 ): ResolvedAttachment | Promise<ResolvedAttachment> {
   if (attachment.kind === 'mime') {
     const node = readMime(attachment, context);
@@ -136,10 +146,9 @@ function resolveOne(
     }
     return node;
   }
-  const source = readSource(attachment, context);
-  return source instanceof Promise
-    ? finishLater(attachment, source, context)
-    : finish(attachment, source, context);
+  if (isElsewhere(attachment))
+    return inTurn(() => finishLater(attachment, readElsewhere(attachment, context), context));
+  return finish(attachment, readHere(attachment, context), context);
 }
 
 function release({ content }: { readonly content: Buffer | StreamedContent }): void {
@@ -192,6 +201,8 @@ export function resolveAttachments(
   if (attachments.length === 0) return [];
   const stop = new AbortController();
   const stopped = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+  const inTurn = atMost(openedAtOnce, stopped);
+  const total = new TotalSize();
   const pending = attachments.map((attachment, index) => {
     const source =
       'path' in attachment
@@ -200,7 +211,7 @@ export function resolveAttachments(
           ? shortUrl(attachment.url)
           : undefined;
     const context = {
-      policy,
+      ...{ policy, total },
       position: firstPosition + index,
       name: attachment.filename ?? source,
       signal: stopped,
@@ -214,7 +225,7 @@ export function resolveAttachments(
           retryable: code === 'SEND_TIMED_OUT',
         });
       }
-      return resolveOne(attachment, context);
+      return resolveOne(attachment, context, inTurn);
     } catch (error) {
       // Not thrown here, where it would leave the files already being read to themselves.
       return Promise.reject(error);

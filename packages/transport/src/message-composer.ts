@@ -31,6 +31,16 @@ export function assertAllowedSize(sizeBytes: number, limitBytes: number | undefi
   throw new MailError('MESSAGE_TOO_LARGE', message, { details: { sizeBytes, limitBytes } });
 }
 
+/** What attachments may be read for a message of so many bytes at most: no more, because they only grow in it. */
+export function withinMessage(
+  policy: AttachmentPolicy | undefined,
+  messageBytes: number | undefined,
+): AttachmentPolicy | undefined {
+  if (messageBytes === undefined) return policy;
+  const { maxTotalBytes = policy?.maxBytes } = policy ?? {};
+  return { ...policy, maxTotalBytes: Math.min(messageBytes, maxTotalBytes ?? messageBytes) };
+}
+
 /** The message with the connection's From when it has none; the same one when it has. */
 export function withFrom(message: OutgoingMessage, from: SmtpConnection['from']): EmailMessageInput {
   // From plain JavaScript there may be nothing at all; whoever reads the message says so, as of a missing From.
@@ -64,11 +74,13 @@ async function readKey(
 export class MessageComposer {
   readonly #connection: ComposedFor;
   readonly #options: ComposerOptions;
+  readonly #attachments: AttachmentPolicy | undefined;
   #signers: Promise<DkimSigner[]> | undefined;
 
   constructor(connection: ComposedFor, options: ComposerOptions = {}) {
     this.#connection = connection;
     this.#options = options;
+    this.#attachments = withinMessage(options.attachments, connection.limits?.messageBytes);
   }
 
   /**
@@ -76,7 +88,7 @@ export class MessageComposer {
    * @throws MailError as `composeMessage` does; `DKIM_KEY_INVALID`; `MESSAGE_TOO_LARGE`.
    */
   async compose(input: OutgoingMessage, signal?: AbortSignal, mayWait = false): Promise<ComposedMessage> {
-    const { attachments } = this.#options;
+    const attachments = this.#attachments;
     const given = withFrom(input, this.#connection.from);
     const { dkim: identities } = this.#connection;
     // Before anything is waited for: whoever gave it may use it for the next one.

@@ -3,7 +3,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
-import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib';
+import { brotliCompressSync, deflateSync, gunzipSync, gzipSync } from 'node:zlib';
 import type { Lookup } from '@flowpost/core';
 import {
   CertificateAuthority,
@@ -49,6 +49,13 @@ beforeAll(async () => {
       response.write(large.subarray(0, 1_500_000));
       response.end(large.subarray(1_500_000));
     },
+    '/backup.tar.gz': send(gzipSync('packed'), {
+      'content-type': 'application/x-gzip',
+      'content-encoding': 'x-gzip',
+    }),
+    '/rows.csv.gz': send(gzipSync('packed'), { 'content-type': 'text/csv', 'content-encoding': 'gzip' }),
+    [`/${'A'.repeat(300)}`]: send('x', { 'content-type': 'image/jpeg' }),
+    '/mib': send(randomBytes(1024 * 1024)),
     '/gzip': send(gzipSync('packed'), { 'content-encoding': 'gzip' }),
     '/deflate': send(deflateSync('packed'), { 'content-encoding': 'deflate' }),
     '/br': send(brotliCompressSync('packed'), { 'content-encoding': 'br' }),
@@ -62,7 +69,7 @@ beforeAll(async () => {
     '/forbidden': send('', {}, 403),
     '/login': send('', {}, 401),
     '/busy': send('', {}, 503),
-    '/throttled': send('', {}, 429),
+    '/throttled': send('', { 'retry-after': '7' }, 429),
     '/partial': send('', {}, 206),
     '/no-location': send('', {}, 302),
     '/silent': () => undefined,
@@ -148,6 +155,31 @@ describe('what is fetched', () => {
     expect(content.equals(large)).toBe(true);
   });
 
+  it.each(['backup.tar.gz', 'rows.csv.gz'])('%s is packed, as its name says', async (name) => {
+    const { filename, content } = await fetched(`/${name}`);
+    expect([filename, gunzipSync(content).toString()]).toEqual([name, 'packed']);
+  });
+
+  it('a long name at the end of a URL is as long as one of a file', async () => {
+    const { filename } = await fetched(`/${'A'.repeat(300)}`);
+    expect(filename).toMatch(/^A{25[01]}\.jpe?g$/);
+  });
+
+  it('few at once, and no more than a message may have', async () => {
+    const url = server.url('/mib');
+    const attachments = Array.from({ length: 200 }, () => ({ kind: 'url' as const, url }));
+    const before = server.requests.length;
+    const composing = composeMessage(
+      { from: 'a@x.org', to: 'b@x.org', attachments },
+      { attachments: { urls: open(), maxTotalBytes: 5_000_000, temporaryFolder: folder } },
+    );
+    await expect(composing).rejects.toMatchObject({
+      code: 'MESSAGE_TOO_LARGE',
+      details: { limitBytes: 5_000_000, position: expect.any(Number) },
+    });
+    expect(server.requests.length - before).toBeLessThan(20);
+  });
+
   it('over https, from a server a private authority vouches for', async () => {
     const { authority, valid } = await createTestCertificates();
     await using secure = await HttpServer.start({ '/a.txt': send('hi') }, { certificate: valid });
@@ -176,6 +208,10 @@ describe('what is fetched', () => {
 });
 
 describe('what fails names the attachment, and whether it may work later', () => {
+  it('a server that says when to come back is heard', async () => {
+    await expect(fetched('/throttled')).rejects.toMatchObject({ details: { retryAfterMs: 7_000 } });
+  });
+
   it('a link that has expired is no matter of files', async () => {
     await expect(fetched('/forbidden')).rejects.toMatchObject({
       code: 'ATTACHMENT_ACCESS_DENIED',

@@ -10,6 +10,7 @@ import {
   isLoopbackHost,
   isMailError,
   portOf,
+  retryAfterMs,
 } from '@flowpost/core';
 import {
   type AttachmentContext,
@@ -130,8 +131,10 @@ const loginHint =
   'The server does not give it to everybody, or the link has expired. Use a link that works without a login, or a new one. Nothing was sent.';
 
 /** What an answer other than 200 means. */
-function refusedAnswer(status: number, url: URL, context: AttachmentContext) {
+function refusedAnswer(response: AgentResponse, url: URL, context: AttachmentContext) {
+  const { statusCode: status } = response;
   const isLater = isLaterStatus(status);
+  const retryAfter = retryAfterMs({ get: (name) => header(response, name) ?? null }, Date.now());
   const code = isLater
     ? 'ATTACHMENT_UNREACHABLE'
     : status === 401 || status === 403
@@ -140,7 +143,10 @@ function refusedAnswer(status: number, url: URL, context: AttachmentContext) {
         ? 'ATTACHMENT_NOT_FOUND'
         : 'ATTACHMENT_UNREADABLE';
   return attachmentError(code, `the server answered ${status}.`, context, {
-    details: { url: shown(url), status },
+    details: {
+      ...{ url: shown(url), status },
+      ...(isLater && retryAfter !== undefined && { retryAfterMs: retryAfter }),
+    },
     retryable: isLater,
     hint: code === 'ATTACHMENT_ACCESS_DENIED' ? loginHint : undefined,
   });
@@ -151,9 +157,17 @@ function header(response: AgentResponse, name: string): string | undefined {
 }
 
 /** The content in the clear, whatever encoding the server chose although we asked for none. */
-function decoded(response: AgentResponse, url: URL, context: AttachmentContext): AsyncIterable<Uint8Array> {
+function decoded(
+  response: AgentResponse,
+  { filename, contentType }: Pick<AttachmentSource, 'filename' | 'contentType'>,
+  url: URL,
+  context: AttachmentContext,
+): AsyncIterable<Uint8Array> {
   const encoding = header(response, 'content-encoding')?.trim().toLowerCase() ?? 'identity';
   if (encoding === 'identity' || encoding === '') return response.body;
+  // A server that takes the end of a file's name for an encoding means the file, which is packed as it is.
+  const isPacked = /\.t?gz$/i.test(filename ?? '') || /^application\/(?:x-)?gzip\b/i.test(contentType ?? '');
+  if (isPacked && /^(?:x-)?gzip$/.test(encoding)) return response.body;
   const create = Object.hasOwn(decoders, encoding) ? decoders[encoding] : undefined;
   if (!create) {
     throw attachmentError('ATTACHMENT_UNREADABLE', 'it comes in an encoding that is not known.', context, {
@@ -209,7 +223,14 @@ async function streamResponse(response: AgentResponse, size: number, fetch: Fetc
 async function readResponse(response: AgentResponse, fetch: Fetch): Promise<AttachmentSource> {
   const { url, context } = fetch;
   const { temporaryFolder } = context.policy;
-  const chunks = decoded(response, url, context);
+  const declared = declaredType(header(response, 'content-type') ?? '');
+  const contentType = declared !== undefined && !saysNothing.test(declared) ? declared : undefined;
+  const filename = responseName(header(response, 'content-disposition'), url, contentType);
+  const named = {
+    ...(filename !== undefined && { filename }),
+    ...(contentType !== undefined && { contentType }),
+  };
+  const chunks = decoded(response, named, url, context);
   const announced = Number(header(response, 'content-length') ?? Number.NaN);
   const isExact = chunks === response.body && announced >= 0;
   if (isExact) checkSize(announced, context);
@@ -217,14 +238,7 @@ async function readResponse(response: AgentResponse, fetch: Fetch): Promise<Atta
     isExact && announced > inMemoryLimit && !context.whole
       ? await streamResponse(response, announced, fetch)
       : await spool(chunks, temporaryFolder, (size) => checkSize(size, context));
-  const declared = declaredType(header(response, 'content-type') ?? '');
-  const contentType = declared !== undefined && !saysNothing.test(declared) ? declared : undefined;
-  const filename = responseName(header(response, 'content-disposition'), url, contentType);
-  return {
-    content,
-    ...(filename !== undefined && { filename }),
-    ...(contentType !== undefined && { contentType }),
-  };
+  return { content, ...named };
 }
 
 /**
@@ -266,7 +280,7 @@ export async function fetchUrl(text: string, context: AttachmentContext): Promis
       }
       response.body.on('error', () => undefined).destroy();
       if (statusCode < 300 || statusCode > 399 || location === undefined) {
-        throw refusedAnswer(statusCode, url, context);
+        throw refusedAnswer(response, url, context);
       }
       if (redirects === policy.urls.maxRedirects) {
         const message = `it was redirected more than ${redirects} times.`;

@@ -11,8 +11,9 @@ export type AgentResponse = Dispatcher.ResponseData;
 export class AddressRefused extends Error {
   readonly code = 'ADDRESS_REFUSED';
 
-  constructor(host: string, addresses: readonly string[]) {
-    super(`${host} leads to ${addresses.join(', ')}, which is not public`);
+  /** Where a name leads within a network is not for everybody who may attach a URL. */
+  constructor(host: string) {
+    super(`${host} leads to no public address`);
   }
 }
 
@@ -31,9 +32,8 @@ function guardedLookup(
       (found) => {
         const allowed = found.filter(({ address }) => allows(host, address));
         const [first] = allowed;
-        const addresses = found.map(({ address }) => address);
         if (found.length === 0) done(Object.assign(new Error('no address'), { code: 'ENOTFOUND' }), '');
-        else if (!first) done(new AddressRefused(host, addresses), '');
+        else if (!first) done(new AddressRefused(host), '');
         else if (all) done(null, [...allowed]);
         else done(null, first.address, first.family);
       },
@@ -99,7 +99,7 @@ export function createGuardedFetch({
         if (trusts(address ?? hostname, port)) return trusted(options, done);
         // An address needs no lookup, so nobody else would be asked.
         if (address !== undefined && !guard.allows(address, address, port))
-          return done(new AddressRefused(hostname, [address]), null);
+          return done(new AddressRefused(hostname), null);
         return guarded(options, done);
       },
     });

@@ -39,7 +39,7 @@ function nameInPath({ pathname }: URL, contentType: string | undefined): string 
   }
   const name = safeName(decoded);
   if (name === undefined || contentType === undefined || /\.[^.]+$/.test(name)) return name;
-  return `${name}.${extensionOf(contentType)}`;
+  return endOfName(`${name}.${extensionOf(contentType)}`);
 }
 
 /** What a downloaded attachment is called when its author gave it no name. */

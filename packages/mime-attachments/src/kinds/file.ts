@@ -1,5 +1,5 @@
 import { constants, type FileHandle, lstat, open, readlink, realpath, stat } from 'node:fs/promises';
-import { basename, isAbsolute, relative, resolve, sep } from 'node:path';
+import { basename, dirname, isAbsolute, relative, resolve, sep } from 'node:path';
 import { type AttachmentOf, isError } from '@flowpost/core';
 import {
   type AttachmentContext,
@@ -43,6 +43,18 @@ interface AllowedFile {
   isAllowed(path: string): boolean;
 }
 
+const isLink = async (path: string): Promise<boolean> =>
+  (await lstat(path).catch(() => undefined))?.isSymbolicLink() === true;
+
+/** Whether as much of a path as there is leads into an allowed folder. */
+async function endsWhereAllowed(path: string, isAllowed: AllowedFile['isAllowed']): Promise<boolean> {
+  for (let way = path; ; way = dirname(way)) {
+    const real = await realpath(way).catch(() => undefined);
+    if (real !== undefined) return isAllowed(real);
+    if ((await isLink(way)) || way === dirname(way)) return false;
+  }
+}
+
 /** A file, once it is known to lie in an allowed folder. */
 async function allowedFile(path: string, context: AttachmentContext): Promise<AllowedFile> {
   const { baseFolder, fileRoots } = context.policy;
@@ -54,15 +66,15 @@ async function allowedFile(path: string, context: AttachmentContext): Promise<Al
     fileRoots.map(async (root) => [resolve(root), await realpath(root).catch(() => resolve(root))] as const),
   );
   if (!roots.flat().some((root) => isInside(root, named))) throw outside();
-  const real = await realpath(named).catch(async (error) => {
-    // A link that leads nowhere: whether its target exists elsewhere is nobody's business here.
-    const isLink = (await lstat(named).catch(() => undefined))?.isSymbolicLink() === true;
-    // What a shell passes as /dev/fd/63 has no path of its own.
-    const isPipe = isLink && (await stat(named).catch(() => undefined))?.isFile() === false;
-    if (isPipe) throw attachmentError('ATTACHMENT_NOT_A_FILE', 'it is not a regular file.', context);
-    throw isLink ? outside() : error;
-  });
   const isAllowed = (one: string): boolean => roots.some(([, root]) => isInside(root, one));
+  const real = await realpath(named).catch(async (error) => {
+    // What a shell passes as /dev/fd/63 has no path of its own.
+    const isPipe = (await isLink(named)) && (await stat(named).catch(() => undefined))?.isFile() === false;
+    if (isPipe) throw attachmentError('ATTACHMENT_NOT_A_FILE', 'it is not a regular file.', context);
+    // A link that leads elsewhere, or nowhere: what exists there is nobody's business here.
+    if (!(await endsWhereAllowed(named, isAllowed))) throw outside();
+    throw error;
+  });
   if (!isAllowed(real)) throw outside();
   return { real, isAllowed };
 }
@@ -100,6 +112,9 @@ export async function readFile(
     }
     const { size } = before;
     checkSize(size, context);
+    // Some are made as they are read, such as those in /proc, and say that they have nothing.
+    if (size === 0 && (await handle.read(Buffer.alloc(1), 0, 1, 0)).bytesRead > 0)
+      throw attachmentError('ATTACHMENT_NOT_A_FILE', 'it does not say how large it is.', context);
     const changed = () =>
       attachmentError('ATTACHMENT_CHANGED', 'it changed while it was being read.', context);
     const filename = basename(path);

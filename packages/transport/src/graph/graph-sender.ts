@@ -21,7 +21,7 @@ import { composeMessage, type OpenedAttachment, openAttachments } from '@flowpos
 import { cancelledBefore, isGivenUp, somewhatAfter } from '../abortable.ts';
 import { connectionTarget, graphCredential, graphUrlOf } from '../connection-target.ts';
 import { InFlight } from '../in-flight.ts';
-import { assertAllowedSize, withFrom } from '../message-composer.ts';
+import { assertAllowedSize, withFrom, withinMessage } from '../message-composer.ts';
 import { RateLimit } from '../rate-limit.ts';
 import { failedSend, loginProvider, type SenderOptions, timingsUntil } from '../sending.ts';
 import { Slots } from '../slots.ts';
@@ -90,7 +90,7 @@ export class GraphSender implements MailSender {
     // Every mistake in one error, before any attachment is opened.
     const message = parseMessage(withFrom(input, this.#connection.from));
     const nodes = (message.attachments ?? []).filter((one) => one.kind === 'mime');
-    const { attachments } = this.#options;
+    const attachments = withinMessage(this.#options.attachments, this.#messageBytes);
     const mayWait = this.#inFlight.count > Math.min(this.#atOnce, this.#rate.left);
     using opened = await openAttachments(message.attachments ?? [], { attachments, signal, mayWait });
     const total = opened.attachments.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);

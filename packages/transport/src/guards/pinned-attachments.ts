@@ -1,8 +1,16 @@
 import { type AttachmentInput, linkAbort, type MailError, toMailError } from '@flowpost/core';
-import { type AttachmentPolicy, type OpenedAttachment, openAttachments } from '@flowpost/mime-attachments';
+import {
+  type AttachmentPolicy,
+  atMost,
+  type OpenedAttachment,
+  openAttachments,
+} from '@flowpost/mime-attachments';
 
 /** How large they may be all together, in bytes: about what the usual providers take in one message. */
 const mostBytes = 25 * 1024 * 1024;
+
+/** How many URLs are fetched at once. */
+const fetchedAtOnce = 20;
 
 /** What is read, and how much of it is kept. */
 export interface PinOptions {
@@ -70,11 +78,12 @@ export async function pinAttachments(
     kinds.includes(kind)
       ? [...attachments.entries()].filter(([, attachment]) => attachment.kind === kind)
       : [];
-  // Files one after another, so that many large ones are not all held. Pages at once: one that keeps waiting keeps no other.
+  // Files one after another, so that many large ones are not all held. Pages beside each other: one that keeps waiting keeps few others.
   let fetching: Promise<void>[] = [];
   try {
     for (const [place, file] of of('file')) await pin(file, place);
-    fetching = of('url').map(([place, url]) => pin(url, place));
+    const inTurn = atMost(fetchedAtOnce);
+    fetching = of('url').map(([place, url]) => inTurn(() => pin(url, place)));
     await Promise.all(fetching);
   } finally {
     stop.abort();
