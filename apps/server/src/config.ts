@@ -4,7 +4,13 @@ import { MailError, parseWith, type Sandbox, singleAddressSchema, toMailError } 
 import { AddressGuard } from '@flowpost/mime-attachments';
 import { z } from 'zod';
 
-const whole = (from: number, to: number) => z.coerce.number().int().min(from).max(to);
+const whole = (from: number, to: number) =>
+  z
+    .string()
+    .trim()
+    .regex(/^[+-]?\d+$/, 'it is no whole number')
+    .transform(Number)
+    .pipe(z.number().int().min(from).max(to));
 const list = z.string().transform((text) => text.split(/[\s,]+/).filter(Boolean));
 
 function isHostList(hosts: readonly string[]): boolean {
@@ -41,7 +47,7 @@ const environmentSchema = z.object({
   /** Keys that seal secrets, `KEYID:KEY`, the first one for new ones. Default: a file in the folder. */
   FLOWPOST_KEYS: z.string().optional(),
   /** Where to listen. Default this machine alone. */
-  HOST: z.string().min(1).default('127.0.0.1'),
+  HOST: z.string().trim().min(1).default('127.0.0.1'),
   PORT: whole(0, 65_535).default(8025),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
   /** Deliveries under way at once. */
@@ -52,6 +58,8 @@ const environmentSchema = z.object({
   FLOWPOST_LEASE_SECONDS: whole(1, 3_600).default(15),
   /** How long what is under way has to end when the server is stopped, in seconds. */
   FLOWPOST_GRACE_SECONDS: whole(0, 3_600).default(15),
+  /** How long a server that is stopped still serves while /readyz says 503, in seconds: for a proxy to notice. */
+  FLOWPOST_DRAIN_SECONDS: whole(0, 600).default(0),
   /** How long deliveries are kept after they ended, in days. */
   FLOWPOST_KEEP_DAYS: whole(1, 3_650).default(30),
   /** Size of a request, in MiB: no more than a database can hold. */
@@ -85,6 +93,7 @@ export interface ServerConfig {
   readonly retryForMs: number;
   readonly leaseMs: number;
   readonly graceMs: number;
+  readonly drainMs: number;
   readonly keepDays: number;
   readonly bodyBytes: number;
   readonly requestsPerMinute: number;
@@ -133,6 +142,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): ServerConfig {
     retryForMs: env.FLOWPOST_RETRY_HOURS * 3_600_000,
     leaseMs: env.FLOWPOST_LEASE_SECONDS * 1_000,
     graceMs: env.FLOWPOST_GRACE_SECONDS * 1_000,
+    drainMs: env.FLOWPOST_DRAIN_SECONDS * 1_000,
     keepDays: env.FLOWPOST_KEEP_DAYS,
     bodyBytes: env.FLOWPOST_BODY_MIB * 1_048_576,
     requestsPerMinute: env.FLOWPOST_REQUESTS_PER_MINUTE,

@@ -36,5 +36,6 @@ try {
   process.stderr.write(
     `${isMailError(error) ? `${message}${why}\n  ${error.hint}` : `The server cannot start: ${message}`}\n`,
   );
-  process.exit(78);
+  // sysexits: what may be there in a moment, and what has to be corrected.
+  process.exit(isMailError(error) && error.code === 'STORAGE_UNAVAILABLE' ? 69 : 78);
 }

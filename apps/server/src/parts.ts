@@ -30,6 +30,9 @@ export interface FlowpostServer {
   readonly runs: Runs;
   readonly scope: FlowScope;
   readonly metrics: Metrics;
+  /** The server is going down, and still serves. */
+  readonly leaving: AbortSignal;
+  /** The server is going down, and takes nothing more. */
   readonly closing: AbortSignal;
   wake(lane?: string): void;
   /** A delivery was taken out of the outbox: whoever is at it here need not go on. */
@@ -42,6 +45,8 @@ export interface ServerParts {
   readonly worker: OutboxWorker;
   readonly recovery: Recovery;
   readonly tokenStore: TokenStore;
+  /** Sends whoever asks to another server the next time. */
+  readonly leaving: AbortController;
   /** Ends whatever waits for something new: the server takes no more. */
   readonly closing: AbortController;
   /** Ends what is under way. */
@@ -63,6 +68,7 @@ export function assemble(config: ServerConfig, { database, boss, logger, boxes }
   const { box, userBox } = boxes;
   /** This process, among those that share the database. */
   const worker = randomUUID();
+  const leaving = new AbortController();
   const closing = new AbortController();
   const cut = new AbortController();
   setMaxListeners(0, closing.signal, cut.signal);
@@ -104,7 +110,8 @@ export function assemble(config: ServerConfig, { database, boss, logger, boxes }
   const server: FlowpostServer = {
     ...{ database, deliveries, connections, hostAccess, keys, runs, scope, metrics, wake },
     cancel: (id) => runner.cancel(id),
+    leaving: leaving.signal,
     closing: closing.signal,
   };
-  return { server, worker: outboxWorker, recovery, tokenStore, closing, cut };
+  return { server, worker: outboxWorker, recovery, tokenStore, leaving, closing, cut };
 }

@@ -2,7 +2,7 @@ import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { settledTokens } from '@flowpost/auth-providers';
-import { lockPath } from '@flowpost/core';
+import { isMailError, lockPath, MailError } from '@flowpost/core';
 import type { FastifyInstance } from 'fastify';
 import { sealAnew, startChores } from './chores.ts';
 import type { ServerConfig } from './config.ts';
@@ -39,14 +39,29 @@ const longestTokenMs = 10_000;
 const ownVersion = (): string =>
   JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
 
+/** How long whoever waits for an outcome has to take in what is known of it, once it is not waited for any more. In milliseconds. */
+const answerMs = 500;
+
+/** @throws MailError `STORAGE_UNAVAILABLE`, `CONNECTION_INVALID`; what the embedded database says. */
 async function openDatabase({ databaseUrl, dataFolder }: ServerConfig): Promise<Database> {
-  return databaseUrl === undefined ? openPglite(join(dataFolder, 'database')) : openPostgres(databaseUrl);
+  if (databaseUrl === undefined) return openPglite(join(dataFolder, 'database'));
+  try {
+    return await openPostgres(databaseUrl);
+  } catch (error) {
+    if (isMailError(error)) throw error;
+    // With several addresses Node reports all their failures at once.
+    const { errors: [cause = error] = [] } = error as { readonly errors?: readonly unknown[] };
+    throw new MailError('STORAGE_UNAVAILABLE', 'The database that DATABASE_URL names cannot be used.', {
+      ...{ retryable: true, hint: 'Start it, or correct DATABASE_URL.', cause },
+    });
+  }
 }
 
 /**
  * Starts the server: database, outbox, worker and HTTP.
  *
- * @throws MailError `FOLDER_IN_USE`, `SECRET_KEY_INVALID`; what the database says when it cannot be opened.
+ * @throws MailError `FOLDER_IN_USE`, `SECRET_KEY_INVALID`, `STORAGE_UNAVAILABLE`, `CONNECTION_INVALID`; what the embedded database says when
+ * it cannot be opened.
  */
 export async function startServer(config: ServerConfig): Promise<RunningServer> {
   for (const folder of [config.dataFolder, config.filesFolder])
@@ -90,7 +105,7 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   const box = await userBox.derive('server');
   const { isRotated } = await checkKeys(database, box);
   const foundations = { database, boss, logger: forPackages(log), boxes: { box, userBox } };
-  const { server, worker, recovery, tokenStore, closing, cut } = assemble(config, foundations);
+  const { server, worker, recovery, tokenStore, leaving, closing, cut } = assemble(config, foundations);
   const { keys, metrics, scope } = server;
 
   await recovery.start();
@@ -98,9 +113,9 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
   const { bodyBytes, requestsPerMinute, trustedProxies } = config;
   const app = await createApp({
     ...{ routes, keys, metrics, log, bodyBytes, requestsPerMinute, trustedProxies },
-    closing: closing.signal,
+    ...{ leaving: leaving.signal, closing: closing.signal },
   });
-  const url = await app.listen({ host: config.host, port: config.port });
+  const url = await listen(app, config);
   // Not before anything that may fail: a key that nobody was shown is of no use, and there would be no other.
   const firstKey = await makeKey(keys, config.makesKey);
   if (config.isPaused) log.warn('FLOWPOST_OUTBOX_PAUSED is set, so nothing is sent out of the outbox');
@@ -118,7 +133,8 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
     const late = setTimeout(() => {
       log.warn('what is still under way is left to whoever takes over');
       cut.abort(new Error('the server is going down'));
-      app.server.closeAllConnections();
+      // Whoever waits for an outcome is told what is known of it.
+      setTimeout(() => app.server.closeAllConnections(), answerMs).unref();
     }, config.graceMs);
     // A connection that was busy when the end began, and is idle now, would keep it waiting.
     const leaving = setInterval(() => app.server.closeIdleConnections(), 50);
@@ -131,6 +147,11 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
     for (const undo of cleanUp.toReversed()) await undo();
   };
   const stop = async (): Promise<void> => {
+    leaving.abort();
+    if (config.drainMs > 0) {
+      log.info({ seconds: config.drainMs / 1_000 }, 'stopping; still serving until a proxy has noticed');
+      await delay(config.drainMs);
+    }
     // A database that does not answer is not waited for: what it was told, and what not, whoever takes over finds out.
     const late = (ms: number): Promise<'late'> => delay(ms, 'late', { ref: false });
     const given = async (): Promise<'late'> => {
@@ -150,6 +171,17 @@ async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<
       return stopped;
     },
   };
+}
+
+/** @throws MailError `CONNECTION_INVALID` where it cannot listen. */
+async function listen(app: FastifyInstance, { host, port }: ServerConfig): Promise<string> {
+  try {
+    return await app.listen({ host, port });
+  } catch (cause) {
+    throw new MailError('CONNECTION_INVALID', `It cannot listen at HOST ${host}, PORT ${port}.`, {
+      ...{ hint: 'Correct them, or end what listens there.', cause },
+    });
+  }
 }
 
 /** What can be asked of a server, its own description among it. */

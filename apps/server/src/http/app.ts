@@ -22,6 +22,7 @@ import { frameworkProblem } from './framework-problem.ts';
 import { takeJson } from './json-body.ts';
 import { mostConnections } from './most-connections.ts';
 import { httpProblem, type Problem, problemOf } from './problem.ts';
+import { readRest } from './read-rest.ts';
 import { RequestCounts } from './request-counts.ts';
 import type { Route } from './route.ts';
 import { Unreadable } from './unreadable.ts';
@@ -35,7 +36,9 @@ export interface AppOptions {
   readonly requestsPerMinute: number;
   /** Proxies whose word on where a request comes from is taken. */
   readonly trustedProxies?: readonly string[] | undefined;
-  /** The server is going down. */
+  /** The server is going down, and still serves: whoever asks is to ask another one the next time. */
+  readonly leaving: AbortSignal;
+  /** The server is going down, and takes nothing more. */
   readonly closing: AbortSignal;
 }
 
@@ -68,7 +71,8 @@ const notFound = (request: FastifyRequest, reply: FastifyReply): FastifyReply =>
 
 /** The API over HTTP: who calls, what they may, what they sent, and failures as problems. */
 export async function createApp(options: AppOptions): Promise<FastifyInstance> {
-  const { routes, keys, metrics, log, bodyBytes, requestsPerMinute, trustedProxies, closing } = options;
+  const { routes, keys, metrics, log, bodyBytes, requestsPerMinute, trustedProxies } = options;
+  const { leaving, closing } = options;
   const unreadable = new Unreadable();
   const app = fastify({
     bodyLimit: bodyBytes,
@@ -94,7 +98,10 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
   takeJson(app);
   await app.register(helmet);
   await app.register(rateLimit, { global: false, store: RequestCounts });
-  const limit = { max: requestsPerMinute, timeWindow: 60_000 };
+  // Who watches a server must not take a busy one for a dead one.
+  const probes = new Set(routes.filter(({ isProbe }) => isProbe).map(({ path }) => path));
+  const allowList = ({ routeOptions }: FastifyRequest): boolean => probes.has(routeOptions.url ?? '');
+  const limit = { max: requestsPerMinute, timeWindow: 60_000, allowList };
   // By address before anybody is asked who he is, and by key once that is known.
   app.addHook('onRequest', app.rateLimit({ ...limit, keyGenerator: ({ ip }: FastifyRequest) => `ip ${ip}` }));
   // Before its body is read.
@@ -113,6 +120,8 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
   app.addHook('onSend', async (request, reply) => {
     reply.header('x-request-id', request.id);
     reply.header('cache-control', 'no-store');
+    if (leaving.aborted) reply.header('connection', 'close');
+    await readRest(request.raw);
   });
   app.addHook('onResponse', async (request, reply) => {
     const route = request.routeOptions.url ?? 'unknown';
@@ -149,6 +158,16 @@ const serverBusy = (why: string, id: string): Problem =>
     'SERVER_BUSY',
     `The server ${why}.`,
     'Send the request again, after what Retry-After says.',
+    id,
+  );
+
+/** RFC 9110 section 15.5.16. */
+const encodedBody = (encoding: string, id: string): Problem =>
+  httpProblem(
+    415,
+    'CONTENT_ENCODING_UNSUPPORTED',
+    `The body comes in an encoding (${encoding.slice(0, 50)}) that this server does not read.`,
+    'Send it as it is, without Content-Encoding.',
     id,
   );
 
@@ -194,6 +213,7 @@ function add(app: FastifyInstance, route: Route, { keys, budget, bodyBytes, clos
   app.route({
     method: route.method,
     url: route.path.replace(/\{(\w+)\}/g, ':$1'),
+    exposeHeadRoute: route.isProbe === true,
     ...(!route.body && { bodyLimit: mostWithoutBody }),
     // Before the body is read: who may not call need not send it.
     onRequest: async (request, reply) => {
@@ -208,6 +228,11 @@ function add(app: FastifyInstance, route: Route, { keys, budget, bodyBytes, clos
         return send(reply, key);
       }
       (request as { key?: ApiKey }).key = key;
+      const { 'content-encoding': encoding = 'identity' } = request.headers;
+      if (route.body && !/^(?:identity)?$/i.test(encoding)) {
+        reply.header('accept-encoding', 'identity');
+        return send(reply, encodedBody(encoding, request.id));
+      }
       if (route.body) budget.announce(request.headers, bodyBytes, reply.raw);
     },
     preParsing: async (request, reply, body) => {

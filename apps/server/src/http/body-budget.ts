@@ -77,6 +77,8 @@ export class BodyBudget {
       },
     });
     body.on('error', (error) => counted.destroy(error));
+    // Whoever read it may have answered already, and hears nothing any more.
+    counted.on('error', () => undefined);
     return body.pipe(counted);
   }
 }

@@ -33,6 +33,8 @@ export interface Route<
   readonly operationId: string;
   readonly summary: string;
   readonly tag: string;
+  /** Asked by who watches the server: answered also to HEAD, and however often. */
+  readonly isProbe?: boolean;
   /** Which scope the key needs; undefined for anybody. */
   readonly scope?: Scope | undefined;
   readonly params?: Params;

@@ -21,6 +21,11 @@ export class Metrics {
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
     registers: [this.#registry],
   });
+  readonly #database = this.#gauge(
+    'flowpost_database_up',
+    'Whether the database answers (1) or not (0), in which case nothing is known of what is in it.',
+    [],
+  );
   readonly #depth = this.#gauge('flowpost_deliveries', 'Deliveries that have not ended, by state.', [
     'state',
   ]);
@@ -62,6 +67,10 @@ export class Metrics {
 
   request(route: string, status: number): void {
     this.#requests.inc({ route, status: String(status) });
+  }
+
+  database(isUp: boolean): void {
+    this.#database.set(isUp ? 1 : 0);
   }
 
   depth(

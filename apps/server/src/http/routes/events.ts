@@ -69,6 +69,8 @@ export const eventRoutes = ({
       raw.writeHead(200, {
         'content-type': 'text/event-stream',
         'cache-control': 'no-store',
+        // As they come: nginx would keep them until there are some kilobytes.
+        'x-accel-buffering': 'no',
         'x-request-id': request.id,
       });
       raw.write(': connected\n\n');

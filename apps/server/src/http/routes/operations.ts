@@ -7,28 +7,30 @@ const status = z.strictObject({ status: z.string() });
 /** Longer than a database that is there takes, and not so long that whoever asks has given up, in milliseconds. */
 const answerMs = 3_000;
 
-/** What the database says; nothing when it does not say it in time. */
-async function inTime<Row>(rows: Promise<readonly Row[]>): Promise<readonly Row[]> {
-  return Promise.race([rows.catch(() => []), delay(answerMs, [], { ref: false })]);
+/** What the database says; undefined when it does not say it in time. */
+async function inTime<Row>(rows: Promise<readonly Row[]>): Promise<readonly Row[] | undefined> {
+  return Promise.race([rows.catch(() => undefined), delay(answerMs, undefined, { ref: false })]);
 }
 
 /** Whether something can be put into the outbox. */
 async function stateOf({ database, deliveries }: Pick<FlowpostServer, 'database' | 'deliveries'>) {
   if (!deliveries.hasRoom) return 'no room on the disk';
   const setting = 'select current_setting($1) as value';
-  const [readOnly] = await inTime(database.query<{ value: string }>(setting, ['transaction_read_only']));
+  const [readOnly] =
+    (await inTime(database.query<{ value: string }>(setting, ['transaction_read_only']))) ?? [];
   if (!readOnly) return 'no database';
   return readOnly.value === 'off' ? 'ready' : 'the database is read-only';
 }
 
 /** For whoever runs the server: is it alive, is it ready, what is going on. */
 export const operationRoutes = (
-  server: Pick<FlowpostServer, 'closing' | 'connections' | 'database' | 'deliveries' | 'metrics'>,
+  server: Pick<FlowpostServer, 'leaving' | 'connections' | 'database' | 'deliveries' | 'metrics'>,
   document: () => object,
 ): Route[] => [
   route({
     method: 'GET',
     path: '/healthz',
+    isProbe: true,
     operationId: 'health',
     summary: 'Whether the process is alive',
     tag: 'operations',
@@ -38,6 +40,7 @@ export const operationRoutes = (
   route({
     method: 'GET',
     path: '/readyz',
+    isProbe: true,
     operationId: 'readiness',
     summary:
       'Whether it can take deliveries: the database answers and may be written to, there is room, and it is not shutting down',
@@ -47,7 +50,7 @@ export const operationRoutes = (
       503: { description: 'It cannot.', schema: status },
     },
     async handle({ reply }) {
-      const state = server.closing.aborted ? 'shutting down' : await stateOf(server);
+      const state = server.leaving.aborted ? 'shutting down' : await stateOf(server);
       return state === 'ready' ? { status: state } : reply.status(503).send({ status: state });
     },
   }),
@@ -63,8 +66,9 @@ export const operationRoutes = (
         inTime(server.deliveries.depth()),
         inTime(server.connections.list()),
       ]);
-      server.metrics.depth(depth);
-      server.metrics.expiry(connections);
+      server.metrics.database(depth !== undefined);
+      server.metrics.depth(depth ?? []);
+      server.metrics.expiry(connections ?? []);
       return reply.type(server.metrics.contentType).send(await server.metrics.text());
     },
   }),
