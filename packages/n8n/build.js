@@ -30,7 +30,7 @@ await build({
 });
 
 await writeFile('dist/package.json', `${JSON.stringify({ type: 'commonjs' })}\n`);
-await copyFile('flowpost.svg', `dist/${node}/flowpost.svg`);
+for (const folder of [node, 'credentials']) await copyFile('flowpost.svg', `dist/${folder}/flowpost.svg`);
 const codex = {
   node: '@flowpost/n8n-nodes-flowpost.flowpostSendEmail',
   nodeVersion: '1.0',

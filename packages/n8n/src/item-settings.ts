@@ -37,10 +37,27 @@ async function readBinary(context: IExecuteFunctions, index: number, given: stri
   };
 }
 
+/**
+ * The value of a field that holds data.
+ *
+ * @throws MailError `DYNAMIC_FIELD_INVALID` for text that begins as JSON and is none.
+ */
+function dataOf(name: string, value: unknown): unknown {
+  const read = readJsonField(value);
+  if (typeof read === 'string' && /^\s*[[{]/.test(read)) {
+    throw new MailError('DYNAMIC_FIELD_INVALID', `The field ${name} is not JSON, though it begins so.`, {
+      hint: `Correct the field "${name}" of the node: quotes, commas and brackets. Nothing was sent.`,
+      details: { field: name },
+    });
+  }
+  return read;
+}
+
 /** Names of binary properties with commas between, such a name, a file, an attachment, or a list of these. */
 async function readAttachments(context: IExecuteFunctions, index: number, given: unknown) {
   if (given === undefined || given === null) return [];
-  const value = typeof given === 'string' && !/^\s*[[{]/.test(given) ? given : (readJsonField(given) ?? []);
+  const value =
+    typeof given === 'string' && !/^\s*[[{]/.test(given) ? given : (dataOf('attachments', given) ?? []);
   const names = (text: string): string[] => text.split(',').flatMap((name) => name.trim() || []);
   const all = [value].flat().flatMap((one) => (typeof one === 'string' ? names(one) : [one]));
   const isFile = (one: unknown): one is string | IBinaryData => typeof one === 'string' || isBinary(one);
@@ -116,7 +133,9 @@ export async function itemSettings(
   for (const [name, value] of Object.entries(options)) settings[name] = worked(name, () => value);
   // n8n has no number that is empty: an option that was just added is 0.
   if (settings.timeoutMs === 0) settings.timeoutMs = undefined;
-  for (const { name } of optionFields.filter(holdsData)) settings[name] = readJsonField(settings[name]);
+  for (const { name } of optionFields.filter(holdsData)) settings[name] = dataOf(name, settings[name]);
+  // Who adds a sandbox and leaves it empty would send to everybody.
+  if ('sandbox' in options) settings.sandbox ||= {};
   settings.attachments = await readAttachments(context, index, settings.attachments);
   settings.connection = await readConnection(context, index);
   return settings;

@@ -8,5 +8,6 @@ export const mailServer = 'flowpostMailServer';
 export class FlowpostMailServer implements ICredentialType {
   readonly name = mailServer;
   readonly displayName = 'Flowpost Mail Server';
+  readonly icon = 'file:flowpost.svg';
   readonly properties = connectionForm.flatMap(({ fields }) => fields.map(propertyOf));
 }

@@ -56,7 +56,9 @@ describe('the package in n8n', () => {
     expect(description.properties.map(({ name }) => name)).toEqual(
       expect.arrayContaining(['from', 'to', 'subject', 'html', 'text', 'attachments', 'options']),
     );
+    expect(description.usableAsTool).toBe(true);
     const { type } = engine.loader.getCredential('flowpostMailServer');
+    expect(type.iconUrl).toMatch(/credentials\/flowpost\.svg$/);
     const hidden = type.properties.filter(({ typeOptions }) => typeOptions?.password);
     expect(hidden.map(({ name }) => name)).toEqual(['clientSecret', 'password', 'connection']);
     expect(type.supportedNodes).toEqual(['flowpostSendEmail']);
@@ -332,6 +334,29 @@ describe('the package in n8n', () => {
     expect(refused).toMatchObject({ status: 'Error', message: expect.stringMatching(/refused|password/i) });
     expect(await tried({ kind: 'other', connection: '{"secret' })).toMatchObject({ status: 'Error' });
     expect(JSON.stringify([refused, inbox.messages])).toMatch(/^\[.*,\[\]\]$/);
+  });
+
+  it.each([{}, '{}', '', '={{ $json.nothing }}', '{"redirectTo":""}'])(
+    'sends to nobody when a sandbox is wanted and there is none: %j',
+    async (sandbox) => {
+      await using inbox = await SmtpInbox.start();
+      const parameters = { options: { ...options, sandbox } };
+      const { run: ended } = await run(inbox, ['real@customer.org'], { parameters });
+      expect(ended.status).toBe('error');
+      expect(ended.data.resultData.error?.message).toMatch(/sandbox/);
+      expect(inbox.messages).toEqual([]);
+    },
+  );
+
+  it.each([
+    ['retry', { options: { retry: '{bad' } }],
+    ['attachments', { attachments: '[{"kind":"text",' }],
+  ])('says of %s that it is not JSON', async (name, parameters) => {
+    const { run: ended } = await run({ port: 1 }, ['b@x.org'], { parameters });
+    expect(ended.data.resultData.error).toMatchObject({
+      message: `The field ${name} is not JSON, though it begins so.`,
+      context: { data: { code: 'DYNAMIC_FIELD_INVALID' } },
+    });
   });
 
   it('trusts a private authority, as its credential says', async () => {

@@ -30,6 +30,16 @@ describe('the form of a mail server', () => {
     },
   );
 
+  it.each([
+    [{ ...at, tlsOptions: '{bad' }, /tlsOptions: they are not JSON/],
+    [{ kind: 'other' }, /connection: it is missing/],
+    [{ kind: 'other', connection: ' ' }, /connection: it is missing/],
+  ])('%j is said to be what it is', (values, message) => {
+    expect(() => connectionOfForm(values)).toThrow(
+      expect.objectContaining({ code: 'CONNECTION_INVALID', message: expect.stringMatching(message) }),
+    );
+  });
+
   it('has checkboxes for what is safe in some networks only, and for rights from Exchange', () => {
     expect(connectionOfForm({ ...at, allowPlaintextAuth: 'true' })).toMatchObject({
       allowPlaintextAuth: true,

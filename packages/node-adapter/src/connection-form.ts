@@ -124,7 +124,17 @@ function inputOf(values: Readonly<Record<string, unknown>>): unknown {
   const { kind, host, port, tls, user, password, from } = values;
   const { delivery, tenantId, clientId, clientSecret, connection } = values;
   const tlsOptions = asTlsOptions(readJsonField(values.tlsOptions));
-  if (kind === 'other') return written(String(connection ?? ''));
+  if (typeof tlsOptions === 'string' && !isBlank(tlsOptions)) {
+    throw new MailError('CONNECTION_INVALID', 'tlsOptions: they are not JSON.', {
+      hint: 'Write the TLS options as an object, for example {"serverName": "mail.example.com"}.',
+    });
+  }
+  if (kind === 'other' && isBlank(connection)) {
+    throw new MailError('CONNECTION_INVALID', 'connection: it is missing.', {
+      hint: 'Give the mail server its connection, as a URL or in JSON. What was imported came without it.',
+    });
+  }
+  if (kind === 'other') return written(String(connection));
   if (kind === 'microsoft365') {
     const exchangeRbac = asFlag(values.exchangeRbac);
     const application = { tenantId, clientId, clientSecret, exchangeRbac };

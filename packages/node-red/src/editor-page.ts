@@ -77,6 +77,38 @@ const fillIn = `const defaults = this._def.defaults;
       else input.val(defaults[name].value);
     }`;
 
+/** What the editor checks as an author types, by the name of a field, as a function of the editor's. */
+type Checks = Readonly<Record<string, string>>;
+
+/** Nothing, a number, or the name of an environment variable that has one. */
+const isNumber = String.raw`RED.validators.regex(/^(?:\s*[+-]?\d+(?:\.\d+)?\s*|\$\{[^}]*\})?$/)`;
+const isJson = String.raw`function (value) {
+      if (/^\s*(?:\$\{[^}]*\}\s*)?$/.test(value ?? '')) return true;
+      try { return typeof JSON.parse(value) === 'object'; } catch { return false; }
+    }`;
+/** A dialog that is open has a kind that the node does not have yet. */
+const hasHost = `function (value) {
+      const kind = $('#node-config-input-kind').val() || this.kind || 'smtp';
+      return kind !== 'smtp' || String(value ?? '').trim() !== '';
+    }`;
+
+const numbersOf = (sections: readonly NodeSection[]): Checks =>
+  Object.fromEntries(
+    sections.flatMap(({ fields }) =>
+      fields.flatMap(({ name, widget }) => (widget === 'number' ? [[name, isNumber]] : [])),
+    ),
+  );
+
+/** The properties of a node, as a script. */
+const defaultsScript = (defaults: object, checks: Checks): string =>
+  `{\n${Object.entries(defaults)
+    .map(([name, one]) => {
+      const check = checks[name];
+      const checked = check === undefined ? literal(one) : `{ ...${literal(one)}, validate: ${check} }`;
+      return `    ${literal(name)}: ${checked}`;
+    })
+    .join(',\n')}\n  }`;
+
 function sendDefaults(): object {
   const all = sendSections.flatMap(({ fields }) => fields);
   return Object.fromEntries(
@@ -106,9 +138,12 @@ function connectionScript(): string {
   );
   return `RED.nodes.registerType(${literal(connectionType)}, {
   category: 'config',
-  defaults: ${literal(defaults)},
+  defaults: ${defaultsScript(defaults, { ...numbersOf(connectionForm), host: hasHost, tlsOptions: isJson })},
   credentials: ${literal(credentials)},
-  label: function () { return this.name || this.host || (this.kind === 'microsoft365' ? 'Microsoft 365' : 'mail server'); },
+  label: function () {
+    const isSmtp = (this.kind || 'smtp') === 'smtp';
+    return this.name || (isSmtp && this.host) || (this.kind === 'microsoft365' ? 'Microsoft 365' : 'mail server');
+  },
   oneditprepare: function () {
     ${fillIn.replace('PREFIX', "'#node-config-input-'")}
     const shown = ${literal(shown)};
@@ -124,9 +159,9 @@ function connectionScript(): string {
 }
 
 function sendScript(): string {
-  const typed = sendSections
-    .flatMap(({ fields }) => fields)
-    .filter((field) => isTyped(field) && !isLong(field));
+  const all = sendSections.flatMap(({ fields }) => fields).filter(isTyped);
+  const typed = all.filter((field) => !isLong(field));
+  const long = all.filter(isLong);
   const sources = Object.fromEntries(typed.map((field) => [field.name, sourcesOf(field)]));
   const defaults = {
     name: { value: '' },
@@ -137,7 +172,7 @@ function sendScript(): string {
   category: 'network',
   color: '#87A980',
   icon: 'envelope.svg',
-  defaults: ${literal(defaults)},
+  defaults: ${defaultsScript(defaults, numbersOf(sendSections))},
   inputs: 1,
   outputs: 1,
   align: 'right',
@@ -146,6 +181,10 @@ function sendScript(): string {
   labelStyle: function () { return this.name ? 'node_label_italic' : ''; },
   oneditprepare: function () {
     ${fillIn.replace('PREFIX', "'#node-input-'")}
+    for (const [name, type] of Object.entries(${literal(Object.fromEntries(long.map((field) => [field.name, sourcesOf(field)[0]])))})) {
+      const source = $('#node-input-' + name + 'Type');
+      if (!source.val()) source.val(type);
+    }
     for (const [name, types] of Object.entries(${literal(sources)})) {
       const source = $('#node-input-' + name + 'Type');
       if (source.val() === '') source.val(types[0]);

@@ -93,6 +93,69 @@ describe('the package in Node-RED', () => {
     expect(await engine.get('flows')).not.toContain('open sesame');
   });
 
+  it('takes data from the environment, and sends to nobody when a sandbox is wanted and there is none', async () => {
+    await using inbox = await SmtpInbox.start();
+    process.env.FLOW_SANDBOX = '{"redirectTo":"dev@x.org"}';
+    process.env.FLOW_HEADERS = '{"X-Env":"1"}';
+    const sources = { sandboxType: 'env', headers: 'FLOW_HEADERS', headersType: 'env' };
+    await engine.deploy(flow(at(inbox), { ...sources, sandbox: 'FLOW_SANDBOX' }));
+    await engine.run('mail', [{ to: 'real@x.org', payload: 'x' }]);
+    expect(inbox.messages).toMatchObject([{ envelope: { to: ['dev@x.org'] } }]);
+    expect(inbox.messages[0]?.headers.get('x-env')).toEqual(['X-Env: 1']);
+    for (const missing of [
+      { sandbox: 'FLOW_NOTHING', sandboxType: 'env' },
+      { sandbox: 'nothing', sandboxType: 'msg' },
+      { sandbox: '{}', sandboxType: 'json' },
+    ]) {
+      await engine.deploy(flow(at(inbox), missing));
+      const [message] = await engine.run('mail', [{ to: 'real@x.org', payload: 'x' }]);
+      expect(message).toMatchObject({ by: 'caught', error: { message: expect.stringContaining('sandbox') } });
+    }
+    expect(inbox.messages).toHaveLength(1);
+  });
+
+  it('has forms that check what is typed, and names a mail server by what it is', async () => {
+    const forms = await engine.forms();
+    const [script = ''] =
+      /RED\.nodes\.registerType\('?"?flowpost-connection[\s\S]*?<\/script>/.exec(forms) ?? [];
+    interface Registered {
+      readonly defaults: Readonly<Record<string, { validate?: (value: unknown) => boolean }>>;
+      readonly label: () => string;
+    }
+    const types = new Map<string, Registered>();
+    const red = {
+      nodes: { registerType: (name: string, type: Registered) => types.set(name, type) },
+      validators: { regex: (pattern: RegExp) => (value: unknown) => pattern.test(String(value)) },
+    };
+    new Function('RED', '$', script.replace('</script>', ''))(red, () => ({ val: () => undefined }));
+    const { defaults, label } = types.get('flowpost-connection') as Registered;
+    const check = (name: string, value: unknown, node: object = {}) =>
+      defaults[name]?.validate?.call(node, value);
+    expect(['587', '', `\${PORT}`, 'abc'].map((value) => check('port', value))).toEqual([
+      true,
+      true,
+      true,
+      false,
+    ]);
+    expect(['', '{"ca":"x"}', `\${TLS}`, '{bad'].map((value) => check('tlsOptions', value))).toEqual([
+      true,
+      true,
+      true,
+      false,
+    ]);
+    expect([check('host', ''), check('host', 'x'), check('host', '', { kind: 'other' })]).toEqual([
+      false,
+      true,
+      true,
+    ]);
+    expect(types.get('flowpost-send')?.defaults.timeoutMs?.validate?.('abc')).toBe(false);
+    const named = (node: object) => label.call(node);
+    expect(named({ kind: 'smtp', host: 'a' })).toBe('a');
+    expect(named({ host: 'a' })).toBe('a');
+    expect(named({ kind: 'microsoft365', host: 'old' })).toBe('Microsoft 365');
+    expect(named({ kind: 'other', host: 'old' })).toBe('mail server');
+  });
+
   it('trusts a private authority, as its form says', async () => {
     const { authority, valid: certificate } = await createTestCertificates();
     await using inbox = await SmtpInbox.start({ tls: 'starttls', certificate });

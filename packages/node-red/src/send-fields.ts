@@ -1,6 +1,6 @@
 import { types } from 'node:util';
 import { MailError } from '@flowpost/core';
-import { type NodeField, type NodeSection, sendEmailNode } from '@flowpost/node-adapter';
+import { type NodeField, type NodeSection, readJsonField, sendEmailNode } from '@flowpost/node-adapter';
 import type { FlowMessage, NodeProperties, Runtime, RuntimeNode } from './runtime.ts';
 
 /** What Node-RED has a way of its own for: config nodes, the message, and when a node is done. */
@@ -181,8 +181,13 @@ export async function writtenSettings(
       continue;
     }
     const found = await evaluated(runtime, node, { name, value, type }, message);
-    const meant = asMeant(field, found);
-    if (meant === undefined) continue;
+    // What the environment has is text.
+    const meant = asMeant(field, type === 'env' && holdsData(field) ? readJsonField(found) : found);
+    if (meant === undefined) {
+      // Who wants a sandbox and has none would send to everybody.
+      if (name === 'sandbox') settings.sandbox = {};
+      continue;
+    }
     variables[name] = meant;
     settings[name] = { $variable: name };
   }
