@@ -92,7 +92,7 @@ export interface NodeDefinition<Settings extends z.ZodType = z.ZodType> {
    * @param written the settings before expressions were worked out.
    * @throws MailError when settings and flow data do not make a request.
    */
-  toSendRequest(settings: z.output<Settings>, flow: FlowData, written: WrittenSettings): NodeRequest;
+  toSendRequest(settings: z.output<Settings>, written: WrittenSettings): NodeRequest;
   /**
    * Paths of settings that hold HTML, beside those whose widget says so.
    *

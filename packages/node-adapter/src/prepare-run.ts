@@ -82,7 +82,7 @@ export function prepareRun<Settings extends z.ZodType>(
   const resolved = dynamicFields ? resolveDynamicFields(settings, flow, kinds, names) : settings;
   const parsed = parseWith(definition.settings, resolved);
   const written = dynamicFields ? readWritten(settings) : { settings, variables: new Map() };
-  const asked = withAutoSubmitted(definition.toSendRequest(parsed, flow, written), flow);
+  const asked = withAutoSubmitted(definition.toSendRequest(parsed, written), flow);
   const request = withMessageId(asked, nodeId);
   // Asked first: a key that can hold no result must not be found out after the message has gone.
   if (request.policy.store) storeResult(flow, request.policy.store, {});

@@ -101,7 +101,7 @@ export async function readSettings(
   };
   for (const one of values.set ?? []) put(given, one);
   if (given.async === true) throw new UsageError('A command waits for the outcome, so async makes no sense.');
-  const asked = sendEmailNode.toSendRequest(parseWith(sendEmailNode.settings, given), parseFlowData({}), {
+  const asked = sendEmailNode.toSendRequest(parseWith(sendEmailNode.settings, given), {
     settings: given,
     variables: new Map(),
   });

@@ -49,7 +49,7 @@ const recentMs = 1_000;
 
 const isUuid = (text: string): boolean => /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text);
 
-/** What to tell people about something that expires, 30, 7 and 1 days before and after. */
+/** What to tell people about something that expires within 30 days, or has. */
 function expiryWarning(expiry: CredentialExpiry, now: number): string | undefined {
   const notice = expiryNotice(expiry, now);
   if (!notice) return undefined;

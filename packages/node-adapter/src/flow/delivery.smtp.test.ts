@@ -553,14 +553,10 @@ describe('whatever happens around a send', () => {
     await using inbox = await SmtpInbox.start();
     await using scope = createFlowScope();
     const good = sendEmailNode.settings.parse(settingsFor(inbox.url));
-    const { message, connection } = sendEmailNode.toSendRequest(
-      { ...good, ...change } as typeof good,
-      parseFlowData({}),
-      {
-        settings: good,
-        variables: new Map(),
-      },
-    );
+    const { message, connection } = sendEmailNode.toSendRequest({ ...good, ...change } as typeof good, {
+      settings: good,
+      variables: new Map(),
+    });
     await expect(scope.sender(connection).send(message)).rejects.toMatchObject({ category: 'input' });
     expect(inbox.messages).toEqual([]);
   });

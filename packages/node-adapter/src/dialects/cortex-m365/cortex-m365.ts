@@ -94,7 +94,7 @@ export const cortexMicrosoft365Node: NodeDefinition<typeof cortexMicrosoft365Set
 
   htmlFields: cortexHtmlFields,
 
-  toSendRequest(settings, _flow, { variables }) {
+  toSendRequest(settings, { variables }) {
     const variable = variables.get('Credentials');
     const message = toEmailMessage(settings.EmailMessage);
     return {

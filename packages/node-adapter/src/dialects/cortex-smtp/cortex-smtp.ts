@@ -61,7 +61,7 @@ export const cortexSmtpNode: NodeDefinition<typeof cortexSmtpSettingsSchema> = {
 
   htmlFields: cortexHtmlFields,
 
-  toSendRequest(settings, _flow, { variables }) {
+  toSendRequest(settings, { variables }) {
     const variable = variables.get('BasicEmailSessionDetails');
     return {
       connection: connectionOf(settings),

@@ -75,7 +75,7 @@ describe('connection', () => {
       credentials: { host: 'smtp.example.com', port, username: 'me@x.org', password: 'x' },
       to: 'a@x.org',
     });
-    const { connection } = diaflowNode.toSendRequest(settings, parseFlowData({}), {
+    const { connection } = diaflowNode.toSendRequest(settings, {
       settings,
       variables: new Map(),
     });

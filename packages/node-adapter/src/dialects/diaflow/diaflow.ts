@@ -124,7 +124,7 @@ export const diaflowNode: NodeDefinition<typeof diaflowSettingsSchema> = {
     return formatOf(format.success ? format.data : 'html', written, '') === 'html' ? ['message'] : [];
   },
 
-  toSendRequest(settings, _flow, { settings: written }) {
+  toSendRequest(settings, { settings: written }) {
     const { to, cc, bcc, message, attachments = [] } = settings;
     return {
       connection: connectionOf(settings),
