@@ -121,7 +121,7 @@ describe('send-email', () => {
     const [mail] = inbox.messages;
     expect(mail?.raw.toString()).toMatch(/^X-Order: 4711\r$/m);
     expect(mail?.raw.toString()).toMatch(/^In-Reply-To: <20260101\.123@>\r$/m);
-    expect(mail?.raw.toString()).toMatch(/^References: <a@x> <q@b@x> <abc>\r$/m);
+    expect(mail?.raw.toString()).toMatch(/^References: <a@x> <q@b@x> <abc> <20260101\.123@>\r$/m);
     expect(mail?.attachments.map(({ filename, content }) => [filename, content.length])).toEqual([
       ['4711', 4],
       ['empty.txt', 0],
