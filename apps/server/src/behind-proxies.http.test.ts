@@ -2,6 +2,7 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -9,6 +10,7 @@ import { promisify } from 'node:util';
 import { FaultServer, SmtpInbox } from '@flowpost/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type LocalServer, startLocal, temporaryFolder } from './testing/local-server.test-support.ts';
+import { putDatabase } from './testing/made-database.test-support.ts';
 
 let local: LocalServer;
 beforeAll(async () => {
@@ -157,6 +159,7 @@ describe('a server that cannot start', () => {
     ['a port in another notation', 78, /PORT: it is no whole number/, () => ({ PORT: '0x10' })],
   ])('says which variable is about %s', async (_what, code, says, more) => {
     await using folder = await temporaryFolder();
+    await putDatabase(join(folder.path, 'database'));
     const taken = createServer().listen(0, '127.0.0.1');
     await once(taken, 'listening');
     const { port } = taken.address() as { port: number };

@@ -349,9 +349,11 @@ it('keys are rotated by a start with a new one in front, after which the old one
   local = await start(`${b},${a}`, key);
   expect((await run('k', {})).body).toEqual(first.body);
   // Its log says when that is done. Without the old key a start says whether it was.
+  let pauseMs = 300;
   await expect
     .poll(async () => {
-      await delay(300);
+      await delay(pauseMs);
+      pauseMs *= 2;
       await local[Symbol.asyncDispose]();
       const withoutOld = await start(b, key).catch(({ code }) => code);
       local = typeof withoutOld === 'string' ? await start(`${b},${a}`, key) : withoutOld;

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 
 /** How long what is left of a request is read, and how long nothing may come meanwhile, in milliseconds. */
 const longestMs = 2_000;
-const silenceMs = 100;
+const silenceMs = 500;
 
 /**
  * Reads what is left of a request that is answered already, so that whoever is still sending hears the answer: a connection that is closed

@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/database.ts';
+import { recently } from '../recently.ts';
 
 /** One change of a delivery. */
 export interface DeliveryEvent {
@@ -22,9 +23,23 @@ const partsOf = (cursor: string): [xid: string, seq: string] => {
   return [xid, seq];
 };
 
+/** What comes after a cursor, for several who are there, in milliseconds: they ask more seldom than that. */
+const sharedMs = 250;
+
+/** Events as they are told to listeners. */
+export interface EventPage {
+  /** Server-sent events, one after another. */
+  readonly text: string;
+  readonly count: number;
+  /** Where the next ones come. */
+  readonly last: string;
+}
+
 /** Changes of deliveries in the order in which others can see them, so that who has read up to one has missed none. */
 export class DeliveryEvents {
   readonly #database: Queryable;
+  /** By cursor, what was read just now. */
+  readonly #pages = new Map<string, () => Promise<EventPage>>();
 
   constructor(database: Queryable) {
     this.#database = database;
@@ -48,6 +63,31 @@ export class DeliveryEvents {
        order by xid, seq limit ${mostEvents}`,
       partsOf(cursor),
     );
+  }
+
+  /** The same as text. Asked once for all who are at the same place: most listeners are at the end. */
+  async pageAfter(cursor: string): Promise<EventPage> {
+    const known = this.#pages.get(cursor);
+    if (known) return known();
+    const page = recently(async () => {
+      const found = await this.after(cursor);
+      const text = found.map(
+        ({ cursor: id, ...event }) => `id: ${id}\nevent: delivery\ndata: ${JSON.stringify(event)}\n\n`,
+      );
+      return { text: text.join(''), count: found.length, last: found.at(-1)?.cursor ?? cursor };
+    }, sharedMs);
+    this.#pages.set(cursor, page);
+    const forget = (): unknown => this.#pages.delete(cursor);
+    try {
+      const answer = await page();
+      // Whoever reads what was long ago reads it alone.
+      if (answer.count === mostEvents) forget();
+      else setTimeout(forget, sharedMs).unref();
+      return answer;
+    } catch (error) {
+      forget();
+      throw error;
+    }
   }
 
   /**

@@ -13,8 +13,8 @@ export const queue = 'deliveries';
 /** For how many deliveries a job comes at most: the fewest that a worker with the usual room asks for. */
 const mostPerJob = 32;
 
-/** How many are forgotten at once, and how large they are together: others get their turn in between. In bytes. */
-const mostForgotten = 5_000;
+/** How many are forgotten at once, and how large they are together: others get their turn in between, where there is one connection. In bytes. */
+const mostForgotten = { pglite: 500, postgres: 5_000 };
 const mostForgottenBytes = 64 * 1_048_576;
 
 /** A job comes for deliveries of one lane that are due at the same time. */
@@ -210,15 +210,27 @@ export class DeliveryKeeper extends DeliveryReader {
          ), request as (delete from flowpost.delivery_requests where id in (select id from old)),
          event as (delete from flowpost.delivery_events where delivery_id in (select id from old))
          select id from old`,
-        [afterDays, mostForgotten, firstIdOf(Date.now() - afterDays * 86_400_000), mostForgottenBytes],
+        [
+          afterDays,
+          mostForgotten[this.database.kind],
+          firstIdOf(Date.now() - afterDays * 86_400_000),
+          mostForgottenBytes,
+        ],
       );
       if (old.length === 0) break;
     }
     // What was remembered when a delivery was taken in counts for it, however late its turn comes.
-    await this.database.query(
-      `delete from flowpost.duplicates where expires_at < coalesce(
-         (select min(created_at) from flowpost.deliveries where open and state <> 'in-doubt'), now())`,
+    const [since] = await this.database.query<{ readonly since: string }>(
+      `select coalesce(min(created_at), now())::text as since from flowpost.deliveries where open and state <> 'in-doubt'`,
     );
+    for (;;) {
+      const old = await this.database.query(
+        `delete from flowpost.duplicates where key in (
+           select key from flowpost.duplicates where expires_at < $1::timestamptz order by expires_at limit $2) returning 1`,
+        [since?.since, mostForgotten[this.database.kind]],
+      );
+      if (old.length === 0) break;
+    }
     // A refresh token that was not used for so long is none any more, wherever it is from.
     await this.database.query(
       "delete from flowpost.tokens where updated_at < now() - $1 * interval '1 day'",

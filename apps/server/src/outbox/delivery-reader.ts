@@ -11,11 +11,22 @@ const unsentStates: readonly string[] = ['failed', 'partial', 'cancelled'];
 /** Says of some states what indexes are for; most deliveries are sent, and those are found anywhere. */
 function indexed(states: readonly string[] | undefined): string {
   if (!states || states.includes('sent')) return '';
-  if (states.every((state) => openStates.includes(state))) return 'and open';
-  return states.every((state) => unsentStates.includes(state))
-    ? 'and unsent = any($1::text[])'
+  return states.every((state) => openStates.includes(state))
+    ? 'and open'
     : 'and (open or unsent is not null)';
 }
+
+const pageOf = (states: readonly string[] | undefined): string =>
+  `select * from flowpost.deliveries
+   where ($1::text[] is null or state = any($1::text[])) and ($2::bigint is null or seq < $2::bigint)
+     ${indexed(states)}
+   order by seq desc limit $3`;
+
+/** One state after another, each in the order of its index: those of several states at once have no order there. */
+const unsentPage = `select found.* from unnest($1::text[]) as wanted (state) cross join lateral (
+     select * from flowpost.deliveries
+     where unsent = wanted.state and ($2::bigint is null or seq < $2::bigint) order by seq desc limit $3
+   ) as found order by seq desc limit $3`;
 
 interface Row {
   readonly seq: string | number;
@@ -122,13 +133,13 @@ export class DeliveryReader {
     readonly before?: string | undefined;
     readonly limit: number;
   }) {
-    const rows = await this.database.query<Row>(
-      `select * from flowpost.deliveries
-       where ($1::text[] is null or state = any($1::text[])) and ($2::bigint is null or seq < $2::bigint)
-         ${indexed(filter.states)}
-       order by seq desc limit $3`,
-      [filter.states ?? null, filter.before ?? null, filter.limit],
-    );
+    const states = filter.states && [...new Set(filter.states)];
+    const isUnsent = states?.every((state) => unsentStates.includes(state)) === true;
+    const rows = await this.database.query<Row>(isUnsent ? unsentPage : pageOf(states), [
+      states ?? null,
+      filter.before ?? null,
+      filter.limit,
+    ]);
     const last = rows.at(-1);
     return {
       deliveries: rows.map(toDelivery),

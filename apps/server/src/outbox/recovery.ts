@@ -43,7 +43,7 @@ export class Recovery {
   readonly #options: RecoveryOptions;
   readonly #stopping = new AbortController();
   /** What others last said, and since when this process has seen them say nothing else, without a break. */
-  readonly #watched = new Map<string, { readonly seenAt: string; readonly since: number }>();
+  readonly #watched = new Map<string, { readonly seenAt: string; readonly since: number; askFrom: number }>();
   /** By how much the clock of the database was ahead of a clock that nobody sets, when it last answered, in milliseconds. */
   #ahead = Number.NEGATIVE_INFINITY;
   /** When the database last answered, by a clock that people set: it goes on while a machine sleeps. */
@@ -69,6 +69,15 @@ export class Recovery {
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#loop;
+    const { database, worker } = this.#options;
+    // What is left under its name is for whoever takes over. Otherwise nobody has to look for anything.
+    await database
+      .query(
+        `delete from flowpost.workers where id = $1
+           and not exists (select 1 from flowpost.deliveries where open and worker = $1)`,
+        [worker],
+      )
+      .catch(() => undefined);
   }
 
   async #run(): Promise<void> {
@@ -133,8 +142,12 @@ export class Recovery {
     const silent: string[] = [];
     for (const { id, said } of others) {
       const known = this.#watched.get(id);
-      if (known?.seenAt !== said) this.#watched.set(id, { seenAt: said, since: now });
-      else if (now - known.since > silenceMs) silent.push(id);
+      if (known?.seenAt !== said) this.#watched.set(id, { seenAt: said, since: now, askFrom: now });
+      else if (now - known.since > silenceMs && now >= known.askFrom) {
+        silent.push(id);
+        // To look for what somebody left is to look at all that has not ended. Where nothing is found, once in a while is enough.
+        known.askFrom = now + lookMs;
+      }
     }
     return silent;
   }

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { MailError } from '@flowpost/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { cursorPattern, DeliveryEvents, mostEvents } from '../../outbox/delivery-events.ts';
+import { cursorPattern, DeliveryEvents, type EventPage, mostEvents } from '../../outbox/delivery-events.ts';
 import type { FlowpostServer } from '../../parts.ts';
 import { type Route, route } from '../route.ts';
 
@@ -17,6 +17,8 @@ const eventsQuery = z.strictObject({
 /** How often it is asked whether a listener's key is still good, in milliseconds. */
 const askKeyMs = 2_000;
 const pollMs = 500;
+
+const nothingAfter = (last: string): EventPage => ({ text: '', count: 0, last });
 
 /** The last event a client has, in its header. That is the newer one: a client that connects again keeps its URL. */
 function lastEventId(request: FastifyRequest): string | undefined {
@@ -37,11 +39,10 @@ function goneSignal(request: FastifyRequest, reply: FastifyReply): AbortSignal {
 }
 
 /** Tells listeners what becomes of deliveries, as it happens. */
-export const eventRoutes = ({
-  closing,
-  database,
-  keys,
-}: Pick<FlowpostServer, 'closing' | 'database' | 'keys'>): Route[] => [
+export const eventRoutes = (
+  { closing, database, keys }: Pick<FlowpostServer, 'closing' | 'database' | 'keys'>,
+  events = new DeliveryEvents(database),
+): Route[] => [
   route({
     method: 'GET',
     path: '/v1/events',
@@ -62,7 +63,6 @@ export const eventRoutes = ({
     async handle({ query, request, reply, key }) {
       const { raw } = reply;
       const signal = AbortSignal.any([goneSignal(request, reply), closing]);
-      const events = new DeliveryEvents(database);
       const known = lastEventId(request) ?? query.after;
       let last = known === undefined ? await events.newest() : await events.placeOf(known);
       reply.hijack();
@@ -81,18 +81,14 @@ export const eventRoutes = ({
           if (!(await keys.isGood(key.id).catch(() => true))) break;
           askAgainAt = performance.now() + askKeyMs;
         }
-        const found = await events.after(last).catch(() => []);
-        let flows = true;
-        for (const { cursor, ...event } of found) {
-          flows = raw.write(`id: ${cursor}\nevent: delivery\ndata: ${JSON.stringify(event)}\n\n`);
-          last = cursor;
-        }
+        const { text, count, last: next } = await events.pageAfter(last).catch(() => nothingAfter(last));
+        last = next;
+        // A comment now and then tells proxies and dead clients apart.
+        const flows = raw.write(count === 0 ? ':\n\n' : text);
         // Who does not read is not written to either.
         if (!flows) await once(raw, 'drain', { signal }).catch(() => undefined);
-        // A comment now and then tells proxies and dead clients apart.
-        if (found.length === 0) raw.write(':\n\n');
         // Where there is more already, nobody waits for it.
-        if (found.length < mostEvents) await delay(pollMs, undefined, { signal }).catch(() => undefined);
+        if (count < mostEvents) await delay(pollMs, undefined, { signal }).catch(() => undefined);
       }
       if (signal.aborted) raw.destroy();
       else raw.end();

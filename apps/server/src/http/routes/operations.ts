@@ -1,11 +1,15 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import type { FlowpostServer } from '../../parts.ts';
+import { recently } from '../../recently.ts';
 import { type Route, route } from '../route.ts';
 
 const status = z.strictObject({ status: z.string() });
 /** Longer than a database that is there takes, and not so long that whoever asks has given up, in milliseconds. */
 const answerMs = 3_000;
+
+/** How long what metrics say of the database is good: it counts everything that has not ended. In milliseconds. */
+const countedMs = 5_000;
 
 /** What the database says; undefined when it does not say it in time. */
 async function inTime<Row>(rows: Promise<readonly Row[]>): Promise<readonly Row[] | undefined> {
@@ -26,6 +30,8 @@ async function stateOf({ database, deliveries }: Pick<FlowpostServer, 'database'
 export const operationRoutes = (
   server: Pick<FlowpostServer, 'leaving' | 'connections' | 'database' | 'deliveries' | 'metrics'>,
   document: () => object,
+  depthOf = recently(() => server.deliveries.depth(), countedMs),
+  connectionsOf = recently(() => server.connections.list(), 0),
 ): Route[] => [
   route({
     method: 'GET',
@@ -62,10 +68,7 @@ export const operationRoutes = (
     tag: 'operations',
     answers: { 200: { description: 'The metrics.', schema: z.string(), contentType: 'text/plain' } },
     async handle({ reply }) {
-      const [depth, connections] = await Promise.all([
-        inTime(server.deliveries.depth()),
-        inTime(server.connections.list()),
-      ]);
+      const [depth, connections] = await Promise.all([inTime(depthOf()), inTime(connectionsOf())]);
       server.metrics.database(depth !== undefined);
       server.metrics.depth(depth ?? []);
       server.metrics.expiry(connections ?? []);
