@@ -410,7 +410,7 @@ describe('run', () => {
   const step = (url: string, settings: { stopOnError?: boolean; [key: string]: unknown } = {}) => ({
     node: 'send-email',
     settings: { connection: url, from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello', ...settings },
-    flow: { context: { keep: 1 } },
+    flow: { context: { keep: 1 }, variables: { login: { password: 'hunter2' } } },
   });
 
   it('prints outcome and flow, and takes flow data and connection from elsewhere', async () => {
@@ -429,6 +429,7 @@ describe('run', () => {
       outcome: { kind: 'continue', receipt: { status: 'sent' } },
       flow: { context: { keep: 1, mail: { result: { status: 'sent' } } } },
     });
+    expect(out).not.toContain('hunter2');
     const other = await flowpost([
       'run',
       'step.json',

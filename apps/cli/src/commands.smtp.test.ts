@@ -128,7 +128,8 @@ describe('send', () => {
         '@-',
       ]
         .concat('--set', 'messageId=<mine@x.org>', '--set', 'unsubscribe.url=https://x.org/u')
-        .concat('--set', 'sandbox.redirectTo=me@x.org', '--set', 'references=["<one@x.org>"]'),
+        .concat('--set', 'sandbox.redirectTo=me@x.org', '--set', 'references=["<one@x.org>"]')
+        .concat('--set', 'headers.X-Foo=Grüße'),
       {},
       'from a pipe, {{ as it is }}\n',
     );
@@ -137,6 +138,7 @@ describe('send', () => {
     expect(mail?.text).toMatch(/^from a pipe, \{\{ as it is \}\}/);
     expect(mail?.envelope.to).toEqual(['me@x.org']);
     expect(mail?.messageId).toBe('<mine@x.org>');
+    expect(mail?.headers.get('x-foo')?.join()).toMatch(/^X-Foo: =\?/);
     expect(mail?.headers.get('list-unsubscribe')?.join()).toMatch(/https:\/\/x\.org\/u/);
     for (const wrong of ['async=true', 'nothing', 'colour=red']) {
       const { code: bad } = await place.flowpost([

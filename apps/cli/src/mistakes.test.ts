@@ -281,11 +281,18 @@ describe('what people mistake', () => {
       65,
       'semicolons',
     ],
+    [
+      'an empty file of rows',
+      ['batch', '--template', 'letter.txt', '--rows', 'empty.csv', '--results', 'r'],
+      65,
+      'nothing in it',
+    ],
   ])('%s: says what to do', async (_, args, expected, text) => {
     await using place = await Workplace.make({
       'letter.txt': '---\nconnection: smtp://127.0.0.1:1\nfrom: a@x.org\nto: "{{ row.email }}"\n---\nHi',
       'misspelt.txt': '---\nsubjct: x\nto: "{{ row.email }}"\n---\nHi',
       'rows.csv': 'email;name\na@x.org;Ann\n',
+      'empty.csv': '',
       'step.json': JSON.stringify({ node: 'send-email', settings: { from: 'a@x.org', to: 'b@x.org' } }),
       'odd.json': JSON.stringify({ node: 'send-mail', settings: {} }),
     });

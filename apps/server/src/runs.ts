@@ -50,7 +50,7 @@ type WithoutFlow<Outcome> = Outcome extends unknown ? Omit<Outcome, 'flow'> : ne
 export interface RunAnswer {
   readonly deliveryId?: string | undefined;
   readonly outcome: WithoutFlow<NodeOutcome>;
-  readonly flow: FlowData;
+  readonly flow: Omit<FlowData, 'variables'>;
 }
 
 export interface RunsOptions {
@@ -70,11 +70,11 @@ export interface RunsOptions {
   readonly onQueued: (lane: string) => void;
 }
 
-const answerOf = ({ flow, ...outcome }: NodeOutcome, deliveryId?: string): RunAnswer => ({
-  ...(deliveryId !== undefined && { deliveryId }),
-  outcome,
-  flow,
-});
+/** Variables hold logins, and a node changes none: whoever gave them has them. */
+const answerOf = ({ flow, ...outcome }: NodeOutcome, deliveryId?: string): RunAnswer => {
+  const { variables: _, ...shown } = flow;
+  return { ...(deliveryId !== undefined && { deliveryId }), outcome, flow: shown };
+};
 
 /** In place of one that is not there any more, where nothing will be sent over it. */
 const anyConnection = { host: 'localhost', from: 'nobody@example.invalid' };

@@ -280,6 +280,16 @@ describe('a token request that fails', () => {
       true,
       /URL/,
     ],
+    ...[404, 405, 410].map(
+      (status) =>
+        [
+          `a page that is not there (${status})`,
+          { status, headers: { 'content-type': 'text/html' }, body: '<html>' },
+          'TOKEN_ENDPOINT_INVALID',
+          false,
+          /token endpoint/,
+        ] as const,
+    ),
     [
       'an endless answer',
       { status: 200, headers: json, body: `{"a":"${'x'.repeat(300_000)}"}` },

@@ -185,6 +185,27 @@ it.each([
   expect(isLoopbackHost(host)).toBe(loopback);
 });
 
+it.each([1, 9, 25, 6000, 10080])('Graph is asked at no port that is for something else: %d', (port) => {
+  const auth = {
+    kind: 'oauth2-client-credentials',
+    user: 'a@x.org',
+    tenantId: 't',
+    clientId: 'c',
+    clientSecret: 's',
+  };
+  const over = (graphBaseUrl: string) => () =>
+    parseConnection({
+      kind: 'microsoft365',
+      delivery: 'graph',
+      tenantId: 't',
+      objectId: 'a@x.org',
+      auth,
+      graphBaseUrl,
+    } as never);
+  expect(over(`https://graph.example.com:${port}/v1.0`)).toThrow(/graphBaseUrl/);
+  expect(over('https://graph.example.com:8443/v1.0')).not.toThrow();
+});
+
 it('Graph takes no password', () => {
   const auth = { kind: 'basic', username: 'me', password: 'secret' } as const;
   const over = (delivery: 'smtp' | 'graph') => () =>

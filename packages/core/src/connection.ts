@@ -6,7 +6,7 @@ import { credentialSchema, encryptableSchema } from './credential.ts';
 import { dkimSchema } from './dkim.ts';
 import { isMailError } from './errors/mail-error.ts';
 import { parseWith } from './errors/schema-error.ts';
-import { withoutBrackets } from './url-endpoint.ts';
+import { isBlockedPort, withoutBrackets } from './url-endpoint.ts';
 
 /**
  * How a connection is encrypted. `implicit`: TLS from the first byte (RFC 8314). `starttls`: upgraded before
@@ -145,7 +145,10 @@ const graphUrl = z
       error: 'it must be an https URL',
     },
   )
-  .refine((text) => !/[?#@]/.test(text), { error: 'it must be no more than a server and a path' });
+  .refine((text) => !/[?#@]/.test(text), { error: 'it must be no more than a server and a path' })
+  .refine((text) => !isBlockedPort(Number(URL.parse(text)?.port)), {
+    error: 'no program asks over http at such a port',
+  });
 
 const microsoft365Fields = z.strictObject({
   kind: z.literal('microsoft365'),

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { isMailError, type MailError } from './errors/mail-error.ts';
 import { parseWith, type SchemaIssue } from './errors/schema-error.ts';
 import { type EmailMessageInput, sendableMessageSchema } from './message.ts';
@@ -98,6 +99,23 @@ describe('sendableMessageSchema', () => {
       inDoubt: false,
     });
     expect((error.details.issues as SchemaIssue[])[0]?.path).toBe(path);
+  });
+
+  it.each([
+    ['From', /has a field of its own/],
+    ['X Bad', /printable ASCII/],
+  ])('says what is wrong with the header %s', (name, message) => {
+    const input = { from: 'a@x.org', to: 'b@x.org', headers: { [name]: '1' } };
+    expect(() => parseWith(sendableMessageSchema, input)).toThrow(message);
+  });
+
+  it('calls missing what is not there, and nothing else', () => {
+    const schema = z.object({
+      list: z.preprocess((value) => [value].flat(), z.array(z.object({ path: z.string() }))),
+    });
+    expect(() => parseWith(schema, { list: 5 })).toThrow(/list\[0\]: (?!it is missing)/);
+    expect(() => parseWith(schema, { list: { path: 5 } })).toThrow(/list\[0\]\.path: (?!it is missing)/);
+    expect(() => parseWith(schema, { list: {} })).toThrow('list[0].path: it is missing');
   });
 
   it('carries the position of a bad address', () => {

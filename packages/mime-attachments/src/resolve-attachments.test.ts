@@ -39,6 +39,13 @@ const resolve = async (attachment: AttachmentInput, maxBytes?: number) => {
   return (await resolveAttachments([before, attachment], policy))[1];
 };
 
+/** Ends as soon as something else has had its turn. */
+function soon(): AbortSignal {
+  const ending = new AbortController();
+  setTimeout(() => ending.abort(), 5);
+  return ending.signal;
+}
+
 describe('files', () => {
   it.each(['a.txt', 'sub/../a.txt', 'inner-link.txt'])(
     '%s is read, under the name it was given',
@@ -98,8 +105,28 @@ describe('files', () => {
     expect(await read(10_000)).toHaveLength(2_000);
     await expect(read(9_999)).rejects.toMatchObject({
       code: 'MESSAGE_TOO_LARGE',
-      details: { sizeBytes: 10_000, limitBytes: 9_999, position: 2_000 },
+      details: { sizeBytes: 10_000, limitBytes: 9_999, position: expect.any(Number) },
     });
+  });
+
+  it.each([
+    ['the time', () => AbortSignal.timeout(0), 'SEND_TIMED_OUT', true],
+    ['the caller', () => AbortSignal.abort(), 'SEND_CANCELLED', false],
+    ['the caller, in the middle', soon, 'SEND_CANCELLED', false],
+  ] as const)('many are read until %s ends it, which is told as that', async (_, end, code, retryable) => {
+    const many = Array.from({ length: 2_000 }, () => ({ kind: 'file' as const, path: 'a.txt' }));
+    const own = resolveAttachmentPolicy({ fileRoots: [allowed], baseFolder: allowed });
+    const reading = async () => resolveAttachments(many, own, { signal: end() });
+    await expect(reading()).rejects.toMatchObject({ code, retryable, phase: 'attachments' });
+  });
+
+  it('an allowed folder that is not there has no file', async () => {
+    const missing = join(folder, 'unmounted');
+    const own = resolveAttachmentPolicy({ fileRoots: [missing], baseFolder: missing });
+    for (const path of ['a.txt', 'b/a.txt'])
+      await expect((async () => resolveAttachments([{ kind: 'file', path }], own))()).rejects.toMatchObject({
+        code: 'ATTACHMENT_NOT_FOUND',
+      });
   });
 
   it('a folder that is replaced by a link again and again never leads outside', async () => {

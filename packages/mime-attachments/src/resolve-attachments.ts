@@ -130,6 +130,14 @@ async function finishLater(
   }
 }
 
+/** @throws MailError `SEND_CANCELLED` or `SEND_TIMED_OUT` when nobody wants the attachment any more. */
+function assertWanted(context: AttachmentContext): void {
+  const { signal } = context;
+  if (!signal?.aborted) return;
+  const { code, message, ...cause } = cancellationOf(signal);
+  throw attachmentError(code, `${message}.`, context, { ...cause, retryable: code === 'SEND_TIMED_OUT' });
+}
+
 /** How many files and downloads are opened at once for a message. */
 const openedAtOnce = 8;
 
@@ -146,8 +154,12 @@ function resolveOne(
     }
     return node;
   }
-  if (isElsewhere(attachment))
-    return inTurn(() => finishLater(attachment, readElsewhere(attachment, context), context));
+  if (isElsewhere(attachment)) {
+    return inTurn(() => {
+      assertWanted(context);
+      return finishLater(attachment, readElsewhere(attachment, context), context);
+    });
+  }
   return finish(attachment, readHere(attachment, context), context);
 }
 
@@ -201,7 +213,7 @@ export function resolveAttachments(
   if (attachments.length === 0) return [];
   const stop = new AbortController();
   const stopped = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
-  const inTurn = atMost(openedAtOnce, stopped);
+  const inTurn = atMost(openedAtOnce);
   const total = new TotalSize();
   const pending = attachments.map((attachment, index) => {
     const source =
@@ -218,13 +230,7 @@ export function resolveAttachments(
       whole,
     };
     try {
-      if (signal?.aborted) {
-        const { code, message, ...cause } = cancellationOf(signal);
-        throw attachmentError(code, `${message}.`, context, {
-          ...cause,
-          retryable: code === 'SEND_TIMED_OUT',
-        });
-      }
+      assertWanted(context);
       return resolveOne(attachment, context, inTurn);
     } catch (error) {
       // Not thrown here, where it would leave the files already being read to themselves.

@@ -1,9 +1,13 @@
-import { applySandbox, previewMessage } from '@flowpost/transport';
+import { applySandbox, assertNoLoop, previewMessage } from '@flowpost/transport';
 import type { z } from 'zod';
+import { type FlowData, mailTrigger } from './flow/flow-data.ts';
 import type { NodeDefinition, NodeRequest } from './node.ts';
 import { type PrepareOptions, prepareRun } from './prepare-run.ts';
 
-type PreviewOptions = Parameters<typeof previewMessage>[2];
+type PreviewOptions = Parameters<typeof previewMessage>[2] & {
+  /** Whose trigger the loop guard heeds, where the request wants one. */
+  readonly flow?: FlowData | undefined;
+};
 type Preview = ReturnType<typeof previewMessage>;
 
 /**
@@ -11,11 +15,14 @@ type Preview = ReturnType<typeof previewMessage>;
  *
  * @throws MailError as sending it would.
  */
-export function previewRequest(
+export async function previewRequest(
   { message, connection, policy }: Pick<NodeRequest, 'message' | 'connection' | 'policy'>,
-  options: PreviewOptions = {},
+  { flow, ...options }: PreviewOptions = {},
 ): Preview {
+  const trigger = policy.loopGuard && flow ? mailTrigger(flow) : undefined;
+  if (trigger) assertNoLoop(message, trigger);
   const sent = policy.sandbox ? applySandbox(message, policy.sandbox) : message;
+  if (trigger) assertNoLoop(sent, trigger);
   return previewMessage(sent, connection, options);
 }
 
@@ -31,5 +38,5 @@ export async function previewNode<Settings extends z.ZodType>(
   host: PrepareOptions,
   options: PreviewOptions = {},
 ): Preview {
-  return previewRequest(prepareRun(definition, settings, host).request, options);
+  return previewRequest(prepareRun(definition, settings, host).request, { ...options, flow: host.flow });
 }

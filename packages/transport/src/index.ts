@@ -6,7 +6,7 @@ export { type ConnectionTarget, connectionTarget } from './connection-target.ts'
 export { createSender } from './create-sender.ts';
 export { contentHash } from './guards/content-hash.ts';
 export { type DuplicateGuardOptions, withDuplicateGuard } from './guards/duplicate-guard.ts';
-export { type MailTrigger, mailboxesOf, withLoopGuard } from './guards/loop-guard.ts';
+export { assertNoLoop, type MailTrigger, mailboxesOf, withLoopGuard } from './guards/loop-guard.ts';
 export {
   beyondLimit,
   continuedReceipt,

@@ -85,9 +85,15 @@ export class MessageComposer {
 
   /**
    * @param mayWait whether it may be a while until it is sent.
+   * @param includeBcc whether its header names those in Bcc, for a server that has no other way to learn of them.
    * @throws MailError as `composeMessage` does; `DKIM_KEY_INVALID`; `MESSAGE_TOO_LARGE`.
    */
-  async compose(input: OutgoingMessage, signal?: AbortSignal, mayWait = false): Promise<ComposedMessage> {
+  async compose(
+    input: OutgoingMessage,
+    signal?: AbortSignal,
+    mayWait = false,
+    includeBcc = false,
+  ): Promise<ComposedMessage> {
     const attachments = this.#attachments;
     const given = withFrom(input, this.#connection.from);
     const { dkim: identities } = this.#connection;
@@ -95,7 +101,7 @@ export class MessageComposer {
     const parsed = identities ? parseMessage(given) : given;
     const dkim = identities && (await this.#openKeys(identities));
     const message = await composeMessage(parsed, {
-      ...{ signal, mayWait, ...(attachments && { attachments }), ...(dkim && { dkim }) },
+      ...{ signal, mayWait, includeBcc, ...(attachments && { attachments }), ...(dkim && { dkim }) },
     });
     try {
       assertAllowedSize(message.sizeBytes, this.#connection.limits?.messageBytes);

@@ -15,5 +15,6 @@ export async function previewMessage(
   options: ComposerOptions & { readonly signal?: AbortSignal } = {},
 ): Promise<ComposedMessage> {
   const parsed = parseConnection(connection);
-  return new MessageComposer(parsed, options).compose(message, options.signal);
+  const isGraph = parsed.kind === 'microsoft365' && parsed.delivery === 'graph';
+  return new MessageComposer(parsed, options).compose(message, options.signal, false, isGraph);
 }

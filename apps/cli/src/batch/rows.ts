@@ -181,9 +181,15 @@ export class Rows {
     );
     this.#open.add(parser);
     source.on('error', (error) => parser.destroy(error));
+    let isEmpty = true;
+    source.once('data', () => {
+      isEmpty = false;
+    });
     try {
       for await (const { record, info } of parser as AsyncIterable<{ record: Row; info: { bytes: number } }>)
         yield this.#handOut(record, info.bytes);
+      if (isEmpty)
+        throw invalid(name, 'there is nothing in it', 'The first line names the columns. Save it again.');
     } catch (error) {
       if (!(error instanceof CsvError)) throw error;
       const { lines, message } = error as CsvError & { lines?: number };

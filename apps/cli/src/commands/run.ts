@@ -146,7 +146,9 @@ export const run: Command<typeof runSpec> = async (values, operands) => {
   // A flow would have gone on; here there is nothing to go on with, and how it ends is what one wants to see.
   await scope.background.drain();
   const { flow: _, ...end } = settled ?? { ...outcome, flow: after };
-  printJson({ outcome, flow: settled?.flow ?? after, ...(settled && { settled: end }) });
+  // Variables hold logins, and a node changes none.
+  const { variables: _secrets, ...shown } = settled?.flow ?? after;
+  printJson({ outcome, flow: shown, ...(settled && { settled: end }) });
   if (!values.json) {
     for (const { message } of outcome.warnings ?? []) say(`Warning: ${message}`);
     if ('error' in end) sayError(end.error);

@@ -55,7 +55,7 @@ function readJsonOrText(text: string): unknown {
 
 /** `retry.attempts=5` in an object of settings. */
 function put(settings: Record<string, unknown>, argument: string): void {
-  const [, path = '', value = ''] = /^([A-Za-z][\w.]*)=(.*)$/s.exec(argument) ?? [];
+  const [, path = '', value = ''] = /^([A-Za-z][\w.-]*)=(.*)$/s.exec(argument) ?? [];
   if (path === '')
     throw new UsageError(`--set takes SETTING=VALUE, not ${JSON.stringify(argument.split(/[=:\s]/, 1)[0])}.`);
   const names = path.split('.');

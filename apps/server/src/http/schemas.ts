@@ -33,7 +33,6 @@ const flowSchema = z
   .looseObject({
     input: z.record(z.string(), z.unknown()),
     context: z.record(z.string(), z.unknown()),
-    variables: z.record(z.string(), z.unknown()),
   })
   .meta({ id: 'Flow' });
 

@@ -147,6 +147,9 @@ export function tokenFailure(exchange: Exchange, cause: unknown, timedOut: boole
       ...(delay !== undefined && { retryAfterMs: delay }),
     });
   }
+  // Nothing is there, or something else, and will be the next time.
+  if (!body && [404, 405, 410].includes(status))
+    return fail('TOKEN_ENDPOINT_INVALID', `there is no token endpoint at that path (${status})`, { status });
   if (!body) return fail('TOKEN_RESPONSE_NOT_JSON', 'the answer is not JSON', { status });
   return fail('TOKEN_RESPONSE_INVALID', `the answer (${status}) holds no usable access token`, { status });
 }

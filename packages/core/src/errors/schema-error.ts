@@ -51,16 +51,11 @@ function flatten(
       const best = issue.errors.filter((branch) => branch.length > 0).sort((a, b) => depth(b) - depth(a))[0];
       if (best && depth(best) > 0) return flatten(best, path);
     }
-    return [{ ...issue, path }];
+    // What is wrong with a name says its own schema.
+    const named = issue.code === 'invalid_key' ? issue.issues[0] : undefined;
+    return [{ ...issue, path, ...(named && { message: named.message }) }];
   });
 }
-
-/** What stands at a path. */
-const at = (value: unknown, path: readonly PropertyKey[]): unknown =>
-  path.reduce<unknown>(
-    (inner, key) => (inner as Readonly<Record<PropertyKey, unknown>> | null | undefined)?.[key],
-    value,
-  );
 
 /** Forms hand over null, or empty text, for what nobody filled in. */
 const isLeftOut = (value: unknown): boolean => value === undefined || value === null || value === '';
@@ -81,14 +76,14 @@ export function parseWith<Schema extends z.ZodType>(
   value: unknown,
   fallback: ErrorCode = 'INPUT_INVALID',
 ): z.output<Schema> {
-  const result = schema.safeParse(value);
+  const result = schema.safeParse(value, { reportInput: true });
   if (result.success) return result.data;
   const found = flatten(result.error.issues);
   const issues = found.map((issue): SchemaIssue => {
     const problem = issue.code === 'custom' ? issue.params?.problem : undefined;
     const { path } = issue;
     const isWrong = issue.code === 'invalid_type' || issue.code === 'invalid_union';
-    const isMissing = isWrong && path.length > 0 && isLeftOut(at(value, path));
+    const isMissing = isWrong && path.length > 0 && isLeftOut(issue.input);
     // The sentence of an address list names many of them.
     const longest = codeOf(issue) === 'ADDRESS_INVALID' ? Number.POSITIVE_INFINITY : longestMessage;
     const message = isMissing ? 'it is missing' : shorten(issue.message, longest);

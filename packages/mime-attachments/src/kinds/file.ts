@@ -52,6 +52,8 @@ async function endsWhereAllowed(path: string, isAllowed: AllowedFile['isAllowed'
     const real = await realpath(way).catch(() => undefined);
     if (real !== undefined) return isAllowed(real);
     if ((await isLink(way)) || way === dirname(way)) return false;
+    // An allowed folder that is not there.
+    if (isAllowed(way) && !isAllowed(dirname(way))) return true;
   }
 }
 

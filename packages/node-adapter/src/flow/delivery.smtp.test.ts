@@ -256,7 +256,7 @@ describe('loop guard', () => {
     });
   });
 
-  it.each([{}, { type: 'email' }, { kind: 'Mail' }, { kind: 'e-mail' }])(
+  it.each([{}, { type: 'email' }, { kind: 'Mail' }, { kind: 'e-mail' }, { kind: 'gmail' }, { type: 'imap' }])(
     'knows an e-mail that says of itself %j',
     async (said) => {
       await using inbox = await SmtpInbox.start();
@@ -284,6 +284,35 @@ describe('dynamic fields', () => {
       flow: parseFlowData(flow),
     });
     expect(preview.body.toString()).toContain('Subject: Tea & cake');
+  });
+
+  it('are not shown of what would not be sent', async () => {
+    const settings = settingsFor('smtp://127.0.0.1:2', {
+      to: 'ann@x.org',
+      sandbox: { redirectTo: 'dev@x.org' },
+    });
+    const from = (address: string) => parseFlowData({ trigger: { kind: 'email', from: address } });
+    const shown = (address: string, more: object = {}) =>
+      previewNode(sendEmailNode, { ...settings, ...more }, { flow: from(address) });
+    await expect(shown('ann@x.org')).rejects.toMatchObject({ code: 'MAIL_LOOP_BLOCKED' });
+    await expect(shown('dev@x.org')).rejects.toMatchObject({ code: 'MAIL_LOOP_BLOCKED' });
+    expect((await shown('ann@x.org', { loopGuard: false })).envelope.to).toEqual(['dev@x.org']);
+    expect((await shown('zoe@x.org')).envelope.to).toEqual(['dev@x.org']);
+  });
+
+  it('are shown for Graph with those in Bcc, who are in the header there', async () => {
+    const auth = {
+      ...{ kind: 'oauth2-client-credentials', tenantId: 'contoso.com', clientId: 'c', clientSecret: 's' },
+      user: 'a@x.org',
+    };
+    const place = { tenantId: 'contoso.com', objectId: 'a@x.org' };
+    const connection = { kind: 'microsoft365', delivery: 'graph', ...place, auth };
+    const preview = await previewNode(
+      sendEmailNode,
+      { ...settingsFor('smtp://127.0.0.1:2', { bcc: 'z@x.org' }), connection },
+      { flow: parseFlowData({}) },
+    );
+    expect(preview.body.toString()).toContain('\r\nBcc: z@x.org\r\n');
   });
 
   it('are text where the host has worked them out already', async () => {

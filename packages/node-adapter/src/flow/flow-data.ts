@@ -88,7 +88,7 @@ function isMail(trigger: Readonly<Record<string, unknown>>): boolean {
   const said = [trigger.kind, trigger.type].map((one) => (typeof one === 'string' ? one.trim() : one));
   const kind = said.find(isFilledIn);
   if (kind === undefined) return trigger.from !== undefined || trigger.headers !== undefined;
-  return typeof kind === 'string' && /^(?:e-?)?mail$/i.test(kind);
+  return typeof kind === 'string' && /mail|imap|pop3/i.test(kind);
 }
 
 /** The e-mail that started the flow; undefined when something else did. */

@@ -80,13 +80,12 @@ export function mailboxesOf(trigger: MailTrigger): ReadonlySet<string> {
   return new Set([trigger.from ?? '', ...sources].flatMap(readable).map(mailboxKey));
 }
 
-class LoopGuard implements MailSender {
-  readonly #sender: MailSender;
+/** Whether a message would go round in circles, or answer a machine. */
+class LoopCheck {
   readonly #mailboxes: ReadonlySet<string>;
   readonly #automatic: string | undefined;
 
-  constructor(sender: MailSender, trigger: MailTrigger) {
-    this.#sender = sender;
+  constructor(trigger: MailTrigger) {
     this.#mailboxes = mailboxesOf(trigger);
     const isBounce = [...this.#mailboxes].some((mailbox) => /^(?:mailer-daemon|postmaster)@/.test(mailbox));
     // Without a sender there is nothing to compare with, as in reports of failed deliveries.
@@ -101,8 +100,8 @@ class LoopGuard implements MailSender {
       ?.address;
   }
 
-  async send(message: OutgoingMessage, options?: SendOptions): Promise<SendReceipt> {
-    const { to, cc, bcc } = message;
+  /** @throws MailError `MAIL_LOOP_BLOCKED`, `MAIL_LOOP_AUTOMATIC`. */
+  assert({ to, cc, bcc }: Pick<OutgoingMessage, 'to' | 'cc' | 'bcc'>): void {
     const address = this.#among(to) ?? this.#among(cc) ?? this.#among(bcc);
     if (address !== undefined) {
       throw new MailError(
@@ -120,6 +119,20 @@ class LoopGuard implements MailSender {
         },
       );
     }
+  }
+}
+
+class LoopGuard implements MailSender {
+  readonly #sender: MailSender;
+  readonly #check: LoopCheck;
+
+  constructor(sender: MailSender, trigger: MailTrigger) {
+    this.#sender = sender;
+    this.#check = new LoopCheck(trigger);
+  }
+
+  async send(message: OutgoingMessage, options?: SendOptions): Promise<SendReceipt> {
+    this.#check.assert(message);
     return this.#sender.send(message, options);
   }
 
@@ -127,6 +140,14 @@ class LoopGuard implements MailSender {
     return this.#sender[Symbol.asyncDispose]();
   }
 }
+
+/**
+ * What a sender of {@link withLoopGuard} would say of a message.
+ *
+ * @throws MailError `MAIL_LOOP_BLOCKED`, `MAIL_LOOP_AUTOMATIC`.
+ */
+export const assertNoLoop = (message: OutgoingMessage, trigger: MailTrigger): void =>
+  new LoopCheck(trigger).assert(message);
 
 /**
  * A sender for a flow that an incoming message started: it refuses to send to the mailbox that message came from, in

@@ -51,12 +51,27 @@ export function mailCommand(
 }
 
 /** RCPT TO, with what the recipient's notifications should be. */
-export function rcptCommand(
-  to: string,
-  extensions: Extensions,
-  { dsn }: Pick<DeliverOptions, 'dsn'>,
-): string {
+function rcptCommand(to: string, extensions: Extensions, { dsn }: Pick<DeliverOptions, 'dsn'>): string {
   if (!dsn?.notify || !extensions.has('DSN')) return `RCPT TO:<${wireAddress(to)}>\r\n`;
   const notify = dsn.notify === 'never' ? 'NEVER' : dsn.notify.map((one) => one.toUpperCase()).join(',');
   return `RCPT TO:<${wireAddress(to)}> NOTIFY=${notify} ORCPT=${originalRecipient(to)}\r\n`;
 }
+
+/** What is said before DATA. */
+export interface EnvelopeCommands {
+  readonly reset: string;
+  readonly mail: string;
+  readonly rcpts: readonly string[];
+}
+
+/** @param isBegunAnew whether a transaction was broken off before, so that this one begins with RSET. */
+export const envelopeCommands = (
+  message: ComposedMessage,
+  extensions: Extensions,
+  options: Pick<DeliverOptions, 'dsn' | 'requireTls'>,
+  isBegunAnew: boolean,
+): EnvelopeCommands => ({
+  reset: isBegunAnew ? 'RSET\r\n' : '',
+  mail: mailCommand(message, extensions, options),
+  rcpts: message.envelope.to.map((to) => rcptCommand(to, extensions, options)),
+});

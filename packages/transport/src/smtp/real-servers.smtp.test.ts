@@ -1,4 +1,6 @@
 // What servers in use do that scripted ones did not: Exim, OpenSMTPD.
+import type { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { toMailError } from '@flowpost/core';
 import { RawServer, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
@@ -195,6 +197,43 @@ it('a server with room for two sessions of three messages each gets everything',
   expect(refusals).toBeLessThan(10);
 });
 
+it('a password that is refused is not tried again for each session that ends', async () => {
+  const open = new Set<Socket>();
+  let isChanged = false;
+  let refused = 0;
+  await using server = await RawServer.start((socket) => {
+    if (open.size >= 4) {
+      socket.end('421 4.7.0 Too many connections\r\n');
+      return;
+    }
+    open.add(socket);
+    socket.on('close', () => open.delete(socket));
+    speakSmtp(socket, (command) => {
+      if (command.startsWith('EHLO')) return '250-test\r\n250 AUTH PLAIN';
+      // With the message, until it is cut off.
+      if (command === '.') return null;
+      if (!command.startsWith('AUTH') || !isChanged) return undefined;
+      refused++;
+      return '535 5.7.8 Bad credentials';
+    });
+  });
+  const auth = { kind: 'basic', username: 'me', password: 'old' } as const;
+  const limits = { connections: 8 };
+  await using sender = createSender({ host: '127.0.0.1', port: server.port, tls: 'none', auth, limits });
+  const first = Promise.allSettled(Array.from({ length: 5 }, () => sender.send(message)));
+  await expect.poll(() => open.size).toBe(4);
+  await delay(100);
+  isChanged = true;
+  const last = sender.send(message).catch(toMailError);
+  for (const socket of [...open]) {
+    socket.destroy();
+    await delay(30);
+  }
+  expect(await last).toMatchObject({ code: 'AUTH_REFUSED' });
+  await first;
+  expect(refused).toBe(1);
+});
+
 it('a place that somebody else has for a moment is asked for again', async () => {
   let isTaken = true;
   await using server = await RawServer.start((socket) => {
@@ -241,6 +280,45 @@ describe.each([pipelining, '250 test'])('the others get a message although a ser
     expect(receipt).toMatchObject({ status: 'partial', accepted: ['first@x.org', 'last@x.org'] });
     expect(receipt.rejected.map(({ address }) => address)).toEqual(gone);
     expect([taken, server.connections]).toEqual([1, connections]);
+  });
+
+  it('but not when all must have it: one that is refused is enough', async () => {
+    await using server = await RawServer.start((socket) => {
+      let unknown = 0;
+      speakSmtp(socket, (command) => {
+        if (command.startsWith('EHLO')) return ehlo;
+        if (!command.startsWith('RCPT') || !command.includes('bad')) return undefined;
+        if (++unknown <= 20) return '550 5.1.1 User unknown';
+        socket.end('421 4.7.0 Error: too many errors\r\n');
+        return null;
+      });
+    });
+    await using sender = createSender(`smtp://127.0.0.1:${server.port}?tls=none`);
+    for (const count of [5, 25]) {
+      const sending = sender.send({ ...message, to: many('bad', count) }, { onPartial: 'fail' });
+      expect(await sending.catch(toMailError)).toMatchObject({
+        code: 'RECIPIENTS_REFUSED',
+        retryable: false,
+      });
+    }
+  });
+
+  it('and 421 after a sender was refused is about the sender', async () => {
+    await using server = await RawServer.start((socket) => {
+      let refused = 0;
+      speakSmtp(socket, (command) => {
+        if (command.startsWith('EHLO')) return ehlo;
+        if (!command.startsWith('RCPT')) return undefined;
+        if (++refused <= 20) return '553 5.7.1 <a@x.org>: Sender address rejected: not owned by user';
+        socket.end('421 4.7.0 Error: too many errors\r\n');
+        return null;
+      });
+    });
+    await using sender = createSender(`smtp://127.0.0.1:${server.port}?tls=none`);
+    for (const count of [5, 25])
+      expect(await sender.send({ ...message, to: many('r', count) }).catch(toMailError)).toMatchObject({
+        ...{ code: 'SENDER_REFUSED', retryable: false },
+      });
   });
 
   it('but not when everybody is refused for the sender', async () => {

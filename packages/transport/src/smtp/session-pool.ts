@@ -96,8 +96,9 @@ export class SessionPool {
       } catch (error) {
         this.#welcome.heed(error, this.#beside);
         refuseAlike(this.#slots, error);
-        // Too many sessions for the server are enough for who waits, as long as some of them are open.
-        const isEnough = this.#welcome.isOver && this.#slots.taken > 1;
+        // Too many sessions for the server are enough for who waits, as long as some of them are open. What is refused for good is so for all.
+        const isLater = isMailError(error) && error.retryable;
+        const isEnough = isLater && this.#welcome.isOver && this.#slots.taken > 1;
         if (!isEnough) {
           this.#slots.free();
           throw error;

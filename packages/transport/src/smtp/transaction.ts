@@ -8,7 +8,7 @@ import {
   refusal,
   type SmtpReply,
 } from '../diagnosis/reply-failure.ts';
-import { mailCommand, rcptCommand } from './envelope-commands.ts';
+import { type EnvelopeCommands, envelopeCommands } from './envelope-commands.ts';
 import type { Extensions } from './extensions.ts';
 import { EarlyAnswer, MessageWriter } from './message-writer.ts';
 import { serverId } from './server-id.ts';
@@ -32,13 +32,6 @@ export interface TransactionContext {
 
 /** A server that heard the envelope early has its answer ready. One that did not has none, and another session is better. */
 const aheadMs = 10_000;
-
-/** What is said before DATA. */
-interface EnvelopeCommands {
-  readonly reset: string;
-  readonly mail: string;
-  readonly rcpts: readonly string[];
-}
 
 /** The session is not what it was; nothing of the new message has left. */
 export class SessionDropped extends Error {}
@@ -123,7 +116,9 @@ export class Transaction {
     } catch (error) {
       if (error instanceof EarlyAnswer) error.reply ??= await this.#readIfAny();
       // A server that refuses everybody and ends the session has said what it had to say.
-      if (this.#context.channel.causedBy(error) && this.#isRefused) this.#assertRecipients(false);
+      const hasEnded = isMailError(error) && error.details.replyCode === 421;
+      if ((hasEnded || this.#context.channel.causedBy(error)) && this.#isRefused)
+        this.#assertRecipients(false);
       throw error;
     }
   }
@@ -147,13 +142,11 @@ export class Transaction {
 
   /** The commands before DATA. Those of a session with PIPELINING leave together. */
   #sayEnvelope(): EnvelopeCommands {
-    const { channel, extensions } = this.#context;
-    const reset = this.#context.reset ? 'RSET\r\n' : '';
-    const mail = mailCommand(this.#message, extensions, this.#options);
-    const rcpts = this.#message.envelope.to.map((to) => rcptCommand(to, extensions, this.#options));
-    if (this.#context.pipelining)
-      channel.send([reset, mail, ...rcpts, this.#atOnce ? 'DATA\r\n' : ''].join(''));
-    return { reset, mail, rcpts };
+    const { channel, extensions, reset, pipelining } = this.#context;
+    const said = envelopeCommands(this.#message, extensions, this.#options, reset);
+    if (pipelining)
+      channel.send([said.reset, said.mail, ...said.rcpts, this.#atOnce ? 'DATA\r\n' : ''].join(''));
+    return said;
   }
 
   /** Up to the 354 that asks for the message. */

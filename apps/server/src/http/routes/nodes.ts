@@ -91,7 +91,7 @@ export const nodeRoutes = ({
       const { request } = prepareRun(findNode(node), given, host);
       // Before a file that it names is read.
       if (connectionId === undefined) hostAccess.assertInline(request.connection);
-      const { body: message } = await previewRequest(request, { secretBox, attachments });
+      const { body: message } = await previewRequest(request, { secretBox, attachments, flow: host.flow });
       return reply.type('message/rfc822').send(message);
     },
   }),

@@ -216,6 +216,8 @@ function platformError(error: MailError, block: Block): PlatformError | undefine
   }
   if (smtpCodes.includes(code)) return exception('SmtpCommandException', message);
   const number = sessionNumber(error);
+  // The block has no host and no switch for SSL that such a number could be about.
+  if (block === 'microsoft365' && number !== undefined && number < 300) return undefined;
   return number === undefined ? undefined : sessionException(number, error);
 }
 

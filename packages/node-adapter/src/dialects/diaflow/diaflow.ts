@@ -137,5 +137,14 @@ export const diaflowNode: NodeDefinition<typeof diaflowSettingsSchema> = {
     };
   },
 
-  describeError: (error) => error.toJSON(),
+  // There is no setting that switches its loop guard off.
+  describeError: (error) => ({
+    ...error.toJSON(),
+    ...(error.code === 'MAIL_LOOP_BLOCKED' && {
+      hint: 'Send to another address than that of the message which started the flow.',
+    }),
+    ...(error.code === 'MAIL_LOOP_AUTOMATIC' && {
+      hint: 'Filter automatic replies and bulk mail out before the flow.',
+    }),
+  }),
 };
