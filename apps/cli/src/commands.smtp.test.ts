@@ -450,7 +450,7 @@ describe('help and completion', () => {
     if (!error) expect([status, stderr]).toEqual([0, '']);
     if (!error && shell === 'fish') {
       const complete = (line: string) =>
-        spawnSync('fish', ['-c', `source ${place.path('complete')}; complete -C ${line}`], {
+        spawnSync(shell, ['-c', `source ${place.path('complete')}; complete -C ${line}`], {
           encoding: 'utf8',
         }).stdout;
       expect(complete("'flowpost send --subject run --f'")).toContain('--from');

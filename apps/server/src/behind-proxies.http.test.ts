@@ -140,6 +140,29 @@ describe('a server that is stopped', () => {
   });
 });
 
+it('what was left before it was handed over is sent when it is asked for again', async () => {
+  await using folder = await temporaryFolder();
+  await using silent = await FaultServer.start({ stage: 'mail', fault: 'silence', times: 3 });
+  const connection = `smtp://127.0.0.1:${silent.port}?tls=none`;
+  const settings = { connection, from: 'a@x.org', to: 'b@x.org', text: 'x' };
+  const first = await startLocal({ FLOWPOST_GRACE_SECONDS: '1' }, { path: folder.path, key: '' });
+  const ask = ({ client }: LocalServer, name: string) =>
+    client.post(runs, { settings }, { 'idempotency-key': name });
+  const waiting = Promise.all(['k', 'l', 'm'].map((name) => ask(first, name)));
+  await expect.poll(() => silent.connections).toBeGreaterThan(2);
+  await first[Symbol.asyncDispose]();
+  for (const answer of await waiting)
+    expect(answer).toMatchObject({
+      status: 503,
+      body: { code: 'PROCESS_ENDED', retryable: true, inDoubt: false },
+    });
+  await using second = await startLocal({}, { path: folder.path, key: first.key });
+  const again = await ask(second, 'k');
+  expect(again).toMatchObject({ status: 200, body: { outcome: { receipt: { status: 'sent' } } } });
+  expect((await ask(second, 'k')).body).toEqual(again.body);
+  expect(silent.messages).toHaveLength(1);
+});
+
 describe('a server that cannot start', () => {
   const main = fileURLToPath(new URL('./main.ts', import.meta.url));
 
@@ -156,6 +179,8 @@ describe('a server that cannot start', () => {
       /DATABASE_URL[\s\S]*ECONNREFUSED/,
       () => ({ PORT: '0', DATABASE_URL: 'postgres://me:hunter2@127.0.0.1:1/flowpost' }),
     ],
+    ['a folder that is a file', 78, /FLOWPOST_DATA/, () => ({ PORT: '0', FLOWPOST_DATA: main })],
+    ['keys that are none', 78, /FLOWPOST_KEYS/, () => ({ PORT: '0', FLOWPOST_KEYS: 'x y' })],
     ['a port in another notation', 78, /PORT: it is no whole number/, () => ({ PORT: '0x10' })],
   ])('says which variable is about %s', async (_what, code, says, more) => {
     await using folder = await temporaryFolder();

@@ -9,11 +9,12 @@ import {
 } from '@flowpost/core';
 import type { Known } from './outbox/delivery-reader.ts';
 import type { DeliveryStore } from './outbox/delivery-store.ts';
+import { ended } from './outbox/ended.ts';
 import type { RunAnswer, RunRequest } from './runs.ts';
 
 export interface KeptAnswersOptions {
   readonly box: SecretBox;
-  readonly deliveries: Pick<DeliveryStore, 'findByKey' | 'keepAnswer'>;
+  readonly deliveries: Pick<DeliveryStore, 'findByKey' | 'keepAnswer' | 'freeKey'>;
   readonly logger: Logger;
 }
 
@@ -41,7 +42,9 @@ export class KeptAnswers {
     if (idempotencyKey === undefined) return undefined;
     const known = await this.#options.deliveries.findByKey(apiKey, idempotencyKey);
     if (known) await this.assertSame(known, request);
-    return known;
+    if (!known?.isLeft) return known;
+    await this.#options.deliveries.freeKey(known.id);
+    return undefined;
   }
 
   /** Sealed: whoever has the rest of the request could try out what its password was. */
@@ -59,6 +62,8 @@ export class KeptAnswers {
   }
 
   async keep(id: string, answer: RunAnswer): Promise<void> {
+    // It was left to whoever is asked next.
+    if ('error' in answer.outcome && answer.outcome.error.code === ended.code) return;
     try {
       const { compact } = await this.#options.box.encrypt(JSON.stringify(answer));
       await this.#options.deliveries.keepAnswer(id, compact);

@@ -2,8 +2,10 @@ import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { settledTokens } from '@flowpost/auth-providers';
-import { isMailError, lockPath, MailError } from '@flowpost/core';
+import { lockPath, MailError } from '@flowpost/core';
 import type { FastifyInstance } from 'fastify';
+import type { Logger as Pino } from 'pino';
+import { about } from './about.ts';
 import { sealAnew, startChores } from './chores.ts';
 import type { ServerConfig } from './config.ts';
 import type { Database } from './database/database.ts';
@@ -40,21 +42,28 @@ const ownVersion = (): string =>
   JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
 
 /** How long whoever waits for an outcome has to take in what is known of it, once it is not waited for any more. In milliseconds. */
-const answerMs = 500;
+const answerMs = afterGraceMs - 100;
 
-/** @throws MailError `STORAGE_UNAVAILABLE`, `CONNECTION_INVALID`; what the embedded database says. */
-async function openDatabase({ databaseUrl, dataFolder }: ServerConfig): Promise<Database> {
-  if (databaseUrl === undefined) return openPglite(join(dataFolder, 'database'));
-  try {
-    return await openPostgres(databaseUrl);
-  } catch (error) {
-    if (isMailError(error)) throw error;
-    // With several addresses Node reports all their failures at once.
-    const { errors: [cause = error] = [] } = error as { readonly errors?: readonly unknown[] };
-    throw new MailError('STORAGE_UNAVAILABLE', 'The database that DATABASE_URL names cannot be used.', {
-      ...{ retryable: true, hint: 'Start it, or correct DATABASE_URL.', cause },
-    });
-  }
+/** A database with its tables and its queue, and what ends both. @throws MailError; what the embedded database says. */
+async function openDatabase(
+  { databaseUrl, dataFolder }: ServerConfig,
+  log: Pino,
+  cleanUp: (() => unknown)[],
+) {
+  const of = <Value>(work: () => Promise<Value>): Promise<Value> =>
+    databaseUrl === undefined ? work() : about('DATABASE_URL', work);
+  const database: Database = await of(() =>
+    databaseUrl === undefined ? openPglite(join(dataFolder, 'database')) : openPostgres(databaseUrl),
+  );
+  cleanUp.push(() => database[Symbol.asyncDispose]());
+  if (!database.survivesPowerLoss)
+    log.warn('what is accepted survives the end of this process, but not that of the machine');
+  await of(() => migrate(database, (text) => log.warn(text)));
+  const boss = await of(() =>
+    startBoss(database, (error) => log.error({ message: error.message }, 'the queue failed')),
+  );
+  cleanUp.push(() => boss.stop({ graceful: false }));
+  return { database, boss };
 }
 
 /**
@@ -64,8 +73,10 @@ async function openDatabase({ databaseUrl, dataFolder }: ServerConfig): Promise<
  * it cannot be opened.
  */
 export async function startServer(config: ServerConfig): Promise<RunningServer> {
-  for (const folder of [config.dataFolder, config.filesFolder])
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  await about('FLOWPOST_DATA', () => {
+    for (const folder of [config.dataFolder, config.filesFolder])
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+  });
   if (config.databaseUrl === undefined) {
     const database = join(config.dataFolder, 'database');
     mkdirSync(database, { recursive: true });
@@ -92,16 +103,9 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
 
 async function start(config: ServerConfig, cleanUp: (() => unknown)[]): Promise<RunningServer> {
   const log = createLogger(config.logLevel);
-  const database = await openDatabase(config);
-  cleanUp.push(() => database[Symbol.asyncDispose]());
-  if (!database.survivesPowerLoss)
-    log.warn('what is accepted survives the end of this process, but not that of the machine');
-  await migrate(database, (text) => log.warn(text));
-  const boss = await startBoss(database, (error) =>
-    log.error({ message: error.message }, 'the queue failed'),
-  );
-  cleanUp.push(() => boss.stop({ graceful: false }));
-  const userBox = await openSecretBox(config.keys, join(config.dataFolder, 'keys'));
+  const { database, boss } = await openDatabase(config, log, cleanUp);
+  const open = () => openSecretBox(config.keys, join(config.dataFolder, 'keys'));
+  const userBox = await (config.keys === undefined ? open() : about('FLOWPOST_KEYS', open));
   const box = await userBox.derive('server');
   const { isRotated } = await checkKeys(database, box);
   const foundations = { database, boss, logger: forPackages(log), boxes: { box, userBox } };

@@ -56,7 +56,8 @@ describe('the package in n8n', () => {
     expect(description.properties.map(({ name }) => name)).toEqual(
       expect.arrayContaining(['from', 'to', 'subject', 'html', 'text', 'attachments', 'options']),
     );
-    expect(description.usableAsTool).toBe(true);
+    // Each try of a tool is a run of its own to n8n, so that what was sent before would be sent again.
+    expect(description.usableAsTool).toBeUndefined();
     const { type } = engine.loader.getCredential('flowpostMailServer');
     expect(type.iconUrl).toMatch(/credentials\/flowpost\.svg$/);
     const hidden = type.properties.filter(({ typeOptions }) => typeOptions?.password);

@@ -67,7 +67,6 @@ export class FlowpostSendEmail implements INodeType {
     defaults: { name: 'Send Email' },
     inputs: ['main'],
     outputs: ['main'],
-    usableAsTool: true,
     credentials: [{ name: mailServer, required: true, testedBy: 'testMailServer' }],
     properties,
   };

@@ -30,14 +30,26 @@ describe('the form of a mail server', () => {
     },
   );
 
-  it.each([
-    [{ ...at, tlsOptions: '{bad' }, /tlsOptions: they are not JSON/],
+  it.each<[Readonly<Record<string, unknown>>, RegExp]>([
+    ...['{bad', '[]', '[""]', '7', '"x"'].map(
+      (tlsOptions): [object & Readonly<Record<string, unknown>>, RegExp] => [
+        { ...at, tlsOptions },
+        /tlsOptions: they are no object/,
+      ],
+    ),
     [{ kind: 'other' }, /connection: it is missing/],
     [{ kind: 'other', connection: ' ' }, /connection: it is missing/],
   ])('%j is said to be what it is', (values, message) => {
     expect(() => connectionOfForm(values)).toThrow(
       expect.objectContaining({ code: 'CONNECTION_INVALID', message: expect.stringMatching(message) }),
     );
+  });
+
+  it('asks nothing of fields that are hidden for a kind', () => {
+    const connection = 'smtp://mail.example.com';
+    expect(connectionOfForm({ kind: 'other', connection, tlsOptions: '{bad', host: '' })).toMatchObject({
+      host: 'mail.example.com',
+    });
   });
 
   it('has checkboxes for what is safe in some networks only, and for rights from Exchange', () => {

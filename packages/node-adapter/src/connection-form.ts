@@ -1,4 +1,10 @@
-import { type Connection, type ConnectionInput, MailError, parseConnection } from '@flowpost/core';
+import {
+  type Connection,
+  type ConnectionInput,
+  isPlainObject,
+  MailError,
+  parseConnection,
+} from '@flowpost/core';
 import { asFlag, asTlsOptions } from './dialects/fields.ts';
 import { readJsonField } from './json-field.ts';
 import type { NodeSection } from './node.ts';
@@ -120,21 +126,26 @@ function written(text: string): unknown {
   }
 }
 
+/** @throws MailError `CONNECTION_INVALID` for what is no object. */
+function tlsOptionsOf(value: unknown): unknown {
+  const options = asTlsOptions(readJsonField(value));
+  if (options === undefined || options === null || isPlainObject(options)) return options ?? undefined;
+  if (typeof options === 'string' && isBlank(options)) return undefined;
+  throw new MailError('CONNECTION_INVALID', 'tlsOptions: they are no object in JSON.', {
+    hint: 'Write the TLS options as an object, for example {"serverName": "mail.example.com"}.',
+  });
+}
+
 function inputOf(values: Readonly<Record<string, unknown>>): unknown {
   const { kind, host, port, tls, user, password, from } = values;
   const { delivery, tenantId, clientId, clientSecret, connection } = values;
-  const tlsOptions = asTlsOptions(readJsonField(values.tlsOptions));
-  if (typeof tlsOptions === 'string' && !isBlank(tlsOptions)) {
-    throw new MailError('CONNECTION_INVALID', 'tlsOptions: they are not JSON.', {
-      hint: 'Write the TLS options as an object, for example {"serverName": "mail.example.com"}.',
-    });
-  }
   if (kind === 'other' && isBlank(connection)) {
     throw new MailError('CONNECTION_INVALID', 'connection: it is missing.', {
       hint: 'Give the mail server its connection, as a URL or in JSON. What was imported came without it.',
     });
   }
   if (kind === 'other') return written(String(connection));
+  const tlsOptions = tlsOptionsOf(values.tlsOptions);
   if (kind === 'microsoft365') {
     const exchangeRbac = asFlag(values.exchangeRbac);
     const application = { tenantId, clientId, clientSecret, exchangeRbac };

@@ -81,10 +81,14 @@ const fillIn = `const defaults = this._def.defaults;
 type Checks = Readonly<Record<string, string>>;
 
 /** Nothing, a number, or the name of an environment variable that has one. */
-const isNumber = String.raw`RED.validators.regex(/^(?:\s*[+-]?\d+(?:\.\d+)?\s*|\$\{[^}]*\})?$/)`;
+const isNumber = String.raw`function (value) {
+      return /^(?:\s*|\s*[+-]?\d+(?:\.\d+)?\s*|\$\{[^}]*\})$/.test(value ?? '');
+    }`;
 const isJson = String.raw`function (value) {
-      if (/^\s*(?:\$\{[^}]*\}\s*)?$/.test(value ?? '')) return true;
-      try { return typeof JSON.parse(value) === 'object'; } catch { return false; }
+      const isObject = (one) => typeof one === 'object' && !Array.isArray(one);
+      if (isObject(value) || /^\s*(?:\$\{[^}]*\}\s*)?$/.test(value ?? '')) return true;
+      if (($('#node-config-input-kind').val() || this.kind) === 'other') return true;
+      try { return isObject(JSON.parse(value)); } catch { return false; }
     }`;
 /** A dialog that is open has a kind that the node does not have yet. */
 const hasHost = `function (value) {

@@ -3,6 +3,7 @@ import { Unconfirmed } from '@flowpost/transport';
 import type { Database, Queryable } from '../database/database.ts';
 import type { Delivery, DeliveryState, StoredRequest } from './delivery.ts';
 import { readRequest } from './delivery-row.ts';
+import { ended } from './ended.ts';
 
 const openStates: readonly string[] = ['queued', 'sending', 'committing', 'in-doubt'];
 
@@ -56,6 +57,8 @@ export interface Known {
   readonly mode: 'sync' | 'async';
   readonly bodyHash: string;
   readonly answer: string | null;
+  /** Whether its process ended before anything was handed over, so that whoever asks again asks for the first time. */
+  readonly isLeft: boolean;
 }
 
 /** Who took a delivery over named whom it is about as its author did, and mail servers as they were told. */
@@ -93,14 +96,16 @@ export class DeliveryReader {
       mode: 'sync' | 'async';
       body_hash: string;
       answer: string | null;
+      code: string | null;
     }>(
-      `select id, state, mode, body_hash, answer #>> '{}' as answer from flowpost.deliveries
+      `select id, state, mode, body_hash, answer #>> '{}' as answer, error ->> 'code' as code from flowpost.deliveries
        where api_key = $1 and idempotency_key = $2`,
       [apiKey, key],
     );
-    return (
-      row && { id: row.id, state: row.state, mode: row.mode, bodyHash: row.body_hash, answer: row.answer }
-    );
+    if (!row) return undefined;
+    const { id, state, mode, body_hash, answer, code } = row;
+    const isLeft = mode === 'sync' && state === 'failed' && answer === null && code === ended.code;
+    return { id, state, mode, bodyHash: body_hash, answer, isLeft };
   }
 
   async get(id: string): Promise<Delivery | undefined> {

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   type Connection,
+  copyMailError,
   isMailError,
   type Logger,
   linkAbort,
@@ -8,6 +9,7 @@ import {
   parseMessage,
   type SendReceipt,
   toMailError,
+  untilAborted,
 } from '@flowpost/core';
 import { deliver, type FlowScope, parseFlowData } from '@flowpost/node-adapter';
 import { connectionFingerprint, continuedReceipt } from '@flowpost/transport';
@@ -20,6 +22,7 @@ import type { ClaimedDelivery, Settlement } from './delivery.ts';
 import type { DeliveryStore } from './delivery-store.ts';
 import { Departures } from './departures.ts';
 import { ContinuedDuplicateStore, DatabaseDuplicateStore, inOtherHands } from './duplicate-store.ts';
+import { ended } from './ended.ts';
 import type { InHand } from './in-hand.ts';
 import { judge, settlementOf } from './judgement.ts';
 import { limitOf, type SharedRate } from './shared-rate.ts';
@@ -55,6 +58,9 @@ const gatherMs = 5;
 /** The same connection is another object wherever it was sealed anew. */
 const isSame = (one: Connection, other: Connection): boolean =>
   one === other || connectionFingerprint(one) === connectionFingerprint(other);
+
+/** How long the database is waited for when the server is going down, in milliseconds: somebody waits for what is known by then. */
+const toldMs = 1_000;
 
 /** Whether somebody has taken a delivery out of the outbox, and it did not end for another reason. */
 const isCancelled = ({ signal }: AbortController): boolean => isMailError(signal.reason);
@@ -130,8 +136,11 @@ export class DeliveryRunner {
         );
         throw thrown.error;
       }
-      const error = toMailError(thrown instanceof TurnAway ? thrown.error : thrown);
+      const failure = toMailError(thrown instanceof TurnAway ? thrown.error : thrown);
       const isGoingDown = cut.aborted;
+      // Whoever waits has cancelled nothing, and another server may send it.
+      const isLeft = isGoingDown && !keepsTrying && failure.category === 'cancelled' && !failure.inDoubt;
+      const error = isLeft && failure.code !== 'DELIVERY_CANCELLED' ? copyMailError(ended) : failure;
       const settlement = judge(claim, error, { keepsTrying, retryForMs, isGoingDown });
       await this.#settle(claim, settlement);
       const { code, phase, inDoubt } = error;
@@ -290,8 +299,10 @@ export class DeliveryRunner {
     const batch = mode === 'async' ? this.#later : this.#settlements;
     const { cut } = this.#options;
     for (let waitMs = 100; ; waitMs = Math.min(waitMs * 2, 5_000)) {
+      const late = new AbortController();
+      const unlink = linkAbort(cut, late, toldMs);
       try {
-        await batch.run(settlement);
+        await untilAborted(late.signal, () => batch.run(settlement));
         return;
       } catch (error) {
         const { code } = error as { code?: string };
@@ -301,6 +312,8 @@ export class DeliveryRunner {
         // Left as it is: whoever takes over calls it in doubt, which from here it is.
         if (cut.aborted) return;
         await delay(waitMs, undefined, { signal: cut }).catch(() => undefined);
+      } finally {
+        unlink();
       }
     }
   }

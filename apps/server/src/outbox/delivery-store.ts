@@ -239,6 +239,14 @@ export class DeliveryStore extends DeliveryKeeper {
     );
   }
 
+  /** Takes its idempotency key from a delivery that failed: the next request with it is a new one. */
+  async freeKey(id: string): Promise<void> {
+    await this.database.query(
+      "update flowpost.deliveries set idempotency_key = null where id = $1 and state = 'failed'",
+      [id],
+    );
+  }
+
   /**
    * Moves a delivery from one of some states to another, when it is in one of them.
    *

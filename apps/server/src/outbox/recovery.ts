@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Logger, MailError } from '@flowpost/core';
+import type { Logger } from '@flowpost/core';
 import { type Database, storageReason } from '../database/database.ts';
 import type { DeliveryStore } from './delivery-store.ts';
+import { ended, inDoubt } from './ended.ts';
 import type { InHand } from './in-hand.ts';
 
 export interface RecoveryOptions {
@@ -21,22 +22,6 @@ export interface RecoveryOptions {
 const setBackMs = 1_000;
 /** How often deliveries are looked for that nothing will come for, in milliseconds. There should be none. */
 const lookMs = 300_000;
-
-export const ended = new MailError(
-  'PROCESS_ENDED',
-  'The process that was sending this ended in the middle.',
-  {
-    retryable: true,
-  },
-);
-export const inDoubt = new MailError(
-  'DELIVERY_IN_DOUBT',
-  'The process that was sending this ended while the message may have been leaving.',
-  {
-    phase: 'confirm',
-    hint: 'Nobody knows whether it left, or how much of it. Look for its Message-ID where it should have arrived, then say what it was with POST /v1/deliveries/{id}/resolve.',
-  },
-);
 
 /** Says that this process is alive, and takes care of what others left behind that are not. */
 export class Recovery {

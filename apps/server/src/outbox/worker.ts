@@ -4,9 +4,9 @@ import { storageReason } from '../database/database.ts';
 import type { ClaimedDelivery } from './delivery.ts';
 import type { DeliveryRunner } from './delivery-runner.ts';
 import type { DeliveryStore } from './delivery-store.ts';
+import { ended, inDoubt } from './ended.ts';
 import type { InHand } from './in-hand.ts';
 import { Lanes } from './lanes.ts';
-import { ended, inDoubt } from './recovery.ts';
 
 export interface WorkerOptions {
   readonly deliveries: DeliveryStore;

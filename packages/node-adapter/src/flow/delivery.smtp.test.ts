@@ -249,6 +249,8 @@ describe('loop guard', () => {
     ['a Map', new Map([['Auto-Submitted', 'auto-replied']])],
     ['names and values', [{ name: 'Auto-Submitted', value: 'auto-replied' }]],
     ['text', 'Subject: Away\r\nAuto-Submitted: auto-replied\r\n'],
+    ['bytes', Buffer.from('Subject: Away\r\nAuto-Submitted: auto-replied\r\n')],
+    ['a Set', new Set(['odd', ['Auto-Submitted', 'auto-replied']])],
   ])('knows automatic mail by its header as %s', async (_, headers) => {
     const trigger = { kind: 'email', from: 'zoe@x.org', headers };
     expect(await run(settingsFor('smtp://127.0.0.1:2'), {}, { trigger })).toMatchObject({

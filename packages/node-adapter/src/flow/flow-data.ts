@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { formatAddress, isMailError, parseAddresses, parseWith } from '@flowpost/core';
 import type { MailTrigger } from '@flowpost/transport';
 import { z } from 'zod';
@@ -44,7 +45,7 @@ function addressText(value: unknown): string {
   }
 }
 
-const isIterable = (value: unknown): value is Iterable<readonly [unknown, unknown]> =>
+const isIterable = (value: unknown): value is Iterable<unknown> =>
   typeof (value as Partial<Iterable<unknown>>)[Symbol.iterator] === 'function';
 
 /** Headers in whatever form a host has them: by name, as a list of name and value, as a Map or `Headers`, or as they stand in the message. */
@@ -64,7 +65,9 @@ function headerEntries(headers: unknown): [string, unknown][] {
       return [[String(name ?? key ?? ''), value ?? line]];
     });
   }
-  if (isIterable(headers)) return [...headers].map(([name, value]) => [String(name), value]);
+  if (types.isUint8Array(headers)) return headerEntries(Buffer.from(headers).toString('latin1'));
+  if (isIterable(headers))
+    return [...headers].flatMap((one) => (Array.isArray(one) ? [[String(one[0]), one[1]]] : []));
   return typeof headers === 'object' ? Object.entries(headers) : [];
 }
 
