@@ -8,12 +8,13 @@ export const exchangeOnlineScope = 'https://outlook.office365.com/.default';
 /** The same in the national clouds, by their submission hosts. */
 const nationalScopes: Readonly<Record<string, string>> = {
   'smtp.office365.us': 'https://outlook.office365.us/.default',
+  'outlook-dod.office365.us': 'https://outlook-dod.office365.us/.default',
   'smtp.partner.outlook.cn': 'https://partner.outlook.cn/.default',
 };
 
 /** The scope for SMTP with Exchange Online at a host. */
 export const exchangeScopeAt = (host: string): string =>
-  nationalScopes[host.toLowerCase()] ?? exchangeOnlineScope;
+  nationalScopes[host.replace(/\.$/, '').toLowerCase()] ?? exchangeOnlineScope;
 
 /** Google's scope for SMTP; gmail.send is not enough for it. */
 export const gmailScope = 'https://mail.google.com/';
@@ -30,6 +31,7 @@ const nationalIssuers: Readonly<Record<string, string>> = {
   'graph.microsoft.us': 'login.microsoftonline.us',
   'dod-graph.microsoft.us': 'login.microsoftonline.us',
   'outlook.office365.us': 'login.microsoftonline.us',
+  'outlook-dod.office365.us': 'login.microsoftonline.us',
   'microsoftgraph.chinacloudapi.cn': 'login.chinacloudapi.cn',
   'partner.outlook.cn': 'login.chinacloudapi.cn',
 };

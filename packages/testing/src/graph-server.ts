@@ -23,6 +23,8 @@ export interface GraphServerOptions {
   readonly accepts?: (token: string) => boolean;
   /** Application permissions. Default Mail.Send and Mail.ReadWrite. */
   readonly permissions?: readonly string[];
+  /** Where attachments are to be sent. Default to this server. */
+  readonly uploadBase?: string;
   /** How it spells what of an upload is to come: real services do it either way. Default with a small letter. */
   readonly rangesAs?: 'nextExpectedRanges' | 'NextExpectedRanges';
 }
@@ -49,7 +51,7 @@ export interface GraphMail {
   readonly attached: Draft['attachments'];
 }
 
-const requestLimit = 4_000_000;
+const requestLimit = 4 * 1_048_576;
 const smallestUpload = 3_000_000;
 
 /** The parts of Microsoft Graph that send mail, behaving as documented, on a loopback port. */
@@ -172,7 +174,8 @@ export class GraphServer implements AsyncDisposable {
       if (item.size < smallestUpload) return refuse(400, 'ErrorAttachmentSizeShouldNotBeLessThanMinimumSize');
       const key = `${++this.#ids}`;
       this.#uploads.set(key, { draft, item, parts: [], received: 0 });
-      return (response) => json(response, 201, { uploadUrl: this.#server.url(`/upload/${key}`) });
+      const { uploadBase = this.#server.url('') } = this.#options;
+      return (response) => json(response, 201, { uploadUrl: `${uploadBase}/upload/${key}` });
     }
     if (action === '/send') {
       draft.isDraft = false;

@@ -18,13 +18,15 @@ export interface OAuthServerOptions {
   readonly keys?: Readonly<Record<string, object>>;
   /** The roles claim of access tokens. Default one role; empty leaves it out, as Entra does without consent. */
   readonly roles?: readonly string[];
+  /** Whom access tokens are for. Default Exchange Online. */
+  readonly audience?: string;
   /** How long access tokens live, in seconds. Default 3600. */
   readonly accessTokenSeconds?: number;
   /** Holds back what token requests are answered until it resolves; by then the server has done what it was asked. */
   readonly answersAfter?: () => Promise<unknown>;
 }
 
-const resource = 'https://outlook.office365.com';
+const exchange = 'https://outlook.office365.com';
 
 /** A real authorization server (oidc-provider) on a loopback port, that can also be made to fail. */
 export class OAuthServer implements AsyncDisposable {
@@ -144,6 +146,7 @@ function quietly<Value>(make: () => Value): Value {
 
 function configuration(options: OAuthServerOptions): Configuration {
   const { secrets = {}, keys = {}, roles = ['SMTP.SendAsApp'], accessTokenSeconds = 3_600 } = options;
+  const { audience = exchange } = options;
   const signing = generateKeyPairSync('rsa', { modulusLength: 2_048 }).privateKey.export({ format: 'jwk' });
   const common = { redirect_uris: [], response_types: [], scope: 'openid offline_access' };
   const clients: ClientMetadata[] = [
@@ -172,11 +175,11 @@ function configuration(options: OAuthServerOptions): Configuration {
       clientCredentials: { enabled: true },
       resourceIndicators: {
         enabled: true,
-        defaultResource: () => resource,
+        defaultResource: () => audience,
         useGrantedResource: () => true,
         getResourceServerInfo: () => ({
           scope: '',
-          audience: resource,
+          audience,
           accessTokenTTL: accessTokenSeconds,
           accessTokenFormat: 'jwt',
           jwt: { sign: { alg: 'RS256' } },

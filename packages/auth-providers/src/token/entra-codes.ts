@@ -39,6 +39,8 @@ const hints: Readonly<Record<number, string>> = {
     'A conditional access policy blocked the token. Have an administrator exclude the application or allow this network.',
   530035: 'Security defaults blocked the token. Have an administrator allow the application.',
   7000112: 'The application is disabled in this tenant. Have an administrator enable it.',
+  70001:
+    'The application is disabled or not in this tenant. Have an administrator enable it, and check client id and tenant.',
   70008: 'The refresh token has expired. Sign in again, or move to OAuth2 client credentials.',
   700082:
     'The refresh token has expired from lack of use. Sign in again, or move to OAuth2 client credentials.',

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { isMailError, MailError } from '@flowpost/core';
 import type { OpenedAttachment } from '@flowpost/mime-attachments';
 import type { GraphApi } from './graph-api.ts';
-import { graphRefusal, readAnswer } from './graph-failure.ts';
+import { graphRefusal, leave, readAnswer } from './graph-failure.ts';
 
 /** Attachments below this go in one request, others in an upload session, which takes none smaller. */
 const smallestUpload = 3_000_000;
@@ -10,8 +10,9 @@ const smallestUpload = 3_000_000;
 const rangeBytes = 10 * 320 * 1024;
 const requestMs = 120_000;
 const afterwardsMs = 15_000;
-/** For a longer throttling, taking a draft away is not put off, in milliseconds. */
-const longestThrottleMs = 3_000;
+/** How often it is tried to take a draft away, and how long that is put off at most each time, in milliseconds. */
+const removals = 3;
+const longestThrottleMs = 20_000;
 
 /**
  * Sends a message that is too large for one request: a draft, its attachments one by one, then the draft. Needs
@@ -170,13 +171,16 @@ export class DraftDelivery {
         ...{ method: 'DELETE', path: `/messages/${this.#id}`, expect: 204 },
         ...{ permission: 'Mail.ReadWrite', limitMs: afterwardsMs },
       });
-    await remove().catch(async (error) => {
+    for (let left = removals - 1; ; left--) {
+      const failure = await remove().then(
+        () => undefined,
+        (error: unknown) => error,
+      );
       // What keeps the message from being sent, mostly, and for a moment.
-      const waitMs = isMailError(error) ? error.details.retryAfterMs : undefined;
-      if (typeof waitMs !== 'number' || waitMs > longestThrottleMs) return;
-      await delay(waitMs);
-      await remove().catch(() => undefined);
-    });
+      if (!isMailError(failure) || !failure.retryable || left === 0) return;
+      const { retryAfterMs = 1_000 } = failure.details as { readonly retryAfterMs?: number };
+      await delay(Math.min(retryAfterMs, longestThrottleMs), undefined, { ref: false });
+    }
   }
 }
 
@@ -194,7 +198,7 @@ async function expects(answer: Response, from: number): Promise<boolean> {
 
 /** An upload session ends, and its URL with it. That says nothing about the mailbox or the login, and a new one may go well. */
 async function uploadRefusal(answer: Response, scrub: (text: string) => string): Promise<MailError> {
-  const isOver = [401, 404, 410].includes(answer.status);
+  const isOver = [401, 404, 410, 416].includes(answer.status);
   const refused = await graphRefusal(answer, 'envelope', 'Mail.ReadWrite', scrub);
   if (!isOver) return refused;
   return new MailError('MESSAGE_DEFERRED', `${refused.message} The upload of an attachment had ended.`, {
@@ -203,11 +207,6 @@ async function uploadRefusal(answer: Response, scrub: (text: string) => string):
     details: refused.details,
   });
 }
-
-/** What is not read holds a connection. That it cannot be left any more is no news: the answer was there. */
-const leave = async (answer: Response): Promise<void> => {
-  await answer.body?.cancel().catch(() => undefined);
-};
 
 function hideUrl(text: string, url: string): string {
   const { pathname, search, searchParams } = new URL(url);

@@ -18,7 +18,7 @@ import {
 import { formsOf, secretScrubber } from '../scrub.ts';
 import { describeLoss } from '../smtp/session-failure.ts';
 import { tell } from '../smtp/transcript.ts';
-import { graphRefusal, readAnswer } from './graph-failure.ts';
+import { graphRefusal, leave, readAnswer } from './graph-failure.ts';
 
 export interface GraphRequest {
   readonly method: 'GET' | 'POST' | 'DELETE';
@@ -91,6 +91,11 @@ const unexpected = (what: string): MailError =>
     hint: 'Check that graphBaseUrl, where one is given, is that of Microsoft Graph.',
   });
 
+function endpointOf(text: string): Endpoint {
+  const url = new URL(text);
+  return { host: withoutBrackets(url.hostname), port: portOf(url) };
+}
+
 function reasonOf(thrown: unknown): { readonly cause: unknown; readonly code: string } {
   const cause = (thrown as { cause?: unknown }).cause ?? thrown;
   const first = firstOf(cause);
@@ -116,9 +121,18 @@ export class GraphApi {
     this.#transcript = transcript;
   }
 
-  get #endpoint(): Endpoint {
-    const url = new URL(this.#options.baseUrl);
-    return { host: withoutBrackets(url.hostname), port: portOf(url) };
+  /** What to do about a host that cannot be reached: where Graph itself has attachments sent, nobody has misspelt it. */
+  #hintsAt(url: string): typeof httpsCertificateHints {
+    if (new URL(url).origin === new URL(this.#options.baseUrl).origin) return httpsCertificateHints;
+    const hint =
+      'Microsoft Graph has large attachments sent to this host. Have firewall, proxy and DNS let it through, as they do graph.microsoft.com.';
+    const unreachable = [
+      'HOST_NOT_FOUND',
+      'CONNECTION_REFUSED',
+      'CONNECTION_UNREACHABLE',
+      'CONNECTION_TIMED_OUT',
+    ];
+    return { ...httpsCertificateHints, ...Object.fromEntries(unreachable.map((code) => [code, hint])) };
   }
 
   /** Takes the token out of what a server says. */
@@ -138,6 +152,7 @@ export class GraphApi {
       const isStale = response.status === 401 && !fresh;
       if (!isStale)
         throw await graphRefusal(response, request.phase ?? 'envelope', request.permission, this.scrub);
+      await leave(response);
       await this.#options.provider.invalidate(login);
     }
   }
@@ -169,7 +184,7 @@ export class GraphApi {
    */
   async member<Name extends keyof Types>(response: Response, name: string, type: Name): Promise<Types[Name]> {
     const answer = await readAnswer(response).catch((thrown) => {
-      throw this.#describe(thrown, 'envelope');
+      throw this.#describe(thrown, 'envelope', response.url || this.#options.baseUrl);
     });
     const value = answer[name];
     if (typeof value === type) return value as Types[Name];
@@ -202,22 +217,22 @@ export class GraphApi {
       tell(this.#transcript, { from: 'server', text });
       if (response.status < 300 || response.status > 399) return response;
       await response.body?.cancel().catch(() => undefined);
-      throw this.#elsewhere(response.status);
+      throw this.#elsewhere(response.status, url);
     } catch (thrown) {
-      throw this.#describe(thrown, phase);
+      throw this.#describe(thrown, phase, url);
     }
   }
 
   /** Graph sends nobody elsewhere: this is a portal one has to log in to, or another server. It has sent nothing. */
-  #elsewhere(status: number): MailError {
-    const { host, port } = this.#endpoint;
+  #elsewhere(status: number, url: string): MailError {
+    const { host, port } = endpointOf(url);
     return new MailError('CONNECTION_LOST', `${host}:${port}: the request was to go elsewhere (${status}).`, {
       ...{ phase: 'envelope', details: { host, port, status } },
       hint: 'Something on the way, or graphBaseUrl where one is given, is not Microsoft Graph. Check both, and try again.',
     });
   }
 
-  #describe(thrown: unknown, phase: Phase): MailError {
+  #describe(thrown: unknown, phase: Phase, url: string): MailError {
     if (isMailError(thrown)) return thrown;
     const { cause, code } = reasonOf(thrown);
     const isCancelled = this.#signal?.aborted === true;
@@ -225,9 +240,9 @@ export class GraphApi {
     const isHandshake = isHandshakeFailure(code);
     if ((isHandshake || beforeRequest.has(code)) && !isCancelled) {
       const at = code === 'ENOTFOUND' || code.startsWith('EAI') ? 'resolve' : 'connect';
-      return connectionFailure(cause, isHandshake ? 'tls' : at, this.#endpoint, httpsCertificateHints);
+      return connectionFailure(cause, isHandshake ? 'tls' : at, endpointOf(url), this.#hintsAt(url));
     }
-    const context = { ...this.#endpoint, signal: this.#signal, scrub: this.scrub };
+    const context = { ...endpointOf(url), signal: this.#signal, scrub: this.scrub };
     return describeLoss(cause, phase, context);
   }
 }

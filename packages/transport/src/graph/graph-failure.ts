@@ -25,6 +25,16 @@ const rules: Readonly<Record<string, GraphRule>> = {
   },
   // Of a draft: it is gone, and can be made again.
   ErrorItemNotFound: { errorCode: 'MESSAGE_DEFERRED' },
+  // Of a draft that the service has touched meanwhile: another one can be sent.
+  ErrorIrresolvableConflict: { errorCode: 'MESSAGE_DEFERRED' },
+  ErrorMessageSubmissionBlocked: {
+    errorCode: 'SENDER_REFUSED',
+    hint: 'Microsoft 365 lets this mailbox send nothing, for spam it has sent or for another reason. Have an administrator look at its restricted entities.',
+  },
+  ErrorQuotaExceeded: {
+    errorCode: 'MESSAGE_REFUSED',
+    hint: 'The sending mailbox is full, because what is sent is kept in Sent Items. Have it emptied, or its retention changed.',
+  },
   ErrorInvalidUser: { errorCode: 'MAILBOX_NOT_FOUND' },
   ResourceNotFound: { errorCode: 'MAILBOX_NOT_FOUND' },
   Request_ResourceNotFound: { errorCode: 'MAILBOX_NOT_FOUND' },
@@ -71,6 +81,11 @@ export async function readAnswer(response: Response): Promise<Readonly<Record<st
   }
 }
 
+/** What is not read holds a connection. That it cannot be left any more is no news: the answer was there. */
+export async function leave(answer: Response): Promise<void> {
+  await answer.body?.cancel().catch(() => undefined);
+}
+
 /** What a status means that no error of Graph explains. */
 const byStatus: ReadonlyMap<number, ErrorCode> = new Map([
   [401, 'AUTH_REFUSED'],
@@ -100,6 +115,7 @@ export async function graphRefusal(
   // it has taken the message. 202 alone says that it has: other successes have been seen for what was never sent.
   const isThrottled = status === 429 || (status === 503 && headers.has('retry-after'));
   if (phase === 'confirm' && !isThrottled && (status < 300 || status === 408 || status >= 500)) {
+    await leave(response);
     return new MailError('DELIVERY_IN_DOUBT', `Microsoft Graph answered ${status} instead of 202.`, {
       phase,
       details: { status },

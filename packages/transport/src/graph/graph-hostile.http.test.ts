@@ -171,6 +171,23 @@ it('an answer without end is not read to it', async () => {
 });
 
 it.each([
+  ['said that it took it', 202, 'sent'],
+  ['failed, so that nobody knows', 500, 'DELIVERY_IN_DOUBT'],
+])('a server that has %s holds nobody with the rest of its answer', async (_, status, outcome) => {
+  let isClosed = false;
+  await using server = await startServer((_path, response) => {
+    response.on('close', () => {
+      isClosed = true;
+    });
+    response.writeHead(status).write('and so on');
+  });
+  await using sender = createSender(server.connection('token'));
+  const found = await sender.send({ ...large, attachments: [] }).catch((error) => error);
+  expect(found.status ?? found.code).toBe(outcome);
+  await expect.poll(() => isClosed, { timeout: 3_000 }).toBe(true);
+});
+
+it.each([
   ['large', 302, large],
   ['small', 302, { ...large, attachments: [] }],
   ['small', 307, { ...large, attachments: [] }],

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { AuthProvider } from '@flowpost/auth-providers';
 import {
+  type EmailMessageInput,
   guardLogger,
   isMailError,
   type Logger,
@@ -27,7 +28,7 @@ import { failedSend, loginProvider, type SenderOptions, timingsUntil } from '../
 import { Slots } from '../slots.ts';
 import { DraftDelivery } from './draft-delivery.ts';
 import { GraphApi, TokenScrubbers } from './graph-api.ts';
-import { requestIdOf } from './graph-failure.ts';
+import { leave, requestIdOf } from './graph-failure.ts';
 
 /**
  * Messages up to here go in one request. The documented limit of 4 MB is one of the request, which is base64; larger
@@ -40,6 +41,21 @@ const tidyingMs = 5_000;
 const lookupGraceMs = 1_500;
 /** Requests at once for one application and mailbox, by the service's throttling limits. */
 const atOnce = 4;
+
+/** Who gives up, or closes, hears of it while a draft is still being taken away for this long, in milliseconds. */
+const longestWaitMs = 4_000;
+
+/** One that was read, as if it were not. */
+const openedAgain = ({
+  content,
+  ...shown
+}: Omit<OpenedAttachment, 'sizeBytes' | 'read'> & { readonly content: Buffer }): OpenedAttachment => ({
+  ...shown,
+  sizeBytes: content.length,
+  async *read() {
+    yield content;
+  },
+});
 
 /** Sends over Microsoft Graph as a user of a tenant. */
 export class GraphSender implements MailSender {
@@ -94,8 +110,8 @@ export class GraphSender implements MailSender {
     const mayWait = this.#inFlight.count > Math.min(this.#atOnce, this.#rate.left);
     using opened = await openAttachments(message.attachments ?? [], { attachments, signal, mayWait });
     const total = opened.attachments.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-    const isSmall = total * 1.4 < onePieceBytes;
-    const parts = isSmall ? opened.attachments : [];
+    const isHeld = total * 1.4 < onePieceBytes;
+    const parts = isHeld ? opened.attachments : [];
     const inMemory = await Promise.all(
       parts.map(async ({ filename, contentType, contentId, read }) => ({
         kind: 'bytes' as const,
@@ -103,10 +119,14 @@ export class GraphSender implements MailSender {
         ...{ filename, contentType, ...(contentId !== undefined && { contentId }) },
       })),
     );
-    const composed = await composeMessage(
-      { ...message, attachments: [...inMemory, ...nodes] },
-      { includeBcc: true, signal, ...(attachments && { attachments }) },
-    );
+    const compose = (held: EmailMessageInput['attachments'] = []) =>
+      composeMessage(
+        { ...message, attachments: [...held, ...nodes] },
+        { includeBcc: true, signal, ...(attachments && { attachments }) },
+      );
+    const whole = isHeld ? await compose(inMemory) : undefined;
+    const isSmall = whole !== undefined && (whole.sizeBytes <= onePieceBytes || inMemory.length === 0);
+    const composed = isSmall ? whole : await compose();
     const sizeBytes = isSmall ? composed.sizeBytes : composed.sizeBytes + Math.ceil(total * 1.37);
     assertAllowedSize(sizeBytes, this.#messageBytes);
     const moments = { start, composed: performance.now(), begun: 0 };
@@ -115,7 +135,8 @@ export class GraphSender implements MailSender {
         ? composed.body
         : Buffer.concat(await Array.fromAsync(composed.body));
       await this.#slots.take(signal);
-      const large = isSmall ? undefined : opened.attachments;
+      const apart = isHeld ? inMemory.map(openedAgain) : opened.attachments;
+      const large = isSmall ? undefined : apart;
       const confirmed = await this.#deliver(message, body, large, { ...options, signal }, () => {
         moments.begun = performance.now();
       }).finally(() => this.#slots.free());
@@ -163,6 +184,7 @@ export class GraphSender implements MailSender {
             options,
           );
     const serverMessageId = requestIdOf(response, api.scrub);
+    await leave(response);
     return {
       response: api.scrub(`${response.status} ${response.statusText || 'Accepted'}`),
       ...(serverMessageId !== undefined && { serverMessageId }),
@@ -220,8 +242,9 @@ export class GraphSender implements MailSender {
       if (!(isMailError(error) && error.inDoubt)) {
         const tidied = draft.discard().finally(() => this.#tidying.delete(tidied));
         this.#tidying.add(tidied);
-        // Who gives up does not wait for that; who closes the sender does.
-        await untilAborted(options.signal, () => tidied).catch(() => undefined);
+        // Who gives up does not wait for that, nor does anybody for long; who closes the sender does.
+        const given = delay(longestWaitMs, undefined, { ref: false });
+        await untilAborted(options.signal, () => Promise.race([tidied, given])).catch(() => undefined);
       }
       throw error;
     }

@@ -22,7 +22,12 @@ const fast = { connectMs: 2_000, greetingMs: 2_000, commandMs: 2_000, dataMs: 2_
 let issuer: OAuthServer;
 let folder: string;
 beforeAll(async () => {
-  issuer = await OAuthServer.start({ secrets: { app: secret }, roles: ['Mail.Send', 'Mail.ReadWrite'] });
+  const audience = 'https://graph.microsoft.com';
+  issuer = await OAuthServer.start({
+    secrets: { app: secret },
+    roles: ['Mail.Send', 'Mail.ReadWrite'],
+    audience,
+  });
   folder = await mkdtemp(join(tmpdir(), 'flowpost-'));
 });
 afterAll(async () => {
@@ -169,6 +174,65 @@ describe('a large message', () => {
   const big = {
     attachments: [{ kind: 'bytes' as const, content: randomBytes(3_500_000), filename: 'a.bin' }],
   };
+
+  it.each([1_400_000, 1_500_000, 1_560_000, 1_700_000])(
+    'whose text makes it large goes as one with attachments does: a file of %d bytes',
+    async (size) => {
+      await using graph = await start();
+      const content = randomBytes(size);
+      const html = `<p>${'a line of text<br>\n'.repeat(40_000)}</p>`;
+      const attachments = [{ kind: 'bytes' as const, content, filename: 'a.bin' }];
+      expect(await send(graph, { html, attachments })).toMatchObject({ status: 'sent' });
+      const [sent] = graph.sent;
+      expect(sent?.attached.map(({ name }) => name)).toEqual(['a.bin']);
+      expect(sent?.attached[0]?.content.equals(content)).toBe(true);
+      expect(sent?.mail.attachments).toEqual([]);
+    },
+  );
+
+  it.each([
+    ['a draft that the service has touched', /\/send$/, { status: 412, code: 'ErrorIrresolvableConflict' }],
+    ['a range that does not fit any more', /^PUT/, { status: 416, code: 'InvalidRange' }],
+  ])('%s is no reason to give up, and another one goes', async (_, path, answer) => {
+    await using graph = await start();
+    graph.inject(path, answer);
+    expect(await failure(send(graph, big))).toMatchObject({
+      code: 'MESSAGE_DEFERRED',
+      retryable: true,
+      inDoubt: false,
+    });
+    expect([graph.sent.length, graph.drafts.size]).toEqual([0, 0]);
+    expect((await send(graph, big)).status).toBe('sent');
+  });
+
+  it.each([
+    ['without a time', {}],
+    ['with one', { 'retry-after': '1' }],
+  ])('leaves no draft behind although it cannot be taken away at once, %s', async (_, headers) => {
+    await using graph = await start();
+    graph.inject(/^PUT/, { status: 503, code: 'ServiceUnavailable', headers });
+    graph.inject(/^DELETE/, { status: 503, code: 'ServiceUnavailable', headers });
+    await failure(send(graph, big));
+    expect([graph.sent.length, graph.drafts.size]).toEqual([0, 0]);
+  });
+
+  it('says where attachments are sent when that cannot be reached', async () => {
+    await using graph = await start({ uploadBase: 'https://outlook.office.com' });
+    const fetch: typeof globalThis.fetch = (url, init) =>
+      init?.method === 'PUT'
+        ? Promise.reject(
+            Object.assign(new TypeError('fetch failed'), {
+              cause: Object.assign(new Error('no'), { code: 'ENOTFOUND' }),
+            }),
+          )
+        : globalThis.fetch(url, init);
+    await using sender = createSender(connectionTo(graph), { auth: { fetch } });
+    const error = await failure(sender.send({ ...message, ...big }));
+    expect(error).toMatchObject({
+      ...{ code: 'HOST_NOT_FOUND', details: { host: 'outlook.office.com' } },
+      hint: expect.stringContaining('firewall'),
+    });
+  });
 
   it('says when Mail.ReadWrite is missing', async () => {
     await using graph = await start({ permissions: ['Mail.Send'] });
@@ -419,7 +483,9 @@ describe('verify', () => {
 
   it('says when the permission is missing', async () => {
     await using graph = await start();
-    await using other = await OAuthServer.start({ secrets: { app: secret }, roles: ['SMTP.SendAsApp'] });
+    await using other = await OAuthServer.start({
+      ...{ secrets: { app: secret }, roles: ['SMTP.SendAsApp'], audience: 'https://graph.microsoft.com' },
+    });
     const auth = {
       kind: 'oauth2-client-credentials',
       user: 'me',
@@ -427,6 +493,16 @@ describe('verify', () => {
       clientId: 'app',
       clientSecret: secret,
     };
+    const stepOf = async (more: object) => {
+      const { steps } = await verifyConnection(connectionTo(graph, { auth: { ...auth, ...more } }));
+      return steps.find(({ step }) => step === 'auth');
+    };
+    expect(await stepOf({ exchangeRbac: true })).toMatchObject({ status: 'skipped' });
+    await using exchange = await OAuthServer.start({ secrets: { app: secret }, roles: ['Mail.Send'] });
+    expect(await stepOf({ tokenEndpoint: exchange.tokenEndpoint })).toMatchObject({
+      status: 'failed',
+      hint: expect.stringContaining('graph.microsoft.com/.default'),
+    });
     const report = await verifyConnection(connectionTo(graph, { auth }));
     expect(report.ok).toBe(false);
     expect(report.steps.find(({ step }) => step === 'auth')?.error).toMatchObject({

@@ -1,5 +1,5 @@
 import { readTokenClaims } from '@flowpost/auth-providers';
-import { type Login, type MailError, toMailError } from '@flowpost/core';
+import { type Credential, type Login, type MailError, toMailError } from '@flowpost/core';
 
 /** For PowerShell, as one value. It takes typographic quotes for quotes too. */
 const quote = (value: string): string => `'${value.replace(/['\u2018-\u201b]/g, '$&$&')}'`;
@@ -11,21 +11,27 @@ const mailboxClosed = new Set(['m365.smtp-auth-disabled-tenant', 'm365.smtp-auth
 const applicationUnknown = new Set(['m365.authentication-unsuccessful', 'm365.mailbox-logon']);
 
 /** Whom Entra's tokens for Exchange are for: its addresses in all clouds, or its application id. */
-const exchangeAudience =
+export const exchangeAudience =
   /^https:\/\/(?:outlook|partner\.outlook|ps\.outlook)[\w.-]*\/?$|^00000002-0000-0ff1-ce00-000000000000$/;
+/** Whom those for Graph are for. */
 const graphAudience = /graph\.microsoft|microsoftgraph|^00000003-0000-0000-c000-000000000000$/;
+
+/** Whether the rights of an application come from Exchange (RBAC for Applications), of which its tokens say nothing. */
+export const hasExchangeRights = (auth: Credential | undefined): boolean =>
+  auth !== undefined && 'exchangeRbac' in auth && auth.exchangeRbac === true;
 
 /**
  * Why Exchange will not take a token over SMTP, as far as the token tells; undefined when it may, or is no token of Entra's.
  *
+ * @param isRbac whether the application's rights come from Exchange, of which a token says nothing.
  * @see https://learn.microsoft.com/exchange/client-developer/legacy-protocols/how-to-authenticate-an-imap-pop-smtp-application-by-using-oauth
  */
-export function exchangeMisfit(login: Login): string | undefined {
+export function exchangeMisfit(login: Login, isRbac = false): string | undefined {
   const { aud, roles, scp } = (login.kind === 'bearer' && readTokenClaims(login.token)) || {};
   if (typeof aud !== 'string') return undefined;
   if (graphAudience.test(aud))
     return 'The token is for Microsoft Graph, and SMTP wants one for Exchange: set scope to https://outlook.office365.com/.default, or deliver over Graph.';
-  if (!exchangeAudience.test(aud) || typeof scp === 'string') return undefined;
+  if (!exchangeAudience.test(aud) || typeof scp === 'string' || isRbac) return undefined;
   const hasRole = Array.isArray(roles) && roles.some((role) => /^SMTP\.SendAsApp/i.test(String(role)));
   return hasRole || roles === undefined
     ? undefined

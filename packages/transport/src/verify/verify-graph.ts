@@ -12,6 +12,7 @@ import { graphCredential, graphUrlOf } from '../connection-target.ts';
 import { loginProvider } from '../sending.ts';
 import { openSocket } from '../smtp/open-socket.ts';
 import { tlsConnectOptions } from '../smtp/tls-settings.ts';
+import { exchangeAudience, hasExchangeRights } from './exchange-commands.ts';
 import { verifyOpening } from './verify-opening.ts';
 import { describeToken } from './verify-smtp.ts';
 import type { Steps, VerifyOptions } from './verify-steps.ts';
@@ -49,8 +50,21 @@ export async function verifyGraph(
     return { status: 'ok', ...describeToken(login, clock.now()) };
   });
   if (!hasToken || login?.kind !== 'bearer') return;
-  const { permissions } = describeToken(login, clock.now()).details;
+  const { permissions, audience } = describeToken(login, clock.now()).details;
   await steps.run('auth', async () => {
+    if (exchangeAudience.test(String(audience))) {
+      throw new MailError('AUTH_REFUSED', 'The token is for Exchange, and Graph wants one of its own.', {
+        phase: 'auth',
+        hint: 'Leave scope out, or set it to https://graph.microsoft.com/.default (or that of the national cloud).',
+        details: { audience },
+      });
+    }
+    // Where somebody adds the permission as the hint says, the application may send as everybody.
+    if (hasExchangeRights(connection.auth))
+      return {
+        status: 'skipped',
+        message: 'rights that come from Exchange are in no token; only a send tells',
+      };
     if (permissions.length === 0)
       return { status: 'skipped', message: 'the token does not say what it permits' };
     if (permissions.some((one) => sendPermissions.includes(String(one)))) {

@@ -13,7 +13,7 @@ import { describeCertificate, interceptor } from '../smtp/certificate-details.ts
 import type { SmtpSessionOptions } from '../smtp/session-contract.ts';
 import { authFor } from '../smtp/smtp-sender.ts';
 import { SmtpSession } from '../smtp/smtp-session.ts';
-import { exchangeMisfit, withExchangeCommands } from './exchange-commands.ts';
+import { exchangeMisfit, hasExchangeRights, withExchangeCommands } from './exchange-commands.ts';
 import { verifyOpening } from './verify-opening.ts';
 import type { Steps, VerifyOptions } from './verify-steps.ts';
 
@@ -117,7 +117,7 @@ export async function verifySmtp(
       if (!auth) return { status: 'skipped', message: 'no credentials' };
       login = await loginProvider(auth, options).login(signal);
       if (login.kind !== 'bearer') return { status: 'skipped', message: 'a password needs none' };
-      const hint = exchangeMisfit(login);
+      const hint = exchangeMisfit(login, hasExchangeRights(auth));
       return { status: 'ok', ...describeToken(login, clock.now()), ...(hint !== undefined && { hint }) };
     });
     if (!gotLogin) return;

@@ -229,7 +229,7 @@ describe('stops at the first failure', () => {
   });
 
   it('Graph at an IPv6 address is looked for there', async () => {
-    const graphBaseUrl = 'http://[::1]:9';
+    const graphBaseUrl = 'http://[::1]:1024';
     const connection = {
       kind: 'microsoft365',
       delivery: 'graph',

@@ -103,7 +103,7 @@ export const microsoft365Replies: readonly ReplyRule[] = [
   },
   {
     id: 'm365.quota',
-    code: 554,
+    code: [550, 554],
     enhanced: /^5\.2\.[02]$/,
     text: /SubmissionQuotaExceeded|Submission quota exceeded/i,
     hint: 'The mailbox has used up its 10,000 recipients of 24 hours. Go on after that, or use a service for bulk mail.',
@@ -119,8 +119,8 @@ export const microsoft365Replies: readonly ReplyRule[] = [
   {
     id: 'm365.tenant-limit',
     code: 550,
-    enhanced: '5.7.233',
-    hint: 'The tenant has used up its recipients outside of it (the tenant external recipient rate limit). Go on after 24 hours, or use a service for bulk mail.',
+    enhanced: /^5\.7\.23[23]$/,
+    hint: 'The tenant has used up its recipients outside of it (the external recipient rate limit, which is lower for a trial). Go on after 24 hours, or use a service for bulk mail.',
     retryAfterMs: day,
   },
   {
