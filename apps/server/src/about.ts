@@ -27,6 +27,7 @@ export async function about<Value>(variable: string, work: () => Value | Promise
       {
         retryable: !isWrong,
         hint: isWrong ? `Correct ${variable}, or what it names.` : `Start it, or correct ${variable}.`,
+        ...(typeof code === 'string' && { details: { reason: code } }),
         cause,
       },
     );

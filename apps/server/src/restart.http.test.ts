@@ -81,7 +81,10 @@ it('the first key is made when somebody can be shown it', async () => {
   await using folder = await temporaryFolder();
   await using taken = await SmtpInbox.start();
   const failed = startLocal({ PORT: `${taken.port}` }, { path: folder.path, key: '' });
-  await expect(failed.then(() => 'started')).rejects.toMatchObject({ code: 'EADDRINUSE' });
+  await expect(failed.then(() => 'started')).rejects.toMatchObject({
+    code: 'CONNECTION_INVALID',
+    details: { reason: 'EADDRINUSE' },
+  });
   await using local = await startLocal({}, { path: folder.path, key: '' });
   expect(local.key).not.toBe('');
   expect((await local.client.get('/v1/nodes')).status).toBe(200);

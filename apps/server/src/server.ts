@@ -183,7 +183,9 @@ async function listen(app: FastifyInstance, { host, port }: ServerConfig): Promi
     return await app.listen({ host, port });
   } catch (cause) {
     throw new MailError('CONNECTION_INVALID', `It cannot listen at HOST ${host}, PORT ${port}.`, {
-      ...{ hint: 'Correct them, or end what listens there.', cause },
+      hint: 'Correct them, or end what listens there.',
+      details: { reason: (cause as NodeJS.ErrnoException).code },
+      cause,
     });
   }
 }
