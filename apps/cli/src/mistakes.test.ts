@@ -292,7 +292,7 @@ describe('what people mistake', () => {
       'letter.txt': '---\nconnection: smtp://127.0.0.1:1\nfrom: a@x.org\nto: "{{ row.email }}"\n---\nHi',
       'misspelt.txt': '---\nsubjct: x\nto: "{{ row.email }}"\n---\nHi',
       'rows.csv': 'email;name\na@x.org;Ann\n',
-      'empty.csv': '',
+      'empty.csv': '\uFEFF\n \n',
       'step.json': JSON.stringify({ node: 'send-email', settings: { from: 'a@x.org', to: 'b@x.org' } }),
       'odd.json': JSON.stringify({ node: 'send-mail', settings: {} }),
     });

@@ -12,9 +12,10 @@ export async function about<Value>(variable: string, work: () => Value | Promise
   try {
     return await work();
   } catch (error) {
-    if (isMailError(error) && error.code !== 'STORAGE_UNAVAILABLE') {
-      const { code, message, hint, details, cause } = error;
-      throw new MailError(code, `${variable}: ${message}`, { hint, details, cause });
+    // Who knows better says so; that a database cannot do something is not all there is to say.
+    if (isMailError(error) && (error.code !== 'STORAGE_UNAVAILABLE' || error.cause === undefined)) {
+      const { code, message, hint, details, cause, retryable } = error;
+      throw new MailError(code, `${variable}: ${message}`, { hint, details, cause, retryable });
     }
     // With several addresses Node reports all their failures at once.
     const { errors: [first = error] = [] } = error as { readonly errors?: readonly unknown[] };

@@ -157,10 +157,19 @@ it('what was left before it was handed over is sent when it is asked for again',
       body: { code: 'PROCESS_ENDED', retryable: true, inDoubt: false },
     });
   await using second = await startLocal({}, { path: folder.path, key: first.key });
+  const [left] = await waiting;
+  expect(left?.body.hint).toMatch(/The same request under this Idempotency-Key is a new one/);
   const again = await ask(second, 'k');
   expect(again).toMatchObject({ status: 200, body: { outcome: { receipt: { status: 'sent' } } } });
   expect((await ask(second, 'k')).body).toEqual(again.body);
+  // What was asked for again is not sent besides.
+  const retry = (id: string) => second.client.post(`/v1/deliveries/${id}/retry`, undefined);
+  expect((await retry(left?.body.deliveryId)).status).toBe(409);
   expect(silent.messages).toHaveLength(1);
+  const { deliveryId } = (await waiting)[1]?.body ?? {};
+  expect((await retry(deliveryId)).status).toBe(200);
+  expect((await ask(second, 'l')).body.deliveryId).toBe(deliveryId);
+  await expect.poll(() => silent.messages.length).toBe(2);
 });
 
 describe('a server that cannot start', () => {

@@ -252,6 +252,16 @@ it('lists what was not sent, by any of its states', async () => {
   expect(await ids('sent,failed')).toContain(sent.body.deliveryId);
 });
 
+it('a preview is what the sandbox of the server lets out', async () => {
+  await using strict = await startLocal({ FLOWPOST_SANDBOX_REDIRECT_TO: 'box@x.org' });
+  const body = { node: 'send-email', settings: settings() };
+  expect(String((await strict.client.post('/v1/previews', body)).body)).toMatch(/^To: .*box@x\.org/m);
+  const trigger = { kind: 'email', from: 'box@x.org' };
+  expect(await strict.client.post('/v1/previews', { ...body, flow: { trigger } })).toMatchObject({
+    ...{ status: 422, body: { code: 'MAIL_LOOP_BLOCKED' } },
+  });
+});
+
 it('events that come from another database cluster are before all new ones', async () => {
   await using folder = await temporaryFolder();
   await putDatabase(`${folder.path}/db`);

@@ -105,7 +105,7 @@ export function assemble(config: ServerConfig, { database, boss, logger, boxes }
   });
   const runs = new Runs({
     ...{ box, connections, deliveries, runner, metrics, logger, hostAccess, onQueued: wake },
-    ...{ outbox, attachments: scope.options.attachments, closing: closing.signal },
+    ...{ outbox, attachments: scope.options.attachments, closing: closing.signal, cut: cut.signal },
   });
   const server: FlowpostServer = {
     ...{ database, deliveries, connections, hostAccess, keys, runs, scope, metrics, wake },

@@ -30,6 +30,7 @@ import type { DeliveryRunner } from './outbox/delivery-runner.ts';
 import type { DeliveryStore } from './outbox/delivery-store.ts';
 import { laneOf } from './outbox/lane.ts';
 import type { Outbox } from './outbox/outbox.ts';
+import { tell } from './outbox/tell.ts';
 import { isSealedElsewhere } from './security/sealed-elsewhere.ts';
 import { TakingIn } from './taking-in.ts';
 
@@ -66,6 +67,8 @@ export interface RunsOptions {
   readonly attachments: AttachmentPolicy | undefined;
   /** The server is going down. */
   readonly closing: AbortSignal;
+  /** There is no more time for what is under way. */
+  readonly cut: AbortSignal;
   /** Something was put into the outbox. */
   readonly onQueued: (lane: string) => void;
 }
@@ -148,7 +151,8 @@ export class Runs {
       return answerOf(run.queued(withMessageId(prepared, delivery.messageId)), delivery.id);
     }
     const answer = answerOf(await this.#sendNow(delivery, run, prepared), delivery.id);
-    if (request.idempotencyKey !== undefined) await this.#answers.keep(delivery.id, answer);
+    if (request.idempotencyKey !== undefined)
+      await tell(this.#options.cut, () => this.#answers.keep(delivery.id, answer)).catch(() => undefined);
     return answer;
   }
 

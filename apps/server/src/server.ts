@@ -35,14 +35,14 @@ export interface RunningServer extends AsyncDisposable {
 }
 
 /** How long after the grace period the database is waited for, in milliseconds. */
-const afterGraceMs = 2_000;
+const afterGraceMs = 3_000;
 /** How long a token that was asked for is waited for as well: it may be the only one that works from now on. In milliseconds. */
 const longestTokenMs = 10_000;
 const ownVersion = (): string =>
   JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
 
 /** How long whoever waits for an outcome has to take in what is known of it, once it is not waited for any more. In milliseconds. */
-const answerMs = afterGraceMs - 100;
+const answerMs = 1_500;
 
 /** A database with its tables and its queue, and what ends both. @throws MailError; what the embedded database says. */
 async function openDatabase(

@@ -147,7 +147,7 @@ const graphUrl = z
   )
   .refine((text) => !/[?#@]/.test(text), { error: 'it must be no more than a server and a path' })
   .refine((text) => !isBlockedPort(Number(URL.parse(text)?.port)), {
-    error: 'no program asks over http at such a port',
+    error: 'its port is one of another protocol, at which nobody is asked over http',
   });
 
 const microsoft365Fields = z.strictObject({

@@ -116,6 +116,13 @@ describe('sendableMessageSchema', () => {
     expect(() => parseWith(schema, { list: 5 })).toThrow(/list\[0\]: (?!it is missing)/);
     expect(() => parseWith(schema, { list: { path: 5 } })).toThrow(/list\[0\]\.path: (?!it is missing)/);
     expect(() => parseWith(schema, { list: {} })).toThrow('list[0].path: it is missing');
+    for (const kind of [undefined, null, ''])
+      expect(() =>
+        parseWith(sendableMessageSchema, { ...message, attachments: [{ kind }] } as never),
+      ).toThrow('attachments[0].kind: it is missing');
+    expect(() =>
+      parseWith(sendableMessageSchema, { ...message, attachments: [{ kind: 'odd' }] } as never),
+    ).toThrow(/attachments\[0\]\.kind: (?!it is missing)/);
   });
 
   it('carries the position of a bad address', () => {

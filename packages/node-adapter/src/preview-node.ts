@@ -1,3 +1,4 @@
+import type { Sandbox } from '@flowpost/core';
 import { applySandbox, assertNoLoop, previewMessage } from '@flowpost/transport';
 import type { z } from 'zod';
 import { type FlowData, mailTrigger } from './flow/flow-data.ts';
@@ -7,6 +8,8 @@ import { type PrepareOptions, prepareRun } from './prepare-run.ts';
 type PreviewOptions = Parameters<typeof previewMessage>[2] & {
   /** Whose trigger the loop guard heeds, where the request wants one. */
   readonly flow?: FlowData | undefined;
+  /** That of the host, which counts more than one in the request. */
+  readonly sandbox?: Sandbox | undefined;
 };
 type Preview = ReturnType<typeof previewMessage>;
 
@@ -17,11 +20,11 @@ type Preview = ReturnType<typeof previewMessage>;
  */
 export async function previewRequest(
   { message, connection, policy }: Pick<NodeRequest, 'message' | 'connection' | 'policy'>,
-  { flow, ...options }: PreviewOptions = {},
+  { flow, sandbox = policy.sandbox, ...options }: PreviewOptions = {},
 ): Preview {
   const trigger = policy.loopGuard && flow ? mailTrigger(flow) : undefined;
   if (trigger) assertNoLoop(message, trigger);
-  const sent = policy.sandbox ? applySandbox(message, policy.sandbox) : message;
+  const sent = sandbox ? applySandbox(message, sandbox) : message;
   if (trigger) assertNoLoop(sent, trigger);
   return previewMessage(sent, connection, options);
 }

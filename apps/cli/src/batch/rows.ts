@@ -167,10 +167,14 @@ export class Rows {
 
   async *#csv(name: string): AsyncGenerator<Row, void, undefined> {
     const source = this.#stream(name);
+    let isEmpty = true;
     const parser = source.pipe(
       parse({
         bom: true,
-        columns: (header: string[]) => this.#columns(name, header),
+        columns: (header: string[]) => {
+          isEmpty = false;
+          return this.#columns(name, header);
+        },
         info: true,
         max_record_size: longestRow,
         // Each, since a file may have been added to on another system.
@@ -181,10 +185,6 @@ export class Rows {
     );
     this.#open.add(parser);
     source.on('error', (error) => parser.destroy(error));
-    let isEmpty = true;
-    source.once('data', () => {
-      isEmpty = false;
-    });
     try {
       for await (const { record, info } of parser as AsyncIterable<{ record: Row; info: { bytes: number } }>)
         yield this.#handOut(record, info.bytes);

@@ -206,7 +206,9 @@ export class DeliveryKeeper extends DeliveryReader {
              sum(coalesce(r.bytes, pg_column_size(r.request), 0)) over (order by oldest.id) as upto
            from oldest left join flowpost.delivery_requests r on r.id = oldest.id
          ), old as (
-           delete from flowpost.deliveries where id in (select id from sized where place = 1 or upto <= $4) returning id
+           -- Somebody may have put it back meanwhile.
+           delete from flowpost.deliveries where id in (select id from sized where place = 1 or upto <= $4)
+             and not open and updated_at < now() - $1 * interval '1 day' returning id
          ), request as (delete from flowpost.delivery_requests where id in (select id from old)),
          event as (delete from flowpost.delivery_events where delivery_id in (select id from old))
          select id from old`,
@@ -226,7 +228,9 @@ export class DeliveryKeeper extends DeliveryReader {
     for (;;) {
       const old = await this.database.query(
         `delete from flowpost.duplicates where key in (
-           select key from flowpost.duplicates where expires_at < $1::timestamptz order by expires_at limit $2) returning 1`,
+           select key from flowpost.duplicates where expires_at < $1::timestamptz order by expires_at limit $2)
+           -- Or it is reserved again.
+           and expires_at < $1::timestamptz returning 1`,
         [since?.since, mostForgotten[this.database.kind]],
       );
       if (old.length === 0) break;

@@ -9,7 +9,6 @@ import {
   parseMessage,
   type SendReceipt,
   toMailError,
-  untilAborted,
 } from '@flowpost/core';
 import { deliver, type FlowScope, parseFlowData } from '@flowpost/node-adapter';
 import { connectionFingerprint, continuedReceipt } from '@flowpost/transport';
@@ -26,6 +25,7 @@ import { ended } from './ended.ts';
 import type { InHand } from './in-hand.ts';
 import { judge, settlementOf } from './judgement.ts';
 import { limitOf, type SharedRate } from './shared-rate.ts';
+import { tell } from './tell.ts';
 import { TurnAway, Turns } from './turns.ts';
 import { WaitingLines } from './waiting-lines.ts';
 
@@ -58,9 +58,6 @@ const gatherMs = 5;
 /** The same connection is another object wherever it was sealed anew. */
 const isSame = (one: Connection, other: Connection): boolean =>
   one === other || connectionFingerprint(one) === connectionFingerprint(other);
-
-/** How long the database is waited for when the server is going down, in milliseconds: somebody waits for what is known by then. */
-const toldMs = 1_000;
 
 /** Whether somebody has taken a delivery out of the outbox, and it did not end for another reason. */
 const isCancelled = ({ signal }: AbortController): boolean => isMailError(signal.reason);
@@ -299,10 +296,8 @@ export class DeliveryRunner {
     const batch = mode === 'async' ? this.#later : this.#settlements;
     const { cut } = this.#options;
     for (let waitMs = 100; ; waitMs = Math.min(waitMs * 2, 5_000)) {
-      const late = new AbortController();
-      const unlink = linkAbort(cut, late, toldMs);
       try {
-        await untilAborted(late.signal, () => batch.run(settlement));
+        await tell(cut, () => batch.run(settlement));
         return;
       } catch (error) {
         const { code } = error as { code?: string };
@@ -312,8 +307,6 @@ export class DeliveryRunner {
         // Left as it is: whoever takes over calls it in doubt, which from here it is.
         if (cut.aborted) return;
         await delay(waitMs, undefined, { signal: cut }).catch(() => undefined);
-      } finally {
-        unlink();
       }
     }
   }

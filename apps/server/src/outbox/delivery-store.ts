@@ -239,11 +239,13 @@ export class DeliveryStore extends DeliveryKeeper {
     );
   }
 
-  /** Takes its idempotency key from a delivery that failed: the next request with it is a new one. */
+  /** Takes its idempotency key from a delivery that failed: the next request with it is a new one, and this will not be sent any more. */
   async freeKey(id: string): Promise<void> {
     await this.database.query(
-      "update flowpost.deliveries set idempotency_key = null where id = $1 and state = 'failed'",
-      [id],
+      `update flowpost.deliveries set idempotency_key = null, error = error || jsonb_build_object('hint', $2::text,
+         'details', coalesce(error -> 'details', '{}') || '{"replaced": true}')
+       where id = $1 and state = 'failed'`,
+      [id, 'Whoever asked for it asked again under the same Idempotency-Key, and got another delivery.'],
     );
   }
 
@@ -261,8 +263,9 @@ export class DeliveryStore extends DeliveryKeeper {
     return this.database.transaction(async (transaction) => {
       const [found] = await transaction.query<Undecided>(
         `select state, message_id, recipients, attempt - uncounted as attempts, receipt, error, retry_to
-         from flowpost.deliveries where id = $1 and state = any($2::text[]) for update`,
-        [id, from],
+         from flowpost.deliveries where id = $1 and state = any($2::text[])
+           and ($3 <> 'queued' or (error #>> '{details,replaced}') is null) for update`,
+        [id, from, to],
       );
       if (!found) return false;
       const { state, receipt, error, retryTo } = decide(found, to);

@@ -49,20 +49,4 @@ it('who has ended and left nothing is not looked after at every beat, and who le
   ]);
   await expect.poll(async () => (await deliveries.get(id))?.state).toBe('queued');
   await recovery.stop();
-  const left = await parts.database.query<{ id: string }>('select id from flowpost.workers');
-  expect(left.map((one) => one.id).toSorted()).toEqual(dead.toSorted());
-});
-
-it('a process that is stopped leaves its name only where it leaves deliveries', async () => {
-  await using parts = await openOutbox();
-  const { database, deliveries, worker } = parts;
-  const recovery = new Recovery({
-    ...{ database, deliveries, logger: silentLogger, worker, inHand: new InHand() },
-    ...{ beatMs: 20, silenceMs: 100, onRecovered: () => undefined },
-  });
-  await recovery.start();
-  await parts.put('a', 1);
-  await deliveries.claim(worker, 1);
-  await recovery.stop();
-  expect(await database.query('select id from flowpost.workers')).toEqual([{ id: worker }]);
 });

@@ -54,15 +54,6 @@ export class Recovery {
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#loop;
-    const { database, worker } = this.#options;
-    // What is left under its name is for whoever takes over. Otherwise nobody has to look for anything.
-    await database
-      .query(
-        `delete from flowpost.workers where id = $1
-           and not exists (select 1 from flowpost.deliveries where open and worker = $1)`,
-        [worker],
-      )
-      .catch(() => undefined);
   }
 
   async #run(): Promise<void> {

@@ -17,7 +17,7 @@ export interface LocalServer extends AsyncDisposable {
 /** A folder for one test, that goes with it. */
 export async function temporaryFolder(): Promise<{ readonly path: string } & AsyncDisposable> {
   const path = await mkdtemp(join(tmpdir(), 'flowpost-server-'));
-  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true, maxRetries: 5 }) };
 }
 
 /** A server in this process, on a free port. @param folder default one of its own, that goes with it. */

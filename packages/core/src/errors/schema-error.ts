@@ -60,6 +60,13 @@ function flatten(
 /** Forms hand over null, or empty text, for what nobody filled in. */
 const isLeftOut = (value: unknown): boolean => value === undefined || value === null || value === '';
 
+/** What does not fit. Of a union that goes by one of its fields, that is this field. */
+function inputOf(issue: z.core.$ZodIssue): unknown {
+  const { input } = issue;
+  if (issue.code !== 'invalid_union' || issue.discriminator === undefined) return input;
+  return (input as Readonly<Record<string, unknown>> | null | undefined)?.[issue.discriminator];
+}
+
 function codeOf(issue: z.core.$ZodIssue): ErrorCode | undefined {
   const code = issue.code === 'custom' ? issue.params?.code : undefined;
   return typeof code === 'string' && Object.hasOwn(errorCodes, code) ? (code as ErrorCode) : undefined;
@@ -83,7 +90,7 @@ export function parseWith<Schema extends z.ZodType>(
     const problem = issue.code === 'custom' ? issue.params?.problem : undefined;
     const { path } = issue;
     const isWrong = issue.code === 'invalid_type' || issue.code === 'invalid_union';
-    const isMissing = isWrong && path.length > 0 && isLeftOut(issue.input);
+    const isMissing = isWrong && path.length > 0 && isLeftOut(inputOf(issue));
     // The sentence of an address list names many of them.
     const longest = codeOf(issue) === 'ADDRESS_INVALID' ? Number.POSITIVE_INFINITY : longestMessage;
     const message = isMissing ? 'it is missing' : shorten(issue.message, longest);

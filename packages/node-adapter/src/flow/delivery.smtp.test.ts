@@ -258,6 +258,15 @@ describe('loop guard', () => {
     });
   });
 
+  it.each(['mailchimp', 'mailing-list-form', 'emailFormSubmission', 'voicemail', 'mail-merge'])(
+    'knows that %s is no e-mail',
+    async (kind) => {
+      await using inbox = await SmtpInbox.start();
+      const trigger = { kind, from: 'Ann <ann@x.org>' };
+      expect(receiptOf(await run(settingsFor(inbox.url), {}, { trigger })).status).toBe('sent');
+    },
+  );
+
   it.each([{}, { type: 'email' }, { kind: 'Mail' }, { kind: 'e-mail' }, { kind: 'gmail' }, { type: 'imap' }])(
     'knows an e-mail that says of itself %j',
     async (said) => {

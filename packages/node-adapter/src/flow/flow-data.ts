@@ -86,12 +86,16 @@ function headerValues(value: unknown, name: string): string[] {
   return list.map((one) => (isPlainValue(one) ? withoutName(String(one), name) : addressText(one)));
 }
 
+/** What hosts call a trigger that an e-mail is. Not whatever has mail in its name: forms and lists have. */
+const mailKinds =
+  /^(?:(?:incoming|inbound|new|received)[-_ ]?)?(?:(?:e-?)?mail|gmail|imap|pop3)(?:[-_ ]?(?:trigger|received|message|inbox|imap))?$/i;
+
 /** A trigger that does not say what it is and has what an e-mail has is one: better one answer too few than one too many. */
 function isMail(trigger: Readonly<Record<string, unknown>>): boolean {
   const said = [trigger.kind, trigger.type].map((one) => (typeof one === 'string' ? one.trim() : one));
   const kind = said.find(isFilledIn);
   if (kind === undefined) return trigger.from !== undefined || trigger.headers !== undefined;
-  return typeof kind === 'string' && /mail|imap|pop3/i.test(kind);
+  return typeof kind === 'string' && mailKinds.test(kind);
 }
 
 /** The e-mail that started the flow; undefined when something else did. */

@@ -12,7 +12,7 @@ const requestMs = 120_000;
 const afterwardsMs = 15_000;
 /** How often it is tried to take a draft away, and how long that is put off at most each time, in milliseconds. */
 const removals = 3;
-const longestThrottleMs = 20_000;
+const longestThrottleMs = 3_000;
 
 /**
  * Sends a message that is too large for one request: a draft, its attachments one by one, then the draft. Needs
@@ -178,8 +178,13 @@ export class DraftDelivery {
       );
       // What keeps the message from being sent, mostly, and for a moment.
       if (!isMailError(failure) || !failure.retryable || left === 0) return;
-      const { retryAfterMs = 1_000 } = failure.details as { readonly retryAfterMs?: number };
-      await delay(Math.min(retryAfterMs, longestThrottleMs), undefined, { ref: false });
+      const { retryAfterMs = 1_000, status } = failure.details as {
+        readonly retryAfterMs?: number;
+        readonly status?: number;
+      };
+      // It is gone already; or that takes longer than anybody waits.
+      if (status === 404 || retryAfterMs > longestThrottleMs) return;
+      await delay(retryAfterMs, undefined, { ref: false });
     }
   }
 }

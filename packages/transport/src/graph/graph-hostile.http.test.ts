@@ -1,6 +1,7 @@
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
-import { inspect } from 'node:util';
+import { inspect, promisify } from 'node:util';
 import { expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
 
@@ -83,6 +84,35 @@ it('a draft is taken away although the mailbox is throttled for a moment', async
   });
   expect(found).toMatchObject({ code: 'MESSAGE_DEFERRED', retryable: true, inDoubt: false });
   expect(removals).toBe(2);
+});
+
+it('a process does not end before it is told what became of its message', async () => {
+  let removals = 0;
+  await using server = await startServer((path, response) => {
+    if (path.endsWith('/messages')) json(response, 201, { id: 'draft' });
+    else if (response.req.method !== 'DELETE') json(response, 403, { error: { code: 'ErrorAccessDenied' } });
+    else if (removals++ > 0) response.writeHead(204).end();
+    else response.writeHead(429, { 'retry-after': '1' }).end();
+  });
+  const script = `
+    import { createSender } from ${JSON.stringify(new URL('../create-sender.ts', import.meta.url).href)};
+    await using sender = createSender(${JSON.stringify(server.connection('token'))});
+    const attachments = [{ kind: 'bytes', filename: 'a.bin', content: Buffer.alloc(3_200_000) }];
+    const message = { from: 'a@x.org', to: 'b@x.org', subject: 'Hi', text: 'Hello', attachments };
+    await sender.send(message).catch(({ code }) => console.log(code));`;
+  const args = ['--conditions=@flowpost/source', '--input-type=module', '-e', script];
+  const { stdout } = await promisify(execFile)(process.execPath, args);
+  expect([stdout.trim(), removals]).toEqual(['GRAPH_PERMISSION_MISSING', 2]);
+});
+
+it('a draft that is gone is taken away once', async () => {
+  const begun = performance.now();
+  const { asked } = await failure((path, response) => {
+    if (path.endsWith('/messages')) json(response, 201, { id: 'draft' });
+    else json(response, 404, { error: { code: 'ErrorItemNotFound' } });
+  });
+  expect(String(asked).match(/DELETE/g)).toHaveLength(1);
+  expect(performance.now() - begun).toBeLessThan(1_000);
 });
 
 it('a server that speaks no TLS is told from a message in doubt', async () => {

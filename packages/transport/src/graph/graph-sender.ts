@@ -42,8 +42,15 @@ const lookupGraceMs = 1_500;
 /** Requests at once for one application and mailbox, by the service's throttling limits. */
 const atOnce = 4;
 
-/** Who gives up, or closes, hears of it while a draft is still being taken away for this long, in milliseconds. */
-const longestWaitMs = 4_000;
+/** For how long whoever sends waits for a draft to be taken away, in milliseconds. */
+const longestWaitMs = 1_500;
+
+/** Waits for work, but not for long. The process does not end meanwhile: somebody waits. */
+async function atMostFor(work: Promise<unknown>, ms: number): Promise<void> {
+  const done = new AbortController();
+  const late = delay(ms, undefined, { signal: done.signal }).catch(() => undefined);
+  await Promise.race([work, late]).finally(() => done.abort());
+}
 
 /** One that was read, as if it were not. */
 const openedAgain = ({
@@ -243,8 +250,7 @@ export class GraphSender implements MailSender {
         const tidied = draft.discard().finally(() => this.#tidying.delete(tidied));
         this.#tidying.add(tidied);
         // Who gives up does not wait for that, nor does anybody for long; who closes the sender does.
-        const given = delay(longestWaitMs, undefined, { ref: false });
-        await untilAborted(options.signal, () => Promise.race([tidied, given])).catch(() => undefined);
+        await untilAborted(options.signal, () => atMostFor(tidied, longestWaitMs)).catch(() => undefined);
       }
       throw error;
     }
@@ -258,7 +264,6 @@ export class GraphSender implements MailSender {
 
   async #close(): Promise<void> {
     await this.#inFlight.close();
-    const given = delay(tidyingMs, undefined, { ref: false });
-    await Promise.race([Promise.all(this.#tidying), given]);
+    await atMostFor(Promise.all(this.#tidying), tidyingMs);
   }
 }

@@ -46,7 +46,7 @@ export function exchangeMisfit(login: Login, isRbac = false): string | undefined
  * @see https://learn.microsoft.com/exchange/client-developer/legacy-protocols/how-to-authenticate-an-imap-pop-smtp-application-by-using-oauth
  * @see https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference
  */
-function missingExchangeCommands(error: MailError, login: Login): readonly string[] {
+function missingExchangeCommands(error: MailError, login: Login, isRbac: boolean): readonly string[] {
   const diagnosis = String(error.details.diagnosis);
   // Whoever runs them would not see what else they do.
   if (/[\p{Cc}\p{Zl}\p{Zp}]/u.test(login.username)) return [];
@@ -55,7 +55,8 @@ function missingExchangeCommands(error: MailError, login: Login): readonly strin
     return [`Set-CASMailbox -Identity ${mailbox} -SmtpClientAuthenticationDisabled $false`];
   }
   // No right in Exchange makes another token of it.
-  if (!applicationUnknown.has(diagnosis) || login.kind !== 'bearer' || exchangeMisfit(login)) return [];
+  if (!applicationUnknown.has(diagnosis) || login.kind !== 'bearer' || exchangeMisfit(login, isRbac))
+    return [];
   const { appid, azp, oid } = readTokenClaims(login.token) ?? {};
   const application = appid ?? azp;
   // What the token says is not proven, and ends in a command.
@@ -67,9 +68,9 @@ function missingExchangeCommands(error: MailError, login: Login): readonly strin
 }
 
 /** The same failure, with what is to be run behind its hint. */
-export function withExchangeCommands(thrown: unknown, login: Login): MailError {
+export function withExchangeCommands(thrown: unknown, login: Login, isRbac = false): MailError {
   const error = toMailError(thrown);
-  const commands = missingExchangeCommands(error, login);
+  const commands = missingExchangeCommands(error, login, isRbac);
   if (commands.length === 0) return error;
   const hint = `${error.hint} Run in Exchange Online PowerShell: ${commands.join('; ')}`;
   return Object.assign(error, { hint }).addDetails({ powershell: commands });

@@ -124,7 +124,7 @@ export async function verifySmtp(
     const loggedIn = await steps.run('auth', async () => {
       if (!login) return { status: 'skipped', message: 'no credentials' };
       await session.login(signal, login).catch((error) => {
-        throw login ? withExchangeCommands(error, login) : error;
+        throw login ? withExchangeCommands(error, login, hasExchangeRights(auth)) : error;
       });
       return { status: 'ok', message: `logged in as ${shownUser(login)}${isToken ? ' with a token' : ''}` };
     });

@@ -2,6 +2,7 @@ import { MailError } from '@flowpost/core';
 import { findNode, listNodes, parseFlowData, prepareRun, previewRequest } from '@flowpost/node-adapter';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
+import { ended } from '../../outbox/ended.ts';
 import type { FlowpostServer } from '../../parts.ts';
 import { problemOf, statusOf } from '../problem.ts';
 import { route } from '../route.ts';
@@ -86,12 +87,17 @@ export const nodeRoutes = ({
     async handle({ body, reply }) {
       const { node, settings, flow, nodeId } = body;
       const { settings: given, connectionId } = await connections.inSettings(settings);
-      const { secretBox, attachments } = scope.options;
+      const { secretBox, attachments, sandbox } = scope.options;
       const host = { flow: parseFlowData(flow), nodeId: nodeId ?? undefined };
       const { request } = prepareRun(findNode(node), given, host);
       // Before a file that it names is read.
       if (connectionId === undefined) hostAccess.assertInline(request.connection);
-      const { body: message } = await previewRequest(request, { secretBox, attachments, flow: host.flow });
+      const { body: message } = await previewRequest(request, {
+        secretBox,
+        attachments,
+        sandbox,
+        flow: host.flow,
+      });
       return reply.type('message/rfc822').send(message);
     },
   }),
@@ -115,7 +121,10 @@ function halted(
 ): FastifyReply {
   if (!('error' in outcome)) throw new Error('there is no error');
   const { error } = outcome;
-  const again = `Under this Idempotency-Key the answer stays the same: to try again, POST /v1/deliveries/${deliveryId}/retry or use another key.`;
+  const again =
+    error.code === ended.code
+      ? 'The same request under this Idempotency-Key is a new one.'
+      : `Under this Idempotency-Key the answer stays the same: to try again, POST /v1/deliveries/${deliveryId}/retry or use another key.`;
   const hint = hasKey && error.retryable && deliveryId !== undefined ? `${error.hint} ${again}` : error.hint;
   const problem = problemOf({ ...error, hint }, id, {
     outcome,
