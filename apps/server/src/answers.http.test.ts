@@ -61,12 +61,12 @@ it('the last key that can make others stays, and who has lost it gets another at
   const { body: other } = await first.client.post('/v1/api-keys', { name: 'other', scopes: ['admin'] });
   expect((await first.client.call('DELETE', `/v1/api-keys/${id}`)).status).toBe(204);
   await first.server[Symbol.asyncDispose]();
-  await using again = await startLocal(
-    { FLOWPOST_NEW_API_KEY: 'true' },
-    { path: first.folder, key: other.key },
-  );
-  expect(again.key).not.toBe(other.key);
-  expect((await again.client.get('/v1/api-keys')).body.keys).toHaveLength(2);
+  {
+    const environment = { FLOWPOST_NEW_API_KEY: 'true' };
+    await using again = await startLocal(environment, { path: first.folder, key: other.key });
+    expect(again.key).not.toBe(other.key);
+    expect((await again.client.get('/v1/api-keys')).body.keys).toHaveLength(2);
+  }
   await first[Symbol.asyncDispose]();
 });
 
