@@ -256,6 +256,9 @@ it('a preview is what the sandbox of the server lets out', async () => {
   await using strict = await startLocal({ FLOWPOST_SANDBOX_REDIRECT_TO: 'box@x.org' });
   const body = { node: 'send-email', settings: settings() };
   expect(String((await strict.client.post('/v1/previews', body)).body)).toMatch(/^To: .*box@x\.org/m);
+  const { body: sent } = await strict.client.post('/v1/nodes/send-email/runs', { settings: settings() });
+  const shown = await strict.client.get(`/v1/deliveries/${sent.deliveryId}/message`);
+  expect(String(shown.body)).toMatch(/^To: .*box@x\.org/m);
   const trigger = { kind: 'email', from: 'box@x.org' };
   expect(await strict.client.post('/v1/previews', { ...body, flow: { trigger } })).toMatchObject({
     ...{ status: 422, body: { code: 'MAIL_LOOP_BLOCKED' } },

@@ -14,7 +14,7 @@ import type { RunAnswer, RunRequest } from './runs.ts';
 
 export interface KeptAnswersOptions {
   readonly box: SecretBox;
-  readonly deliveries: Pick<DeliveryStore, 'findByKey' | 'keepAnswer' | 'freeKey'>;
+  readonly deliveries: Pick<DeliveryStore, 'findByKey' | 'keepAnswer'>;
   readonly logger: Logger;
 }
 
@@ -42,9 +42,7 @@ export class KeptAnswers {
     if (idempotencyKey === undefined) return undefined;
     const known = await this.#options.deliveries.findByKey(apiKey, idempotencyKey);
     if (known) await this.assertSame(known, request);
-    if (!known?.isLeft) return known;
-    await this.#options.deliveries.freeKey(known.id);
-    return undefined;
+    return known;
   }
 
   /** Sealed: whoever has the rest of the request could try out what its password was. */

@@ -104,7 +104,8 @@ export class Runs {
   async run(request: RunRequest): Promise<RunAnswer> {
     const node = findNode(request.type);
     const flow = parseFlowData(request.flow);
-    const before = await this.#answers.before(request);
+    const found = await this.#answers.before(request);
+    const before = found?.isLeft ? undefined : found;
     const kept = await this.#answers.open(before?.answer);
     if (kept) return kept;
     const host = { flow, nodeId: request.nodeId };
@@ -139,9 +140,11 @@ export class Runs {
       if (!isMailError(error)) throw error;
       // The same may have been taken in by another server meanwhile.
       const since = await this.#answers.before(request);
-      return since ? this.#again(since, request, run, prepared) : answerOf(run.failed(error, prepared));
+      const isKnown = since !== undefined && !since.isLeft;
+      return isKnown ? this.#again(since, request, run, prepared) : answerOf(run.failed(error, prepared));
     }
-    const delivery = await this.#deliveryOf(request, prepared, { lane, connectionId });
+    const replaces = found?.isLeft ? found.id : undefined;
+    const delivery = { ...(await this.#deliveryOf(request, prepared, { lane, connectionId })), replaces };
     const known = await this.#options.outbox.put(delivery);
     if (known) return this.#again(known, request, run, prepared);
     const { async } = prepared.request.policy;

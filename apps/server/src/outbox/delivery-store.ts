@@ -51,7 +51,9 @@ export class DeliveryStore extends DeliveryKeeper {
     const json = `[${rows.map((row) => row.json).join(',')}]`;
     // Once in its table, and once or twice in the log.
     if (this.database.freeBytes() - 3 * json.length < reserveBytes) throw diskFull();
+    const replaced = deliveries.flatMap((one) => one.replaces ?? []);
     return this.database.transaction(async (transaction) => {
+      if (replaced.length > 0) await this.#freeKeys(replaced, transaction);
       const inserted = await transaction.query<{ id: string }>(
         `with given as (
            select * from jsonb_to_recordset($1::jsonb) as given (id uuid, state text, mode text, node_type text, node_id text,
@@ -239,13 +241,13 @@ export class DeliveryStore extends DeliveryKeeper {
     );
   }
 
-  /** Takes its idempotency key from a delivery that failed: the next request with it is a new one, and this will not be sent any more. */
-  async freeKey(id: string): Promise<void> {
-    await this.database.query(
+  /** Takes their idempotency keys from deliveries that failed, in the place of which there are others: these will not be sent any more. */
+  async #freeKeys(ids: readonly string[], transaction: Queryable): Promise<void> {
+    await transaction.query(
       `update flowpost.deliveries set idempotency_key = null, error = error || jsonb_build_object('hint', $2::text,
          'details', coalesce(error -> 'details', '{}') || '{"replaced": true}')
-       where id = $1 and state = 'failed'`,
-      [id, 'Whoever asked for it asked again under the same Idempotency-Key, and got another delivery.'],
+       where id = any($1::uuid[]) and state = 'failed'`,
+      [ids, 'Whoever asked for it asked again under the same Idempotency-Key, and got another delivery.'],
     );
   }
 

@@ -45,6 +45,8 @@ export interface NewDelivery {
   readonly apiKey: string;
   readonly idempotencyKey?: string | undefined;
   readonly bodyHash?: string | undefined;
+  /** One whose process ended before it had begun, which this is asked for again. It gets the idempotency key. */
+  readonly replaces?: string | undefined;
 }
 
 /** A delivery that somebody is about to send. */

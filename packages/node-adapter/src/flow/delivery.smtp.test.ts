@@ -267,18 +267,24 @@ describe('loop guard', () => {
     },
   );
 
-  it.each([{}, { type: 'email' }, { kind: 'Mail' }, { kind: 'e-mail' }, { kind: 'gmail' }, { type: 'imap' }])(
-    'knows an e-mail that says of itself %j',
-    async (said) => {
-      await using inbox = await SmtpInbox.start();
-      const trigger = { ...said, from: 'Ann <ann@x.org>' };
-      expect(await run(settingsFor(inbox.url), {}, { trigger })).toMatchObject({
-        error: { code: 'MAIL_LOOP_BLOCKED' },
-      });
-      const other = { trigger: { kind: 'timer', from: 'ann@x.org' } };
-      expect(receiptOf(await run(settingsFor(inbox.url), {}, other)).status).toBe('sent');
-    },
-  );
+  it.each([
+    {},
+    { type: 'email' },
+    { kind: 'Mail' },
+    { kind: 'e-mail' },
+    { kind: 'gmail' },
+    { type: 'imap' },
+    { kind: 'n8n-nodes-base.emailReadImap' },
+    { kind: 'New email arrives' },
+  ])('knows an e-mail that says of itself %j', async (said) => {
+    await using inbox = await SmtpInbox.start();
+    const trigger = { ...said, from: 'Ann <ann@x.org>' };
+    expect(await run(settingsFor(inbox.url), {}, { trigger })).toMatchObject({
+      error: { code: 'MAIL_LOOP_BLOCKED' },
+    });
+    const other = { trigger: { kind: 'timer', from: 'ann@x.org' } };
+    expect(receiptOf(await run(settingsFor(inbox.url), {}, other)).status).toBe('sent');
+  });
 });
 
 describe('dynamic fields', () => {

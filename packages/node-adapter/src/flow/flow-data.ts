@@ -86,16 +86,16 @@ function headerValues(value: unknown, name: string): string[] {
   return list.map((one) => (isPlainValue(one) ? withoutName(String(one), name) : addressText(one)));
 }
 
-/** What hosts call a trigger that an e-mail is. Not whatever has mail in its name: forms and lists have. */
-const mailKinds =
-  /^(?:(?:incoming|inbound|new|received)[-_ ]?)?(?:(?:e-?)?mail|gmail|imap|pop3)(?:[-_ ]?(?:trigger|received|message|inbox|imap))?$/i;
+/** What hosts call a trigger that an e-mail is, in many ways, and what only has mail in its name. */
+const mailKinds = /mail|imap|pop3/i;
+const otherKinds = /mailchimp|mail(?:ing|er)|voice.?mail|merge|form|campaign|list/i;
 
 /** A trigger that does not say what it is and has what an e-mail has is one: better one answer too few than one too many. */
 function isMail(trigger: Readonly<Record<string, unknown>>): boolean {
   const said = [trigger.kind, trigger.type].map((one) => (typeof one === 'string' ? one.trim() : one));
   const kind = said.find(isFilledIn);
   if (kind === undefined) return trigger.from !== undefined || trigger.headers !== undefined;
-  return typeof kind === 'string' && mailKinds.test(kind);
+  return typeof kind === 'string' && mailKinds.test(kind) && !otherKinds.test(kind);
 }
 
 /** The e-mail that started the flow; undefined when something else did. */

@@ -12,7 +12,7 @@ const requestMs = 120_000;
 const afterwardsMs = 15_000;
 /** How often it is tried to take a draft away, and how long that is put off at most each time, in milliseconds. */
 const removals = 3;
-const longestThrottleMs = 3_000;
+const longestThrottleMs = 20_000;
 
 /**
  * Sends a message that is too large for one request: a draft, its attachments one by one, then the draft. Needs
@@ -182,9 +182,10 @@ export class DraftDelivery {
         readonly retryAfterMs?: number;
         readonly status?: number;
       };
-      // It is gone already; or that takes longer than anybody waits.
-      if (status === 404 || retryAfterMs > longestThrottleMs) return;
-      await delay(retryAfterMs, undefined, { ref: false });
+      // It is gone already.
+      if (status === 404) return;
+      // Nobody waits for that for long, and no process goes on for it.
+      await delay(Math.min(retryAfterMs, longestThrottleMs), undefined, { ref: false });
     }
   }
 }

@@ -63,7 +63,9 @@ function missingExchangeCommands(error: MailError, login: Login, isRbac: boolean
   if (!uuid.test(String(application)) || !uuid.test(String(oid))) return [];
   return [
     `New-ServicePrincipal -AppId ${quote(String(application))} -ObjectId ${quote(String(oid))}`,
-    `Add-MailboxPermission -Identity ${mailbox} -User ${quote(String(oid))} -AccessRights FullAccess`,
+    isRbac
+      ? `New-ManagementRoleAssignment -App ${quote(String(oid))} -Role 'Application SMTP.SendAsApp'`
+      : `Add-MailboxPermission -Identity ${mailbox} -User ${quote(String(oid))} -AccessRights FullAccess`,
   ];
 }
 

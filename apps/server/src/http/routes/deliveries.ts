@@ -1,5 +1,5 @@
 import { isMailError, MailError, parseMessage } from '@flowpost/core';
-import { previewMessage } from '@flowpost/transport';
+import { previewRequest } from '@flowpost/node-adapter';
 import { z } from 'zod';
 import { connectionDeleted } from '../../connections/connection-store.ts';
 import { type DeliveryState, deliveryStates } from '../../outbox/delivery.ts';
@@ -61,7 +61,11 @@ export const deliveryRoutes = ({
       wake();
       return show(id);
     }
-    const { state } = await show(id);
+    const { state, error } = await show(id);
+    if (to === 'queued' && error?.details?.replaced === true)
+      throw new MailError('DELIVERY_STATE_WRONG', 'It was asked for again, and that is another delivery.', {
+        ...{ hint: error.hint, details: { state } },
+      });
     throw new MailError('DELIVERY_STATE_WRONG', `The delivery is ${state}.`, {
       details: { state, possible: from },
     });
@@ -112,11 +116,13 @@ export const deliveryRoutes = ({
         if (!delivery || !stored) throw missing(params.id);
         if (stored.sealed === null) throw connectionDeleted();
         const message = parseMessage({ ...stored.request.message, messageId: delivery.messageId });
-        const { secretBox, attachments } = scope.options;
-        const { body } = await previewMessage(message, await connections.unseal(stored.sealed), {
-          secretBox,
-          attachments,
-        }).catch((error) => {
+        const { secretBox, attachments, sandbox } = scope.options;
+        const connection = await connections.unseal(stored.sealed);
+        const { policy } = stored.request;
+        const { body } = await previewRequest(
+          { message, connection, policy },
+          { secretBox, attachments, sandbox },
+        ).catch((error) => {
           if (!isMailError(error) || error.category !== 'attachment') throw error;
           // Its own hint says that nothing was sent, of which this knows nothing.
           const hint =
