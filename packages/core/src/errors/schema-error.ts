@@ -83,9 +83,11 @@ export function parseWith<Schema extends z.ZodType>(
   value: unknown,
   fallback: ErrorCode = 'INPUT_INVALID',
 ): z.output<Schema> {
-  const result = schema.safeParse(value, { reportInput: true });
+  const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const found = flatten(result.error.issues);
+  // Only where something is wrong is it worth knowing what.
+  const { error = result.error } = schema.safeParse(value, { reportInput: true });
+  const found = flatten(error.issues);
   const issues = found.map((issue): SchemaIssue => {
     const problem = issue.code === 'custom' ? issue.params?.problem : undefined;
     const { path } = issue;

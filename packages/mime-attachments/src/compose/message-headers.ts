@@ -16,16 +16,15 @@ function formatDate(date: Date): string {
 }
 
 /** The headers mail programs read a priority from; `normal` needs none. Spam filters count X-MSMail-Priority against whoever is not Outlook. */
-const priorityHeaders: Readonly<Record<Priority, Readonly<Record<string, string>>>> = {
+const priorityHeaders: Readonly<Record<Exclude<Priority, 'normal'>, Readonly<Record<string, string>>>> = {
   high: { 'X-Priority': '1 (Highest)', Importance: 'High', Priority: 'urgent' },
-  normal: {},
   low: { 'X-Priority': '5 (Lowest)', Importance: 'Low', Priority: 'non-urgent' },
 };
 
 /** Those the author does not write himself. */
 function priorityLines({ priority, headers = {} }: EmailMessage): string {
+  if (priority === 'normal') return '';
   const lines = Object.entries(priorityHeaders[priority]);
-  if (lines.length === 0) return '';
   const own = new Set(Object.keys(headers).map((name) => name.toLowerCase()));
   return lines.map(([name, value]) => (own.has(name.toLowerCase()) ? '' : `${name}: ${value}\r\n`)).join('');
 }
