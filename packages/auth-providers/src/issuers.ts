@@ -12,9 +12,12 @@ const nationalScopes: Readonly<Record<string, string>> = {
   'smtp.partner.outlook.cn': 'https://partner.outlook.cn/.default',
 };
 
+/** A host as tables have it. */
+const plainHost = (host: string): string => host.replace(/\.$/, '').toLowerCase();
+
 /** The scope for SMTP with Exchange Online at a host. */
 export const exchangeScopeAt = (host: string): string =>
-  nationalScopes[host.replace(/\.$/, '').toLowerCase()] ?? exchangeOnlineScope;
+  nationalScopes[plainHost(host)] ?? exchangeOnlineScope;
 
 /** Google's scope for SMTP; gmail.send is not enough for it. */
 export const gmailScope = 'https://mail.google.com/';
@@ -41,7 +44,7 @@ const nationalIssuers: Readonly<Record<string, string>> = {
  * Asking another one would tell it the secrets of this.
  */
 export function tokenEndpointAt(mailHost: string): string | undefined {
-  const host = mailHost.replace(/\.$/, '').toLowerCase();
+  const host = plainHost(mailHost);
   if (/(?:^|\.)(?:gmail|googlemail)\.com$/.test(host)) return googleTokenEndpoint;
   const isExchange =
     /(?:^|\.)(?:(?:office365|outlook|hotmail|live)\.com|office365\.us|partner\.outlook\.cn)$/;

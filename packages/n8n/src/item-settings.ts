@@ -37,6 +37,9 @@ async function readBinary(context: IExecuteFunctions, index: number, given: stri
   };
 }
 
+/** What begins as JSON does: a list or an object. */
+const beginsAsJson = (value: unknown): boolean => typeof value === 'string' && /^\s*[[{]/.test(value);
+
 /**
  * The value of a field that holds data.
  *
@@ -44,7 +47,7 @@ async function readBinary(context: IExecuteFunctions, index: number, given: stri
  */
 function dataOf(name: string, value: unknown): unknown {
   const read = readJsonField(value);
-  if (typeof read === 'string' && /^\s*[[{]/.test(read)) {
+  if (beginsAsJson(read)) {
     throw new MailError('DYNAMIC_FIELD_INVALID', `The field ${name} is not JSON, though it begins so.`, {
       hint: `Correct the field "${name}" of the node: quotes, commas and brackets. Nothing was sent.`,
       details: { field: name },
@@ -57,7 +60,7 @@ function dataOf(name: string, value: unknown): unknown {
 async function readAttachments(context: IExecuteFunctions, index: number, given: unknown) {
   if (given === undefined || given === null) return [];
   const value =
-    typeof given === 'string' && !/^\s*[[{]/.test(given) ? given : (dataOf('attachments', given) ?? []);
+    typeof given === 'string' && !beginsAsJson(given) ? given : (dataOf('attachments', given) ?? []);
   const names = (text: string): string[] => text.split(',').flatMap((name) => name.trim() || []);
   const all = [value].flat().flatMap((one) => (typeof one === 'string' ? names(one) : [one]));
   const isFile = (one: unknown): one is string | IBinaryData => typeof one === 'string' || isBinary(one);

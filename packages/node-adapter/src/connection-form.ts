@@ -129,8 +129,8 @@ function written(text: string): unknown {
 /** @throws MailError `CONNECTION_INVALID` for what is no object. */
 function tlsOptionsOf(value: unknown): unknown {
   const options = asTlsOptions(readJsonField(value));
-  if (options === undefined || options === null || isPlainObject(options)) return options ?? undefined;
-  if (typeof options === 'string' && isBlank(options)) return undefined;
+  if (isPlainObject(options)) return options;
+  if (!Array.isArray(options) && isBlank(options)) return undefined;
   throw new MailError('CONNECTION_INVALID', 'tlsOptions: they are no object in JSON.', {
     hint: 'Write the TLS options as an object, for example {"serverName": "mail.example.com"}.',
   });

@@ -1,5 +1,4 @@
 import type { Queryable } from '../database/database.ts';
-import { recently } from '../recently.ts';
 
 /** One change of a delivery. */
 export interface DeliveryEvent {
@@ -39,7 +38,7 @@ export interface EventPage {
 export class DeliveryEvents {
   readonly #database: Queryable;
   /** By cursor, what was read just now. */
-  readonly #pages = new Map<string, () => Promise<EventPage>>();
+  readonly #pages = new Map<string, Promise<EventPage>>();
 
   constructor(database: Queryable) {
     this.#database = database;
@@ -66,28 +65,26 @@ export class DeliveryEvents {
   }
 
   /** The same as text. Asked once for all who are at the same place: most listeners are at the end. */
-  async pageAfter(cursor: string): Promise<EventPage> {
+  pageAfter(cursor: string): Promise<EventPage> {
     const known = this.#pages.get(cursor);
-    if (known) return known();
-    const page = recently(async () => {
-      const found = await this.after(cursor);
-      const text = found.map(
-        ({ cursor: id, ...event }) => `id: ${id}\nevent: delivery\ndata: ${JSON.stringify(event)}\n\n`,
-      );
-      return { text: text.join(''), count: found.length, last: found.at(-1)?.cursor ?? cursor };
-    }, sharedMs);
+    if (known) return known;
+    const page = this.#read(cursor);
     this.#pages.set(cursor, page);
     const forget = (): unknown => this.#pages.delete(cursor);
-    try {
-      const answer = await page();
-      // Whoever reads what was long ago reads it alone.
-      if (answer.count === mostEvents) forget();
-      else setTimeout(forget, sharedMs).unref();
-      return answer;
-    } catch (error) {
-      forget();
-      throw error;
-    }
+    // Whoever reads what was long ago reads it alone.
+    page.then(
+      ({ count }) => (count === mostEvents ? forget() : setTimeout(forget, sharedMs).unref()),
+      forget,
+    );
+    return page;
+  }
+
+  async #read(cursor: string): Promise<EventPage> {
+    const found = await this.after(cursor);
+    const text = found.map(
+      ({ cursor: id, ...event }) => `id: ${id}\nevent: delivery\ndata: ${JSON.stringify(event)}\n\n`,
+    );
+    return { text: text.join(''), count: found.length, last: found.at(-1)?.cursor ?? cursor };
   }
 
   /**

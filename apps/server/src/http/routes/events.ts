@@ -39,59 +39,63 @@ function goneSignal(request: FastifyRequest, reply: FastifyReply): AbortSignal {
 }
 
 /** Tells listeners what becomes of deliveries, as it happens. */
-export const eventRoutes = (
-  { closing, database, keys }: Pick<FlowpostServer, 'closing' | 'database' | 'keys'>,
-  events = new DeliveryEvents(database),
-): Route[] => [
-  route({
-    method: 'GET',
-    path: '/v1/events',
-    operationId: 'events',
-    summary:
-      'Changes of deliveries as they happen, as server-sent events; with the header Last-Event-ID, those since then',
-    tag: 'deliveries',
-    scope: 'send',
-    query: eventsQuery,
-    headers: { 'Last-Event-ID': 'The id of the last event one has; it counts more than `after`.' },
-    answers: {
-      200: {
-        description: '`id`, and `data` with delivery, state and time.',
-        schema: z.string(),
-        contentType: 'text/event-stream',
+export const eventRoutes = ({
+  closing,
+  database,
+  keys,
+}: Pick<FlowpostServer, 'closing' | 'database' | 'keys'>): Route[] => {
+  const events = new DeliveryEvents(database);
+  return [
+    route({
+      method: 'GET',
+      path: '/v1/events',
+      operationId: 'events',
+      summary:
+        'Changes of deliveries as they happen, as server-sent events; with the header Last-Event-ID, those since then',
+      tag: 'deliveries',
+      scope: 'send',
+      query: eventsQuery,
+      headers: { 'Last-Event-ID': 'The id of the last event one has; it counts more than `after`.' },
+      answers: {
+        200: {
+          description: '`id`, and `data` with delivery, state and time.',
+          schema: z.string(),
+          contentType: 'text/event-stream',
+        },
       },
-    },
-    async handle({ query, request, reply, key }) {
-      const { raw } = reply;
-      const signal = AbortSignal.any([goneSignal(request, reply), closing]);
-      const known = lastEventId(request) ?? query.after;
-      let last = known === undefined ? await events.newest() : await events.placeOf(known);
-      reply.hijack();
-      raw.writeHead(200, {
-        'content-type': 'text/event-stream',
-        'cache-control': 'no-store',
-        // As they come: nginx would keep them until there are some kilobytes.
-        'x-accel-buffering': 'no',
-        'x-request-id': request.id,
-      });
-      raw.write(': connected\n\n');
-      let askAgainAt = performance.now() + askKeyMs;
-      while (!signal.aborted) {
-        // Who listens for days may have lost the right to.
-        if (performance.now() >= askAgainAt) {
-          if (!(await keys.isGood(key.id).catch(() => true))) break;
-          askAgainAt = performance.now() + askKeyMs;
+      async handle({ query, request, reply, key }) {
+        const { raw } = reply;
+        const signal = AbortSignal.any([goneSignal(request, reply), closing]);
+        const known = lastEventId(request) ?? query.after;
+        let last = known === undefined ? await events.newest() : await events.placeOf(known);
+        reply.hijack();
+        raw.writeHead(200, {
+          'content-type': 'text/event-stream',
+          'cache-control': 'no-store',
+          // As they come: nginx would keep them until there are some kilobytes.
+          'x-accel-buffering': 'no',
+          'x-request-id': request.id,
+        });
+        raw.write(': connected\n\n');
+        let askAgainAt = performance.now() + askKeyMs;
+        while (!signal.aborted) {
+          // Who listens for days may have lost the right to.
+          if (performance.now() >= askAgainAt) {
+            if (!(await keys.isGood(key.id).catch(() => true))) break;
+            askAgainAt = performance.now() + askKeyMs;
+          }
+          const { text, count, last: next } = await events.pageAfter(last).catch(() => nothingAfter(last));
+          last = next;
+          // A comment now and then tells proxies and dead clients apart.
+          const flows = raw.write(count === 0 ? ':\n\n' : text);
+          // Who does not read is not written to either.
+          if (!flows) await once(raw, 'drain', { signal }).catch(() => undefined);
+          // Where there is more already, nobody waits for it.
+          if (count < mostEvents) await delay(pollMs, undefined, { signal }).catch(() => undefined);
         }
-        const { text, count, last: next } = await events.pageAfter(last).catch(() => nothingAfter(last));
-        last = next;
-        // A comment now and then tells proxies and dead clients apart.
-        const flows = raw.write(count === 0 ? ':\n\n' : text);
-        // Who does not read is not written to either.
-        if (!flows) await once(raw, 'drain', { signal }).catch(() => undefined);
-        // Where there is more already, nobody waits for it.
-        if (count < mostEvents) await delay(pollMs, undefined, { signal }).catch(() => undefined);
-      }
-      if (signal.aborted) raw.destroy();
-      else raw.end();
-    },
-  }),
-];
+        if (signal.aborted) raw.destroy();
+        else raw.end();
+      },
+    }),
+  ];
+};

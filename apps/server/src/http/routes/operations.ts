@@ -30,58 +30,60 @@ async function stateOf({ database, deliveries }: Pick<FlowpostServer, 'database'
 export const operationRoutes = (
   server: Pick<FlowpostServer, 'leaving' | 'connections' | 'database' | 'deliveries' | 'metrics'>,
   document: () => object,
-  depthOf = recently(() => server.deliveries.depth(), countedMs),
-  connectionsOf = recently(() => server.connections.list(), 0),
-): Route[] => [
-  route({
-    method: 'GET',
-    path: '/healthz',
-    isProbe: true,
-    operationId: 'health',
-    summary: 'Whether the process is alive',
-    tag: 'operations',
-    answers: { 200: { description: 'It is.', schema: status } },
-    handle: () => ({ status: 'ok' }),
-  }),
-  route({
-    method: 'GET',
-    path: '/readyz',
-    isProbe: true,
-    operationId: 'readiness',
-    summary:
-      'Whether it can take deliveries: the database answers and may be written to, there is room, and it is not shutting down',
-    tag: 'operations',
-    answers: {
-      200: { description: 'It can.', schema: status },
-      503: { description: 'It cannot.', schema: status },
-    },
-    async handle({ reply }) {
-      const state = server.leaving.aborted ? 'shutting down' : await stateOf(server);
-      return state === 'ready' ? { status: state } : reply.status(503).send({ status: state });
-    },
-  }),
-  route({
-    method: 'GET',
-    path: '/metrics',
-    operationId: 'metrics',
-    summary: 'Metrics as Prometheus reads them',
-    tag: 'operations',
-    answers: { 200: { description: 'The metrics.', schema: z.string(), contentType: 'text/plain' } },
-    async handle({ reply }) {
-      const [depth, connections] = await Promise.all([inTime(depthOf()), inTime(connectionsOf())]);
-      server.metrics.database(depth !== undefined);
-      server.metrics.depth(depth ?? []);
-      server.metrics.expiry(connections ?? []);
-      return reply.type(server.metrics.contentType).send(await server.metrics.text());
-    },
-  }),
-  route({
-    method: 'GET',
-    path: '/openapi.json',
-    operationId: 'openapi',
-    summary: 'This document',
-    tag: 'operations',
-    answers: { 200: { description: 'OpenAPI 3.1.', schema: z.looseObject({ openapi: z.string() }) } },
-    handle: () => document(),
-  }),
-];
+): Route[] => {
+  const depthOf = recently(() => server.deliveries.depth(), countedMs);
+  const connectionsOf = recently(() => server.connections.list(), 0);
+  return [
+    route({
+      method: 'GET',
+      path: '/healthz',
+      isProbe: true,
+      operationId: 'health',
+      summary: 'Whether the process is alive',
+      tag: 'operations',
+      answers: { 200: { description: 'It is.', schema: status } },
+      handle: () => ({ status: 'ok' }),
+    }),
+    route({
+      method: 'GET',
+      path: '/readyz',
+      isProbe: true,
+      operationId: 'readiness',
+      summary:
+        'Whether it can take deliveries: the database answers and may be written to, there is room, and it is not shutting down',
+      tag: 'operations',
+      answers: {
+        200: { description: 'It can.', schema: status },
+        503: { description: 'It cannot.', schema: status },
+      },
+      async handle({ reply }) {
+        const state = server.leaving.aborted ? 'shutting down' : await stateOf(server);
+        return state === 'ready' ? { status: state } : reply.status(503).send({ status: state });
+      },
+    }),
+    route({
+      method: 'GET',
+      path: '/metrics',
+      operationId: 'metrics',
+      summary: 'Metrics as Prometheus reads them',
+      tag: 'operations',
+      answers: { 200: { description: 'The metrics.', schema: z.string(), contentType: 'text/plain' } },
+      async handle({ reply }) {
+        const [depth, connections] = await Promise.all([inTime(depthOf()), inTime(connectionsOf())]);
+        server.metrics.database(depth !== undefined);
+        server.metrics.depth(depth ?? []);
+        server.metrics.expiry(connections ?? []);
+        return reply.type(server.metrics.contentType).send(await server.metrics.text());
+      },
+    }),
+    route({
+      method: 'GET',
+      path: '/openapi.json',
+      operationId: 'openapi',
+      summary: 'This document',
+      tag: 'operations',
+      answers: { 200: { description: 'OpenAPI 3.1.', schema: z.looseObject({ openapi: z.string() }) } },
+      handle: () => document(),
+    }),
+  ];
+};
