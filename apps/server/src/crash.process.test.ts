@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { SmtpInbox } from '@flowpost/testing';
+import { RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { CrashLoad } from './testing/crash-load.test-support.ts';
 import { temporaryFolder } from './testing/local-server.test-support.ts';
@@ -13,7 +13,7 @@ import { ServerProcess } from './testing/server-process.test-support.ts';
 
 const soak = process.env.FLOWPOST_SOAK !== undefined;
 const kills = soak ? 50 : 5;
-const messages = soak ? 2_000 : 400;
+const messagesInAll = soak ? 2_000 : 400;
 /** Each costs a start of the database now and then. */
 const onFailingDisk = soak ? 4_000 : 300;
 /** So that kills meet something. How many there are beyond is a matter of the machine. */
@@ -124,6 +124,47 @@ describe('a disk that does not always take what it is given', () => {
   );
 });
 
+/** One server stands still in the middle of a request for longer than its lease, is taken for dead by the other, and goes on. */
+async function standStill([slow, other]: readonly ServerProcess[], key: string): Promise<void> {
+  if (!slow || !other) throw new Error('there are two servers');
+  const greeting = Promise.withResolvers<void>();
+  let messages = 0;
+  await using mail = await RawServer.start(async (socket) => {
+    await greeting.promise;
+    speakSmtp(socket, (command) => {
+      if (command === '.') messages++;
+      return undefined;
+    });
+  });
+  const headers = {
+    authorization: `Bearer ${key}`,
+    'content-type': 'application/json',
+    'idempotency-key': 'still',
+  };
+  const settings = { connection: `smtp://127.0.0.1:${mail.port}?tls=none`, from: 'a@x.org', to: 'b@x.org' };
+  const ask = async ({ url }: ServerProcess) => {
+    const body = JSON.stringify({ settings: { ...settings, subject: 'Still', text: 'x' } });
+    return (await fetch(`${url}/v1/nodes/send-email/runs`, { method: 'POST', headers, body })).json();
+  };
+  const first = ask(slow);
+  await expect.poll(() => mail.connections).toBe(1);
+  process.kill(slow.pid, 'SIGSTOP');
+  const newest = async () => (await fetch(`${other.url}/v1/deliveries?limit=1`, { headers })).json();
+  const taken = { state: 'failed', subject: 'Still', error: { code: 'PROCESS_ENDED' } };
+  try {
+    await expect.poll(newest, { timeout: 20_000 }).toMatchObject({ deliveries: [taken] });
+  } finally {
+    process.kill(slow.pid, 'SIGCONT');
+  }
+  greeting.resolve();
+  // Nobody cancelled it, and the key is free.
+  expect(await first).toMatchObject({ code: 'PROCESS_ENDED', retryable: true });
+  const again = await ask(other);
+  expect(again).toMatchObject({ outcome: { receipt: { status: 'sent' } } });
+  expect(await ask(slow)).toEqual(again);
+  expect(messages).toBe(1);
+}
+
 describe('a server that is killed', () => {
   it(
     `loses nothing it accepted, and sends nothing twice: ${kills} times on the embedded database`,
@@ -141,7 +182,7 @@ describe('a server that is killed', () => {
       );
       let putting = true;
       const put = (async () => {
-        while (putting) await load.put(Math.max(20, Math.ceil(messages / kills)));
+        while (putting) await load.put(Math.max(20, Math.ceil(messagesInAll / kills)));
       })();
       for (let kill = 0; kill < kills; kill++) {
         await delay(100 + Math.random() * 500);
@@ -183,7 +224,7 @@ describe('a server that is killed', () => {
       );
       let putting = true;
       const put = (async () => {
-        while (putting) await load.put(Math.max(20, Math.ceil(messages / kills)));
+        while (putting) await load.put(Math.max(20, Math.ceil(messagesInAll / kills)));
       })();
       for (let kill = 0; kill < kills; kill++) {
         await delay(100 + Math.random() * 500);
@@ -201,6 +242,7 @@ describe('a server that is killed', () => {
       const outcome = await load.judge();
       report(`PostgreSQL, two servers, ${kills} kills, database restarted: ${JSON.stringify(outcome)}`);
       expect(outcome.accepted).toBeGreaterThan(leastAccepted);
+      await standStill(servers, key);
       for (const server of servers) expect(await server.end('SIGTERM')).toBe(0);
     },
     limitMs,

@@ -265,6 +265,31 @@ it('a preview is what the sandbox of the server lets out', async () => {
   });
 });
 
+it('a message is shown as it went out, whatever the sandbox of the server is now', async () => {
+  await using folder = await temporaryFolder();
+  const shown = async ({ client }: LocalServer, id: string) =>
+    String((await client.get(`/v1/deliveries/${id}/message`)).body);
+  const ids: string[] = [];
+  let key = '';
+  const sandboxed = { FLOWPOST_SANDBOX_REDIRECT_TO: 'box@x.org' };
+  for (const environment of [{}, sandboxed]) {
+    await using open = await startLocal(environment, { path: folder.path, key });
+    key = open.key;
+    const { body } = await open.client.post('/v1/nodes/send-email/runs', {
+      settings: settings({ to: 'ann@x.org', cc: 'bob@y.org' }),
+    });
+    ids.push(body.deliveryId);
+  }
+  for (const environment of [{}, sandboxed]) {
+    await using open = await startLocal(environment, { path: folder.path, key });
+    expect(await shown(open, ids[0] ?? '')).toMatch(/^To: .*ann@x\.org/m);
+    expect(await shown(open, ids[1] ?? '')).toMatch(/^To: .*box@x\.org/m);
+  }
+  const refused = await run({ to: 'ann@x.org', sandbox: { allowDomains: ['ok.org'] } });
+  expect(refused.body).toMatchObject({ code: 'RECIPIENT_NOT_ALLOWED' });
+  expect(await shown(local, refused.body.deliveryId)).toMatch(/^To: .*ann@x\.org/m);
+});
+
 it('events that come from another database cluster are before all new ones', async () => {
   await using folder = await temporaryFolder();
   await putDatabase(`${folder.path}/db`);

@@ -225,7 +225,12 @@ export class Runs {
       };
       return run.sent(await runner.run(claim, { keepsTrying: false }), prepared);
     } catch (error) {
-      return run.failed(error, prepared);
+      const isElsewhere = isMailError(error) && error.code === 'DELIVERY_CANCELLED';
+      const now = isElsewhere
+        ? await this.#options.deliveries.get(delivery.id).catch(() => undefined)
+        : undefined;
+      // Nobody need have cancelled it: what stood still for long was taken for dead, and its deliveries for left.
+      return now && ends.includes(now.state) ? outcomeOf(now, run, prepared) : run.failed(error, prepared);
     }
   }
 
@@ -253,9 +258,9 @@ export class Runs {
       if (ends.includes(now.state)) {
         // Written down how it ended, but not what was answered: the process ended in between, or a person decided.
         const ended = await this.#options.deliveries.get(known.id);
-        if (ended?.receipt && ended.state !== 'in-doubt')
-          return answerOf(run.sent(ended.receipt, prepared), known.id);
-        if (ended && (wasWaitedFor || waited > 1_000)) return this.#failedBefore(ended, run, prepared);
+        const isSent = ended?.receipt && ended.state !== 'in-doubt';
+        if (ended && (isSent || wasWaitedFor || waited > 1_000))
+          return answerOf(outcomeOf(ended, run, prepared), known.id);
       }
       await new Promise((resolve) => setTimeout(resolve, pollMs));
     }
@@ -266,13 +271,17 @@ export class Runs {
     const [first] = await this.#options.deliveries.events(id);
     return first?.state === 'sending';
   }
+}
 
-  /** A failure, or that somebody cancelled what had failed before. */
-  #failedBefore({ id, state, error }: Delivery, run: NodeRun<z.ZodType>, prepared: PreparedRun): RunAnswer {
-    if (error && state !== 'cancelled') return answerOf(run.failedBefore(error, prepared), id);
-    const cancelled = new MailError('DELIVERY_CANCELLED', 'The delivery was cancelled.');
-    return answerOf(run.failed(cancelled, prepared), id);
-  }
+/** How one ended: its receipt, its failure, or that somebody cancelled what had failed before. */
+function outcomeOf(
+  { state, receipt, error }: Delivery,
+  run: NodeRun<z.ZodType>,
+  prepared: PreparedRun,
+): NodeOutcome {
+  if (receipt && state !== 'in-doubt') return run.sent(receipt, prepared);
+  if (error && state !== 'cancelled') return run.failedBefore(error, prepared);
+  return run.failed(new MailError('DELIVERY_CANCELLED', 'The delivery was cancelled.'), prepared);
 }
 
 function withMessageId(prepared: PreparedRun, messageId: string): PreparedRun {

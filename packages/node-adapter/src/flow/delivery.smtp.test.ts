@@ -258,14 +258,25 @@ describe('loop guard', () => {
     });
   });
 
-  it.each(['mailchimp', 'mailing-list-form', 'emailFormSubmission', 'voicemail', 'mail-merge'])(
-    'knows that %s is no e-mail',
-    async (kind) => {
-      await using inbox = await SmtpInbox.start();
-      const trigger = { kind, from: 'Ann <ann@x.org>' };
-      expect(receiptOf(await run(settingsFor(inbox.url), {}, { trigger })).status).toBe('sent');
-    },
-  );
+  it('knows what is no e-mail', async () => {
+    await using inbox = await SmtpInbox.start();
+    const named = ['mailchimp', 'mailing-list-form', 'emailFormSubmission', 'voicemail', 'mail-merge'];
+    const happened = [
+      'user.email.verified',
+      'email_changed',
+      'EmailSignup',
+      'email.bounced',
+      'Mailgun event',
+    ];
+    const triggers = [
+      ...named.map((kind) => ({ kind, from: 'Ann <ann@x.org>' })),
+      ...happened.map((kind) => ({ kind, data: { id: 1 }, headers: { 'Content-Type': 'application/json' } })),
+    ];
+    for (const trigger of triggers) {
+      const outcome = await run(settingsFor(inbox.url), {}, { trigger });
+      expect(outcome, trigger.kind).toMatchObject({ receipt: { status: 'sent' } });
+    }
+  });
 
   it.each([
     {},
@@ -276,6 +287,9 @@ describe('loop guard', () => {
     { type: 'imap' },
     { kind: 'n8n-nodes-base.emailReadImap' },
     { kind: 'New email arrives' },
+    { kind: 'mailListener' },
+    { kind: 'platform.email' },
+    { kind: 'Email in list folder' },
   ])('knows an e-mail that says of itself %j', async (said) => {
     await using inbox = await SmtpInbox.start();
     const trigger = { ...said, from: 'Ann <ann@x.org>' };

@@ -86,16 +86,22 @@ function headerValues(value: unknown, name: string): string[] {
   return list.map((one) => (isPlainValue(one) ? withoutName(String(one), name) : addressText(one)));
 }
 
-/** What hosts call a trigger that an e-mail is, in many ways, and what only has mail in its name. */
-const mailKinds = /mail|imap|pop3/i;
-const otherKinds = /mailchimp|mail(?:ing|er)|voice.?mail|merge|form|campaign|list/i;
+/** What hosts call a trigger that an e-mail is. */
+const mailKind = /^(?:[eg]?-?mail|imap|pop3)$/i;
+/** What they may call one too, and what only has mail in its name. */
+const likeMail = /mail|imap|pop3/i;
+const unlikeMail = /mailchimp|voice.?mail|mail(?:ing|er)?[ _.-]?(?:list(?!en)|form(?!at)|merge|campaign)/i;
 
 /** A trigger that does not say what it is and has what an e-mail has is one: better one answer too few than one too many. */
 function isMail(trigger: Readonly<Record<string, unknown>>): boolean {
   const said = [trigger.kind, trigger.type].map((one) => (typeof one === 'string' ? one.trim() : one));
   const kind = said.find(isFilledIn);
   if (kind === undefined) return trigger.from !== undefined || trigger.headers !== undefined;
-  return typeof kind === 'string' && mailKinds.test(kind) && !otherKinds.test(kind);
+  if (typeof kind !== 'string' || mailKind.test(kind)) return typeof kind === 'string';
+  // What happened to an address ("email.verified") is none: an e-mail is from somebody.
+  const isFrom =
+    isFilledIn(trigger.from) || headerEntries(trigger.headers).some(([name]) => /^from$/i.test(name));
+  return likeMail.test(kind) && !unlikeMail.test(kind) && isFrom;
 }
 
 /** The e-mail that started the flow; undefined when something else did. */

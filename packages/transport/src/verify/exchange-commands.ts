@@ -44,6 +44,7 @@ export function exchangeMisfit(login: Login, isRbac = false): string | undefined
  * Object ID of its enterprise application, the one Exchange wants.
  *
  * @see https://learn.microsoft.com/exchange/client-developer/legacy-protocols/how-to-authenticate-an-imap-pop-smtp-application-by-using-oauth
+ * @see https://learn.microsoft.com/exchange/permissions-exo/application-rbac
  * @see https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference
  */
 function missingExchangeCommands(error: MailError, login: Login, isRbac: boolean): readonly string[] {
@@ -61,11 +62,18 @@ function missingExchangeCommands(error: MailError, login: Login, isRbac: boolean
   const application = appid ?? azp;
   // What the token says is not proven, and ends in a command.
   if (!uuid.test(String(application)) || !uuid.test(String(oid))) return [];
+  const newPrincipal = `New-ServicePrincipal -AppId ${quote(String(application))} -ObjectId ${quote(String(oid))}`;
+  if (!isRbac)
+    return [
+      newPrincipal,
+      `Add-MailboxPermission -Identity ${mailbox} -User ${quote(String(oid))} -AccessRights FullAccess`,
+    ];
+  // Without a scope the role is one over every mailbox. Its name has 64 characters at most.
+  const scope = quote(`Flowpost ${login.username}`.slice(0, 64));
   return [
-    `New-ServicePrincipal -AppId ${quote(String(application))} -ObjectId ${quote(String(oid))}`,
-    isRbac
-      ? `New-ManagementRoleAssignment -App ${quote(String(oid))} -Role 'Application SMTP.SendAsApp'`
-      : `Add-MailboxPermission -Identity ${mailbox} -User ${quote(String(oid))} -AccessRights FullAccess`,
+    newPrincipal,
+    `New-ManagementScope -Name ${scope} -RecipientRestrictionFilter ${quote(`PrimarySmtpAddress -eq ${mailbox}`)}`,
+    `New-ManagementRoleAssignment -App ${quote(String(oid))} -Role 'Application SMTP.SendAsApp' -CustomResourceScope ${scope}`,
   ];
 }
 

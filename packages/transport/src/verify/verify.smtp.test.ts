@@ -1,4 +1,4 @@
-import type { ConnectionInput } from '@flowpost/core';
+import { type ConnectionInput, MailError, SecretText } from '@flowpost/core';
 import {
   createTestCertificates,
   HttpServer,
@@ -9,6 +9,7 @@ import {
   type TestCertificates,
 } from '@flowpost/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { withExchangeCommands } from './exchange-commands.ts';
 import { verifyConnection } from './verify-connection.ts';
 
 const timeouts = { connectMs: 2_000, greetingMs: 500, commandMs: 500, dataMs: 500, confirmMs: 500 };
@@ -306,6 +307,22 @@ describe('what an administrator of Microsoft 365 has to run', () => {
         : undefined,
     );
     expect(JSON.stringify(report)).not.toContain(accessToken);
+  });
+
+  it('rights from Exchange, and no more of them than over this mailbox', () => {
+    const ids = {
+      appid: '66666666-7777-8888-9999-000000000000',
+      oid: '11111111-2222-3333-4444-555555555555',
+    };
+    const claims = Buffer.from(JSON.stringify({ aud: 'https://outlook.office365.com', ...ids }));
+    const token = new SecretText(`e30.${claims.toString('base64url')}.signature`);
+    const refusal = new MailError('AUTH_REFUSED', 'no', { details: { diagnosis: 'm365.mailbox-logon' } });
+    const { details } = withExchangeCommands(refusal, { kind: 'bearer', username: "m'e@x.org", token }, true);
+    expect(details.powershell).toEqual([
+      `New-ServicePrincipal -AppId '${ids.appid}' -ObjectId '${ids.oid}'`,
+      `New-ManagementScope -Name 'Flowpost m''e@x.org' -RecipientRestrictionFilter 'PrimarySmtpAddress -eq ''m''''e@x.org'''`,
+      `New-ManagementRoleAssignment -App '${ids.oid}' -Role 'Application SMTP.SendAsApp' -CustomResourceScope 'Flowpost m''e@x.org'`,
+    ]);
   });
 
   it('a token that is user and password is shown as neither', async () => {

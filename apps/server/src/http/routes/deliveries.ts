@@ -1,8 +1,9 @@
-import { isMailError, MailError, parseMessage } from '@flowpost/core';
+import { addressKey, isMailError, MailError, parseMessage, type Sandbox } from '@flowpost/core';
 import { previewRequest } from '@flowpost/node-adapter';
+import { previewMessage } from '@flowpost/transport';
 import { z } from 'zod';
 import { connectionDeleted } from '../../connections/connection-store.ts';
-import { type DeliveryState, deliveryStates } from '../../outbox/delivery.ts';
+import { type Delivery, type DeliveryState, deliveryStates } from '../../outbox/delivery.ts';
 import type { FlowpostServer } from '../../parts.ts';
 import { route } from '../route.ts';
 import { deliverySchema, deliveryWithEventsSchema } from '../schemas.ts';
@@ -34,6 +35,14 @@ const common = { tag: 'deliveries', scope: 'send' } as const;
 const one = { 200: { description: 'The delivery as it is now.', schema: deliveryWithEventsSchema } };
 const missing = (id: string): MailError =>
   new MailError('DELIVERY_NOT_FOUND', `There is no delivery ${id}.`, { details: { delivery: id } });
+
+/** The sandbox a delivery went through, as its receipt tells; what has none goes through the server's as it is now. */
+function sandboxOf({ receipt, recipients }: Delivery, now: Sandbox | undefined): Sandbox | undefined {
+  const [redirectTo] = receipt?.accepted ?? [];
+  if (!receipt || redirectTo === undefined) return now;
+  const reached = [...receipt.accepted, ...receipt.rejected.map(({ address }) => address)].map(addressKey);
+  return recipients.every((one) => reached.includes(addressKey(one))) ? undefined : { redirectTo: { address: redirectTo } };
+}
 
 /** Deliveries: what became of every message, and what people decide about those that ended badly. */
 export const deliveryRoutes = ({
@@ -118,11 +127,16 @@ export const deliveryRoutes = ({
         const message = parseMessage({ ...stored.request.message, messageId: delivery.messageId });
         const { secretBox, attachments, sandbox } = scope.options;
         const connection = await connections.unseal(stored.sealed);
+        const options = { secretBox, attachments };
         const { policy } = stored.request;
-        const { body } = await previewRequest(
+        const shown = previewRequest(
           { message, connection, policy },
-          { secretBox, attachments, sandbox },
-        ).catch((error) => {
+          { ...options, sandbox: sandboxOf(delivery, sandbox) },
+        );
+        const { body } = await shown.catch((error) => {
+          // It was sent to nobody, and is shown as it was asked for.
+          if (isMailError(error) && error.code === 'RECIPIENT_NOT_ALLOWED')
+            return previewMessage(message, connection, options);
           if (!isMailError(error) || error.category !== 'attachment') throw error;
           // Its own hint says that nothing was sent, of which this knows nothing.
           const hint =
