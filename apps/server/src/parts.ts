@@ -73,7 +73,7 @@ export function assemble(config: ServerConfig, { database, boss, logger, boxes }
   const cut = new AbortController();
   setMaxListeners(0, closing.signal, cut.signal);
   const metrics = new Metrics();
-  const deliveries = new DeliveryStore(database, boss);
+  const deliveries = new DeliveryStore(database, boss, sandbox?.redirectTo?.address);
   const hostAccess = new HostAccess(config);
   const connections = new ConnectionStore(database, boxes, hostAccess);
   const keys = new ApiKeys(database);

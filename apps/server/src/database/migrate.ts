@@ -122,6 +122,8 @@ const migrations: readonly string[] = [
   'alter table flowpost.duplicates add column lasts interval',
   // How large a request is in memory, which is several times what it takes where it is compressed.
   'alter table flowpost.delivery_requests add column bytes int',
+  // Of which transaction its last event is.
+  'alter table flowpost.deliveries add column event_xid xid8',
 ];
 
 /** Any number, as long as it stays the same: who holds it migrates. */
@@ -158,6 +160,9 @@ async function rebaseEvents(transaction: Queryable, say: (text: string) => void)
        where xid > pg_current_xact_id() returning xid
      )
      insert into flowpost.event_moves (xid) select distinct xid from moved on conflict do nothing`,
+  );
+  await transaction.query(
+    'update flowpost.deliveries set event_xid = null where event_xid > pg_current_xact_id()',
   );
 }
 

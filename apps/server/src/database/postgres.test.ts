@@ -1,5 +1,12 @@
+import { randomUUID } from 'node:crypto';
 import pg from 'pg';
+import { v7 as timeOrderedId } from 'uuid';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { NewDelivery } from '../outbox/delivery.ts';
+import { DeliveryEvents } from '../outbox/delivery-events.ts';
+import { rowOf } from '../outbox/delivery-row.ts';
+import { DeliveryStore } from '../outbox/delivery-store.ts';
+import { ended, inDoubt } from '../outbox/ended.ts';
 import { startBoss } from '../outbox/outbox.ts';
 import { temporaryFolder } from '../testing/local-server.test-support.ts';
 import { PostgresServer } from '../testing/postgres.test-support.ts';
@@ -125,4 +132,46 @@ it('what a database and a role have set otherwise changes nothing', async () => 
   const sleep = (transaction: Queryable) => transaction.query('select pg_sleep(1.2)');
   await expect(limited.transaction(sleep)).rejects.toMatchObject({ details: { reason: '25P04' } });
   await limited.transaction(sleep, { isLong: true });
+});
+
+it('the events of a delivery are told in the order of its changes, whoever waited for its row', async () => {
+  await administer('flowpost', 'create database ordered');
+  await using database = await openPostgres(urlOf('ordered'));
+  await migrate(database);
+  const boss = await startBoss(database, () => undefined);
+  const store = new DeliveryStore(database, boss);
+  const worker = randomUUID();
+  const ids = [1, 2].map(() => timeOrderedId());
+  for (const id of ids) {
+    const delivery: NewDelivery = {
+      mode: 'async',
+      ...{ id, nodeType: 'send-email', nodeId: 'n', messageId: `<${id}@x.org>`, lane: 'a' },
+      ...{ recipients: ['b@x.org'], subject: '', apiKey: 'k', sealed: 'x' },
+      request: { message: { from: 'a@x.org' }, policy: {} as never, unshared: false },
+    };
+    await store.insert([rowOf(delivery, worker)]);
+  }
+  const claims = await store.claim(worker, 10);
+  // In the order in which a statement over all of them comes to them.
+  const [first, last] = await database.query<{ id: string }>('select id from flowpost.deliveries');
+  const letGo = Promise.withResolvers<void>();
+  const held = Promise.withResolvers<void>();
+  const holding = database.transaction(async (transaction) => {
+    await transaction.query('select 1 from flowpost.deliveries where id = $1 for update', [first?.id]);
+    held.resolve();
+    await letGo.promise;
+  });
+  await held.promise;
+  // Takes its number, and waits for the first; meanwhile the last changes, in a transaction with a higher one.
+  const recovering = store.recover([worker], ended.toJSON(), inDoubt.toJSON());
+  const waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'";
+  await expect.poll(() => database.query(waiting)).toHaveLength(1);
+  const claim = claims.find(({ id }) => id === last?.id);
+  expect(await store.commit([{ id: last?.id ?? '', attempt: claim?.attempt ?? 0 }], worker)).toEqual([true]);
+  letGo.resolve();
+  await Promise.all([holding, recovering]);
+  const events = await new DeliveryEvents(database).after('0.0');
+  const told = events.filter(({ delivery }) => delivery === last?.id).map(({ state }) => state);
+  expect(told).toEqual(['queued', 'sending', 'committing', 'in-doubt']);
+  await boss.stop({ graceful: false });
 });

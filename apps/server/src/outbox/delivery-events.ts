@@ -10,6 +10,12 @@ export interface DeliveryEvent {
   readonly detail: unknown;
 }
 
+/**
+ * SQL: of which transaction the event of a delivery is that changes. Whoever waited for its row may have got his number before the
+ * transaction he waited for; in their order its events are those of the later one too.
+ */
+export const eventXid = 'greatest(event_xid, pg_current_xact_id())';
+
 /** What a cursor looks like. */
 export const cursorPattern = /^\d{1,19}\.\d{1,18}$/;
 /** Before everything that is there. */

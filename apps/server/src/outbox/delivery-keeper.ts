@@ -4,6 +4,7 @@ import { v7 as timeOrderedId } from 'uuid';
 import { type Database, forPgBoss, type Queryable } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
 import type { DeliveryState } from './delivery.ts';
+import { eventXid } from './delivery-events.ts';
 import { DeliveryReader } from './delivery-reader.ts';
 import { lastsFromNow } from './duplicate-store.ts';
 import type { Attempt } from './in-hand.ts';
@@ -35,13 +36,22 @@ function firstIdOf(time: number): string {
   return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
 }
 
+/** SQL: what the request of a delivery says of how it is sent. */
+const policyOf = (path: string): string =>
+  `(select r.request #>> '{policy,${path}}' from flowpost.delivery_requests r where r.id = deliveries.id)`;
+
+const redirectedTo = `coalesce($5::text, ${policyOf('sandbox,redirectTo,address')})`;
+
 /** The SQL for deliveries that nobody is at: left behind, forgotten, or of no use any more. */
 export class DeliveryKeeper extends DeliveryReader {
   protected readonly boss: PgBoss;
+  readonly #redirectTo: string | undefined;
 
-  constructor(database: Database, boss: PgBoss) {
+  /** @param redirectTo who gets everything instead of its recipients, where the server has a sandbox. */
+  constructor(database: Database, boss: PgBoss, redirectTo?: string) {
     super(database);
     this.boss = boss;
+    this.#redirectTo = redirectTo;
   }
 
   /**
@@ -95,20 +105,20 @@ export class DeliveryKeeper extends DeliveryReader {
         `with mine as (
            update flowpost.deliveries set worker = null, next_at = null, updated_at = now(), left_behind = 'taken-over',
              state = case
-               when mode = 'async' and (state = 'sending' or exists (select 1 from flowpost.delivery_requests r
-                 where r.id = deliveries.id and r.request #>> '{policy,onDoubt}' = 'resend')) then 'queued'
+               when mode = 'async' and (state = 'sending' or ${policyOf('onDoubt')} = 'resend') then 'queued'
                when state = 'committing' then 'in-doubt' else 'failed' end,
              error = case when state = 'committing' then jsonb_set($3::jsonb, '{details}', coalesce($3::jsonb -> 'details', '{}')
                -- Whom it is about: whom it was for this time, and whoever was in doubt before.
                || jsonb_build_object('unconfirmed', (select jsonb_agg(distinct one) from jsonb_array_elements(
-                 to_jsonb(coalesce(retry_to, recipients)) || case when (error ->> 'inDoubt')::boolean
-                   then coalesce(error #> '{details,unconfirmed}', '[]') else '[]' end) as one))) when mode = 'async' then error else $2::jsonb end,
-             open = state = 'committing' or mode = 'async'
+                 to_jsonb(coalesce(nullif(array_remove(array[${redirectedTo}], null), '{}'), retry_to, recipients))
+                   || case when (error ->> 'inDoubt')::boolean then coalesce(error #> '{details,unconfirmed}', '[]') else '[]' end) as one)))
+               when mode = 'async' then error else $2::jsonb end,
+             open = state = 'committing' or mode = 'async', event_xid = ${eventXid}
            where open and state in ('sending', 'committing') and worker = any($1::uuid[])
              and ($4::jsonb is null or updated_at <= now()
                and (id, attempt) not in (select id, attempt from jsonb_to_recordset($4::jsonb) as held (id uuid, attempt int)))
-           returning id, state, lane, next_at
-         ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine),
+           returning id, state, lane, next_at, event_xid
+         ), event as (insert into flowpost.delivery_events (xid, delivery_id, state) select event_xid, id, state from mine),
          freed as (
            delete from flowpost.duplicates where receipt is null and owner in (select id::text from mine where state = 'failed')
          ), kept as (
@@ -116,7 +126,7 @@ export class DeliveryKeeper extends DeliveryReader {
            where owner in (select id::text from mine where state = 'in-doubt')
          )
          select id, state, lane, next_at from mine`,
-        [ended, storable(failed), storable(inDoubt), held ? storable(held) : null],
+        [ended, storable(failed), storable(inDoubt), held ? storable(held) : null, this.#redirectTo ?? null],
       );
       await this.enqueue(
         recovered.filter(({ state }) => state === 'queued'),

@@ -3,6 +3,7 @@ import { forPgBoss, type Queryable } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
 import { decide, type Undecided } from './decision.ts';
 import type { ClaimedDelivery, DeliveryState, Settlement } from './delivery.ts';
+import { eventXid } from './delivery-events.ts';
 import { type DeliveryJob, DeliveryKeeper, type Due, queue } from './delivery-keeper.ts';
 import type { Known } from './delivery-reader.ts';
 import { type ClaimedRow, claimedOf, type DeliveryRow } from './delivery-row.ts';
@@ -118,12 +119,13 @@ export class DeliveryStore extends DeliveryKeeper {
            from flowpost.delivery_requests where id = any($1::uuid[])
          ), mine as (
            update flowpost.deliveries set state = 'sending', worker = $2, attempt = attempt + 1, next_at = null, updated_at = now(),
+             event_xid = ${eventXid},
              tried_since = coalesce(tried_since, case attempt when uncounted then now() else created_at end)
            where id = any($1::uuid[]) and state = 'queued' and (next_at is null or next_at <= now() + interval '1 second')
              and id <> all(array(select id from sized where place > $4 or place > 1 and upto > $3))
            returning id, attempt, attempt - uncounted as tries, mode, state, node_type, node_id, message_id,
-             tried_since, connection_id, lane, retry_to, receipt, error
-         ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
+             tried_since, connection_id, lane, retry_to, receipt, error, event_xid
+         ), event as (insert into flowpost.delivery_events (xid, delivery_id, state) select event_xid, id, state from mine)
          select mine.id, mine.attempt, mine.tries, mine.mode, mine.node_type, mine.node_id, mine.message_id, mine.lane,
            (extract(epoch from now() - mine.tried_since) * 1000)::float8 as tried_for, mine.retry_to, mine.receipt, mine.error,
            r.request, coalesce(r.bytes, pg_column_size(r.request)) as bytes, coalesce(r.sealed, c.sealed) as sealed,
@@ -156,12 +158,12 @@ export class DeliveryStore extends DeliveryKeeper {
   ): Promise<boolean[]> {
     const rows = await this.database.query<{ id: string; attempt: number }>(
       `with mine as (
-         update flowpost.deliveries d set state = 'committing', updated_at = now()
+         update flowpost.deliveries d set state = 'committing', updated_at = now(), event_xid = ${eventXid}
          from unnest($1::uuid[], $2::int[]) as given (id, attempt)
          where d.id = any($1::uuid[]) and d.id = given.id and d.attempt = given.attempt
            and d.worker = $3 and d.state in ('sending', 'committing')
-         returning d.id, d.attempt, d.state
-       ), event as (insert into flowpost.delivery_events (delivery_id, state) select id, state from mine)
+         returning d.id, d.attempt, d.state, d.event_xid
+       ), event as (insert into flowpost.delivery_events (xid, delivery_id, state) select event_xid, id, state from mine)
        select id, attempt from mine`,
       [claims.map(({ id }) => id), claims.map(({ attempt }) => attempt), worker],
     );
@@ -189,7 +191,8 @@ export class DeliveryStore extends DeliveryKeeper {
              -- One that was put off, and of which nothing was tried before, was not begun.
              tried_since = case when given.uncounted and given.error is null and given.receipt is null and d.attempt = d.uncounted + 1
                and d.error is null and d.receipt is null then null else d.tried_since end,
-             updated_at = now(), open = ${settled} in ('queued', 'in-doubt'), uncounted = d.uncounted + given.uncounted::int
+             updated_at = now(), open = ${settled} in ('queued', 'in-doubt'), uncounted = d.uncounted + given.uncounted::int,
+             event_xid = ${eventXid}
            from jsonb_to_recordset($1::jsonb) as given (id uuid, attempt int, state text, receipt jsonb, error jsonb,
              wait_ms float8, detail jsonb, uncounted boolean, retry_to text[], refutes boolean)
            where d.id = any($3::uuid[]) and d.id = given.id and d.attempt = given.attempt
@@ -197,8 +200,8 @@ export class DeliveryStore extends DeliveryKeeper {
                or d.left_behind is not null and d.state = 'queued' and (d.error ->> 'inDoubt')::boolean
                  and (given.receipt is not null or not coalesce((given.error ->> 'inDoubt')::boolean, false))
                  and not given.refutes and coalesce(given.error ->> 'code', '') <> 'DELIVERY_CANCELLED')
-           returning d.id, d.state, d.lane, d.next_at, d.receipt, given.detail
-         ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, detail from mine),
+           returning d.id, d.state, d.lane, d.next_at, d.receipt, given.detail, d.event_xid
+         ), event as (insert into flowpost.delivery_events (xid, delivery_id, state, detail) select event_xid, id, state, detail from mine),
          -- What the duplicate guard could not be told, when the database was away as the message left, or what is known since.
          remembered as (
            update flowpost.duplicates set
@@ -277,9 +280,9 @@ export class DeliveryStore extends DeliveryKeeper {
              open = $2 in ('queued', 'in-doubt'), answer = null, receipt = $3::jsonb, error = $4::jsonb, retry_to = $5::text[],
              left_behind = case when left_behind is not null then case $7::text when 'cancelled' then 'cancelled' else 'taken-over' end end,
              mode = case when $2 = 'queued' then 'async' else mode end,
-             tried_since = case when $2 = 'queued' then now() else tried_since end
-           where id = $1 returning id, state, lane, next_at
-         ), event as (insert into flowpost.delivery_events (delivery_id, state, detail) select id, state, $6::jsonb from mine)
+             tried_since = case when $2 = 'queued' then now() else tried_since end, event_xid = ${eventXid}
+           where id = $1 returning id, state, lane, next_at, event_xid
+         ), event as (insert into flowpost.delivery_events (xid, delivery_id, state, detail) select event_xid, id, state, $6::jsonb from mine)
          select id, lane, next_at from mine`,
         [
           id,

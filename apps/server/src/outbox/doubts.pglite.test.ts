@@ -2,6 +2,7 @@ import { MailError, type SendReceipt } from '@flowpost/core';
 import { expect, it } from 'vitest';
 import { openOutbox } from '../testing/outbox-parts.test-support.ts';
 import type { ClaimedDelivery, Settlement } from './delivery.ts';
+import { DeliveryStore } from './delivery-store.ts';
 import { judge, settlementOf } from './judgement.ts';
 
 const everybody = ['a@y.org', 'b@y.org', 'c@y.org'];
@@ -46,6 +47,25 @@ it('a crash adds to a doubt whom the message was leaving for', async () => {
   const ended = await parts.deliveries.get(parts.id);
   expect(ended).toMatchObject({ state: 'sent', receipt: { rejected: [] } });
   expect(ended?.receipt?.accepted.toSorted()).toEqual(everybody);
+});
+
+it('a crash names who gets the mail of a sandbox, and nobody it was meant for', async () => {
+  await using parts = await delivery('hold');
+  const { database, boss, worker, deliveries } = parts;
+  const doubtOf = async (store: DeliveryStore, policy: object) => {
+    const [id = ''] = await parts.put('b', 1, { policy });
+    const [claim] = await store.claim(worker, 10).then((all) => all.filter((one) => one.id === id));
+    await store.commit([claim as ClaimedDelivery], worker);
+    await store.recover([worker], cut, doubtAbout().toJSON());
+    expect((await store.get(id))?.error?.details).toMatchObject({ unconfirmed: [expect.anything()] });
+    await store.move(id, ['in-doubt'], 'sent');
+    return (await store.get(id))?.receipt?.accepted;
+  };
+  const sandbox = { redirectTo: { address: 'box@y.org' } };
+  expect(await doubtOf(deliveries, { sandbox })).toEqual(['box@y.org']);
+  const redirected = new DeliveryStore(database, boss, 'server@y.org');
+  expect(await doubtOf(redirected, { sandbox })).toEqual(['server@y.org']);
+  expect(await doubtOf(deliveries, {})).toEqual(['b@x.org']);
 });
 
 it('a crash says nothing of those who were refused before', async () => {

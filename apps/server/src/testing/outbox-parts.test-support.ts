@@ -34,7 +34,7 @@ export async function openOutbox() {
   const deliveries = new DeliveryStore(database, boss);
   const worker = randomUUID();
   return {
-    ...{ database, deliveries, worker },
+    ...{ database, boss, deliveries, worker },
     put: (
       lane: string,
       count: number,

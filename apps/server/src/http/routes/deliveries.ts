@@ -41,7 +41,9 @@ function sandboxOf({ receipt, recipients }: Delivery, now: Sandbox | undefined):
   const [redirectTo] = receipt?.accepted ?? [];
   if (!receipt || redirectTo === undefined) return now;
   const reached = [...receipt.accepted, ...receipt.rejected.map(({ address }) => address)].map(addressKey);
-  return recipients.every((one) => reached.includes(addressKey(one))) ? undefined : { redirectTo: { address: redirectTo } };
+  return recipients.every((one) => reached.includes(addressKey(one)))
+    ? undefined
+    : { redirectTo: { address: redirectTo } };
 }
 
 /** Deliveries: what became of every message, and what people decide about those that ended badly. */
