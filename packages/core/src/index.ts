@@ -58,7 +58,7 @@ export {
   SecretBox,
   type SecretKey,
 } from './encrypted-text.ts';
-export { cancellationOf, linkAbort, untilAborted } from './errors/cancellation.ts';
+export { anySignal, cancellationOf, linkAbort, untilAborted } from './errors/cancellation.ts';
 export {
   certificateReasons,
   httpsCertificateHints,

@@ -1,4 +1,4 @@
-import { type Attachment, cancellationOf, headerTextProblem } from '@flowpost/core';
+import { type Attachment, anySignal, cancellationOf, headerTextProblem } from '@flowpost/core';
 import { atMost } from './at-most.ts';
 import type { ResolvedAttachmentPolicy } from './attachment-policy.ts';
 import {
@@ -212,7 +212,7 @@ export function resolveAttachments(
 ): ResolvedAttachment[] | Promise<ResolvedAttachment[]> {
   if (attachments.length === 0) return [];
   const stop = new AbortController();
-  const stopped = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+  const stopped = anySignal(signal, stop.signal);
   const inTurn = atMost(openedAtOnce);
   const total = new TotalSize();
   const pending = attachments.map((attachment, index) => {

@@ -1,4 +1,4 @@
-import { parseWith, regardless } from '@flowpost/core';
+import { anySignal, parseWith, regardless } from '@flowpost/core';
 import { z } from 'zod';
 import { createFlowScope } from './flow/flow-scope.ts';
 import type { NodeDefinition, NodeOutcome } from './node.ts';
@@ -68,8 +68,7 @@ export async function* runBatch<Settings extends z.ZodType, Row extends object>(
     ended = true;
     changed.resolve();
   };
-  const signals = [host.signal, stopping].filter((one) => one !== undefined);
-  const signal = AbortSignal.any(signals);
+  const signal = anySignal(host.signal, stopping);
   signal.addEventListener('abort', end, { once: true });
   if (signal.aborted) end();
   const signalsOfRow = { signal, ...(stopping && { leavingSignal: host.signal }) };

@@ -1,4 +1,5 @@
 import {
+  anySignal,
   cancellationOf,
   isMailError,
   linkAbort,
@@ -38,7 +39,7 @@ export function withinTime(options: SendOptions): SendOptions {
   return {
     ...options,
     timeoutMs: undefined,
-    signal: options.signal ? AbortSignal.any([options.signal, late]) : late,
+    signal: anySignal(options.signal, late),
   };
 }
 

@@ -1,4 +1,4 @@
-import { type MailErrorJson, toMailError } from '@flowpost/core';
+import { anySignal, type MailErrorJson, toMailError } from '@flowpost/core';
 import { createFlowScope, parseFlowData, runBatch, sendEmailNode } from '@flowpost/node-adapter';
 import { exitCodeFor, type Summary, saySummary } from '../batch/batch-summary.ts';
 import { Brake } from '../batch/brake.ts';
@@ -44,7 +44,7 @@ export const batch: Command<typeof batchSpec> = async (values) => {
   const selection = new Selection(turnsOf(values, journal), limit);
   using interrupted = untilInterrupted();
   const stop = new AbortController();
-  const stopping = AbortSignal.any([interrupted, stop.signal]);
+  const stopping = anySignal(interrupted, stop.signal);
   await using scope = createFlowScope(host);
   const counts = { sent: 0, partial: 0, failed: 0, deferred: 0, 'in-doubt': 0 };
   const started = performance.now();

@@ -7,6 +7,24 @@ import { isMailError } from './mail-error.ts';
 const reasonFor = (reason: unknown): unknown =>
   isMailError(reason) ? new Error(`ended by ${reason.code}`) : reason;
 
+/** What a signal of several is made of. */
+const partsOf = new WeakMap<AbortSignal, readonly AbortSignal[]>();
+
+/**
+ * Ends with the first of several signals, as `AbortSignal.any` does. That alone does not keep them in every Node.js we run on (tried: 22.12,
+ * 24.6): a time limit that nobody else has is collected, and never comes.
+ *
+ * @see https://github.com/nodejs/node/issues/54614
+ */
+export function anySignal(...signals: readonly (AbortSignal | undefined)[]): AbortSignal {
+  const parts = signals.filter((one) => one !== undefined);
+  const [only] = parts;
+  if (only && parts.length === 1) return only;
+  const signal = AbortSignal.any(parts);
+  partsOf.set(signal, parts);
+  return signal;
+}
+
 /**
  * Ends one thing with another, such as an attempt with the signal of the whole. Costs less than a signal made of several
  * (`AbortSignal.any`), where it is done for each message.

@@ -1,6 +1,7 @@
 import { pipeline } from 'node:stream';
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
 import {
+  anySignal,
   cancellationOf,
   certificateReasons,
   type ErrorCode,
@@ -256,7 +257,7 @@ export async function fetchUrl(text: string, context: AttachmentContext): Promis
   let url = checkUrl(text, undefined, guard, context);
   let started = false;
   const budget = new FetchBudget(policy.urls.timeoutMs);
-  const signal = context.signal ? AbortSignal.any([context.signal, budget.signal]) : budget.signal;
+  const signal = anySignal(context.signal, budget.signal);
   const fail = (cause: unknown) => describe(cause, url, started, budget.signal, context);
   const agent = await createGuardedAgent(guard, policy, signal);
   let isOpen = false;

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import {
+  anySignal,
   createMessageId,
   type EmailMessage,
   EncryptedText,
@@ -106,7 +107,7 @@ function guarded(
 
 /** A signal, or the end of the time allowed for the whole send, attempts and waiting included. */
 const orLate = (signal: AbortSignal | undefined, late: AbortSignal | undefined): AbortSignal | undefined =>
-  signal && late ? AbortSignal.any([signal, late]) : (signal ?? late);
+  signal && late ? anySignal(signal, late) : (signal ?? late);
 
 /** @throws MailError for anything but a message the server took, now or before. */
 export async function deliver(request: NodeRequest, context: DeliveryContext): Promise<SendReceipt> {

@@ -1,5 +1,6 @@
 import type { AuthProvider } from '@flowpost/auth-providers';
 import {
+  anySignal,
   httpsCertificateHints,
   isMailError,
   type Login,
@@ -207,7 +208,7 @@ export class GraphApi {
   /** A request as it is, without a token of its own. */
   async send(url: string, init: RequestInit, phase: Phase, limitMs: number): Promise<Response> {
     const late = AbortSignal.timeout(limitMs);
-    const signal = this.#signal ? AbortSignal.any([this.#signal, late]) : late;
+    const signal = anySignal(this.#signal, late);
     const { body } = init;
     const size = typeof body === 'string' ? ` (${body.length} bytes)` : '';
     tell(this.#transcript, { from: 'client', text: `${init.method} ${new URL(url).pathname}${size}` });

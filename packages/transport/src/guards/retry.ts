@@ -1,4 +1,5 @@
 import {
+  anySignal,
   type Clock,
   isMailError,
   type MailError,
@@ -78,8 +79,7 @@ class RetrySender implements MailSender {
   /** What ends waiting for the next attempt. */
   #ends(signal: AbortSignal | undefined): AbortSignal {
     this.#closed ??= new AbortController();
-    const all = [signal, this.#options.closing, this.#closed.signal];
-    return AbortSignal.any(all.filter((one) => one !== undefined));
+    return anySignal(signal, this.#options.closing, this.#closed.signal);
   }
 
   /** How long to wait before the next attempt; undefined when there is none. */

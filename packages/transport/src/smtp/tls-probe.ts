@@ -1,4 +1,4 @@
-import { isMailError, type MailError } from '@flowpost/core';
+import { anySignal, isMailError, type MailError } from '@flowpost/core';
 import { connectionError } from '../diagnosis/connection-failure.ts';
 import { type OpenSocketOptions, openSocket } from './open-socket.ts';
 
@@ -56,7 +56,7 @@ export class TlsProbe {
     try {
       // Nothing is sent over it, so the certificate does not matter.
       const tls = { host: this.#reach.host, rejectUnauthorized: false };
-      const signal = AbortSignal.any([this.#stopped.signal, ...(caller ? [caller] : [])]);
+      const signal = anySignal(this.#stopped.signal, caller);
       const socket = await openSocket({
         ...this.#reach,
         signal,

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import { MailError } from '@flowpost/core';
+import { anySignal, MailError } from '@flowpost/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { cursorPattern, DeliveryEvents, type EventPage, mostEvents } from '../../outbox/delivery-events.ts';
@@ -65,7 +65,7 @@ export const eventRoutes = ({
       },
       async handle({ query, request, reply, key }) {
         const { raw } = reply;
-        const signal = AbortSignal.any([goneSignal(request, reply), closing]);
+        const signal = anySignal(goneSignal(request, reply), closing);
         const known = lastEventId(request) ?? query.after;
         let last = known === undefined ? await events.newest() : await events.placeOf(known);
         reply.hijack();
