@@ -69,61 +69,64 @@ export class OutboxWorker {
   }
 
   async #run(): Promise<void> {
-    const { deliveries, logger, worker, concurrency, pollMs } = this.#options;
+    const { logger, pollMs, inHand, isBusy } = this.#options;
     const { signal } = this.#stopping;
     while (!signal.aborted) {
-      const free = concurrency - this.#running.size;
-      // A few at a time are not worth a transaction, as long as there will be more in a moment.
-      if (free < concurrency / 4 || this.#bytes >= mostBytes) {
-        const oneEnded = new Promise<void>((resolve) => {
-          this.#oneEnded = resolve;
-        });
-        await Promise.race(free > 0 ? [oneEnded, delay(restMs)] : [oneEnded]);
-        if (this.#running.size === concurrency || this.#bytes >= mostBytes) continue;
-      }
+      if (!(await this.#hasRoom())) continue;
       const woken = new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
-      if (this.#options.isBusy()) await delay(restMs);
+      if (isBusy()) await delay(restMs);
       if (signal.aborted) return;
       try {
-        if (this.#options.inHand.mayHaveMore) await this.#giveBack();
-        if (this.#options.isPaused) {
-          await delay(pollMs, undefined, { signal }).catch(() => undefined);
-          continue;
-        }
-        const now = concurrency - this.#running.size;
-        this.#closed = this.#lanes.closed(now, mostBytes - this.#bytes);
-        const known = this.#foundNothing;
-        const isInVain =
-          known &&
-          performance.now() < known.until &&
-          known.closed.every((lane) => this.#closed.includes(lane));
-        if (!isInVain) {
-          const found = { closed: this.#closed, until: performance.now() + pollMs / 2 };
-          this.#foundNothing = found;
-          // Half of what is free, so that something is left for the next lane that comes.
-          const claims = await deliveries.claim(worker, Math.ceil(now / 2), {
-            except: this.#closed,
-            atMostBytes: Math.min(mostBytesAtOnce, mostBytes - this.#bytes),
-          });
-          for (const claim of claims) this.#begin(claim);
-          if (claims.length > 0) {
-            // Nothing was put in meanwhile, so what was known before is so still.
-            if (this.#foundNothing === found) this.#foundNothing = known;
-            continue;
-          }
-        }
+        if (inHand.mayHaveMore) await this.#giveBack();
+        if (!this.#options.isPaused && (await this.#take())) continue;
         const isTime = delay(pollMs, undefined, { signal }).catch(() => undefined);
         await Promise.race([woken, isTime]);
       } catch (error) {
         this.#foundNothing = undefined;
-        this.#options.inHand.suspect();
+        inHand.suspect();
         const { code, message } = error as { code?: string; message: string };
         logger.error('the outbox cannot be read', { code, message, ...storageReason(error) });
         await delay(1_000, undefined, { signal }).catch(() => undefined);
       }
     }
+  }
+
+  /** Whether there is room for more; waits a moment when there is little. */
+  async #hasRoom(): Promise<boolean> {
+    const { concurrency } = this.#options;
+    const free = concurrency - this.#running.size;
+    // A few at a time are not worth a transaction, as long as there will be more in a moment.
+    if (free >= concurrency / 4 && this.#bytes < mostBytes) return true;
+    const oneEnded = new Promise<void>((resolve) => {
+      this.#oneEnded = resolve;
+    });
+    await Promise.race(free > 0 ? [oneEnded, delay(restMs)] : [oneEnded]);
+    return this.#running.size < concurrency && this.#bytes < mostBytes;
+  }
+
+  /** Takes what there is room for, and begins with it. @returns whether there was anything. */
+  async #take(): Promise<boolean> {
+    const { deliveries, worker, concurrency, pollMs } = this.#options;
+    const free = concurrency - this.#running.size;
+    this.#closed = this.#lanes.closed(free, mostBytes - this.#bytes);
+    const known = this.#foundNothing;
+    const isInVain =
+      known && performance.now() < known.until && known.closed.every((lane) => this.#closed.includes(lane));
+    if (isInVain) return false;
+    const found = { closed: this.#closed, until: performance.now() + pollMs / 2 };
+    this.#foundNothing = found;
+    // Half of what is free, so that something is left for the next lane that comes.
+    const claims = await deliveries.claim(worker, Math.ceil(free / 2), {
+      except: this.#closed,
+      atMostBytes: Math.min(mostBytesAtOnce, mostBytes - this.#bytes),
+    });
+    for (const claim of claims) this.#begin(claim);
+    if (claims.length === 0) return false;
+    // Nothing was put in meanwhile, so what was known before is so still.
+    if (this.#foundNothing === found) this.#foundNothing = known;
+    return true;
   }
 
   /** What is under this process's name and not in its hands: what it was given without being told. */
