@@ -155,6 +155,20 @@ describe('what a server does to a batch', () => {
     expect(server.messages).toHaveLength(45);
   });
 
+  it('rows that are left alone for one in doubt do not stop it', async () => {
+    const guarded = letter.replace('subject:', 'duplicateWindowMs: 60000\nsubject:');
+    const same = 'p1@x.org,1\n'.repeat(6);
+    await using at = await Workplace.make({
+      'letter.txt': guarded,
+      'people.csv': `email,number\n${same}p7@x.org,7\n`,
+    });
+    await using server = await FaultServer.start({ stage: 'dot', fault: 'fin', times: 1 });
+    const url = `smtp://127.0.0.1:${server.port}?tls=none`;
+    const { code, out } = await at.flowpost([...batch, '--connection', url, '--concurrency', '1', '--json']);
+    expect([code, JSON.parse(out)]).toMatchObject([76, { sent: 1, rows: 7 }]);
+    expect(JSON.parse(out)).not.toHaveProperty('stoppedBy');
+  });
+
   it('doubt stays until a row was sent, whatever becomes of another attempt', async () => {
     await using at = await place(2);
     await using server = await FaultServer.start({ stage: 'dot', fault: 'fin', times: 2 });

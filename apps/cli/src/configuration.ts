@@ -110,6 +110,7 @@ function hasClearSecret(value: unknown): boolean {
     const { password = '' } = URL.parse(value) ?? {};
     return password !== '' && !password.startsWith('eyJ');
   }
+  if (Array.isArray(value)) return value.some(hasClearSecret);
   if (!isRecord(value)) return false;
   return Object.entries(value).some(([key, one]) =>
     secretFields.has(key) && typeof one === 'string' ? !one.startsWith('eyJ') : hasClearSecret(one),
@@ -117,13 +118,14 @@ function hasClearSecret(value: unknown): boolean {
 }
 
 /** Others who can read a file that holds a password. */
-async function warnIfOpen({ path }: Configuration, connection: unknown): Promise<void> {
+async function warnIfOpen({ path, mayRunCommands }: Configuration, connection: unknown): Promise<void> {
   if (process.platform === 'win32' || !hasClearSecret(connection)) return;
   const { mode } = await stat(path);
-  if (mode & 0o077)
-    say(
-      `Warning: ${path} holds a password in clear and others can read it. chmod 600 it, or use passwordCommand.`,
-    );
+  if ((mode & 0o077) === 0) return;
+  const instead = mayRunCommands
+    ? 'use passwordCommand'
+    : `move the connection into your own configuration (${userFileName()})`;
+  say(`Warning: ${path} holds a password in clear and others can read it. chmod 600 it, or ${instead}.`);
 }
 
 function unknown(name: string, all: readonly Configuration[]): MailError {

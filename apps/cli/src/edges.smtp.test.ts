@@ -117,6 +117,39 @@ it.each([
   expect(err.includes('password in clear')).toBe(warns);
 });
 
+it('what a warning of a key that others can read says to do can be done', async () => {
+  await using place = await Workplace.make();
+  const key = { domain: 'x.org', selector: 's', privateKey: '-----BEGIN' };
+  const connections = JSON.stringify({ work: { host: 'h', dkim: [key] } });
+  await place.write('flowpost.connections.json', connections);
+  await chmod(place.path('flowpost.connections.json'), 0o644);
+  const { err } = await place.flowpost(['preview', '--connection', '@work', ...message]);
+  // Such a file may run no commands.
+  expect(err).toMatch(/Warning: .*chmod 600 it, or move the connection into your own configuration/);
+});
+
+it('no part of a login is shown of an option that is none', async () => {
+  await using place = await Workplace.make();
+  for (const option of ['--smtp://me:HUN@localhost?tls=none', '--smtps://me:HUN=TER2@h', '-x:HUN=T@h']) {
+    for (const json of [[], ['--json']]) {
+      const { code, out, err } = await place.flowpost(['verify', option, ...json]);
+      expect([code, out + err]).toEqual([64, expect.not.stringContaining('HUN')]);
+    }
+  }
+});
+
+it.runIf(process.platform === 'linux')(
+  'a folder that cannot be made is said to be none, at once',
+  async () => {
+    await using place = await Workplace.make();
+    const catching = await place.flowpost(['catch', '--port', '0', '--dir', '/proc/none/deeper']);
+    expect([catching.code, catching.err]).toEqual([
+      64,
+      expect.stringContaining('cannot be a folder (ENOENT)'),
+    ]);
+  },
+);
+
 it('catch refuses logins without knowing anybody', async () => {
   await using place = await Workplace.make();
   await using catching = await place.catching(['--refuse', 'auth:535']);
@@ -194,17 +227,14 @@ it('a preview is signed as the message will be, whoever prints the key', async (
   await using place = await Workplace.make({
     'key.pem': privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
     'c.yaml':
-      'connections:\n  d:\n    host: h\n    dkim: { domain: x.org, selector: s, privateKeyCommand: cat key.pem }\n',
+      'connections:\n  d: { host: h, dkim: { domain: x.org, selector: s, privateKeyCommand: cat key.pem } }\n' +
+      '  list: { host: h, dkim: [{ domain: x.org, selector: s, privateKeyCommand: cat key.pem }] }\n',
   });
-  const { code, out } = await place.flowpost([
-    'preview',
-    '--config',
-    'c.yaml',
-    '--connection',
-    '@d',
-    ...message,
-  ]);
-  expect([code, out]).toEqual([0, expect.stringContaining('DKIM-Signature: v=1; a=rsa-sha256;')]);
+  for (const name of ['@d', '@list']) {
+    const args = ['preview', '--config', 'c.yaml', '--connection', name, ...message];
+    const { code, out } = await place.flowpost(args);
+    expect([code, out]).toEqual([0, expect.stringContaining('DKIM-Signature: v=1; a=rsa-sha256;')]);
+  }
 });
 
 it('catch --dir goes on after files whose names are no numbers of its own', async () => {

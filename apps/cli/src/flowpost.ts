@@ -73,7 +73,7 @@ async function fileError(thrown: unknown): Promise<unknown> {
   if (isFull) {
     const hint = 'Make room on the disk, or use another one.';
     const message = `${path ?? 'A file'} cannot be written (${code}).`;
-    return new MailError('STORAGE_UNAVAILABLE', message, { hint, details });
+    return new MailError('STORAGE_UNAVAILABLE', message, { retryable: true, hint, details });
   }
   const hint = 'Check that its folder exists, that it is a file where a file is meant, and who may use it.';
   return new MailError('FILE_UNREADABLE', `${path} cannot be used (${code}).`, { hint, details });

@@ -22,12 +22,17 @@ function connections(argv: readonly string[], environment: NodeJS.ProcessEnv): s
   return [...given, environment.FLOWPOST_CONNECTION ?? ''].filter((one) => /^[^:/\\]{2,}:(?!\/\/)/.test(one));
 }
 
+/** What stands before the first = of a mistyped option that has a login: no more of it is named, so it is looked for apart. */
+const optionNames = (argv: readonly string[]): string[] =>
+  argv.filter((one) => one.startsWith('-') && login.test(one)).map((one) => one.replace(/=.*/s, ''));
+
 /** Takes the logins out of a text that were given on the command line, however an error came by them. */
 export function redact(text: string, argv: readonly string[], environment: NodeJS.ProcessEnv): string {
   let redacted = text;
   const hide = [
     ...suspects(argv, environment).map((one) => [one, one.replace(login, '***@')] as const),
     ...connections(argv, environment).map((one) => [one, one.replace(afterColon, '***')] as const),
+    ...optionNames(argv).map((one) => [one, one.replace(afterColon, '***')] as const),
   ];
   for (const [one, hidden] of hide) {
     // Some errors quote what they name.

@@ -101,7 +101,9 @@ export async function runSecretCommands(
   from: { readonly path: string; readonly mayRunCommands: boolean },
   use: SecretUse,
 ): Promise<unknown> {
-  if (Array.isArray(connection) || typeof connection !== 'object' || connection === null) return connection;
+  if (Array.isArray(connection))
+    return Promise.all(connection.map((one) => runSecretCommands(one, from, use)));
+  if (typeof connection !== 'object' || connection === null) return connection;
   const entries = await Promise.all(
     Object.entries(connection).map(async ([key, value]) => {
       const secret = commandOf.get(key);

@@ -98,7 +98,7 @@ export const batchSpec = {
       'where each row is written down as it ends (default ROWS.results.ndjson; to be given where ROWS is no file)',
       'FILE',
     ),
-    resume: { type: 'boolean', about: 'go on where an earlier run ended; nobody gets it twice' },
+    resume: { type: 'boolean', about: 'go on where an earlier run ended; no row is sent twice' },
     'retry-failed': { type: 'boolean', about: 'with --resume: try rows again that were refused for good' },
     'retry-in-doubt': {
       type: 'boolean',

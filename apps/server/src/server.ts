@@ -1,8 +1,8 @@
-import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
+import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { settledTokens } from '@flowpost/auth-providers';
-import { lockPath, MailError } from '@flowpost/core';
+import { lockPath, MailError, makeFolder } from '@flowpost/core';
 import type { FastifyInstance } from 'fastify';
 import type { Logger as Pino } from 'pino';
 import { about } from './about.ts';
@@ -73,13 +73,12 @@ async function openDatabase(
  * it cannot be opened.
  */
 export async function startServer(config: ServerConfig): Promise<RunningServer> {
-  await about('FLOWPOST_DATA', () => {
-    for (const folder of [config.dataFolder, config.filesFolder])
-      mkdirSync(folder, { recursive: true, mode: 0o700 });
+  await about('FLOWPOST_DATA', async () => {
+    for (const folder of [config.dataFolder, config.filesFolder]) await makeFolder(folder, { mode: 0o700 });
   });
   if (config.databaseUrl === undefined) {
     const database = join(config.dataFolder, 'database');
-    mkdirSync(database, { recursive: true });
+    await makeFolder(database);
     // PGlite lets everybody write some of its files, and the folder they are in may have been there before.
     chmodSync(database, 0o700);
   }

@@ -1,10 +1,11 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   isMailError,
   lockPath,
   MailError,
+  makeFolder,
   replaceFile,
   type SecretBox,
   type StoredTokens,
@@ -59,7 +60,7 @@ export class FileTokenStore implements TokenStore {
     const sealed = await sealTokens(tokens, this.#box);
     const path = this.#path(key);
     try {
-      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      await makeFolder(this.#folder, { mode: 0o700 });
       await replaceFile(path, sealed, { mode: 0o600 });
     } catch (error) {
       throw storeFailure('written', path, error);
@@ -77,7 +78,7 @@ export class FileTokenStore implements TokenStore {
   }
 
   async #lock(path: string): Promise<() => void> {
-    await mkdir(this.#folder, { recursive: true, mode: 0o700 }).catch((error) => {
+    await makeFolder(this.#folder, { mode: 0o700 }).catch((error) => {
       throw storeFailure('locked', path, error);
     });
     const until = performance.now() + longestLockMs;

@@ -1,9 +1,33 @@
 import { randomUUID } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /** Not every system can open a folder; there a file is as durable as it gets. */
 const cannotOpen: readonly unknown[] = ['EISDIR', 'EPERM', 'EACCES', 'EINVAL'];
+
+/**
+ * Makes a folder, and those it is in, where they are missing. Node's own way tries for ever where a system says that a folder is missing in
+ * one that is there, as Linux does in `/proc`.
+ *
+ * @param options.mode the permissions of each that is made. Default 0o777, less the umask.
+ * @throws what the system says; `EEXIST` where something else is in its place.
+ */
+export async function makeFolder(
+  path: string,
+  { mode = 0o777 }: { readonly mode?: number } = {},
+): Promise<void> {
+  const make = (): Promise<void> => mkdir(path, { mode });
+  try {
+    await make().catch(async (error) => {
+      if (error.code !== 'ENOENT' || dirname(path) === path) throw error;
+      await makeFolder(dirname(path), { mode });
+      await make();
+    });
+  } catch (error) {
+    const isThere = (error as NodeJS.ErrnoException).code === 'EEXIST';
+    if (!isThere || !(await stat(path)).isDirectory()) throw error;
+  }
+}
 
 /**
  * Makes sure that a file that was made or renamed is there after a power failure, which its folder says.

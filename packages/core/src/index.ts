@@ -50,7 +50,7 @@ export {
 } from './credential.ts';
 export { definedOnly } from './defined-only.ts';
 export { type Dkim, dkimSchema, dnsNameSchema } from './dkim.ts';
-export { replaceFile, syncFolderOf } from './durable-file.ts';
+export { makeFolder, replaceFile, syncFolderOf } from './durable-file.ts';
 export {
   EncryptedText,
   formatSecretKey,

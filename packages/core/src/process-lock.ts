@@ -157,9 +157,15 @@ export async function lockPath(
   const known = { pid: process.pid, beginning: beginning(process.pid), numberSpace: numberSpace() };
   const take = (): void => {
     const me: Holder = { ...known, place: placeOf(folder) };
-    // Whole from the beginning on: half a file would be nobody's. Others have to read it, whoever they are.
-    writeFileSync(`${folder}/.${own}`, JSON.stringify(me), { mode: 0o644 });
-    renameSync(`${folder}/.${own}`, ownPath);
+    const hidden = join(folder, `.${own}`);
+    try {
+      // Whole from the beginning on: half a file would be nobody's. Others have to read it, whoever they are.
+      writeFileSync(hidden, JSON.stringify(me), { mode: 0o644 });
+      renameSync(hidden, ownPath);
+    } catch (error) {
+      remove(hidden);
+      throw error;
+    }
   };
   const give = (): boolean => remove(ownPath);
   try {

@@ -13,7 +13,8 @@ export class Brake {
 
   /** @param error how a row failed, in the order rows end; without one, it was sent. */
   stops(error?: MailErrorJson): boolean {
-    if (error?.category === 'cancelled') return false;
+    // What is left alone for an earlier row says nothing of the server.
+    if (error?.category === 'cancelled' || error?.code === 'DUPLICATE_IN_DOUBT') return false;
     if (!error?.inDoubt && error?.category !== 'network') this.#inARow = 0;
     else this.#inARow++;
     if (!error) return false;

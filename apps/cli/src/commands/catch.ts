@@ -1,6 +1,7 @@
 import { once } from 'node:events';
-import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeFolder } from '@flowpost/core';
 import type {
   FaultEnvelope,
   FaultServerOptions,
@@ -71,7 +72,7 @@ function saySummary({
 async function openFolder(folder: string): Promise<(raw: Buffer) => Promise<string>> {
   let last = 0;
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     for (const name of await readdir(folder))
       last = Math.max(last, Number(/^(\d{1,15})\.eml$/.exec(name)?.[1] ?? 0));
   } catch (error) {

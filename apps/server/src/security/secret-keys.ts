@@ -1,10 +1,11 @@
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import {
   EncryptedText,
   formatSecretKey,
   generateSecretKey,
   MailError,
+  makeFolder,
   SecretBox,
   syncFolderOf,
 } from '@flowpost/core';
@@ -19,7 +20,7 @@ import type { Queryable } from '../database/database.ts';
 export async function openSecretBox(keys: string | undefined, file: string): Promise<SecretBox> {
   if (keys !== undefined && keys.trim() !== '') return SecretBox.fromText(keys);
   if (!existsSync(file)) {
-    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    await makeFolder(dirname(file), { mode: 0o700 });
     // It has to be there after a loss of power as what it sealed is.
     const key = `${formatSecretKey(generateSecretKey())}\n`;
     writeFileSync(file, key, { mode: 0o600, flag: 'wx', flush: true });
