@@ -10,6 +10,7 @@ import {
   type SecretBox,
   type StoredTokens,
   type TokenStore,
+  tokensInUse,
 } from '@flowpost/core';
 import { openTokens, sealTokens } from './sealed-tokens.ts';
 
@@ -88,7 +89,8 @@ export class FileTokenStore implements TokenStore {
         return await lockPath(path, { onLost: () => undefined });
       } catch (error) {
         const isTaken = isMailError(error) && error.code === 'FOLDER_IN_USE';
-        if (!isTaken || performance.now() > until) throw storeFailure('locked', path, error);
+        if (!isTaken) throw storeFailure('locked', path, error);
+        if (performance.now() > until) throw tokensInUse();
         await delay(50 + Math.random() * 50);
       }
     }

@@ -69,11 +69,11 @@ export class KeptTokens {
     await this.alone(key, write, () => Promise.resolve());
   }
 
-  /** Alone among all who share the store, where it can see to that; when it fails to, `unlocked` decides, given why. */
+  /** Alone among all who share the store, where it can see to that; when it fails to, `unlocked` decides, given the failure. */
   async alone<Value>(
     key: string,
     work: () => Promise<Value>,
-    unlocked: (code: string | undefined) => Promise<Value>,
+    unlocked: (error: unknown) => Promise<Value>,
   ): Promise<Value> {
     if (!this.#store.exclusively) return work();
     let isBegun = false;
@@ -89,7 +89,7 @@ export class KeptTokens {
       // A lock that could not be given back changes nothing about what was done under it.
       if (done) return done.value;
       if (isBegun) throw error;
-      return unlocked(isMailError(error) ? error.code : undefined);
+      return unlocked(error);
     }
   }
 }

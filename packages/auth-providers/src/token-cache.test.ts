@@ -5,6 +5,8 @@ import {
   MemoryTokenStore,
   SecretText,
   type StoredTokens,
+  type TokenStore,
+  tokensInUse,
 } from '@flowpost/core';
 import { OAuthServer } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
@@ -176,6 +178,42 @@ describe('a rotated refresh token', () => {
     await cache.get(name, fetch);
     cache.invalidate(name, 'T1');
     expect((await cache.get(name, fetch)).accessToken.reveal()).toBe('T2');
+  });
+
+  it('is not asked for beside somebody else who asks, and the one there is used as long as it is good', async () => {
+    const store = new MemoryTokenStore();
+    const busy = Object.assign(store, { exclusively: () => Promise.reject(tokensInUse()) });
+    const { fetch, used } = rotatingIssuer();
+    const clock = new ManualClock(clockNow);
+    const cache = new TokenCache(busy, { clock });
+    await expect(cache.get(name, fetch)).rejects.toMatchObject({
+      ...{ code: 'TOKEN_STORE_FAILED', retryable: true, details: { reason: 'in-use' } },
+    });
+    await store.set(name.key, token('T0', { expiresAt: clockNow + 3_600_000 }));
+    await clock.advance(3_500_000);
+    expect((await cache.get(name, fetch)).accessToken.reveal()).toBe('T0');
+    expect(used).toEqual([]);
+  });
+
+  it('that is refused while somebody is being given it is not given to him', async () => {
+    const store: TokenStore = new MemoryTokenStore();
+    const refused = Promise.withResolvers<void>();
+    let locks = 0;
+    store.exclusively = async (key, work) => {
+      const isFirst = ++locks === 1;
+      // Another process got one meanwhile.
+      if (isFirst) await store.set(key, token('T1'));
+      const value = await work();
+      if (isFirst) await refused.promise;
+      return value;
+    };
+    const cache = new TokenCache(store, { clock: new ManualClock(clockNow) });
+    const getting = cache.get(name, async () => token('T2'));
+    await expect.poll(() => locks).toBe(1);
+    await new Promise(setImmediate);
+    cache.invalidate(name, 'T1');
+    refused.resolve();
+    expect((await getting).accessToken.reveal()).toBe('T2');
   });
 
   it('goes with an access token that its issuer gives again', async () => {

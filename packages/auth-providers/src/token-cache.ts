@@ -8,6 +8,7 @@ import {
   silentLogger,
   systemClock,
   type TokenStore,
+  toMailError,
   untilAborted,
 } from '@flowpost/core';
 import { KeptTokens } from './kept-tokens.ts';
@@ -196,7 +197,10 @@ export class TokenCache {
         nobody.throwIfAborted();
         return this.#request(name, entry, fetch);
       };
-      return await this.#kept.alone(key, request, (code) => {
+      return await this.#kept.alone(key, request, (error) => {
+        const { code, details } = toMailError(error);
+        // Of two who use one refresh token at once an issuer may revoke both.
+        if (details.reason === 'in-use') throw error;
         // A store that can be read and not written to, mostly. A token is worth more than being alone.
         this.#logger.warn('tokens cannot be locked; another process may ask for one too', { code });
         return request();

@@ -111,6 +111,27 @@ it('who says something is alive, however long ago that was by the clock of the d
   await recovery.stop();
 });
 
+it('one process at a time asks for a token, however long that takes', async () => {
+  await using parts = await openOutbox();
+  const box = new SecretBox([generateSecretKey()]);
+  const [one, other] = [0, 1].map(() => new DatabaseTokenStore(parts.database, box, 300)) as [
+    DatabaseTokenStore,
+    DatabaseTokenStore,
+  ];
+  const asked: string[] = [];
+  const asking = one.exclusively('k', async () => {
+    asked.push('one');
+    await delay(1_500);
+    asked.push('has it');
+  });
+  await expect.poll(() => asked).toEqual(['one']);
+  const beside = other.exclusively('k', async () => asked.push('other'));
+  await expect(beside).rejects.toMatchObject({ code: 'TOKEN_STORE_FAILED', details: { reason: 'in-use' } });
+  await asking;
+  await other.exclusively('k', async () => asked.push('other'));
+  expect(asked).toEqual(['one', 'has it', 'other']);
+});
+
 it('a refresh token that is in use is kept', async () => {
   await using parts = await openOutbox();
   const { deliveries, database } = parts;

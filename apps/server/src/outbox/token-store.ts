@@ -1,22 +1,23 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { openTokens, sealTokens } from '@flowpost/auth-providers';
-import { MailError, type SecretBox, type StoredTokens, type TokenStore } from '@flowpost/core';
+import { type SecretBox, type StoredTokens, type TokenStore, tokensInUse } from '@flowpost/core';
 import type { Queryable } from '../database/database.ts';
 import { sealedElsewhere } from '../security/sealed-elsewhere.ts';
 
-/** Longer than a request for a token takes, in milliseconds. */
-const leaseMs = 60_000;
 const pollMs = 100;
 
 /** Tokens in the database, sealed, so that they outlive the process and all processes share them. */
 export class DatabaseTokenStore implements TokenStore {
   readonly #database: Queryable;
   readonly #box: SecretBox;
+  readonly #leaseMs: number;
 
-  constructor(database: Queryable, box: SecretBox) {
+  /** @param leaseMs how long a process that died keeps others from asking, and how long one waits for another, in milliseconds. */
+  constructor(database: Queryable, box: SecretBox, leaseMs = 60_000) {
     this.#database = database;
     this.#box = box;
+    this.#leaseMs = leaseMs;
   }
 
   async get(key: string): Promise<StoredTokens | undefined> {
@@ -43,23 +44,32 @@ export class DatabaseTokenStore implements TokenStore {
     );
   }
 
-  /** @throws MailError `TOKEN_STORE_FAILED`, or what `work` throws. */
+  /** @throws MailError `TOKEN_STORE_FAILED` ({@link tokensInUse}), or what `work` throws. */
   async exclusively<Value>(key: string, work: () => Promise<Value>): Promise<Value> {
     const holder = randomUUID();
     for (let waited = 0; !(await this.#lease(key, holder)); waited += pollMs) {
-      if (waited > leaseMs)
-        throw new MailError('TOKEN_STORE_FAILED', 'Another process asks for this token all the time.', {
-          ...{ phase: 'token', retryable: true },
-        });
+      if (waited > this.#leaseMs) throw tokensInUse();
       await delay(pollMs * (0.5 + Math.random()));
     }
+    // An issuer may be allowed more time than a lease lasts.
+    const renewing = setInterval(() => void this.#renew(key, holder), this.#leaseMs / 3);
     try {
       return await work();
     } finally {
+      clearInterval(renewing);
       await this.#database
         .query('delete from flowpost.token_leases where key = $1 and holder = $2', [key, holder])
         .catch(() => undefined);
     }
+  }
+
+  async #renew(key: string, holder: string): Promise<void> {
+    await this.#database
+      .query(
+        `update flowpost.token_leases set until = now() + $3 * interval '1 millisecond' where key = $1 and holder = $2`,
+        [key, holder, this.#leaseMs],
+      )
+      .catch(() => undefined);
   }
 
   /** Takes what nobody has, or whoever has it has had for too long. */
@@ -68,7 +78,7 @@ export class DatabaseTokenStore implements TokenStore {
       `insert into flowpost.token_leases as lease (key, holder, until) values ($1, $2, now() + $3 * interval '1 millisecond')
        on conflict (key) do update set holder = excluded.holder, until = excluded.until where lease.until <= now()
        returning key`,
-      [key, holder, leaseMs],
+      [key, holder, this.#leaseMs],
     );
     return taken.length > 0;
   }

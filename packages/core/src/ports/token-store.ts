@@ -1,3 +1,4 @@
+import { MailError } from '../errors/mail-error.ts';
 import type { SecretText } from '../secret.ts';
 
 /** Tokens fetched for one credential. */
@@ -21,10 +22,18 @@ export interface TokenStore {
    * Does work while nobody else who shares the store does, in whatever process: of two who use one refresh token at once, an
    * issuer that rotates them revokes both (RFC 9700 section 4.14.2). A store that only one process has needs none.
    *
-   * @throws what `work` throws; MailError `TOKEN_STORE_FAILED` when it cannot be had.
+   * @throws what `work` throws; {@link tokensInUse} where somebody else is at it for long: then nothing is asked for. After any other
+   *   failure to have it the work is done all the same.
    */
   exclusively?<Value>(key: string, work: () => Promise<Value>): Promise<Value>;
 }
+
+/** Somebody else who shares a token store has been asking for the same tokens for longer than one waits: MailError `TOKEN_STORE_FAILED`. */
+export const tokensInUse = (): MailError =>
+  new MailError('TOKEN_STORE_FAILED', 'Another process asks for this token all the time.', {
+    ...{ phase: 'token', retryable: true, details: { reason: 'in-use' } },
+    hint: 'Its issuer may be slow. Nothing was sent; try again later.',
+  });
 
 /** Keeps tokens in this process; a rotated refresh token is lost when it ends. */
 export class MemoryTokenStore implements TokenStore {

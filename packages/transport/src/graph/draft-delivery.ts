@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isMailError, MailError } from '@flowpost/core';
 import type { OpenedAttachment } from '@flowpost/mime-attachments';
+import { formsOf, secretScrubber } from '../scrub.ts';
 import type { GraphApi } from './graph-api.ts';
 import { graphRefusal, leave, readAnswer } from './graph-failure.ts';
 
@@ -102,7 +103,7 @@ export class DraftDelivery {
     const uploadUrl = await this.#api.member(response, 'uploadUrl', 'string');
     this.#api.assertUpload(uploadUrl);
     // The URL is a permission, so it is kept out of errors like a token.
-    const scrub = (text: string): string => hideUrl(text, uploadUrl);
+    const scrub = urlScrubber(uploadUrl);
     let sent = 0;
     for await (const range of inRanges(attachment.read())) {
       const headers = {
@@ -214,10 +215,12 @@ async function uploadRefusal(answer: Response, scrub: (text: string) => string):
   });
 }
 
-function hideUrl(text: string, url: string): string {
+/** Takes what an upload URL allows out of a text: the URL is the only login an upload has. */
+function urlScrubber(url: string): (text: string) => string {
   const { pathname, search, searchParams } = new URL(url);
-  const secrets = [url, `${pathname}${search}`, search, ...searchParams.values()];
-  return secrets.filter((one) => one.length >= 4).reduce((clean, one) => clean.replaceAll(one, '***'), text);
+  const whole = [url, `${pathname}${search}`, search].filter((one) => one.length >= 4);
+  const scrub = secretScrubber([...searchParams.values()].flatMap(formsOf));
+  return (text) => scrub(whole.reduce((clean, one) => clean.replaceAll(one, '***'), text));
 }
 
 /** Chunks of any size as pieces of the size ranges have; the last may be smaller. */

@@ -113,8 +113,8 @@ export async function graphRefusal(
   const { status, headers } = response;
   // A server that is throttling says when to come back, and has done nothing; other failures of a server may come after
   // it has taken the message. 202 alone says that it has: other successes have been seen for what was never sent.
-  const isThrottled = status === 429 || (status === 503 && headers.has('retry-after'));
-  if (phase === 'confirm' && !isThrottled && (status < 300 || status === 408 || status >= 500)) {
+  const isPutOff = status === 503 && headers.has('retry-after');
+  if (phase === 'confirm' && !isPutOff && (status < 300 || status === 408 || status >= 500)) {
     await leave(response);
     return new MailError('DELIVERY_IN_DOUBT', `Microsoft Graph answered ${status} instead of 202.`, {
       phase,
@@ -136,7 +136,7 @@ export async function graphRefusal(
     hint: rule?.hint ?? hints[code],
     details: {
       status,
-      ...(graphCode !== undefined && { graphCode: scrub(graphCode.slice(0, 100)) }),
+      ...(graphCode !== undefined && { graphCode: scrub(graphCode).slice(0, 100) }),
       ...(code === 'GRAPH_PERMISSION_MISSING' && { permission }),
       ...(waitMs !== undefined && { retryAfterMs: waitMs }),
       ...(requestId !== undefined && { requestId }),

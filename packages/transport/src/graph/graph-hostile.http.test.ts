@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { inspect, promisify } from 'node:util';
 import { expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
@@ -71,6 +71,29 @@ it.each<[string, (response: ServerResponse) => void]>([
   expect(error).toMatchObject({ code: 'MESSAGE_DEFERRED', retryable: true, inDoubt: false });
   expect(asked).toContain('DELETE /users/a%40x.org/messages/draft');
   expect(String(asked)).not.toContain('/send');
+});
+
+it('no part of what an upload URL allows is repeated', async () => {
+  const allows = 'A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8S9t0';
+  const url = (request: IncomingMessage) => `http://${request.headers.host}/upload/1?authtoken=${allows}`;
+  const refusals = [
+    allows,
+    allows.slice(3, 30),
+    Buffer.from(allows).toString('base64'),
+    `x?authtoken=${allows}`,
+  ];
+  for (const said of refusals) {
+    const found = await failure((path, response) => {
+      if (path.endsWith('/messages')) json(response, 201, { id: 'draft' });
+      else if (path.includes('createUploadSession')) json(response, 201, { uploadUrl: url(response.req) });
+      else if (path.startsWith('/upload'))
+        json(response, 403, { error: { code: `E ${said}`, message: said } });
+      else response.writeHead(204).end();
+    });
+    const { asked: _, ...error } = found;
+    expect(error).toMatchObject({ message: expect.stringContaining('***'), inDoubt: false });
+    expect(JSON.stringify(error)).not.toContain(said.slice(4, 16));
+  }
 });
 
 it('a draft is taken away although the mailbox is throttled for a moment', async () => {

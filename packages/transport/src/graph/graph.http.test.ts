@@ -345,7 +345,7 @@ describe('what goes wrong', () => {
     });
   });
 
-  it.each([200, 408, 500, 502, 504])('%i leaves it in doubt', async (status) => {
+  it.each([200, 408, 500, 502, 503, 504])('%i leaves it in doubt', async (status) => {
     await using graph = await start();
     graph.inject(/sendMail/, { status });
     expect(await failure(send(graph))).toMatchObject({
