@@ -194,6 +194,19 @@ describe('TLS', () => {
     expect(byDefault.code).toBe('TLS_NOT_OFFERED');
   });
 
+  it('what comes in clear behind the yes to STARTTLS', async () => {
+    await using server = await RawServer.start((socket) =>
+      speakSmtp(socket, (command) => {
+        if (command.startsWith('EHLO')) return '250-x\r\n250 STARTTLS';
+        return command === 'STARTTLS' ? '220 go on\r\n250-x\r\n250 AUTH PLAIN' : undefined;
+      }),
+    );
+    await using sender = createSender(`smtp://127.0.0.1:${server.port}?tls=starttls`);
+    await expect(sender.send({ from: 'a@x.org', to: 'b@x.org', text: 'Hi' })).rejects.toMatchObject({
+      ...{ code: 'TLS_INJECTION', phase: 'tls', retryable: false },
+    });
+  });
+
   it('a protocol that is too old', async () => {
     const server = {
       tls: 'implicit',

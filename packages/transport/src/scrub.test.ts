@@ -30,6 +30,8 @@ describe('a secret that somebody echoes', () => {
     ['in capitals', `250 ${secret.toUpperCase()}`],
     ['without its end', `535 ${secret.slice(0, -3)}`],
     ['without its beginning', `535 ${secret.slice(3)}`],
+    ['only its beginning', `535 ${secret.slice(0, 7)}`],
+    ['on many lines', `535-${secret.match(/.{1,5}/g)?.join('\n535-')}`],
     ['on two lines', `535-5.7.8 ${secret.slice(0, 14)}\n535 5.7.8 ${secret.slice(14)}`],
     ['in base64 on two lines', `535-${base64(secret).slice(0, 18)}\n535 ${base64(secret).slice(18)}`],
     ['twice', `${secret} ${secret}`],
@@ -92,6 +94,11 @@ describe('a secret that somebody echoes', () => {
 
   it('one with half a character in it is looked for too', () => {
     expect(secretScrubber(formsOf('secret\ud83d'))('535 secret')).toBe('535 ***');
+  });
+
+  it('one of which little is left as it is in a URL is found there', () => {
+    const odd = '\u00e4\u00a7\u00f6?\u00fc&\u00df=\u00e9';
+    expect(secretScrubber(formsOf(odd))(`535 p=${encodeURIComponent(odd)}`)).toBe('535 p=***');
   });
 
   it('a short one is found as a whole', () => {

@@ -1,8 +1,8 @@
 import { inspect } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { phases } from '../phase.ts';
+import { isRetryable, phases } from '../phase.ts';
 import { errorCodes } from './error-codes.ts';
-import { isMailError, MailError, toMailError } from './mail-error.ts';
+import { copyMailError, isMailError, MailError, toMailError } from './mail-error.ts';
 
 describe('retryable and inDoubt follow from phase and reply code', () => {
   it.each([
@@ -58,6 +58,14 @@ describe('MailError', () => {
     expect(toMailError(new TypeError('boom'), 'data')).toMatchObject({ code: 'INTERNAL', phase: 'data' });
     expect(inspect(toMailError('text'))).toContain('text');
   });
+});
+
+it('a copy may be tried again, and is in doubt, as what it is a copy of', () => {
+  const store = new MailError('TOKEN_STORE_FAILED', 'x', { phase: 'token', retryable: true });
+  expect(copyMailError(store)).toMatchObject({ retryable: true, inDoubt: false });
+  const putOff = new MailError('MESSAGE_DEFERRED', 'x', { phase: 'confirm', replyCode: 450 });
+  expect(copyMailError(putOff)).toMatchObject({ retryable: true, inDoubt: false });
+  expect(isRetryable('confirm')).toBe(false);
 });
 
 it('every code has a hint that is a sentence', () => {

@@ -524,6 +524,22 @@ describe('attachments', () => {
     });
   });
 
+  it('a large file that is written to while it is sent fails the stream', async () => {
+    const path = join(folder, 'written.bin');
+    await writeFile(path, Buffer.alloc(4_000_000, 1));
+    const options = { attachments: { fileRoots: [folder] } };
+    const composed = await composeMessage({ ...base, attachments: [{ kind: 'file', path }] }, options);
+    const reading = async () => {
+      let size = 0;
+      for await (const chunk of composed.body as NodeJS.ReadableStream) {
+        const isHere = size < 500_000 && size + chunk.length >= 500_000;
+        size += chunk.length;
+        if (isHere) await writeFile(path, Buffer.alloc(4_000_000, 2));
+      }
+    };
+    await expect(reading()).rejects.toMatchObject({ code: 'ATTACHMENT_CHANGED' });
+  });
+
   it('a large file that changes between composing and sending fails the stream', async () => {
     const path = join(folder, 'changing.bin');
     await writeFile(path, Buffer.alloc(2_000_000));

@@ -1,5 +1,5 @@
 import { createHash, generateKeyPairSync } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
@@ -109,16 +109,32 @@ describe('a streamed message', () => {
 
   it('never ends with a signature for something else', async () => {
     const path = join(folder, 'changing.bin');
-    await writeFile(path, Buffer.alloc(2_000_000));
+    // Whatever its time says.
+    const written = async (byte: number): Promise<void> => {
+      await writeFile(path, Buffer.alloc(2_000_000, byte));
+      await utimes(path, 1_000, 1_000);
+    };
+    await written(0);
     const composed = await composeMessage(
       { from: 'a@x.org', to: 'b@x.org', attachments: [{ kind: 'file', path }] },
       { dkim: signers, attachments: { fileRoots: [folder] } },
     );
-    await writeFile(path, Buffer.alloc(2_000_000, 1));
+    await written(1);
     await expect(buffer(composed.body as NodeJS.ReadableStream)).rejects.toMatchObject({
       code: 'ATTACHMENT_CHANGED',
     });
   });
+});
+
+it('the same message signed again later has the same bytes', async () => {
+  const message = { from: 'a@x.org', to: 'b@x.org', text: 'Hi', messageId: '<1@x.org>' };
+  const signedAt = (time: string) =>
+    composeMessage(
+      { ...message, date: '2026-01-01T00:00:00Z' },
+      { dkim: signers, now: () => Date.parse(time) },
+    );
+  const [one, other] = await Promise.all(['2026-01-02', '2026-01-03'].map(signedAt));
+  expect(one?.body).toEqual(other?.body);
 });
 
 it('the body hash does not depend on how the body is cut', () => {

@@ -100,3 +100,7 @@ it('whole messages: the headers are those that were asked for, in each field a t
     }),
   );
 });
+
+it('a file name that looks like an encoded word is shown as none', () => {
+  expect(dispositionHeader('attachment', '=?utf-8?q?evil.exe?=')).not.toContain('=?');
+});

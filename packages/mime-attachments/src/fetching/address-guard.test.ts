@@ -3,6 +3,12 @@ import { AddressGuard } from './address-guard.ts';
 
 const guard = new AddressGuard([]);
 
+it('an address with a port is open there to every name that leads to it', () => {
+  const opened = new AddressGuard(['10.1.2.3:9000']);
+  expect(opened.allows('files.x.org', '10.1.2.3', 9000)).toBe(true);
+  expect(opened.allows('files.x.org', '10.1.2.3', 80)).toBe(false);
+});
+
 describe('without exceptions', () => {
   it.each(['1.1.1.1', '8.8.8.8', '172.32.0.1', '100.128.0.1', '2606:4700:4700::1111', '2a00:1450:4001::1'])(
     '%s is public',

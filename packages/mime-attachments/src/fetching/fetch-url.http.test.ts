@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { brotliCompressSync, deflateSync, gunzipSync, gzipSync } from 'node:zlib';
-import type { Lookup } from '@flowpost/core';
+import { type Lookup, MailError } from '@flowpost/core';
 import {
   CertificateAuthority,
   createTestCertificates,
@@ -293,6 +293,17 @@ describe('what fails names the attachment, and whether it may work later', () =>
     });
   });
 
+  it('a caller who gives up with an error of ours', async () => {
+    const controller = new AbortController();
+    const lookup: Lookup = () => {
+      controller.abort(new MailError('GREETING_REFUSED', 'of another message'));
+      return new Promise(() => undefined);
+    };
+    await expect(attach('http://x.example/', { lookup }, {}, controller.signal)).rejects.toMatchObject({
+      ...{ code: 'SEND_CANCELLED', phase: 'attachments' },
+    });
+  });
+
   it('a refused connection, a name that does not exist', async () => {
     const closed = await RawServer.start(() => undefined);
     const { port } = closed;
@@ -452,6 +463,17 @@ describe('private networks are out of reach', () => {
     const urls = { allowedHosts: ['127.0.0.2'], allowedPorts: [front.port, server.port] };
     const before = server.requests.length;
     await expect(attach(front.url('/', '127.0.0.2'), urls)).rejects.toMatchObject(refused);
+    expect(server.requests).toHaveLength(before);
+  });
+
+  it('a name of several addresses, but for those that are allowed', async () => {
+    const addresses = ['127.0.0.1', '127.0.0.2'];
+    const lookup: Lookup = async () => addresses.map((address) => ({ address, family: 4 }));
+    const urls = { allowedHosts: ['127.0.0.2'], allowedPorts: [server.port], lookup };
+    const before = server.requests.length;
+    await expect(attach(server.url('/a.csv', 'mixed.example'), urls)).rejects.toMatchObject({
+      code: 'ATTACHMENT_UNREACHABLE',
+    });
     expect(server.requests).toHaveLength(before);
   });
 

@@ -2,10 +2,15 @@ import { describe, expect, it } from 'vitest';
 import { genericReplies } from './replies/generic.ts';
 import { gmailReplies } from './replies/gmail.ts';
 import { microsoft365Replies } from './replies/microsoft365.ts';
-import { diagnoseReply, parseReply, type Refused, refusal } from './reply-failure.ts';
+import { diagnoseReply, isOneTooMany, parseReply, type Refused, refusal } from './reply-failure.ts';
 
 const read = (text: string) => parseReply(text) ?? { code: 0, text };
 const auth139 = '535 5.7.139 Authentication unsuccessful, ';
+
+it.each(['452 too many', '552 too many recipients', '452 4.5.3 x', '552 5.5.3 x'])(
+  '%s is about one recipient too many',
+  (reply) => expect(isOneTooMany({ code: Number(reply.slice(0, 3)), reply })).toBe(true),
+);
 
 describe('known replies', () => {
   it.each<[string, string]>([

@@ -6,6 +6,7 @@ import {
   MemoryDuplicateStore,
   type OutgoingMessage,
   parseMessage,
+  type Reservation,
 } from '@flowpost/core';
 import { RawServer, SmtpInbox } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
@@ -126,6 +127,20 @@ describe('time allowed', () => {
       expect(outcome).toMatchObject(code === undefined ? { status: 'sent' } : { code });
     }
   });
+});
+
+it('a reservation that is made after the caller gave up is given back', async () => {
+  const reserved = Promise.withResolvers<Reservation>();
+  const released: string[] = [];
+  const store: DuplicateStore = {
+    reserve: () => reserved.promise,
+    remember: async () => undefined,
+    release: async (_, token) => void released.push(token),
+  };
+  await using guard = withDuplicateGuard(createSender('smtp://127.0.0.1:2'), { store });
+  await expect(guard.send(message, { timeoutMs: 50 })).rejects.toMatchObject({ code: 'SEND_TIMED_OUT' });
+  reserved.resolve({ state: 'reserved', token: 'late' });
+  await expect.poll(() => released).toEqual(['late']);
 });
 
 it('whatever fails is a MailError', async () => {

@@ -10,6 +10,7 @@ import {
   type MailSender,
   ManualClock,
   MemoryDuplicateStore,
+  type OutgoingMessage,
   systemClock,
 } from '@flowpost/core';
 import { RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
@@ -360,6 +361,8 @@ describe('loop guard', () => {
     { 'X-Auto-Response-Suppress': '-1' },
     { 'auto-submitted': 'auto-generated; owner-email=x' },
     { Precedence: 'bulk' },
+    { Precedence: 'junk' },
+    { 'X-Autorespond': 'yes' },
     { 'Return-Path': '<>' },
     { 'List-Id': ['<news.x.org>'] },
   ])('refuses to answer automatic mail: %j', async (headers) => {
@@ -375,6 +378,7 @@ describe('loop guard', () => {
     ['<@route.example:b@x.org>', {}],
     ['j@y.org', { 'Reply-To': ['j@y.org', 'b@x.org'] }],
     ['j@y.org', { Sender: 'b@x.org' }],
+    ['j@y.org', { 'Resent-Sender': 'b@x.org' }],
   ])('finds the mailbox in %j %j', async (sender, headers) => {
     expect((await guarded({}, headers as Record<string, string[]>, sender)).outcome.code).toBe(
       'MAIL_LOOP_BLOCKED',
@@ -392,8 +396,13 @@ describe('loop guard', () => {
     ['a Map', new Map([['Auto-Submitted', ['auto-replied']]])],
     ['Headers', new Headers({ 'Auto-Submitted': 'auto-replied' })],
     ['a list', [['Auto-Submitted', 'auto-replied'] as const]],
+    ['a field given twice', ['auto-replied', 'no'].map((value) => ['Auto-Submitted', value] as const)],
   ])('sees automatic mail in %s', async (_, headers) => {
     expect((await guarded({}, headers)).outcome.code).toBe('MAIL_LOOP_AUTOMATIC');
+  });
+
+  it('sees a report of the post office', async () => {
+    expect((await guarded({}, {}, 'Postmaster@y.org')).outcome.code).toBe('MAIL_LOOP_AUTOMATIC');
   });
 
   it('lets everything else through', async () => {
@@ -647,6 +656,9 @@ describe('duplicate guard', () => {
     expect(withBytes(1)).toBe(withBytes(1));
     // It says what started the flow, which is not what is sent.
     expect(contentHash({ ...message, autoSubmitted: 'auto-generated' })).toBe(contentHash(message));
+    // No text of one field passes for another.
+    const together = { ...rest, from, subject: `${rest.subject}text${rest.text}`, text: undefined };
+    expect(contentHash(together as OutgoingMessage)).not.toBe(contentHash(message));
   });
 });
 
