@@ -9,9 +9,10 @@ import { paced } from '../batch/paced.ts';
 import { type BatchValues, prepareBatch } from '../batch/prepare.ts';
 import type { RowState } from '../batch/row-memory.ts';
 import { Selection, type Turn } from '../batch/selection.ts';
+import { Tally } from '../batch/tally.ts';
 import { type Command, readNumber, UsageError } from '../command-line.ts';
 import { untilInterrupted } from '../interrupt.ts';
-import { printJson, say, sayTranscript } from '../output.ts';
+import { printJson, sayTranscript } from '../output.ts';
 import { Progress } from '../progress.ts';
 import type { batchSpec } from '../specs.ts';
 
@@ -46,22 +47,17 @@ export const batch: Command<typeof batchSpec> = async (values) => {
   const stop = new AbortController();
   const stopping = anySignal(interrupted, stop.signal);
   await using scope = createFlowScope(host);
-  const counts = { sent: 0, partial: 0, failed: 0, deferred: 0, 'in-doubt': 0 };
-  const started = performance.now();
-  const elapsed = (): number => (performance.now() - started) / 1_000;
-  let ended = 0;
-  let stoppedBy: MailErrorJson | undefined;
-  /** Of those that failed, the one that comes first in the table: which ends first is chance. */
-  let firstFailure: { readonly row: number; readonly error: MailErrorJson } | undefined;
+  const tally = new Tally();
   const brake = new Brake();
+  let stoppedBy: MailErrorJson | undefined;
   const halt = (error: MailErrorJson): void => {
     stoppedBy ??= error;
     stop.abort();
   };
   using progress = new Progress(
     () => ({
-      fraction: rows.fraction(ended + selection.skipped),
-      text: `${counts.sent} sent, ${Math.round(ended / Math.max(elapsed(), 0.001))}/s`,
+      fraction: rows.fraction(tally.ended + selection.skipped),
+      text: `${tally.sent} sent, ${Math.round(tally.ended / Math.max(tally.seconds, 0.001))}/s`,
     }),
     !values.quiet,
   );
@@ -87,19 +83,10 @@ export const batch: Command<typeof batchSpec> = async (values) => {
     for await (const { index, outcome } of results) {
       const { row, key } = selection.place(index);
       selection.places.delete(index);
-      const state = journal.end(row, key, resultOf(outcome));
-      counts[state]++;
-      ended++;
+      tally.add(row, journal.end(row, key, resultOf(outcome)), outcome);
       // Those under way are seen to the end: some of them may be leaving.
       if (journal.failure) halt(journal.failure.toJSON());
-      const refused = 'receipt' in outcome ? outcome.receipt.rejected : [];
-      for (const { address, reply } of refused)
-        say(`Row ${row}: ${state}: refused: ${address} (${reply})`, 'error');
       const error = 'error' in outcome ? outcome.error : undefined;
-      if (error && error.category !== 'cancelled') {
-        say(`Row ${row}: ${state}: ${error.message}`, 'error');
-        if (row < (firstFailure?.row ?? Number.POSITIVE_INFINITY)) firstFailure = { row, error };
-      }
       if (brake.stops(error) && error) halt(error);
     }
   } catch (error) {
@@ -111,17 +98,17 @@ export const batch: Command<typeof batchSpec> = async (values) => {
   if (unwritten) halt(unwritten.toJSON());
   progress[Symbol.dispose]();
   const summary: Summary = {
-    ...{ rows: ended, sent: counts.sent, partial: counts.partial },
+    ...{ rows: tally.ended, sent: tally.sent, partial: tally.partial },
     ...{
       failed: journal.count('failed'),
       deferred: journal.count('deferred'),
       inDoubt: journal.count('in-doubt'),
       skipped: selection.skipped,
     },
-    ...{ seconds: Math.round(elapsed() * 1_000) / 1_000, results: path, journal: `${path}.journal` },
+    ...{ seconds: Math.round(tally.seconds * 1_000) / 1_000, results: path, journal: `${path}.journal` },
     ...(stoppedBy && { stoppedBy }),
   };
   if (values.json) printJson(summary);
   else saySummary(summary, interrupted.aborted);
-  return exitCodeFor(summary, firstFailure?.error, interrupted.aborted);
+  return exitCodeFor(summary, tally.firstFailure, interrupted.aborted);
 };
