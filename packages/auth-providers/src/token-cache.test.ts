@@ -216,6 +216,20 @@ describe('a rotated refresh token', () => {
     expect((await getting).accessToken.reveal()).toBe('T2');
   });
 
+  it('two secrets that are in use at once have a token each', async () => {
+    const { fetch, used } = rotatingIssuer();
+    const cache = new TokenCache(new MemoryTokenStore(), { clock: new ManualClock(clockNow) });
+    const [old, renewed] = ['old', 'new'].map((variant) => ({ ...name, variant }));
+    const both = async () => {
+      const tokens = [await cache.get(old ?? name, fetch), await cache.get(renewed ?? name, fetch)];
+      return tokens.map(({ accessToken }) => accessToken.reveal());
+    };
+    for (let time = 0; time < 3; time++) expect(await both()).toEqual(['T1', 'T2']);
+    cache.invalidate(old ?? name, 'T1');
+    for (let time = 0; time < 3; time++) expect(await both()).toEqual(['T3', 'T2']);
+    expect(used).toEqual(['R0', 'R1', 'R2']);
+  });
+
   it('goes with an access token that its issuer gives again', async () => {
     let asked = 0;
     const cache = new TokenCache(new MemoryTokenStore(), { clock: new ManualClock(clockNow) });

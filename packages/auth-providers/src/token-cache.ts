@@ -19,6 +19,7 @@ import {
   type Failures,
   isUnexpired,
   isValid,
+  mostVariants,
   type ValidTokens,
   withoutAccess,
 } from './token-entry.ts';
@@ -30,9 +31,6 @@ const longestRetryAfterMs = 3_600_000;
 
 /** Of so many credentials it is remembered that they failed; each connection that comes with its own secret is one. */
 const mostEntries = 1_000;
-
-/** Of one credential; each is another secret or scope. */
-const mostVariants = 100;
 
 /**
  * Gets a token from the issuer. `stored` is what is known of the credential so far; `onRequest` is called before the
@@ -50,6 +48,9 @@ export interface TokenCacheOptions {
   readonly clock?: Clock | undefined;
   readonly logger?: Logger | undefined;
 }
+
+/** A token that is being got, for whoever gets it. */
+type Begun = Omit<Asking, 'tokens'>;
 
 /** Whose tokens: `key` names the credential, `variant` its details that may change while refresh tokens stay good. */
 export interface TokenName {
@@ -120,24 +121,11 @@ export class TokenCache {
 
   #ask(name: TokenName, entry: Entry, fetch: FetchToken): Asking {
     const { variant } = name;
-    const nobody = new AbortController();
-    let hasAsked = false;
-    const asks: FetchToken = (stored, onRequest, onRotated) => {
-      const onAsked = (): void => {
-        hasAsked = true;
-        onRequest();
-      };
-      return fetch(stored, onAsked, onRotated);
-    };
-    const tokens = this.#waitFor(name, entry, asks, nobody.signal).finally(() => {
+    const begun = { waiting: 0, nobody: new AbortController(), hasAsked: false };
+    const tokens = this.#waitFor(name, entry, fetch, begun).finally(() => {
       if (entry.pending.get(variant) === asking) entry.pending.delete(variant);
     });
-    const asking: Asking = {
-      ...{ tokens, waiting: 0, nobody },
-      get hasAsked() {
-        return hasAsked;
-      },
-    };
+    const asking: Asking = Object.assign(begun, { tokens });
     entry.pending.set(variant, asking);
     // Everybody may have stopped waiting by the time it fails.
     tokens.catch(() => undefined);
@@ -149,7 +137,7 @@ export class TokenCache {
    * taking it out would mean waiting for whoever shares the store and asks its issuer now.
    */
   invalidate({ key }: TokenName, refused: string): void {
-    this.#entry(key).refused = refused;
+    this.#entry(key).refuse(refused);
   }
 
   /** What is stored, as far as it is good for this variant of the credential and not refused. */
@@ -158,20 +146,17 @@ export class TokenCache {
     if (!stored) return undefined;
     const isRefused = entry.refused !== undefined && stored.accessToken?.reveal() === entry.refused;
     if (stored.variant === variant) return isRefused ? withoutAccess(stored) : stored;
-    return stored.refreshToken && withoutAccess(stored);
+    const { refreshToken } = stored;
+    const own = entry.ownOf(variant);
+    return own ? { ...own, ...(refreshToken && { refreshToken }) } : refreshToken && withoutAccess(stored);
   }
 
   /** Whose issuer may not be asked yet waits in nobody's way: of the same credential another secret may be the right one. */
-  async #waitFor(
-    name: TokenName,
-    entry: Entry,
-    fetch: FetchToken,
-    nobody: AbortSignal,
-  ): Promise<ValidTokens> {
+  async #waitFor(name: TokenName, entry: Entry, fetch: FetchToken, asking: Begun): Promise<ValidTokens> {
     for (;;) {
-      const tokens = await entry.inTurn(() => this.#obtain(name, entry, fetch, nobody));
+      const tokens = await entry.inTurn(() => this.#obtain(name, entry, fetch, asking));
       if (tokens) return tokens;
-      await this.#backOff(entry.failures.get(name.variant), nobody);
+      await this.#backOff(entry.failures.get(name.variant), asking.nobody.signal);
     }
   }
 
@@ -180,9 +165,10 @@ export class TokenCache {
     name: TokenName,
     entry: Entry,
     fetch: FetchToken,
-    nobody: AbortSignal,
+    asking: Begun,
   ): Promise<ValidTokens | undefined> {
     const { key, variant } = name;
+    const { signal: nobody } = asking.nobody;
     const stored = await this.#known(name, entry);
     if (isValid(stored, this.#clock.now())) {
       if (entry.unsaved) await this.#kept.save(key, entry);
@@ -195,7 +181,7 @@ export class TokenCache {
       const request = () => {
         // Nothing was asked for, so nothing is lost.
         nobody.throwIfAborted();
-        return this.#request(name, entry, fetch);
+        return this.#request(name, entry, fetch, asking);
       };
       return await this.#kept.alone(key, request, (error) => {
         const { code, details } = toMailError(error);
@@ -213,17 +199,17 @@ export class TokenCache {
     }
   }
 
-  async #request(name: TokenName, entry: Entry, fetch: FetchToken): Promise<ValidTokens> {
+  async #request(name: TokenName, entry: Entry, fetch: FetchToken, asking: Begun): Promise<ValidTokens> {
     const { key, variant } = name;
     // Whoever was at it before has left a new one.
     const stored = await this.#known(name, entry);
     if (isValid(stored, this.#clock.now())) return stored;
-    let asked = false;
+    asking.hasAsked = false;
     let rotated: SecretText | undefined;
     let from = stored;
     try {
       const onRequest = (): void => {
-        asked = true;
+        asking.hasAsked = true;
       };
       const onRotated = (refreshToken: SecretText): void => {
         rotated = refreshToken;
@@ -247,11 +233,10 @@ export class TokenCache {
       // A rotated refresh token is the only one that still works, so it is kept before anything else happens.
       await this.#kept.write(key, entry, tokens, from);
       entry.failures.delete(variant);
-      // Where it is the same one again, its issuer stands by it.
-      if (tokens.accessToken.reveal() === entry.refused) entry.refused = undefined;
+      entry.keepOwn(variant, tokens);
       return tokens;
     } catch (error) {
-      if (asked) this.#remember(entry, variant, error);
+      if (asking.hasAsked) this.#remember(entry, variant, error);
       if (rotated) {
         const kept = isUnexpired(from, this.#clock.now()) ? from : withoutAccess({ variant });
         await this.#kept.write(key, entry, { ...kept, refreshToken: rotated }, from);

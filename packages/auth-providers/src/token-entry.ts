@@ -11,6 +11,9 @@ export interface Failures {
 /** A valid access token, as stored. */
 export type ValidTokens = StoredTokens & Required<Pick<StoredTokens, 'accessToken'>>;
 
+/** Of one credential; each is another secret or scope. */
+export const mostVariants = 100;
+
 /** A token is replaced this long before it expires, so that it does not expire on the way. */
 const expiryMarginMs = 300_000;
 
@@ -49,7 +52,7 @@ export interface Asking {
   /** Aborted when nobody does any more. */
   readonly nobody: AbortController;
   /** Whether the issuer was asked, so that what it answers must not be lost. */
-  readonly hasAsked: boolean;
+  hasAsked: boolean;
 }
 
 /** What is known of one credential, beside what the store holds. */
@@ -57,6 +60,8 @@ export class Entry {
   /** Everybody who asks for the same variant while a token is being got waits for the same one. */
   readonly pending = new Map<string | undefined, Asking>();
   readonly failures = new Map<string | undefined, Failures>();
+  /** The last token of each variant from here: a store keeps one, and two variants in use at once would take each other's place. */
+  readonly #own = new Map<string | undefined, ValidTokens>();
   /** The last access token that a server refused. */
   refused: string | undefined;
   /**
@@ -75,6 +80,26 @@ export class Entry {
     });
     this.#last = result.catch(() => undefined);
     return result;
+  }
+
+  /** Keeps a token that was got for a variant. */
+  keepOwn(variant: string | undefined, tokens: ValidTokens): void {
+    if (this.#own.size > mostVariants) this.#own.clear();
+    this.#own.set(variant, tokens);
+    // Where it is the same one again, its issuer stands by it.
+    if (tokens.accessToken.reveal() === this.refused) this.refused = undefined;
+  }
+
+  /** The token of a variant that was got here, unless a server refused it. */
+  ownOf(variant: string | undefined): ValidTokens | undefined {
+    return this.#own.get(variant);
+  }
+
+  /** An access token that a server refused is not given out any more. */
+  refuse(accessToken: string): void {
+    this.refused = accessToken;
+    for (const [variant, own] of this.#own)
+      if (own.accessToken.reveal() === accessToken) this.#own.delete(variant);
   }
 
   /** Whether nothing is lost but how long to wait after a failure. */
