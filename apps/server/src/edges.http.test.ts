@@ -271,7 +271,7 @@ it('a message is shown as it went out, whatever the sandbox of the server is now
     String((await client.get(`/v1/deliveries/${id}/message`)).body);
   const ids: string[] = [];
   let key = '';
-  const sandboxed = { FLOWPOST_SANDBOX_REDIRECT_TO: 'box@x.org' };
+  const sandboxed = { FLOWPOST_SANDBOX_REDIRECT_TO: 'Test Box <box@x.org>' };
   for (const environment of [{}, sandboxed]) {
     await using open = await startLocal(environment, { path: folder.path, key });
     key = open.key;
@@ -284,6 +284,8 @@ it('a message is shown as it went out, whatever the sandbox of the server is now
     await using open = await startLocal(environment, { path: folder.path, key });
     expect(await shown(open, ids[0] ?? '')).toMatch(/^To: .*ann@x\.org/m);
     expect(await shown(open, ids[1] ?? '')).toMatch(/^To: .*box@x\.org/m);
+    if (environment === sandboxed)
+      expect(await shown(open, ids[1] ?? '')).toMatch(/^To: Test Box <box@x\.org>/m);
   }
   const refused = await run({ to: 'ann@x.org', sandbox: { allowDomains: ['ok.org'] } });
   expect(refused.body).toMatchObject({ code: 'RECIPIENT_NOT_ALLOWED' });

@@ -73,7 +73,7 @@ export function assemble(config: ServerConfig, { database, boss, logger, boxes }
   const cut = new AbortController();
   setMaxListeners(0, closing.signal, cut.signal);
   const metrics = new Metrics();
-  const deliveries = new DeliveryStore(database, boss, sandbox?.redirectTo?.address);
+  const deliveries = new DeliveryStore(database, boss);
   const hostAccess = new HostAccess(config);
   const connections = new ConnectionStore(database, boxes, hostAccess);
   const keys = new ApiKeys(database);
@@ -101,7 +101,7 @@ export function assemble(config: ServerConfig, { database, boss, logger, boxes }
   const wake = (lane?: string): void => outboxWorker.wake(lane);
   const recovery = new Recovery({
     ...{ database, deliveries, logger, worker, inHand, onRecovered: () => wake() },
-    ...{ beatMs: leaseMs / 5, silenceMs: leaseMs },
+    ...{ beatMs: leaseMs / 5, silenceMs: leaseMs, redirectTo: sandbox?.redirectTo?.address },
   });
   const runs = new Runs({
     ...{ box, connections, deliveries, runner, metrics, logger, hostAccess, onQueued: wake },

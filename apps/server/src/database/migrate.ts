@@ -124,6 +124,8 @@ const migrations: readonly string[] = [
   'alter table flowpost.delivery_requests add column bytes int',
   // Of which transaction its last event is.
   'alter table flowpost.deliveries add column event_xid xid8',
+  // Who gets the mail of a process with a sandbox.
+  'alter table flowpost.workers add column redirect_to text',
 ];
 
 /** Any number, as long as it stays the same: who holds it migrates. */

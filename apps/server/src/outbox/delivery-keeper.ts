@@ -40,18 +40,17 @@ function firstIdOf(time: number): string {
 const policyOf = (path: string): string =>
   `(select r.request #>> '{policy,${path}}' from flowpost.delivery_requests r where r.id = deliveries.id)`;
 
-const redirectedTo = `coalesce($5::text, ${policyOf('sandbox,redirectTo,address')})`;
+/** SQL: who gets it instead of its recipients, from a process with a sandbox or by its request. */
+const redirectedTo = `coalesce((select w.redirect_to from flowpost.workers w where w.id = deliveries.worker),
+  ${policyOf('sandbox,redirectTo,address')})`;
 
 /** The SQL for deliveries that nobody is at: left behind, forgotten, or of no use any more. */
 export class DeliveryKeeper extends DeliveryReader {
   protected readonly boss: PgBoss;
-  readonly #redirectTo: string | undefined;
 
-  /** @param redirectTo who gets everything instead of its recipients, where the server has a sandbox. */
-  constructor(database: Database, boss: PgBoss, redirectTo?: string) {
+  constructor(database: Database, boss: PgBoss) {
     super(database);
     this.boss = boss;
-    this.#redirectTo = redirectTo;
   }
 
   /**
@@ -126,7 +125,7 @@ export class DeliveryKeeper extends DeliveryReader {
            where owner in (select id::text from mine where state = 'in-doubt')
          )
          select id, state, lane, next_at from mine`,
-        [ended, storable(failed), storable(inDoubt), held ? storable(held) : null, this.#redirectTo ?? null],
+        [ended, storable(failed), storable(inDoubt), held ? storable(held) : null],
       );
       await this.enqueue(
         recovered.filter(({ state }) => state === 'queued'),

@@ -15,6 +15,8 @@ export interface RecoveryOptions {
   /** How long one that says nothing counts as alive, in milliseconds. */
   readonly silenceMs: number;
   readonly inHand: InHand;
+  /** Who gets the mail of this process instead of its recipients. */
+  readonly redirectTo?: string | undefined;
   readonly onRecovered: () => void;
 }
 
@@ -44,8 +46,8 @@ export class Recovery {
    * left is taken care of before anything new is done.
    */
   async start(): Promise<void> {
-    const { database, worker } = this.#options;
-    await database.query('insert into flowpost.workers (id) values ($1)', [worker]);
+    const { database } = this.#options;
+    await this.#beat();
     if (database.kind === 'pglite') await this.#recover();
     await this.#options.deliveries.bringForward();
     this.#loop = this.#run();
@@ -57,7 +59,7 @@ export class Recovery {
   }
 
   async #run(): Promise<void> {
-    const { database, deliveries, worker, beatMs, silenceMs, logger, inHand, onRecovered } = this.#options;
+    const { deliveries, beatMs, silenceMs, logger, inHand, onRecovered } = this.#options;
     const { signal } = this.#stopping;
     let nextLook = performance.now() + lookMs;
     /** Why the database cannot be reached, while it cannot. */
@@ -66,13 +68,9 @@ export class Recovery {
       await delay(beatMs, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return;
       try {
-        const [beat] = await database.query<{ readonly at: number }>(
-          `insert into flowpost.workers (id) values ($1) on conflict (id) do update set seen_at = now()
-           returning (extract(epoch from now()) * 1000)::float8 as at`,
-          [worker],
-        );
+        const at = await this.#beat();
         away = undefined;
-        await this.#heedClock(beat?.at ?? 0);
+        await this.#heedClock(at);
         // When nobody could reach the database nobody could say that he is alive, which is no reason to take him for dead. Nor
         // could they while it stood still.
         if (Date.now() - this.#heardAt > silenceMs / 2) this.#watched.clear();
@@ -90,6 +88,17 @@ export class Recovery {
         away = why.reason ?? why.code;
       }
     }
+  }
+
+  /** Says that this process is alive. @returns the time of the database, in Unix milliseconds. */
+  async #beat(): Promise<number> {
+    const { database, worker, redirectTo } = this.#options;
+    const [beat] = await database.query<{ readonly at: number }>(
+      `insert into flowpost.workers (id, redirect_to) values ($1, $2) on conflict (id) do update set seen_at = now()
+       returning (extract(epoch from now()) * 1000)::float8 as at`,
+      [worker, redirectTo ?? null],
+    );
+    return beat?.at ?? 0;
   }
 
   /**

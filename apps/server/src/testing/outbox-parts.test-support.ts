@@ -34,7 +34,7 @@ export async function openOutbox() {
   const deliveries = new DeliveryStore(database, boss);
   const worker = randomUUID();
   return {
-    ...{ database, boss, deliveries, worker },
+    ...{ database, deliveries, worker },
     put: (
       lane: string,
       count: number,

@@ -268,14 +268,25 @@ describe('loop guard', () => {
       'email.bounced',
       'Mailgun event',
     ];
+    const forms = ['EmailSignupForm', 'contact-form.email', 'email_contact_form', 'campaign.email.opened'];
     const triggers = [
-      ...named.map((kind) => ({ kind, from: 'Ann <ann@x.org>' })),
+      ...[...named, ...forms, 'list.email_added'].map((kind) => ({ kind, from: 'Ann <ann@x.org>' })),
       ...happened.map((kind) => ({ kind, data: { id: 1 }, headers: { 'Content-Type': 'application/json' } })),
     ];
     for (const trigger of triggers) {
       const outcome = await run(settingsFor(inbox.url), {}, { trigger });
       expect(outcome, trigger.kind).toMatchObject({ receipt: { status: 'sent' } });
     }
+  });
+
+  it.each([
+    ['inbound-email', { 'Auto-Submitted': 'auto-replied', 'Return-Path': '<>' }, 'MAIL_LOOP_AUTOMATIC'],
+    ['incoming mail', 'Return-Path: <>\r\n', 'MAIL_LOOP_AUTOMATIC'],
+    ['email.received', { 'List-Id': '<l.x.org>' }, 'MAIL_LOOP_AUTOMATIC'],
+    ['gmailTrigger', new Map([['Reply-To', 'ann@x.org']]), 'MAIL_LOOP_BLOCKED'],
+  ])('knows an e-mail without a From by its header: %s', async (kind, headers, code) => {
+    const trigger = { kind, from: '', headers };
+    expect(await run(settingsFor('smtp://127.0.0.1:2'), {}, { trigger })).toMatchObject({ error: { code } });
   });
 
   it.each([

@@ -88,27 +88,41 @@ function headerValues(value: unknown, name: string): string[] {
 
 /** What hosts call a trigger that an e-mail is. */
 const mailKind = /^(?:[eg]?-?mail|imap|pop3)$/i;
-/** What they may call one too, and what only has mail in its name. */
+/** What they may call one too, and, as words, what only has mail in its name. */
 const likeMail = /mail|imap|pop3/i;
-const unlikeMail = /mailchimp|voice.?mail|mail(?:ing|er)?[ _.-]?(?:list(?!en)|form(?!at)|merge|campaign)/i;
+const unlikeMail =
+  /mail ?chimp|voice ?mail|\b(?:merge|forms?|campaigns?)\b|mail(?:ing|er)? lists?\b|^lists? /;
+/** Header fields that mail has and no request: one of them at least. */
+const mailField =
+  /^(?:from|sender|reply-to|return-path|received|message-id|auto-submitted|precedence|resent-.*|list-.*|x-auto.*)$/i;
+
+const wordsOf = (kind: string): string =>
+  kind.replace(/(?<=[a-z])(?=[A-Z])|[^A-Za-z0-9]+/g, ' ').toLowerCase();
 
 /** A trigger that does not say what it is and has what an e-mail has is one: better one answer too few than one too many. */
-function isMail(trigger: Readonly<Record<string, unknown>>): boolean {
+function isMail(trigger: Readonly<Record<string, unknown>>, fields: readonly string[]): boolean {
   const said = [trigger.kind, trigger.type].map((one) => (typeof one === 'string' ? one.trim() : one));
   const kind = said.find(isFilledIn);
   if (kind === undefined) return trigger.from !== undefined || trigger.headers !== undefined;
   if (typeof kind !== 'string' || mailKind.test(kind)) return typeof kind === 'string';
-  // What happened to an address ("email.verified") is none: an e-mail is from somebody.
-  const isFrom =
-    isFilledIn(trigger.from) || headerEntries(trigger.headers).some(([name]) => /^from$/i.test(name));
-  return likeMail.test(kind) && !unlikeMail.test(kind) && isFrom;
+  if (!likeMail.test(kind) || unlikeMail.test(wordsOf(kind))) return false;
+  // What happened to an address ("email.verified") is none.
+  return isFilledIn(trigger.from) || fields.some((name) => mailField.test(name));
 }
 
 /** The e-mail that started the flow; undefined when something else did. */
 export function mailTrigger({ trigger }: FlowData): MailTrigger | undefined {
-  if (!trigger || !isMail(trigger)) return undefined;
+  if (!trigger) return undefined;
+  const entries = headerEntries(trigger.headers);
+  if (
+    !isMail(
+      trigger,
+      entries.map(([name]) => name),
+    )
+  )
+    return undefined;
   const headers = new Map<string, string[]>();
-  for (const [name, value] of headerEntries(trigger.headers)) {
+  for (const [name, value] of entries) {
     const key = name.toLowerCase();
     const values = headers.get(key) ?? [];
     values.push(...headerValues(value, key));

@@ -36,10 +36,11 @@ const one = { 200: { description: 'The delivery as it is now.', schema: delivery
 const missing = (id: string): MailError =>
   new MailError('DELIVERY_NOT_FOUND', `There is no delivery ${id}.`, { details: { delivery: id } });
 
-/** The sandbox a delivery went through, as its receipt tells; what has none goes through the server's as it is now. */
+/** The sandbox a delivery went through, as its receipt tells; what has none would go through the one there is now. */
 function sandboxOf({ receipt, recipients }: Delivery, now: Sandbox | undefined): Sandbox | undefined {
   const [redirectTo] = receipt?.accepted ?? [];
-  if (!receipt || redirectTo === undefined) return now;
+  const box = now?.redirectTo?.address;
+  if (!receipt || redirectTo === undefined || (box && addressKey(box) === addressKey(redirectTo))) return now;
   const reached = [...receipt.accepted, ...receipt.rejected.map(({ address }) => address)].map(addressKey);
   return recipients.every((one) => reached.includes(addressKey(one)))
     ? undefined
@@ -133,7 +134,7 @@ export const deliveryRoutes = ({
         const { policy } = stored.request;
         const shown = previewRequest(
           { message, connection, policy },
-          { ...options, sandbox: sandboxOf(delivery, sandbox) },
+          { ...options, sandbox: sandboxOf(delivery, sandbox ?? policy.sandbox) },
         );
         const { body } = await shown.catch((error) => {
           // It was sent to nobody, and is shown as it was asked for.
