@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { isError } from './is-error.ts';
 import { isMailError } from './mail-error.ts';
 
@@ -46,6 +47,8 @@ export function linkAbort(
     else timer = setTimeout(abort, ms).unref();
   };
   if (from.aborted) end();
+  // Many sends may end with one signal, and Node.js 22.12 takes eleven for a leak.
+  setMaxListeners(0, from);
   from.addEventListener('abort', end, { once: true });
   return () => {
     clearTimeout(timer);
