@@ -147,7 +147,8 @@ export class TokenCache {
     const isRefused = entry.refused !== undefined && stored.accessToken?.reveal() === entry.refused;
     if (stored.variant === variant) return isRefused ? withoutAccess(stored) : stored;
     const { refreshToken } = stored;
-    const own = entry.ownOf(variant);
+    // Another secret's token has taken its place.
+    const own = stored.accessToken && entry.ownOf(variant);
     return own ? { ...own, ...(refreshToken && { refreshToken }) } : refreshToken && withoutAccess(stored);
   }
 

@@ -402,3 +402,13 @@ describe('what an author did not write', () => {
 it('bytes within a text are the text that they are', () => {
   expect(resolve('A {{ input.bytes }}')).toBe('A \x01\x02');
 });
+
+it.each(['{{ input.semi }}@x.org', '<{{ input.semi }}@x.org>', 'Bob <bob@{{ input.semi }}>'])(
+  'what stands for one address is one, or the settings are wrong: %s',
+  (to) => {
+    const flow = parseFlowData({ input: { semi: 'v@x.org;z' } });
+    expect(() => resolveDynamicFields({ to }, flow, new Map([['to', 'addresses']]))).toThrowError(
+      expect.objectContaining({ code: 'DYNAMIC_FIELD_INVALID' }),
+    );
+  },
+);

@@ -150,3 +150,23 @@ it('sends away who waits', async () => {
   await Promise.all(late);
   expect(order).toEqual(['refused', 'late 1', 'late 2']);
 });
+
+it.each(['gives up', 'is sent away'])('nothing is slept through when the last one %s', async (how) => {
+  const clock = new ManualClock();
+  const slept: (AbortSignal | undefined)[] = [];
+  const limit = new RateLimit(1, 60_000, {
+    now: () => clock.now(),
+    monotonic: () => clock.monotonic(),
+    sleep(ms: number, signal?: AbortSignal) {
+      slept.push(signal);
+      return clock.sleep(ms, signal);
+    },
+  });
+  await limit.turn();
+  const controller = new AbortController();
+  const waiting = limit.turn(controller.signal);
+  if (how === 'gives up') controller.abort(new Error('enough'));
+  else limit.refuseWaiting(() => new Error('enough'));
+  await expect(waiting).rejects.toThrow('enough');
+  expect(slept.map((signal) => signal?.aborted)).toEqual([true]);
+});

@@ -1,9 +1,10 @@
 import { type ConnectionInput, type EmailMessageInput, type SendOptions, toMailError } from '@flowpost/core';
-import { composeMessage } from '@flowpost/mime-attachments';
+import { type ComposedMessage, composeMessage } from '@flowpost/mime-attachments';
 import { RawServer, SmtpInbox, speakSmtp } from '@flowpost/testing';
 import { describe, expect, it } from 'vitest';
 import { createSender } from '../create-sender.ts';
 import { mailCommand } from './envelope-commands.ts';
+import { assertCarries, readExtensions } from './extensions.ts';
 
 const message = {
   from: 'a@x.org',
@@ -175,4 +176,20 @@ describe('LMTP', () => {
     const outcome = await sender.send({ from: 'a@x.org', to: 'b@x.org', text: 'x' }).catch(toMailError);
     expect(outcome).toMatchObject({ retryable: true, details: { replyCode: 552 } });
   });
+});
+
+const envelope = { from: 'a@x.org', to: ['jörg@x.org'], smtpUtf8: true };
+
+it('SIZE: as many bytes as the server takes, and not one more', () => {
+  const offers = readExtensions('250-test\n250-SIZE 1000\n250 SMTPUTF8');
+  const send = (sizeBytes: number) => () =>
+    assertCarries(offers, { envelope, sizeBytes }, { requireTls: false, encrypted: false });
+  expect(send(1_000)).not.toThrow();
+  expect(send(1_001)).toThrow(/takes 1000/);
+});
+
+it('BODY only where 8BITMIME is offered', () => {
+  const message = { envelope, sizeBytes: 1 } as unknown as ComposedMessage;
+  const command = mailCommand(message, readExtensions('250-test\n250 SMTPUTF8'), {});
+  expect(command).toBe('MAIL FROM:<a@x.org> SMTPUTF8\r\n');
 });

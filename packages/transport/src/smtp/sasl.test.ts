@@ -145,3 +145,27 @@ it.each(['Tr0ub4do!r&3xK9@mQ and more of it', 'pass word with !$ specials'])(
     expect(scrub(text)).toBe(text);
   },
 );
+
+it.each<[string, Login, number]>([
+  ['PLAIN', password, 1],
+  ['LOGIN', password, 3],
+  ['CRAM-MD5', password, 2],
+  ['XOAUTH2', bearer, 2],
+  ['OAUTHBEARER', bearer, 2],
+])(
+  '%s: a server that goes on asking is not answered for ever, and that is a refusal',
+  async (name, login, most) => {
+    const { lines, error } = await exchange(login, [name], Array(50).fill('334 '));
+    expect(lines.length).toBe(most);
+    // 500: what is no reply to AUTH says nothing of its own.
+    expect(error).toMatchObject({ code: 'AUTH_REFUSED', retryable: false, details: { replyCode: 500 } });
+  },
+);
+
+it.each<[string, Login]>([
+  ['a user name', { ...password, username: 'me\u0001@x.org' }],
+  ['a password', { ...password, password: new SecretText('hun\0ter2') } as Login],
+])('%s with what separates in a mechanism is not sent', async (_, login) => {
+  const { lines, error } = await exchange(login, ['PLAIN'], ['235 ok']);
+  expect([lines, error?.code]).toEqual([[], 'CONNECTION_INVALID']);
+});

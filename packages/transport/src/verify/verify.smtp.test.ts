@@ -344,3 +344,30 @@ describe('what an administrator of Microsoft 365 has to run', () => {
     expect(report.find('auth')?.hint).not.toMatch(/PowerShell/);
   });
 });
+
+it('a certificate that is another than the pinned one is shown', async () => {
+  const certificates = await createTestCertificates();
+  await using inbox = await SmtpInbox.start({ tls: 'implicit', certificate: certificates.valid });
+  const tlsOptions = { fingerprints: ['ab'.repeat(32)] };
+  const connection = { host: '127.0.0.1', port: inbox.port, tls: 'implicit', tlsOptions };
+  const { steps } = await verifyConnection(connection as ConnectionInput);
+  const { error } = steps.find(({ status }) => status === 'failed') ?? {};
+  expect(error?.code).toMatch(/^TLS_FINGERPRINT_/);
+  expect(error?.details).toMatchObject({
+    certificate: { fingerprint: expect.stringMatching(/^[0-9a-f]{64}$/) },
+  });
+});
+
+const known = '66666666-7777-8888-9999-000000000000';
+it.each([
+  [{ appid: known, oid: known }, 2],
+  [{ appid: "x'; calc", oid: known }, undefined],
+  [{ appid: known, oid: "x'; calc" }, undefined],
+  [{ appid: known }, undefined],
+])('no command is made of a token with %j but of ids', (ids, count) => {
+  const claims = { aud: 'https://outlook.office365.com', roles: ['SMTP.SendAsApp'], ...ids };
+  const token = new SecretText(`e30.${Buffer.from(JSON.stringify(claims)).toString('base64url')}.signature`);
+  const refusal = new MailError('AUTH_REFUSED', 'no', { details: { diagnosis: 'm365.mailbox-logon' } });
+  const { details } = withExchangeCommands(refusal, { kind: 'bearer', username: 'me@x.org', token });
+  expect((details.powershell as string[] | undefined)?.length).toBe(count);
+});

@@ -26,6 +26,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
+const longBase64 = Buffer.alloc(90, 0x81).toString('base64');
 const users = { 'me@x.org': 'pw-S3cret' };
 const settingsFor = (inbox: { readonly port: number }, more: object = {}) => ({
   credentials: {
@@ -259,6 +260,25 @@ describe('fields', () => {
       'x.gif',
       '\x01\x02\x03',
     ],
+    [
+      'long Base64 that says nothing of what it is',
+      { content: longBase64 },
+      '',
+      Buffer.from(longBase64, 'base64').toString('latin1'),
+    ],
+    [
+      'a word of a media type that is text',
+      { fileName: 'note', mimeType: 'text/plain', content: 'done' },
+      'note',
+      'done',
+    ],
+    [
+      'a path beside an empty content',
+      { name: 'c.pdf', path: 'invoice.pdf', content: '' },
+      'c.pdf',
+      '%PDF-1.7 invoice',
+    ],
+    ['a URL beside an empty content', { name: 'c', url: 'data:text/plain,hi', content: '' }, 'c', 'hi'],
     ['a data URL with a name', { fileName: 'r.csv', url: 'data:text/csv,a%2Cb' }, 'r.csv', 'a,b'],
   ])('[DIA-12] [DIA-13] attachments: %s', async (_, attachment, filename, content) => {
     await using inbox = await SmtpInbox.start({ users });
@@ -274,6 +294,7 @@ describe('fields', () => {
     const input = { files: ['invoice.pdf', { filename: 'x.txt', content: 'aGk=' }] };
     await run(settingsFor(inbox, { attachments: '{{ input.files }}' }), { input });
     await run(settingsFor(inbox, { attachments: ['{{ input.files }}'], subject: 'again' }), { input });
+    expect(inbox.messages).toHaveLength(2);
     for (const { attachments } of inbox.messages)
       expect(attachments.map(({ filename }) => filename)).toEqual(['invoice.pdf', 'x.txt']);
   });
@@ -359,6 +380,9 @@ describe('mail-loop guard', () => {
     expect(await run(settingsFor(inbox), bounce)).toMatchObject({ error: { code: 'MAIL_LOOP_AUTOMATIC' } });
     const nobody = { trigger: { kind: 'email' } };
     expect(await run(settingsFor(inbox), nobody)).toMatchObject({ error: { code: 'MAIL_LOOP_AUTOMATIC' } });
+    // What is said of it is what can be done in this node.
+    const hinted = { error: { hint: expect.stringMatching(/Filter automatic replies/) } };
+    expect(await run(settingsFor(inbox), nobody)).toMatchObject(hinted);
     const person = from('ann@y.org', { headers: { 'auto-submitted': 'no' } });
     expect(await run(settingsFor(inbox), person)).toMatchObject({ receipt: { status: 'sent' } });
   });
