@@ -276,13 +276,13 @@ it('a message is shown as it went out, whatever the sandbox of the server is now
     await using open = await startLocal(environment, { path: folder.path, key });
     key = open.key;
     const { body } = await open.client.post('/v1/nodes/send-email/runs', {
-      settings: settings({ to: 'ann@x.org', cc: 'bob@y.org' }),
+      settings: settings({ to: 'box@x.org', cc: 'ann@x.org' }),
     });
     ids.push(body.deliveryId);
   }
   for (const environment of [{}, sandboxed]) {
     await using open = await startLocal(environment, { path: folder.path, key });
-    expect(await shown(open, ids[0] ?? '')).toMatch(/^To: .*ann@x\.org/m);
+    expect(await shown(open, ids[0] ?? '')).toMatch(/^To: box@x\.org\r\nCc: ann@x\.org/m);
     expect(await shown(open, ids[1] ?? '')).toMatch(/^To: .*box@x\.org/m);
     if (environment === sandboxed)
       expect(await shown(open, ids[1] ?? '')).toMatch(/^To: Test Box <box@x\.org>/m);

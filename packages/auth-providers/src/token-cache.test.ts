@@ -227,7 +227,11 @@ describe('a rotated refresh token', () => {
     for (let time = 0; time < 3; time++) expect(await both()).toEqual(['T1', 'T2']);
     cache.invalidate(old ?? name, 'T1');
     for (let time = 0; time < 3; time++) expect(await both()).toEqual(['T3', 'T2']);
-    expect(used).toEqual(['R0', 'R1', 'R2']);
+    // Both at once, as when somebody's sign-ins are revoked.
+    cache.invalidate(renewed ?? name, 'T2');
+    cache.invalidate(old ?? name, 'T3');
+    for (let time = 0; time < 3; time++) expect(await both()).toEqual(['T4', 'T5']);
+    expect(used).toEqual(['R0', 'R1', 'R2', 'R3', 'R4']);
   });
 
   it('goes with an access token that its issuer gives again', async () => {

@@ -112,7 +112,7 @@ export class TokenCache {
           throw error === signal?.reason ? error : copyMailError(error);
         });
         // Who asked before the refusal may have found the refused one.
-        if (tokens.accessToken.reveal() !== entry.refused) return tokens;
+        if (!entry.refused.has(tokens.accessToken.reveal())) return tokens;
       } finally {
         if (--asking.waiting === 0) asking.nobody.abort();
       }
@@ -144,7 +144,7 @@ export class TokenCache {
   async #known({ key, variant }: TokenName, entry: Entry): Promise<StoredTokens | undefined> {
     const stored = await this.#kept.read(key, entry);
     if (!stored) return undefined;
-    const isRefused = entry.refused !== undefined && stored.accessToken?.reveal() === entry.refused;
+    const isRefused = stored.accessToken !== undefined && entry.refused.has(stored.accessToken.reveal());
     if (stored.variant === variant) return isRefused ? withoutAccess(stored) : stored;
     const { refreshToken } = stored;
     // Another secret's token has taken its place.

@@ -62,8 +62,8 @@ export class Entry {
   readonly failures = new Map<string | undefined, Failures>();
   /** The last token of each variant from here: a store keeps one, and two variants in use at once would take each other's place. */
   readonly #own = new Map<string | undefined, ValidTokens>();
-  /** The last access token that a server refused. */
-  refused: string | undefined;
+  /** Access tokens that a server refused: of several in use at once each may be. */
+  readonly refused = new Set<string>();
   /**
    * Newer than the store, because writing failed, as far as is known: it may have been written all the same. The only working refresh
    * token may be among them. `ours` are the refresh tokens that the store may hold as long as nobody else has gone on from there.
@@ -87,7 +87,7 @@ export class Entry {
     if (this.#own.size > mostVariants) this.#own.clear();
     this.#own.set(variant, tokens);
     // Where it is the same one again, its issuer stands by it.
-    if (tokens.accessToken.reveal() === this.refused) this.refused = undefined;
+    this.refused.delete(tokens.accessToken.reveal());
   }
 
   /** The token of a variant that was got here, unless a server refused it. */
@@ -97,7 +97,9 @@ export class Entry {
 
   /** An access token that a server refused is not given out any more. */
   refuse(accessToken: string): void {
-    this.refused = accessToken;
+    this.refused.add(accessToken);
+    const [oldest = accessToken] = this.refused;
+    if (this.refused.size > mostVariants) this.refused.delete(oldest);
     for (const [variant, own] of this.#own)
       if (own.accessToken.reveal() === accessToken) this.#own.delete(variant);
   }

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, it } from 'vitest';
-import { anySignal } from './cancellation.ts';
+import { anySignal, linkAbort } from './cancellation.ts';
 
 /** Collects what nobody has. */
 function collectGarbage(): void {
@@ -38,4 +38,17 @@ it('several signals are as many as there are', () => {
   other.abort('why');
   expect([both.aborted, both.reason]).toEqual([true, 'why']);
   expect(anySignal().aborted).toBe(false);
+});
+
+it('a signal that is not of this Node ends what is linked to it', () => {
+  let abort = (): void => undefined;
+  const foreign = {
+    aborted: false,
+    reason: 'why',
+    addEventListener: (_: string, end: () => void) => (abort = end),
+  };
+  const ending = new AbortController();
+  linkAbort(foreign as unknown as AbortSignal, ending);
+  abort();
+  expect([ending.signal.aborted, ending.signal.reason]).toEqual([true, 'why']);
 });

@@ -47,8 +47,8 @@ export function linkAbort(
     else timer = setTimeout(abort, ms).unref();
   };
   if (from.aborted) end();
-  // Many sends may end with one signal, and Node.js 22.12 takes eleven for a leak.
-  setMaxListeners(0, from);
+  // Many sends may end with one signal, and Node.js 22.12 takes eleven for a leak. Signals of others than Node do not.
+  if (from instanceof EventTarget) setMaxListeners(0, from);
   from.addEventListener('abort', end, { once: true });
   return () => {
     clearTimeout(timer);

@@ -268,7 +268,15 @@ describe('loop guard', () => {
       'email.bounced',
       'Mailgun event',
     ];
-    const forms = ['EmailSignupForm', 'contact-form.email', 'email_contact_form', 'campaign.email.opened'];
+    const forms = [
+      'emailform',
+      'E-Mail-Formular',
+      'mailinglist',
+      'EmailSignupForm',
+      'contact-form.email',
+      'email_contact_form',
+      'campaign.email.opened',
+    ];
     const triggers = [
       ...[...named, ...forms, 'list.email_added'].map((kind) => ({ kind, from: 'Ann <ann@x.org>' })),
       ...happened.map((kind) => ({ kind, data: { id: 1 }, headers: { 'Content-Type': 'application/json' } })),
@@ -283,6 +291,7 @@ describe('loop guard', () => {
     ['inbound-email', { 'Auto-Submitted': 'auto-replied', 'Return-Path': '<>' }, 'MAIL_LOOP_AUTOMATIC'],
     ['incoming mail', 'Return-Path: <>\r\n', 'MAIL_LOOP_AUTOMATIC'],
     ['email.received', { 'List-Id': '<l.x.org>' }, 'MAIL_LOOP_AUTOMATIC'],
+    ['campaign-reply-email', { 'Auto-Submitted': 'auto-replied' }, 'MAIL_LOOP_AUTOMATIC'],
     ['gmailTrigger', new Map([['Reply-To', 'ann@x.org']]), 'MAIL_LOOP_BLOCKED'],
   ])('knows an e-mail without a From by its header: %s', async (kind, headers, code) => {
     const trigger = { kind, from: '', headers };

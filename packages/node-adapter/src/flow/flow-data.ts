@@ -90,11 +90,11 @@ function headerValues(value: unknown, name: string): string[] {
 const mailKind = /^(?:[eg]?-?mail|imap|pop3)$/i;
 /** What they may call one too, and, as words, what only has mail in its name. */
 const likeMail = /mail|imap|pop3/i;
-const unlikeMail =
-  /mail ?chimp|voice ?mail|\b(?:merge|forms?|campaigns?)\b|mail(?:ing|er)? lists?\b|^lists? /;
-/** Header fields that mail has and no request: one of them at least. */
-const mailField =
-  /^(?:from|sender|reply-to|return-path|received|message-id|auto-submitted|precedence|resent-.*|list-.*|x-auto.*)$/i;
+const unlikeMail = /mail.?chimp|voice.?mail|mail(?:ing|er)?[ _.-]?(?:list(?!en)|form(?!at)|merge|campaign)/i;
+const unlikeMailWords = /\b(?:merge|forms?|campaigns?)\b|^lists? /;
+/** Header fields that mail has and no request, and those by which machines say so. */
+const mailField = /^(?:from|sender|reply-to|received|resent-.*)$/i;
+const automaticField = /^(?:return-path|auto-submitted|precedence|list-.*|x-auto.*)$/i;
 
 const wordsOf = (kind: string): string =>
   kind.replace(/(?<=[a-z])(?=[A-Z])|[^A-Za-z0-9]+/g, ' ').toLowerCase();
@@ -105,7 +105,9 @@ function isMail(trigger: Readonly<Record<string, unknown>>, fields: readonly str
   const kind = said.find(isFilledIn);
   if (kind === undefined) return trigger.from !== undefined || trigger.headers !== undefined;
   if (typeof kind !== 'string' || mailKind.test(kind)) return typeof kind === 'string';
-  if (!likeMail.test(kind) || unlikeMail.test(wordsOf(kind))) return false;
+  if (!likeMail.test(kind)) return false;
+  if (fields.some((name) => automaticField.test(name))) return true;
+  if (unlikeMail.test(kind) || unlikeMailWords.test(wordsOf(kind))) return false;
   // What happened to an address ("email.verified") is none.
   return isFilledIn(trigger.from) || fields.some((name) => mailField.test(name));
 }

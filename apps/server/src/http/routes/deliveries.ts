@@ -39,8 +39,9 @@ const missing = (id: string): MailError =>
 /** The sandbox a delivery went through, as its receipt tells; what has none would go through the one there is now. */
 function sandboxOf({ receipt, recipients }: Delivery, now: Sandbox | undefined): Sandbox | undefined {
   const [redirectTo] = receipt?.accepted ?? [];
-  const box = now?.redirectTo?.address;
-  if (!receipt || redirectTo === undefined || (box && addressKey(box) === addressKey(redirectTo))) return now;
+  if (!receipt || redirectTo === undefined) return now;
+  const box = now?.redirectTo && addressKey(now.redirectTo.address);
+  if (receipt.accepted.length + receipt.rejected.length === 1 && addressKey(redirectTo) === box) return now;
   const reached = [...receipt.accepted, ...receipt.rejected.map(({ address }) => address)].map(addressKey);
   return recipients.every((one) => reached.includes(addressKey(one)))
     ? undefined
