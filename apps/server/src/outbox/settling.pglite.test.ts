@@ -586,6 +586,9 @@ it('a process that was taken for dead and claims it once more may send it once',
   await parts.deliveries.recover([parts.worker], refused, refused);
   const [again] = await parts.deliveries.claim(parts.worker, 1);
   if (!late || !again) throw new Error('nothing was taken');
+  // An attempt of before does not say that the one of now is leaving.
+  expect(await parts.deliveries.commit([late], parts.worker)).toEqual([false]);
+  expect(await parts.deliveries.get(again.id)).toMatchObject({ state: 'sending' });
   // Written down together, as the turns of both have come.
   expect(await parts.deliveries.commit([late, again], parts.worker)).toEqual([false, true]);
 });

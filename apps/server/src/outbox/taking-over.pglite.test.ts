@@ -59,17 +59,6 @@ it('a worker that left something is not forgotten before that is taken over', as
   expect(await known()).toEqual([]);
 });
 
-it('an attempt of before does not say that the one of now is leaving', async () => {
-  await using parts = await openOutbox();
-  await parts.put('a', 1);
-  const [late] = await parts.deliveries.claim(parts.worker, 1);
-  await parts.deliveries.recover([parts.worker], refused, refused);
-  const [again] = await parts.deliveries.claim(parts.worker, 1);
-  if (!late || !again) throw new Error('nothing was taken');
-  expect(await parts.deliveries.commit([late], parts.worker)).toEqual([false]);
-  expect(await parts.deliveries.get(again.id)).toMatchObject({ state: 'sending' });
-});
-
 it('one is taken however large it is', async () => {
   await using parts = await openOutbox();
   await parts.put('a', 2);
