@@ -5,21 +5,12 @@ import type { RowState } from './row-memory.ts';
 
 /** What became of the rows of this run. */
 export class Tally {
-  readonly #counts: Record<RowState, number> = {
-    ...{ sent: 0, partial: 0, failed: 0, deferred: 0, 'in-doubt': 0 },
-  };
+  /** How many have ended, and how many of them were sent to everybody, or to some. */
+  ended = 0;
+  sent = 0;
+  partial = 0;
   readonly #started = performance.now();
   #firstFailure: { readonly row: number; readonly error: MailErrorJson } | undefined;
-  /** How many have ended. */
-  ended = 0;
-
-  get sent(): number {
-    return this.#counts.sent;
-  }
-
-  get partial(): number {
-    return this.#counts.partial;
-  }
 
   get seconds(): number {
     return (performance.now() - this.#started) / 1_000;
@@ -32,8 +23,9 @@ export class Tally {
 
   /** Counts a row, and says of it what people should know. */
   add(row: number, state: RowState, outcome: NodeOutcome): void {
-    this.#counts[state]++;
     this.ended++;
+    if (state === 'sent') this.sent++;
+    if (state === 'partial') this.partial++;
     const refused = 'receipt' in outcome ? outcome.receipt.rejected : [];
     for (const { address, reply } of refused)
       say(`Row ${row}: ${state}: refused: ${address} (${reply})`, 'error');

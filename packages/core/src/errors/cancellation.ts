@@ -8,7 +8,7 @@ import { isMailError } from './mail-error.ts';
 const reasonFor = (reason: unknown): unknown =>
   isMailError(reason) ? new Error(`ended by ${reason.code}`) : reason;
 
-/** What a signal of several is made of. */
+/** What a signal of several is made of: kept as long as that is, and never read. */
 const partsOf = new WeakMap<AbortSignal, readonly AbortSignal[]>();
 
 /**

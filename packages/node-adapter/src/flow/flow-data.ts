@@ -116,13 +116,8 @@ function isMail(trigger: Readonly<Record<string, unknown>>, fields: readonly str
 export function mailTrigger({ trigger }: FlowData): MailTrigger | undefined {
   if (!trigger) return undefined;
   const entries = headerEntries(trigger.headers);
-  if (
-    !isMail(
-      trigger,
-      entries.map(([name]) => name),
-    )
-  )
-    return undefined;
+  const fields = entries.map(([name]) => name);
+  if (!isMail(trigger, fields)) return undefined;
   const headers = new Map<string, string[]>();
   for (const [name, value] of entries) {
     const key = name.toLowerCase();
