@@ -2,6 +2,7 @@ import {
   type Clock,
   copyMailError,
   isMailError,
+  isTokensInUse,
   type Logger,
   type SecretText,
   type StoredTokens,
@@ -185,9 +186,9 @@ export class TokenCache {
         return this.#request(name, entry, fetch, asking);
       };
       return await this.#kept.alone(key, request, (error) => {
-        const { code, details } = toMailError(error);
         // Of two who use one refresh token at once an issuer may revoke both.
-        if (details.reason === 'in-use') throw error;
+        if (isTokensInUse(error)) throw error;
+        const { code } = toMailError(error);
         // A store that can be read and not written to, mostly. A token is worth more than being alone.
         this.#logger.warn('tokens cannot be locked; another process may ask for one too', { code });
         return request();

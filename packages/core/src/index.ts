@@ -107,7 +107,13 @@ export {
   silentLogger,
 } from './ports/logger.ts';
 export { type Lookup, systemLookup } from './ports/lookup.ts';
-export { MemoryTokenStore, type StoredTokens, type TokenStore, tokensInUse } from './ports/token-store.ts';
+export {
+  isTokensInUse,
+  MemoryTokenStore,
+  type StoredTokens,
+  type TokenStore,
+  tokensInUse,
+} from './ports/token-store.ts';
 export { lockPath, readBootId } from './process-lock.ts';
 export { readText } from './read-text.ts';
 export { noTimings, type RejectedRecipient, type SendReceipt, type SendTimings } from './receipt.ts';

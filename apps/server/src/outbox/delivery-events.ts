@@ -16,6 +16,10 @@ export interface DeliveryEvent {
  */
 export const eventXid = 'greatest(event_xid, pg_current_xact_id())';
 
+/** SQL: writes the events of the deliveries that a statement changes, which it calls `mine`. @param detail SQL of what else is told. */
+export const eventsOfMine = (detail = 'null::jsonb'): string =>
+  `event as (insert into flowpost.delivery_events (xid, delivery_id, state, detail) select event_xid, id, state, ${detail} from mine)`;
+
 /** What a cursor looks like. */
 export const cursorPattern = /^\d{1,19}\.\d{1,18}$/;
 /** Before everything that is there. */

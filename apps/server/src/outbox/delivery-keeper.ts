@@ -4,7 +4,7 @@ import { v7 as timeOrderedId } from 'uuid';
 import { type Database, forPgBoss, type Queryable } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
 import type { DeliveryState } from './delivery.ts';
-import { eventXid } from './delivery-events.ts';
+import { eventsOfMine, eventXid } from './delivery-events.ts';
 import { DeliveryReader } from './delivery-reader.ts';
 import { lastsFromNow } from './duplicate-store.ts';
 import type { Attempt } from './in-hand.ts';
@@ -117,7 +117,7 @@ export class DeliveryKeeper extends DeliveryReader {
              and ($4::jsonb is null or updated_at <= now()
                and (id, attempt) not in (select id, attempt from jsonb_to_recordset($4::jsonb) as held (id uuid, attempt int)))
            returning id, state, lane, next_at, event_xid
-         ), event as (insert into flowpost.delivery_events (xid, delivery_id, state) select event_xid, id, state from mine),
+         ), ${eventsOfMine()},
          freed as (
            delete from flowpost.duplicates where receipt is null and owner in (select id::text from mine where state = 'failed')
          ), kept as (

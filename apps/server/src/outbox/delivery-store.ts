@@ -3,7 +3,7 @@ import { forPgBoss, type Queryable } from '../database/database.ts';
 import { storable } from '../database/storable.ts';
 import { decide, type Undecided } from './decision.ts';
 import type { ClaimedDelivery, DeliveryState, Settlement } from './delivery.ts';
-import { eventXid } from './delivery-events.ts';
+import { eventsOfMine, eventXid } from './delivery-events.ts';
 import { type DeliveryJob, DeliveryKeeper, type Due, queue } from './delivery-keeper.ts';
 import type { Known } from './delivery-reader.ts';
 import { type ClaimedRow, claimedOf, type DeliveryRow } from './delivery-row.ts';
@@ -125,7 +125,7 @@ export class DeliveryStore extends DeliveryKeeper {
              and id <> all(array(select id from sized where place > $4 or place > 1 and upto > $3))
            returning id, attempt, attempt - uncounted as tries, mode, state, node_type, node_id, message_id,
              tried_since, connection_id, lane, retry_to, receipt, error, event_xid
-         ), event as (insert into flowpost.delivery_events (xid, delivery_id, state) select event_xid, id, state from mine)
+         ), ${eventsOfMine()}
          select mine.id, mine.attempt, mine.tries, mine.mode, mine.node_type, mine.node_id, mine.message_id, mine.lane,
            (extract(epoch from now() - mine.tried_since) * 1000)::float8 as tried_for, mine.retry_to, mine.receipt, mine.error,
            r.request, coalesce(r.bytes, pg_column_size(r.request)) as bytes, coalesce(r.sealed, c.sealed) as sealed,
@@ -163,7 +163,7 @@ export class DeliveryStore extends DeliveryKeeper {
          where d.id = any($1::uuid[]) and d.id = given.id and d.attempt = given.attempt
            and d.worker = $3 and d.state in ('sending', 'committing')
          returning d.id, d.attempt, d.state, d.event_xid
-       ), event as (insert into flowpost.delivery_events (xid, delivery_id, state) select event_xid, id, state from mine)
+       ), ${eventsOfMine()}
        select id, attempt from mine`,
       [claims.map(({ id }) => id), claims.map(({ attempt }) => attempt), worker],
     );
@@ -201,7 +201,7 @@ export class DeliveryStore extends DeliveryKeeper {
                  and (given.receipt is not null or not coalesce((given.error ->> 'inDoubt')::boolean, false))
                  and not given.refutes and coalesce(given.error ->> 'code', '') <> 'DELIVERY_CANCELLED')
            returning d.id, d.state, d.lane, d.next_at, d.receipt, given.detail, d.event_xid
-         ), event as (insert into flowpost.delivery_events (xid, delivery_id, state, detail) select event_xid, id, state, detail from mine),
+         ), ${eventsOfMine('detail')},
          -- What the duplicate guard could not be told, when the database was away as the message left, or what is known since.
          remembered as (
            update flowpost.duplicates set
@@ -282,7 +282,7 @@ export class DeliveryStore extends DeliveryKeeper {
              mode = case when $2 = 'queued' then 'async' else mode end,
              tried_since = case when $2 = 'queued' then now() else tried_since end, event_xid = ${eventXid}
            where id = $1 returning id, state, lane, next_at, event_xid
-         ), event as (insert into flowpost.delivery_events (xid, delivery_id, state, detail) select event_xid, id, state, $6::jsonb from mine)
+         ), ${eventsOfMine('$6::jsonb')}
          select id, lane, next_at from mine`,
         [
           id,

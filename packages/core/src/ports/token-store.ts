@@ -1,4 +1,4 @@
-import { MailError } from '../errors/mail-error.ts';
+import { isMailError, MailError } from '../errors/mail-error.ts';
 import type { SecretText } from '../secret.ts';
 
 /** Tokens fetched for one credential. */
@@ -28,12 +28,18 @@ export interface TokenStore {
   exclusively?<Value>(key: string, work: () => Promise<Value>): Promise<Value>;
 }
 
+const inUse = 'in-use';
+
 /** Somebody else who shares a token store has been asking for the same tokens for longer than one waits: MailError `TOKEN_STORE_FAILED`. */
 export const tokensInUse = (): MailError =>
   new MailError('TOKEN_STORE_FAILED', 'Another process asks for this token all the time.', {
-    ...{ phase: 'token', retryable: true, details: { reason: 'in-use' } },
+    ...{ phase: 'token', retryable: true, details: { reason: inUse } },
     hint: 'Its issuer may be slow. Nothing was sent; try again later.',
   });
+
+/** Whether that is why a store could not be had. */
+export const isTokensInUse = (error: unknown): boolean =>
+  isMailError(error) && error.details.reason === inUse;
 
 /** Keeps tokens in this process; a rotated refresh token is lost when it ends. */
 export class MemoryTokenStore implements TokenStore {

@@ -107,7 +107,7 @@ function guarded(
 
 /** A signal, or the end of the time allowed for the whole send, attempts and waiting included. */
 const orLate = (signal: AbortSignal | undefined, late: AbortSignal | undefined): AbortSignal | undefined =>
-  signal && late ? anySignal(signal, late) : (signal ?? late);
+  late ? anySignal(signal, late) : signal;
 
 /** @throws MailError for anything but a message the server took, now or before. */
 export async function deliver(request: NodeRequest, context: DeliveryContext): Promise<SendReceipt> {

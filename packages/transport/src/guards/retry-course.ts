@@ -36,7 +36,8 @@ function sameMessage(message: OutgoingMessage, { details }: MailError): Outgoing
 export class RetryCourse {
   /** How many attempts there were that count, the one under way included. */
   attempts = 0;
-  #message: OutgoingMessage;
+  /** The message as it is tried next. */
+  message: OutgoingMessage;
   /** Unix milliseconds. */
   readonly #begunAt: number;
   /** Once it may have been delivered, no later failure makes that untrue. */
@@ -51,13 +52,8 @@ export class RetryCourse {
   #within = 0;
 
   constructor(message: OutgoingMessage, begunAt: number) {
-    this.#message = message;
+    this.message = message;
     this.#begunAt = begunAt;
-  }
-
-  /** The message as it is tried next. */
-  get message(): OutgoingMessage {
-    return this.#message;
   }
 
   /** The options for those who are left. */
@@ -78,8 +74,8 @@ export class RetryCourse {
     this.#failure = undefined;
     this.#within = receipt.attempts - 1;
     if (this.#doubt && !this.#doubt.unconfirmed.resolve(delivered).any) this.#doubt = undefined;
-    const date = this.#message.date ?? new Date(this.#begunAt);
-    this.#message = { ...this.#message, messageId: receipt.messageId, date };
+    const date = this.message.date ?? new Date(this.#begunAt);
+    this.message = { ...this.message, messageId: receipt.messageId, date };
     this.#left = beyondLimit(delivered, before);
     if (this.#left.length > 0) {
       // It did what it could. That ends when nobody is left, or nobody new gets it.
@@ -108,7 +104,7 @@ export class RetryCourse {
       this.#left = leftOver(this.#left, error);
       this.#doubt?.unconfirmed.resolve(this.#delivered);
     }
-    if (error.retryable || error.inDoubt) this.#message = sameMessage(this.#message, error);
+    if (error.retryable || error.inDoubt) this.message = sameMessage(this.message, error);
   }
 
   /** What there is after the last attempt. @throws whatever it failed with, or the doubt. */
